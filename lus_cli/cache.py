@@ -1,0 +1,214 @@
+"""Where everything under cache/ lies, and how it is written: whole, or not at all.
+
+A file is written as `name.part` beside its place and moved there in one step, so a reader never
+meets half a file, and a killed command leaves at most a `.part` that the next one replaces.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lus_cli.errors import LusError, UsageError
+
+
+@dataclass(frozen=True)
+class Cache:
+    """The names of the artifacts under one cache folder."""
+
+    root: Path
+
+    @property
+    def exams(self) -> Path:
+        return self.root / "exams"
+
+    @property
+    def videos(self) -> Path:
+        return self.root / "videos.h5"
+
+    @property
+    def split(self) -> Path:
+        return self.root / "split.json"
+
+    @property
+    def figures(self) -> Path:
+        return self.root / "figures"
+
+    @property
+    def runs(self) -> Path:
+        return self.root / "runs"
+
+    @property
+    def latest(self) -> Path:
+        return self.root / "latest"
+
+    def run(self, name: str | None) -> Run:
+        """The run called `name`, or the latest. Raises LusError naming the runs there are."""
+        wanted = name or (self.latest.read_text().strip() if self.latest.is_file() else None)
+        if wanted is not None:
+            run = self.new_run(wanted)
+            if run.root.is_dir():
+                return run
+        names = sorted(p.name for p in self.runs.glob("*") if p.is_dir())
+        if not names:
+            raise LusError(f"there is no trained run in {self.root}", "run `lus train` first")
+        raise LusError(
+            f"there is no run {wanted!r} in {self.root}" if wanted else "no run is the latest",
+            f"runs are {', '.join(names)}: name one with --run",
+        )
+
+    def new_run(self, name: str) -> Run:
+        """The run folder that `name` would have. Raises UsageError for a name that is a path."""
+        if not re.fullmatch(r"\w[\w.\-]{0,99}", name):
+            raise UsageError(f"{name!r} cannot name a run", "use letters, digits, - _ and .")
+        return Run(self.runs / name)
+
+
+@dataclass(frozen=True)
+class Run:
+    """The names of the artifacts of one training run."""
+
+    root: Path
+
+    @property
+    def name(self) -> str:
+        return self.root.name
+
+    @property
+    def config(self) -> Path:
+        return self.root / "config.toml"
+
+    @property
+    def provenance(self) -> Path:
+        return self.root / "provenance.json"
+
+    @property
+    def split(self) -> Path:
+        return self.root / "split.json"
+
+    @property
+    def epochs(self) -> Path:
+        return self.root / "epochs.csv"
+
+    @property
+    def last(self) -> Path:
+        return self.root / "last.pt"
+
+    @property
+    def best(self) -> Path:
+        return self.root / "best.safetensors"
+
+    def evaluation(self, part: str) -> Path:
+        return self.root / "evaluation" / part
+
+    @property
+    def attention(self) -> Path:
+        return self.root / "attention"
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A place to write a file, moved to `path` when the block ends well and removed when not.
+
+    Raises LusError if the disk or the folder's permissions do not allow it.
+    """
+    part = path.with_name(path.name + ".part")
+    with explaining_disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield part
+            os.replace(part, path)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
+
+
+@contextlib.contextmanager
+def replacing_folder(path: Path, force: bool) -> Iterator[Path]:
+    """An empty folder to fill, moved to `path` when the block ends well and removed when not.
+
+    Raises LusError if something is at `path` already and `force` is false.
+    """
+    if path.exists() and not (path.is_dir() and not any(path.iterdir())) and not force:
+        raise LusError(
+            f"{path} is already there", "name another folder, or replace it with --force"
+        )
+    part = path.with_name(path.name + ".part")
+    with explaining_disk_errors(path):
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        try:
+            yield part
+            if path.exists():
+                old = path.with_name(path.name + ".old")
+                shutil.rmtree(old, ignore_errors=True)
+                os.replace(path, old)
+                os.replace(part, path)
+                shutil.rmtree(old)
+            else:
+                os.replace(part, path)
+        except BaseException:
+            shutil.rmtree(part, ignore_errors=True)
+            raise
+
+
+@contextlib.contextmanager
+def explaining_disk_errors(path: Path) -> Iterator[None]:
+    """Turns what a disk can do to a writer into one line for the user."""
+    remedies = {
+        errno.ENOSPC: "free some space, or use another --cache",
+        errno.EDQUOT: "free some of your quota, or use another --cache",
+        errno.EACCES: "use a --cache you may write to",
+        errno.EPERM: "use a --cache you may write to",
+        errno.EROFS: "use a --cache that can be written to",
+        errno.ENOTDIR: "a file is where a folder should be",
+        errno.ENAMETOOLONG: "use a shorter path",
+    }
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in remedies:
+            raise
+        raise LusError(
+            f"{path} cannot be written ({error.strerror})", remedies[error.errno]
+        ) from error
+
+
+def write_text(path: Path, text: str) -> None:
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8", newline="\n")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes `value` as readable JSON; raises ValueError for NaN, which JSON does not know."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path, remedy: str) -> dict[str, Any]:
+    """The object in a JSON file. Raises LusError, with `remedy`, if there is none to be read."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        raise LusError(f"there is no {path}", remedy) from None
+    except OSError as error:
+        raise LusError(f"{path} cannot be read", error.strerror or str(error)) from error
+    except ValueError as error:
+        raise LusError(f"{path} is not JSON ({error})", remedy) from error
+    if not isinstance(value, dict):
+        raise LusError(f"{path} holds no JSON object", remedy)
+    return value
+
+
+def fingerprint(value: Any) -> str:
+    """A short, stable name for a JSON-able value: equal values, equal fingerprints."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,150 @@
+"""The command line: options to config, errors to exit codes, results to the terminal or to JSON.
+
+Every command is the same four lines of work: build the step's config from flags and TOML, run the
+step with a progress display, show its result, exit. So commands are made from a table.
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import inspect
+from pathlib import Path
+from typing import Annotated, Any, get_origin
+
+import typer
+
+import lus_cli
+from lus_cli import config, terminal
+from lus_cli.errors import UsageError
+
+EMPTY = inspect.Parameter.empty
+
+app = typer.Typer(
+    name="lus",
+    help="Scores lung ultrasound videos from 0 to 3 and shows where it looked. "
+    "Research software: not a medical device.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_show_locals=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+JsonFlag = Annotated[
+    bool, typer.Option("--json", help="One JSON document on stdout, the rest on stderr.")
+]
+QuietFlag = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no tables.")]
+VerboseFlag = Annotated[bool, typer.Option("--verbose", "-v", help="Say more.")]
+ConfigFile = Annotated[Path | None, typer.Option("--config", help="TOML file that sets options.")]
+RecipeName = Annotated[
+    str | None, typer.Option("--recipe", help="Recipe that ships with lus. [default: paper]")
+]
+
+
+def option_annotation(entry: config.OptionField, default: Any) -> Any:
+    """The field as a Typer parameter that is None unless given; its default shows in the help."""
+    kind, info = entry.bare, copy.copy(entry.info)
+    if get_origin(kind) is tuple:
+        kind = list[str]  # repeatable, and commas work too
+        default = ",".join(map(str, default)) if default else None
+    if kind is bool and not info.param_decls and info.default is ...:
+        info.param_decls = (f"{entry.flag}/--no-{entry.flag[2:]}",)
+    info.show_default = False
+    if kind is not bool and default is not None:
+        info.help = f"{info.help} [default: {default}]"
+    return Annotated[kind | None, info]
+
+
+def parameters_of(config_class: type) -> list[inspect.Parameter]:
+    """A command's parameters: the fields of its config, then what every command takes."""
+    defaults = config.defaults_of(config_class)
+    annotated: dict[str, tuple[Any, Any]] = {
+        name: (option_annotation(entry, defaults.get(name)), None if name in defaults else EMPTY)
+        for name, entry in config.fields_of(config_class).items()
+    }
+    annotated["config"] = (ConfigFile, None)
+    if issubclass(config_class, config.Recipe):
+        annotated["recipe"] = (RecipeName, None)
+    annotated |= {
+        "json": (JsonFlag, False),
+        "quiet": (QuietFlag, False),
+        "verbose": (VerboseFlag, False),
+    }
+    return [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
+        for name, (kind, default) in annotated.items()
+    ]
+
+
+def settings_from(config_class: type, given: dict[str, Any]) -> Any:
+    """The config that flags, `--recipe` or `--config` and the defaults make together."""
+    file, recipe = given.pop("config", None), given.pop("recipe", None)
+    flags = {name: value for name, value in given.items() if value not in (None, [])}
+    if file and recipe:
+        raise UsageError("--config and --recipe both name a recipe", "give one of them")
+    if not (file or recipe):
+        return config.build(config_class, flags)
+    path = file or config.recipe_path(recipe)
+    values = config.read_toml(path)
+    if issubclass(config_class, config.Recipe):
+        values = {"name": path.stem} | values
+    config.build(config_class, values, str(path))  # errors in the file name the file
+    return config.build(config_class, values | flags)
+
+
+def add_command(name: str, module: str, config_class: type, summary: str) -> None:
+    """Add the command `name`, which runs `lus_cli.steps.<module>` on a `config_class`."""
+    parameters = parameters_of(config_class)
+
+    def command(**given: Any) -> None:
+        screen = terminal.Screen(
+            as_json=given.pop("json"), quiet=given.pop("quiet"), verbose=given.pop("verbose")
+        )
+        with screen.catching_errors():
+            settings = settings_from(config_class, given)
+            step = importlib.import_module(f"lus_cli.steps.{module}")
+            with screen.progress() as progress:
+                result = step.run(settings, progress)
+            screen.show(result)
+            raise typer.Exit(1 if result.failed else 0)
+
+    # Typer reads a command's options from its signature and its type hints.
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {p.name: p.annotation for p in parameters}
+    app.command(name, help=summary)(command)
+
+
+add_command(
+    "phantom", "phantom", config.PhantomConfig, "Make a synthetic study to try everything on."
+)
+add_command(
+    "import",
+    "import_videos",
+    config.ImportConfig,
+    "Turn a folder of video files into an exam tree.",
+)
+add_command("prepare", "prepare", config.PrepareConfig, "Turn an exam tree into the video cache.")
+add_command("train", "train", config.TrainConfig, "Train the model on the training patients.")
+add_command("evaluate", "evaluate", config.EvaluateConfig, "Say how good a trained model is.")
+add_command("attention", "attention", config.AttentionConfig, "Show where a trained model looked.")
+
+
+def show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"lus {lus_cli.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def top(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=show_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """What the `lus` program runs."""
+    app()

@@ -1,0 +1,416 @@
+"""What every step can be told: one frozen dataclass a step, each option written once.
+
+A field's annotation carries its help, unit and range as Typer metadata. The command line makes its
+options from these fields (cli.py), and a TOML file sets the same fields by the same names, checked
+against the same ranges. Precedence: flags over the file, the file over the defaults written here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import typer
+from typer.models import ParameterInfo
+
+from lus_cli.errors import UsageError
+
+DEFAULT_CACHE = Path("cache")
+# Where the report's two patients with the shortest videos go, where the study has them.
+REPORT_TEST_PATIENTS = ("1047", "1051")
+
+CachePath = Annotated[
+    Path, typer.Option(help="Folder that holds everything lus makes.", envvar="LUS_CACHE")
+]
+Force = Annotated[bool, typer.Option("--force", help="Replace what is already there.")]
+Workers = Annotated[
+    int, typer.Option(help="Processes that work side by side; 0: one a core.", min=0)
+]
+Device = Annotated[
+    Literal["auto", "cuda", "mps", "cpu"],
+    typer.Option(help="Where the model runs; auto takes the best accelerator there is."),
+]
+RunName = Annotated[str | None, typer.Option(help="Run to use. [default: the latest]")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhantomConfig:
+    """lus phantom."""
+
+    root: Annotated[
+        Path | None, typer.Argument(help="Folder to make. [default: exams/ in the cache]")
+    ] = None
+    patients: Annotated[int, typer.Option(help="Number of patients.", min=4, max=1000)] = 11
+    videos: Annotated[int, typer.Option(help="Number of videos.", min=4, max=100_000)] = 246
+    seed: Annotated[int, typer.Option(help="Seed of everything that is drawn.", min=0)] = 0
+    size: Annotated[int, typer.Option(help="Side of a frame, pixels.", min=32, max=1024)] = 256
+    max_frames: Annotated[
+        int, typer.Option(help="Length of the longest video, frames.", min=4, max=1000)
+    ] = 252
+    workers: Workers = 0
+    force: Force = False
+    cache: CachePath = DEFAULT_CACHE
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportConfig:
+    """lus import."""
+
+    videos: Annotated[Path, typer.Argument(help="Folder of video files: mp4, avi, mov, mkv, gif.")]
+    root: Annotated[
+        Path | None, typer.Argument(help="Exam tree to make. [default: exams/ in the cache]")
+    ] = None
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            help="CSV with the columns file,patient,exam,area,score (score may be empty)."
+        ),
+    ] = None
+    format: Annotated[
+        Literal["table", "covid-blues"],
+        typer.Option(
+            help="How ids and scores are found: a label table, or COVID-BLUES as published."
+        ),
+    ] = "table"
+    quality: Annotated[int, typer.Option(help="JPEG quality of the frames.", min=50, max=100)] = 95
+    workers: Workers = 0
+    force: Force = False
+    cache: CachePath = DEFAULT_CACHE
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareConfig:
+    """lus prepare."""
+
+    exams: Annotated[
+        Path | None, typer.Argument(help="Exam tree to read. [default: exams/ in the cache]")
+    ] = None
+    annotations: Annotated[
+        Path | None,
+        typer.Option(
+            help="Scores: id;score lines or a CSV. [default: Annotations.txt in the tree]"
+        ),
+    ] = None
+    size: Annotated[int, typer.Option(help="Side of a stored frame, pixels.", min=16, max=2048)] = (
+        256
+    )
+    letterbox: Annotated[
+        bool, typer.Option(help="Keep the aspect ratio, with black bars, instead of stretching.")
+    ] = False
+    color: Annotated[bool, typer.Option(help="Keep RGB instead of grayscale.")] = False
+    test_share: Annotated[
+        float, typer.Option(help="Share of the patients in the test part.", min=0.0, max=0.9)
+    ] = 0.2
+    test_patients: Annotated[
+        tuple[str, ...] | None,
+        typer.Option(
+            help="Patients that must be in the test part, comma-separated. [default: the report's "
+            f"{' and '.join(REPORT_TEST_PATIENTS)}, where the study has them]"
+        ),
+    ] = None
+    validation_share: Annotated[
+        float, typer.Option(help="Share of the other patients in validation.", min=0.0, max=0.9)
+    ] = 0.2
+    stratify: Annotated[
+        bool, typer.Option(help="Draw the parts so that their shares of each score are alike.")
+    ] = False
+    folds: Annotated[
+        int, typer.Option(help="Folds for cross-validation; 0: none.", min=0, max=1000)
+    ] = 5
+    seed: Annotated[int, typer.Option(help="Seed of the split.", min=0)] = 5
+    strict: Annotated[bool, typer.Option(help="Any problem in the tree is an error.")] = False
+    dry_run: Annotated[bool, typer.Option(help="Only say what would be done.")] = False
+    workers: Workers = 0
+    force: Annotated[
+        bool, typer.Option("--force", help="Draw the split anew, even over one edited by hand.")
+    ] = False
+    cache: CachePath = DEFAULT_CACHE
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Everything that decides what a training run learns.
+
+    There are no defaults here: they are the numbers of recipes/paper.toml, over which any other
+    recipe, file or flag is laid.
+    """
+
+    name: Annotated[str, typer.Option(help="Name of the recipe; runs are called after it.")]
+
+    backbone: Annotated[str, typer.Option(help="torchvision CNN, by its name there.")]
+    weights: Annotated[
+        str, typer.Option(help="Backbone weights: imagenet, none, or a file (.pth, .safetensors).")
+    ]
+    attention: Annotated[bool, typer.Option(help="Mask each feature map by learned attention.")]
+    attention_channels: Annotated[
+        tuple[int, ...], typer.Option(help="Channels of the attention's inner convolutions.")
+    ]
+    hidden: Annotated[int, typer.Option(help="LSTM units per direction.", min=1)]
+    pool: Annotated[
+        Literal["mean", "max", "last", "attention"],
+        typer.Option(help="How LSTM outputs over the real frames become one vector."),
+    ]
+    dropout: Annotated[
+        float, typer.Option(help="Dropout before the last layer.", min=0.0, max=0.95)
+    ]
+    padding: Annotated[
+        Literal["packed", "zeros", "last"],
+        typer.Option(help="packed: real frames only; zeros, last: pad as the report did."),
+    ]
+
+    loss: Annotated[
+        Literal["sord", "sord-wide", "cross-entropy"],
+        typer.Option(help="Loss; sord-wide moves score 0 to -0.5 (Roy et al. 2020)."),
+    ]
+    class_weights: Annotated[
+        bool, typer.Option(help="Weight each video by the inverse frequency of its score.")
+    ]
+    balanced_sampling: Annotated[
+        bool, typer.Option(help="Draw training videos so that every score comes up equally often.")
+    ]
+
+    optimizer: Annotated[Literal["sgd", "adamw"], typer.Option(help="Optimizer.")]
+    learning_rate_cnn: Annotated[
+        float, typer.Option(help="Learning rate of the CNN.", min=0.0, max=10.0)
+    ]
+    learning_rate: Annotated[
+        float, typer.Option(help="Learning rate of everything else.", min=0.0, max=10.0)
+    ]
+    momentum: Annotated[float, typer.Option(help="Momentum of sgd.", min=0.0, max=0.999)]
+    weight_decay: Annotated[float, typer.Option(help="Weight decay.", min=0.0, max=1.0)]
+    clip_norm: Annotated[
+        float, typer.Option(help="Largest norm of the gradient; 0: not clipped.", min=0.0)
+    ]
+    schedule: Annotated[
+        Literal["constant", "cosine"], typer.Option(help="Learning rate over the epochs.")
+    ]
+    warmup_epochs: Annotated[
+        int, typer.Option(help="Epochs over which the learning rate rises to its value.", min=0)
+    ]
+    batch_size: Annotated[int, typer.Option(help="Videos a batch.", min=1)]
+    epochs: Annotated[int, typer.Option(help="Passes over the training videos.", min=1)]
+    patience: Annotated[
+        int,
+        typer.Option(
+            help="Epochs without a better validation loss before stopping; 0: all.", min=0
+        ),
+    ]
+
+    stride: Annotated[int, typer.Option(help="Take every n-th frame of a video.", min=1)]
+    frames_per_video: Annotated[
+        int, typer.Option(help="At most so many frames a video, evenly spread; 0: all.", min=0)
+    ]
+    flip: Annotated[bool, typer.Option(help="Mirror half of the training videos left to right.")]
+    gain: Annotated[
+        float,
+        typer.Option(help="Vary brightness and contrast by up to this factor.", min=0.0, max=0.9),
+    ]
+    shift: Annotated[
+        float, typer.Option(help="Move frames by up to this share of their side.", min=0.0, max=0.5)
+    ]
+    seed: Annotated[int, typer.Option(help="Seed of weights, order and augmentation.", min=0)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(Recipe):
+    """lus train."""
+
+    device: Device = "auto"
+    threads: Annotated[int, typer.Option(help="CPU threads; 0: one a core.", min=0)] = 0
+    run: Annotated[
+        str | None, typer.Option(help="Name of the run folder. [default: recipe and a number]")
+    ] = None
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with an interrupted run (--run, or the latest).")
+    ] = False
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="One real batch: shapes, time, memory; nothing is kept."),
+    ] = False
+    cache: CachePath = DEFAULT_CACHE
+
+
+Part = Literal["train", "validation", "test", "all"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig:
+    """lus evaluate."""
+
+    split: Annotated[Part, typer.Option(help="Which videos; all includes training patients.")] = (
+        "test"
+    )
+    run: RunName = None
+    bootstrap: Annotated[
+        int, typer.Option(help="Patient resamples behind each interval.", min=0, max=100_000)
+    ] = 1000
+    seed: Annotated[int, typer.Option(help="Seed of the bootstrap.", min=0)] = 0
+    device: Device = "auto"
+    threads: Annotated[int, typer.Option(help="CPU threads; 0: one a core.", min=0)] = 0
+    cache: CachePath = DEFAULT_CACHE
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttentionConfig:
+    """lus attention."""
+
+    frame: Annotated[
+        tuple[str, ...],
+        typer.Option(
+            help="Frame to explain, patient/exam/area/frame; comma-separated for several."
+        ),
+    ] = ()
+    video: Annotated[
+        tuple[str, ...],
+        typer.Option(help="Video to explain, patient/exam/area; comma-separated for several."),
+    ] = ()
+    format: Annotated[Literal["mp4", "gif"], typer.Option(help="File format of a video.")] = "mp4"
+    exams: Annotated[
+        Path | None, typer.Option(help="Exam tree with the original frames. [default: as prepared]")
+    ] = None
+    run: RunName = None
+    device: Device = "auto"
+    threads: Annotated[int, typer.Option(help="CPU threads; 0: one a core.", min=0)] = 0
+    cache: CachePath = DEFAULT_CACHE
+
+
+# ------------------------------------------------------------------------- fields, TOML in and out
+
+Config = TypeVar("Config")
+
+
+@dataclass(frozen=True)
+class OptionField:
+    """One field of a config: its bare type and its Typer metadata."""
+
+    name: str
+    type: Any
+    info: ParameterInfo
+
+    @property
+    def flag(self) -> str:
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def optional(self) -> bool:
+        return get_origin(self.type) in (Union, UnionType) and NoneType in get_args(self.type)
+
+    @property
+    def bare(self) -> Any:
+        """The type without `| None`."""
+        return (
+            next(a for a in get_args(self.type) if a is not NoneType)
+            if self.optional
+            else self.type
+        )
+
+    def read(self, value: Any, where: str) -> Any:
+        """`value`, as TOML or the command line gives it, as this field's type and in its range.
+
+        Raises UsageError naming `where`.
+        """
+        kind, origin = self.bare, get_origin(self.bare)
+        if value is None and self.optional:
+            return None
+        if origin is tuple:
+            if not isinstance(value, (list, tuple)):
+                raise UsageError(f"{where} must be a list, not {value!r}")
+            items = [item.strip() for entry in value for item in str(entry).split(",")]
+            try:
+                return tuple(get_args(kind)[0](item) for item in items if item)
+            except ValueError:
+                raise UsageError(f"{where} cannot be read: {','.join(items)}") from None
+        if origin is Literal:
+            if value not in get_args(kind):
+                raise UsageError(f"{where} is {value!r}", f"one of {', '.join(get_args(kind))}")
+            return value
+        if kind is Path and isinstance(value, (str, Path)):
+            return Path(value)
+        if kind is float and type(value) is int:
+            value = float(value)
+        if type(value) is not kind:
+            raise UsageError(f"{where} must be {kind.__name__}, not {value!r}")
+        low, high = getattr(self.info, "min", None), getattr(self.info, "max", None)
+        # `not (low <= value)` rather than `value < low`: nan must not pass.
+        if (low is not None and not value >= low) or (high is not None and not value <= high):
+            raise UsageError(
+                f"{where} is {value}", f"from {low} to {high if high is not None else 'any'}"
+            )
+        return value
+
+
+def fields_of(config: type) -> dict[str, OptionField]:
+    """The fields of a config class, by name, in the order in which they are written."""
+    hints = get_type_hints(config, include_extras=True)
+    fields = {}
+    for entry in dataclasses.fields(config):
+        kind, *metadata = get_args(hints[entry.name])
+        info = next(m for m in metadata if isinstance(m, ParameterInfo))
+        fields[entry.name] = OptionField(entry.name, kind, info)
+    return fields
+
+
+def defaults_of(config: type) -> dict[str, Any]:
+    """The values that the fields of a config class take when nobody sets them."""
+    own = {f.name: f.default for f in dataclasses.fields(config)}
+    known = {name: value for name, value in own.items() if value is not dataclasses.MISSING}
+    return known | (read_toml(recipe_path("paper")) if issubclass(config, Recipe) else {})
+
+
+def build(config: type[Config], values: dict[str, Any], where: str = "") -> Config:
+    """A config from field values; `where` (a file's name) goes before the field in an error."""
+    fields = fields_of(config)
+    checked = {}
+    for name, value in (defaults_of(config) | values).items():
+        if name not in fields:
+            near = difflib.get_close_matches(name, fields, n=1)
+            raise UsageError(
+                f"{where or config.__name__}: there is no field {name!r}",
+                f"did you mean {near[0]!r}?" if near else f"fields are {', '.join(fields)}",
+            )
+        checked[name] = fields[name].read(value, f"{where}: {name}" if where else fields[name].flag)
+    return config(**checked)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The fields set in a TOML file. Raises UsageError if it cannot be read."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read", error.strerror or str(error)) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not TOML", str(error)) from error
+
+
+def recipe_path(name: str) -> Path:
+    """The file of a recipe that ships with lus. Raises UsageError naming those there are."""
+    folder = Path(__file__).parent / "recipes"
+    path = folder / f"{name}.toml"
+    names = sorted(p.stem for p in folder.glob("*.toml"))
+    if name not in names:
+        raise UsageError(f"there is no recipe {name!r}", f"recipes are {', '.join(names)}")
+    return path
+
+
+def to_toml(config: Any, only: type | None = None) -> str:
+    """Every field of `config` (of the class `only`, if given) as TOML, its help as a comment above.
+
+    Reading it back with `build` gives the same values. Fields that are None are left out: None is
+    what they are when absent.
+    """
+    import tomlkit  # tens of milliseconds, and only run folders need it
+
+    document = tomlkit.document()
+    for name, entry in fields_of(only or type(config)).items():
+        value = getattr(config, name)
+        if value is None:
+            continue
+        document.add(tomlkit.comment(str(entry.info.help)))
+        plain = list(value) if isinstance(value, tuple) else value
+        document.add(name, tomlkit.item(str(plain) if isinstance(plain, Path) else plain))
+    return tomlkit.dumps(document)

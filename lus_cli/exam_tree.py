@@ -1,0 +1,341 @@
+"""The exam tree: ids, folders, annotations, and the frames in them.
+
+ROOT/<patient>/<exam>/<area>/<frame>.jpg, with ROOT/Annotations.txt beside the patients.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+import warnings
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from lus_cli.errors import LusError, UsageError
+
+ANNOTATIONS = "Annotations.txt"
+FINDINGS = "Findings.csv"
+SCORES = range(4)
+FRAME_SUFFIXES = {".jpg", ".jpeg", ".png"}
+CLUTTER = {"thumbs.db", "desktop.ini"}
+# A frame larger than this is a decompression bomb or a mistake, not an ultrasound frame.
+MAX_PIXELS = 64_000_000
+FORBIDDEN_IN_ID = re.compile(r"[/\\;,\x00-\x1f]")
+
+
+class VideoId(NamedTuple):
+    """A video: one inspection area of one exam of one patient."""
+
+    patient: str
+    exam: str
+    area: str
+
+    def __str__(self) -> str:
+        return "/".join(self)
+
+    @classmethod
+    def parse(cls, text: str) -> VideoId:
+        """Reads patient/exam/area. Raises UsageError if `text` is anything else."""
+        parts = text.strip().strip("/").split("/")
+        if len(parts) != 3 or not all(map(is_name, parts)):
+            raise UsageError(
+                f"{text!r} is not a video id", "write patient/exam/area, e.g. 1017/1048/11"
+            )
+        return cls(*parts)
+
+
+def parse_frame_id(text: str) -> tuple[VideoId, int]:
+    """Reads patient/exam/area/frame as a video and a frame number. Raises UsageError."""
+    video, _, frame = text.strip().strip("/").rpartition("/")
+    if not re.fullmatch(r"\d{1,9}", frame) or video.count("/") != 2:
+        raise UsageError(
+            f"{text!r} is not a frame id", "write patient/exam/area/frame, e.g. 1017/1048/11/86"
+        )
+    return VideoId.parse(video), int(frame)
+
+
+def is_name(part: str) -> bool:
+    """Whether `part` can be a patient, exam or area: one path component, no separators of ours."""
+    return bool(part.strip()) and part not in (".", "..") and not FORBIDDEN_IN_ID.search(part)
+
+
+class FrameFile(NamedTuple):
+    """One frame of a video on disk."""
+
+    number: int
+    path: Path
+
+
+@dataclass(frozen=True)
+class VideoFolder:
+    """The frames of one video, in the order of their numbers."""
+
+    id: VideoId
+    frames: tuple[FrameFile, ...]
+
+
+def natural_key(text: str) -> list[tuple[int, int, str]]:
+    """Sorts area 2 before area 10, and numbers before words."""
+    return [
+        (0, int(piece), "") if piece.isdigit() else (1, 0, piece)
+        for piece in re.split(r"(\d+)", text)
+        if piece
+    ]
+
+
+def video_order(video: VideoId) -> list[list[tuple[int, int, str]]]:
+    """The order in which a study lists its videos."""
+    return [natural_key(part) for part in video]
+
+
+def find_videos(root: Path) -> tuple[list[VideoFolder], list[str]]:
+    """Every video folder of an exam tree, in natural order, and what is wrong with the others.
+
+    Raises LusError if `root` is no folder or holds no video at all.
+    """
+    if not root.is_dir():
+        raise LusError(
+            f"there is no exam tree at {root}",
+            "make one with `lus phantom`, or name yours: lus prepare DIR",
+        )
+    videos, problems = [], []
+    for patient in visible_folders(root):
+        for exam in visible_folders(patient):
+            for area in visible_folders(exam):
+                video = VideoId(patient.name, exam.name, area.name)
+                try:
+                    videos.append(read_folder(video, area))
+                except LusError as error:
+                    problems.append(str(error))
+    if not videos and not problems:
+        raise LusError(
+            f"{root} holds no frames", "an exam tree is patient/exam/area/Frame_<number>.jpg"
+        )
+    videos.sort(key=lambda folder: video_order(folder.id))
+    return videos, problems
+
+
+def visible_folders(parent: Path) -> Iterator[Path]:
+    return (entry for entry in listed(parent) if entry.is_dir())
+
+
+def listed(folder: Path) -> list[Path]:
+    """The entries of a folder without what operating systems leave behind."""
+    try:
+        entries = list(folder.iterdir())
+    except OSError as error:
+        raise LusError(f"{folder} cannot be read", error.strerror or str(error)) from error
+    return [e for e in entries if not e.name.startswith(".") and e.name.lower() not in CLUTTER]
+
+
+def read_folder(video: VideoId, folder: Path) -> VideoFolder:
+    """The frames of one video. Raises LusError if their numbers cannot order them."""
+    if not all(map(is_name, video)):
+        raise LusError(
+            f"{folder}: ids hold no / \\ ; , and no control characters", "rename the folder"
+        )
+    numbered: dict[int, Path] = {}
+    for path in listed(folder):
+        if path.suffix.lower() not in FRAME_SUFFIXES:
+            continue
+        digits = re.findall(r"\d+", path.stem)
+        if not digits:
+            raise LusError(f"video {video}: {path.name} has no frame number", "rename or remove it")
+        number = int(digits[-1])
+        if number in numbered:
+            raise LusError(
+                f"video {video}: {numbered[number].name} and {path.name} are both frame {number}",
+                "remove one",
+            )
+        numbered[number] = path
+    if not numbered:
+        raise LusError(f"video {video}: {folder} holds no .jpg, .jpeg or .png frame", "remove it")
+    if max(numbered) > np.iinfo(np.int32).max:
+        raise LusError(f"video {video}: frame number {max(numbered)} is too large", "rename it")
+    return VideoFolder(video, tuple(FrameFile(n, numbered[n]) for n in sorted(numbered)))
+
+
+# ------------------------------------------------------------------------------------ annotations
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What an expert saw in a video; None where nobody said."""
+
+    a_lines: bool | None
+    b_lines: bool | None
+
+
+def read_annotations(path: Path) -> dict[VideoId, int]:
+    """The score of each annotated video.
+
+    Reads `patient/exam/area;score` lines, or a CSV with the columns patient, exam, area and score
+    (a row with an empty score is not annotated). Raises LusError naming file and line for a line
+    that cannot be read, a score outside 0..3, or a video annotated twice.
+    """
+    text = read_text(path, f"it holds a line a video, 1017/1048/11;2 (looked for {path.name})")
+    is_csv = path.suffix.lower() == ".csv"
+    rows = csv_scores(path, text) if is_csv else line_scores(path, text)
+    scores: dict[VideoId, int] = {}
+    for line, video, score in rows:
+        if video in scores:
+            raise LusError(
+                f"{path}, line {line}: video {video} is annotated twice", "keep one line"
+            )
+        scores[video] = score
+    if not scores:
+        raise LusError(f"{path} holds no annotation", "write a line a video, e.g. 1017/1048/11;2")
+    return scores
+
+
+def read_text(path: Path, remedy: str) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise LusError(f"there is no file {path}", remedy) from None
+    except OSError as error:
+        raise LusError(f"{path} cannot be read", error.strerror or str(error)) from error
+    except UnicodeDecodeError as error:
+        raise LusError(f"{path} is not UTF-8 text", str(error)) from error
+
+
+def line_scores(path: Path, text: str) -> Iterator[tuple[int, VideoId, int]]:
+    for number, line in enumerate(text.splitlines(), start=1):
+        if line.strip():
+            video, semicolon, score = line.partition(";")
+            if not semicolon:
+                raise LusError(
+                    f"{path}, line {number}: {line.strip()!r} cannot be read",
+                    "write patient/exam/area;score",
+                )
+            yield number, annotated_id(path, number, video), annotated_score(path, number, score)
+
+
+def csv_scores(path: Path, text: str) -> Iterator[tuple[int, VideoId, int]]:
+    for number, row in csv_rows(path, text, ("patient", "exam", "area", "score")):
+        if row["score"]:
+            video = "/".join((row["patient"], row["exam"], row["area"]))
+            yield (
+                number,
+                annotated_id(path, number, video),
+                annotated_score(path, number, row["score"]),
+            )
+
+
+def csv_rows(path: Path, text: str, columns: Iterable[str]) -> Iterator[tuple[int, dict[str, str]]]:
+    """Line number and stripped cells of each row. Raises LusError if a named column is missing."""
+    reader = csv.DictReader(io.StringIO(text, newline=""))
+    try:
+        header = [name.strip() for name in reader.fieldnames or []]
+        missing = [name for name in columns if name not in header]
+        if missing:
+            raise LusError(
+                f"{path} has no column {', '.join(missing)}", f"it has {', '.join(header)}"
+            )
+        reader.fieldnames = header
+        for row in reader:
+            if None in row or None in row.values():
+                raise LusError(
+                    f"{path}, line {reader.line_num}: not {len(header)} cells", "mend the line"
+                )
+            yield reader.line_num, {key: value.strip() for key, value in row.items()}
+    except csv.Error as error:
+        raise LusError(f"{path}, line {reader.line_num}: {error}", "mend the line") from error
+
+
+def annotated_id(path: Path, line: int, text: str) -> VideoId:
+    try:
+        return VideoId.parse(text)
+    except UsageError as error:
+        raise LusError(f"{path}, line {line}: {error.message}", error.remedy) from None
+
+
+def annotated_score(path: Path, line: int, text: str) -> int:
+    match = re.fullmatch(r"\s*([0-9])(?:\.0*)?\s*", text)
+    if not match or int(match[1]) not in SCORES:
+        raise LusError(f"{path}, line {line}: score {text.strip()!r}", "scores are 0, 1, 2 or 3")
+    return int(match[1])
+
+
+def read_findings(path: Path) -> dict[VideoId, Findings]:
+    """Expert findings per video from patient,exam,area,a_lines,b_lines (yes, no or empty)."""
+    words = {"yes": True, "no": False, "": None}
+    findings = {}
+    text = read_text(path, "")
+    for line, row in csv_rows(path, text, ("patient", "exam", "area", "a_lines", "b_lines")):
+        video = annotated_id(path, line, "/".join((row["patient"], row["exam"], row["area"])))
+        try:
+            findings[video] = Findings(words[row["a_lines"].lower()], words[row["b_lines"].lower()])
+        except KeyError as error:
+            raise LusError(
+                f"{path}, line {line}: {error.args[0]!r}", "write yes, no or nothing"
+            ) from None
+    return findings
+
+
+def write_annotations(path: Path, scores: Iterable[tuple[VideoId, int]]) -> None:
+    lines = "".join(f"{video};{score}\n" for video, score in scores)
+    path.write_text(lines, encoding="utf-8")
+
+
+# ----------------------------------------------------------------------------------------- frames
+
+
+def decode_frame(path: Path, mode: Literal["L", "RGB"]) -> Image.Image:
+    """One frame as a Pillow image, upright, in `mode`.
+
+    16-bit frames are scaled to 8 bits by their full range. Raises LusError if the file is no whole
+    image or larger than MAX_PIXELS.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image = Image.open(path)
+        with image:
+            if image.width * image.height > MAX_PIXELS:
+                raise LusError(
+                    f"{path} has {image.width}x{image.height} pixels", "a frame has fewer"
+                )
+            if mode == "L" and image.format == "JPEG":
+                image.draft("L", image.size)  # decodes only the luminance: same pixels, faster
+            image.load()
+            upright = ImageOps.exif_transpose(image)
+    except (
+        OSError,
+        UnidentifiedImageError,
+        SyntaxError,
+        ValueError,
+        Image.DecompressionBombError,
+    ) as error:
+        reason = "it is empty" if path.exists() and path.stat().st_size == 0 else str(error)
+        raise LusError(f"{path} cannot be decoded", reason) from error
+    if upright.mode.startswith("I"):
+        wide = np.asarray(upright).astype(np.uint32)
+        upright = Image.fromarray((wide // 257 if wide.max() > 255 else wide).astype(np.uint8))
+    return upright if upright.mode == mode else upright.convert(mode)
+
+
+def fit_frame(image: Image.Image, size: int, letterbox: bool) -> np.ndarray:
+    """A frame resized to size x size: (row, column) or (row, column, channel) uint8.
+
+    Stretched, as the report did, or with `letterbox` scaled to fit and centred on black.
+    """
+    if not letterbox:
+        return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR))
+    left, top, width, height = letterbox_box(image.width, image.height, size)
+    canvas = Image.new(image.mode, (size, size))
+    canvas.paste(image.resize((width, height), Image.Resampling.BILINEAR), (left, top))
+    return np.asarray(canvas)
+
+
+def letterbox_box(width: int, height: int, size: int) -> tuple[int, int, int, int]:
+    """Where a letterboxed frame lies in its square: left, top, width, height in pixels."""
+    scale = size / max(width, height)
+    new_width, new_height = max(1, round(width * scale)), max(1, round(height * scale))
+    return (size - new_width) // 2, (size - new_height) // 2, new_width, new_height

@@ -1,0 +1,1 @@
+"""Training recipes: complete, commented TOML files, one field a line."""

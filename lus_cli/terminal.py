@@ -1,0 +1,183 @@
+"""What a person sees: progress, tables, errors. Everything but a result's JSON goes to stderr."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import math
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table as RichTable
+
+from lus_cli.errors import LusError
+from lus_cli.steps import Progress as ProgressCallback
+from lus_cli.steps import Result, silent
+
+LINE_EVERY_S = 10.0  # where there is no terminal to draw a bar on
+
+
+class Screen:
+    """The terminal of one command."""
+
+    def __init__(self, *, as_json: bool, quiet: bool, verbose: bool) -> None:
+        self.as_json, self.quiet, self.verbose = as_json, quiet, verbose
+        self.console = Console(stderr=True, highlight=False)
+        level = logging.ERROR if quiet else logging.DEBUG if verbose else logging.INFO
+        handler = RichHandler(
+            level, self.console, show_time=False, show_path=False, show_level=False, markup=False
+        )
+        handler.setFormatter(WarningPrefix())
+        logger = logging.getLogger("lus")
+        logger.setLevel(logging.DEBUG)
+        logger.handlers[:] = [handler]
+
+    @contextlib.contextmanager
+    def catching_errors(self) -> Iterator[None]:
+        """LusError becomes one line and an exit code; Ctrl-C becomes 130; the rest stays a traceback."""
+        try:
+            yield
+        except LusError as error:
+            if self.as_json:
+                print(json.dumps({"error": error.message, "remedy": error.remedy}))  # noqa: T201
+            self.error(str(error))
+            raise typer.Exit(error.exit_code) from None
+        except KeyboardInterrupt:
+            self.error("interrupted: what was finished is kept; run the command again to go on")
+            raise typer.Exit(130) from None
+
+    def error(self, line: str) -> None:
+        self.console.print(f"[bold red]error[/] {escape(' '.join(line.split()))}", soft_wrap=True)
+
+    @contextlib.contextmanager
+    def progress(self) -> Iterator[ProgressCallback]:
+        """A progress callback: bars on a terminal, a plain line now and then elsewhere."""
+        if self.quiet:
+            yield silent
+        elif not self.console.is_terminal:
+            yield PlainProgress(self.console)
+        else:
+            with Progress(
+                TextColumn("[bold]{task.description}"),
+                BarColumn(bar_width=None),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+                TimeRemainingColumn(),
+                TextColumn("[dim]{task.fields[facts]}"),
+                console=self.console,
+                expand=True,
+            ) as bars:
+                yield BarProgress(bars)
+
+    def show(self, result: Result) -> None:
+        """Tables, problems and files for a person; numbers as JSON where asked for."""
+        if self.as_json:
+            document = result.numbers | {
+                "files": {name: str(path) for name, path in result.files.items()},
+                "problems": result.problems,
+            }
+            print(json.dumps(without_nan(document), indent=2))  # noqa: T201
+        if self.quiet:
+            return
+        for table in result.tables:
+            drawn = RichTable(title=table.title, title_justify="left", title_style="bold")
+            for position, column in enumerate(table.columns):
+                drawn.add_column(column, justify="left" if position == 0 else "right")
+            for row in table.rows:
+                drawn.add_row(*(escape(formatted(value)) for value in row))
+            self.console.print(drawn)
+        shown = result.problems if self.verbose else result.problems[:10]
+        for line in shown:
+            self.console.print(f"[yellow]left out[/] {escape(line)}", soft_wrap=True)
+        if len(shown) < len(result.problems):
+            self.console.print(f"[yellow]left out[/] {len(result.problems) - len(shown)} more (-v)")
+        width = max(map(len, result.files), default=0)
+        for name, path in result.files.items():
+            self.console.print(
+                f"[green]{name:<{width}}[/]  {escape(shortest(path))}", soft_wrap=True
+            )
+
+
+class WarningPrefix(logging.Formatter):
+    """`warning ...` before warnings, nothing before the rest."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = super().format(record)
+        return f"{record.levelname.lower()}: {text}" if record.levelno >= logging.WARNING else text
+
+
+class BarProgress:
+    """Draws each task as a bar."""
+
+    def __init__(self, bars: Progress) -> None:
+        self.bars = bars
+        self.tasks: dict[str, TaskID] = {}
+
+    def __call__(self, task: str, done: int, total: int | None = None, **facts: object) -> None:
+        if task not in self.tasks:
+            self.tasks[task] = self.bars.add_task(task, total=total, facts="")
+        self.bars.update(self.tasks[task], completed=done, total=total, facts=joined(facts))
+
+
+class PlainProgress:
+    """Prints a task's first and last state, and one in between every few seconds."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.printed: dict[str, float] = {}
+
+    def __call__(self, task: str, done: int, total: int | None = None, **facts: object) -> None:
+        now = time.monotonic()
+        if done != total and now - self.printed.get(task, -LINE_EVERY_S) < LINE_EVERY_S:
+            return
+        self.printed[task] = now
+        of = f"/{total}" if total is not None else ""
+        self.console.print(escape(f"{task} {done}{of} {joined(facts)}".rstrip()), soft_wrap=True)
+
+
+def joined(facts: dict[str, object]) -> str:
+    return "  ".join(f"{name} {formatted(value)}" for name, value in facts.items())
+
+
+def formatted(value: Any) -> str:
+    """A table cell: three decimals for a float, a dash for what is not defined."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "–"
+    if isinstance(value, float):
+        return f"{value:.3f}" if abs(value) < 1000 else f"{value:.0f}"
+    return str(value)
+
+
+def without_nan(value: Any) -> Any:
+    """`value` with NaN and infinity, which JSON does not know, as null."""
+    if isinstance(value, dict):
+        return {str(key): without_nan(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [without_nan(inner) for inner in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return str(value) if isinstance(value, Path) else value
+
+
+def shortest(path: Path) -> str:
+    """The path from the working directory where that is shorter."""
+    absolute = os.path.abspath(path)  # noqa: PTH100 - resolve() would follow links
+    relative = os.path.relpath(absolute)
+    return min(relative, absolute, key=len)
