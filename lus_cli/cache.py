@@ -1,6 +1,6 @@
 """Where everything under cache/ lies, and how it is written: whole, or not at all.
 
-A file is written as `name.part` beside its place and moved there in one step, so a reader never
+A file is written as `name.part` beside its place and moved there in one step (`Path.replace`), so a reader never
 meets half a file, and a killed command leaves at most a `.part` that the next one replaces.
 """
 
@@ -10,7 +10,6 @@ import contextlib
 import errno
 import hashlib
 import json
-import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -126,7 +125,7 @@ def replacing(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield part
-            os.replace(part, path)
+            part.replace(path)
         except BaseException:
             part.unlink(missing_ok=True)
             raise
@@ -151,11 +150,11 @@ def replacing_folder(path: Path, force: bool) -> Iterator[Path]:
             if path.exists():
                 old = path.with_name(path.name + ".old")
                 shutil.rmtree(old, ignore_errors=True)
-                os.replace(path, old)
-                os.replace(part, path)
+                path.replace(old)
+                part.replace(path)
                 shutil.rmtree(old)
             else:
-                os.replace(part, path)
+                part.replace(path)
         except BaseException:
             shutil.rmtree(part, ignore_errors=True)
             raise
