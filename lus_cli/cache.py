@@ -1,7 +1,7 @@
 """Where everything under cache/ lies, and how it is written: whole, or not at all.
 
-A file is written as `name.part` beside its place and moved there in one step (`Path.replace`), so a reader never
-meets half a file, and a killed command leaves at most a `.part` that the next one replaces.
+A file is written as `name.part` beside its place and moved there in one step, so a reader never meets
+half a file, and a killed command leaves at most a `.part` that the next one replaces.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import contextlib
 import errno
 import hashlib
 import json
+import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -211,3 +212,30 @@ def fingerprint(value: Any) -> str:
     """A short, stable name for a JSON-able value: equal values, equal fingerprints."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@contextlib.contextmanager
+def only_writer(root: Path) -> Iterator[None]:
+    """Keeps a second command from writing the same artifacts at the same time.
+
+    The operating system drops the lock with the process that holds it, so none is ever stale.
+    Raises LusError naming the holder.
+    """
+    import filelock
+
+    path = root / ".lock"
+    with explaining_disk_errors(path):
+        root.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(path)
+        holder = path.with_name(".lock-holder")
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            who = holder.read_text() if holder.is_file() else "another lus"
+            raise LusError(f"{who} is writing to {root}", "wait for it to end") from None
+        try:
+            holder.write_text(f"process {os.getpid()}")
+            yield
+        finally:
+            holder.unlink(missing_ok=True)
+            lock.release()

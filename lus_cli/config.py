@@ -146,6 +146,10 @@ class Recipe:
     weights: Annotated[
         str, typer.Option(help="Backbone weights: imagenet, none, or a file (.pth, .safetensors).")
     ]
+    feature_stride: Annotated[
+        int,
+        typer.Option(help="Cut the CNN where a cell of its map spans more pixels; 0: whole.", min=0),
+    ]
     attention: Annotated[bool, typer.Option(help="Mask each feature map by learned attention.")]
     attention_channels: Annotated[
         tuple[int, ...], typer.Option(help="Channels of the attention's inner convolutions.")

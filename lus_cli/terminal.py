@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import typer
+from rich import box
 from rich.console import Console
 from rich.logging import RichHandler
 from rich.markup import escape
@@ -97,12 +98,16 @@ class Screen:
         if self.quiet:
             return
         for table in result.tables:
-            drawn = RichTable(title=table.title, title_justify="left", title_style="bold")
+            drawn = RichTable(
+                title=table.title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD
+            )
             for position, column in enumerate(table.columns):
                 drawn.add_column(column, justify="left" if position == 0 else "right")
             for row in table.rows:
                 drawn.add_row(*(escape(formatted(value)) for value in row))
             self.console.print(drawn)
+        for line in result.notes:
+            self.console.print(f"[yellow]note[/] {escape(line)}", soft_wrap=True)
         shown = result.problems if self.verbose else result.problems[:10]
         for line in shown:
             self.console.print(f"[yellow]left out[/] {escape(line)}", soft_wrap=True)

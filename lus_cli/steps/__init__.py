@@ -46,12 +46,14 @@ class Result:
     """What a step hands back.
 
     `numbers` go out as JSON, `tables` to the terminal, `files` are what a person opens next.
-    `problems` are the inputs that were left out, a line each; `failed` says that they make the
-    whole command a failure (exit code 1) although the rest was done.
+    `notes` are sentences that must not be missed. `problems` are the inputs that were left out, a
+    line each; `failed` says that they make the whole command a failure (exit code 1) although the
+    rest was done.
     """
 
     numbers: dict[str, Any] = field(default_factory=dict)
     tables: list[Table] = field(default_factory=list)
     files: dict[str, Path] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     failed: bool = False

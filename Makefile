@@ -1,0 +1,41 @@
+# `make` lists the targets. Everything runs in .venv, which is made when first needed.
+PYTHON ?= python3
+VENV := .venv
+LUS := $(VENV)/bin/lus
+INSTALLED := $(VENV)/installed
+DEMO := cache/demo
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint bench clean
+
+help:  ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-8s %s\n", $$1, $$2}'
+
+$(INSTALLED): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("lus needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
+	@echo "installing into $(VENV): PyTorch is large, a few minutes"
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+demo: $(INSTALLED)  ## the whole pipeline on a synthetic study, about 10 minutes on 2 cores
+	$(LUS) phantom --cache $(DEMO) --size 128 --force
+	$(LUS) prepare --cache $(DEMO) --size 96
+	$(LUS) train --cache $(DEMO) --recipe demo
+	$(LUS) evaluate --cache $(DEMO)
+	$(LUS) attention --cache $(DEMO) --frame 1017/1048/11/86
+	$(LUS) attention --cache $(DEMO)
+
+test: lint  ## lint, types and tests
+	$(VENV)/bin/python -m pytest
+
+lint: $(INSTALLED)  ## ruff and mypy
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+bench:  ## speed and memory: not there yet
+	@echo "make bench comes with the work on preparing and training at the speed of the hardware (issue 3)"
+
+clean:  ## remove .venv and what tests left; the cache stays
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache *.egg-info

@@ -1,0 +1,104 @@
+"""Finding where a number stopped being finite: which module made it, in which direction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+def span(values: object) -> list[float | str] | None:
+    """The smallest and largest value among tensors, as text where not finite; None without any."""
+    tensors = [t for t in flattened(values) if t.numel()]
+    if not tensors:
+        return None
+    ends = [min(float(t.min()) for t in tensors), max(float(t.max()) for t in tensors)]
+    if any(not bool(torch.isfinite(t).all()) for t in tensors):
+        return [str(end) for end in ends]
+    return [*ends]
+
+
+def flattened(values: object) -> list[Tensor]:
+    if isinstance(values, Tensor):
+        return [values.detach()] if values.is_floating_point() else []
+    if isinstance(values, nn.utils.rnn.PackedSequence):
+        return [values.data.detach()]
+    if isinstance(values, (tuple, list)):
+        return [tensor for value in values for tensor in flattened(value)]
+    return []
+
+
+def finite(values: object) -> bool:
+    return all(bool(torch.isfinite(tensor).all()) for tensor in flattened(values))
+
+
+def trace(model: nn.Module, replay: Callable[[], Tensor]) -> dict[str, Any]:
+    """Runs a step again with hooks on every module; says where it first is not finite.
+
+    `replay` computes the loss of the batch. Returns the module's name and class, the direction
+    (forward or backward), and the ranges of what went in and came out; `module` is "loss" if all
+    modules stayed finite forward but the loss did not, and None if the replay is finite throughout.
+    """
+    found: list[dict[str, Any]] = []
+
+    def note(name: str, direction: str, inputs: object, outputs: object) -> None:
+        if not found and not finite(outputs):
+            found.append(
+                {
+                    "module": name or type(model).__name__,
+                    "direction": direction,
+                    "input_range": span(inputs),
+                    "output_range": span(outputs),
+                }
+            )
+
+    handles = []
+    # Backward hooks do not go with modules that overwrite their input.
+    in_place = [module for module in model.modules() if getattr(module, "inplace", False) is True]
+    for module in in_place:
+        module.inplace = False  # type: ignore[assignment]
+    for name, module in model.named_modules():
+        if next(module.children(), None) is not None:
+            continue  # a container is only as finite as what it holds
+        handles.append(
+            module.register_forward_hook(lambda _m, i, o, name=name: note(name, "forward", i, o))
+        )
+        handles.append(
+            module.register_full_backward_hook(
+                # Seen backwards, what comes in is the gradient of the output.
+                lambda _m, made, came, name=name: note(name, "backward", came, made)
+            )
+        )
+    try:
+        loss = replay()
+        if not found and not finite(loss):
+            found.append({"module": "loss", "direction": "forward", "output_range": span(loss)})
+        if not found:
+            loss.backward()
+        if not found:
+            note_parameters(model, found)
+    finally:
+        for handle in handles:
+            handle.remove()
+        for module in in_place:
+            module.inplace = True  # type: ignore[assignment]
+        model.zero_grad(set_to_none=True)
+    return found[0] if found else {"module": None, "direction": None}
+
+
+def note_parameters(model: nn.Module, found: list[dict[str, Any]]) -> None:
+    """Names the first parameter whose gradient is not finite though all activations' were."""
+    for name, parameter in model.named_parameters():
+        if parameter.grad is not None and not finite(parameter.grad):
+            owner, _, leaf = name.rpartition(".")
+            found.append(
+                {
+                    "module": owner,
+                    "direction": "backward",
+                    "parameter": leaf,
+                    "output_range": span(parameter.grad),
+                }
+            )
+            return

@@ -1,0 +1,57 @@
+"""Work spread over processes: Pillow and NumPy hold the interpreter's lock too much for threads."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from typing import TypeVar
+
+Task = TypeVar("Task")
+Outcome = TypeVar("Outcome")
+
+
+def cores() -> int:
+    """The cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def spread(
+    work: Callable[[Task], Outcome], tasks: Sequence[Task], workers: int
+) -> Iterator[tuple[int, Outcome]]:
+    """The position and outcome of each task, as they finish.
+
+    `workers` 0 means one a core; with one worker, or one task, no process is started. `work` must
+    be a module's function and tasks must pickle. At most a few tasks a worker are under way, so
+    memory does not grow with their number.
+    """
+    workers = min(workers or cores(), len(tasks))
+    if workers <= 1:
+        yield from ((index, work(task)) for index, task in enumerate(tasks))
+        return
+    # Spawned, not forked: the progress display runs a thread, and forking with threads can hang.
+    context = multiprocessing.get_context("spawn")
+    executor = ProcessPoolExecutor(workers, mp_context=context, initializer=ignore_interrupts)
+    try:
+        waiting = iter(enumerate(tasks))
+        running: dict[Future[Outcome], int] = {}
+        while True:
+            for index, task in waiting:
+                running[executor.submit(work, task)] = index
+                if len(running) >= 3 * workers:
+                    break
+            if not running:
+                return
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                yield running.pop(future), future.result()
+    finally:
+        executor.shutdown(wait=True, cancel_futures=True)
+
+
+def ignore_interrupts() -> None:
+    """Ctrl-C reaches the whole process group; only the parent decides what it means."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,0 +1,266 @@
+"""The page a person opens after an evaluation: one HTML file that needs nothing else.
+
+Everything on it is escaped but the figures, which `figures.svg_text` escaped already. The page
+carries a policy that lets it load nothing and run no script but its own, so an id can do no harm.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from lus_cli import cache, figures, metrics
+
+# The colours of a figure, by the name under which the page's style sheet has them, light and dark.
+PAGE_COLOURS = {
+    figures.INK: "ink",
+    figures.MUTED: "muted",
+    figures.GRID: "line",
+    figures.PAPER: "paper",
+    figures.ACCENT: "accent",
+    figures.SECOND: "second",
+    "#fefefe": "on-score",
+} | {colour: f"score-{score}" for score, colour in enumerate(figures.SCORE_COLOURS)}
+
+# Figure -> heading and what to look for. The page draws its own confusion matrix.
+FIGURE_TEXTS = {
+    "curves": (
+        "Training",
+        "A validation loss that stays near the best constant answer has learned nothing about the "
+        "single video. The dotted line marks the epoch whose weights were kept.",
+    ),
+    "errors_per_class": (
+        "Errors by true score",
+        "Each bar holds the videos of one true score that were answered wrongly, coloured by the "
+        "answer.",
+    ),
+    "calibration": (
+        "Calibration",
+        "On the dashed line the model is as sure as it is right; below it, it is too sure. Larger "
+        "dots hold more videos.",
+    ),
+}
+OWN_FIGURES = {"confusion"}
+
+PART_NAMES = {
+    "test": "test videos",
+    "validation": "validation videos",
+    "train": "training videos",
+    "all": "videos, training patients included",
+}
+# Where the axis of a figure's little plot ends; the losses have no natural end.
+AXES = {"kappa_quadratic": (-0.25, 1.0), "mean_absolute_error": (0.0, 3.0), "brier": (0.0, 2.0)}
+PLOT_WIDTH = 150.0
+
+
+def write_report(
+    path: Path,
+    scores: Mapping[str, Any],
+    predictions: metrics.Predictions,
+    run: Mapping[str, Any],
+    drawn: Mapping[str, str],
+    strips: Mapping[str, Sequence[bytes]] | None = None,
+) -> None:
+    """Writes the evaluation page to `path`.
+
+    scores: what `metrics.assess` gave for `predictions`.
+    run: `name`; `part` (train, validation, test or all); `recipe` and `provenance`, mappings that
+        are shown as they are.
+    drawn: figure name -> SVG text, as `figures.svg_text` gives it, shown in this order.
+    strips: video id -> PNG files of a few of its frames, in order.
+    """
+    script = template_text("report.js")
+    page = environment().get_template("report.html")
+    cache.write_text(
+        path,
+        page.render(
+            run=run,
+            scores=scores,
+            part=PART_NAMES.get(run.get("part", "test"), "videos"),
+            trained_on=run.get("part") in ("train", "all"),
+            summary=summary(scores),
+            figure_rows=list(figure_rows(scores["figures"])),
+            class_figures=metrics.CLASS_FIGURES,
+            matrix=matrix_rows(scores["confusion"]),
+            drawn=[page_figure(n, svg) for n, svg in drawn.items() if n not in OWN_FIGURES],
+            videos=video_rows(predictions, strips or {}),
+            has_strips=bool(strips),
+            details={"Recipe": flat(run.get("recipe")), "Provenance": flat(run.get("provenance"))},
+            style=Markup(template_text("report.css")),
+            script=Markup(script),
+            script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        ),
+    )
+
+
+def environment() -> jinja2.Environment:
+    made = jinja2.Environment(
+        loader=jinja2.PackageLoader("lus_cli"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters |= {"three": three, "interval": interval, "percent": percent}
+    return made
+
+
+def template_text(name: str) -> str:
+    return (Path(__file__).parent / "templates" / name).read_text(encoding="utf-8")
+
+
+# ------------------------------------------------------------------------------------------- words
+
+
+def three(value: float | None) -> str:
+    """Three decimals with a true minus sign; a dash for what is undefined."""
+    return "–" if value is None else f"{value:.3f}".replace("-", "\u2212")
+
+
+def percent(value: float) -> str:
+    return f"{100 * value:.0f} %"
+
+
+def interval(entry: Mapping[str, Any]) -> str:
+    if entry["low"] is None:
+        return "–"
+    return f"{three(entry['low'])} to {three(entry['high'])}"
+
+
+def summary(scores: Mapping[str, Any]) -> dict[str, str]:
+    """The result in plain words: a headline, and a paragraph on each of the questions behind it."""
+    found, videos = scores["figures"], scores["videos"]
+    accuracy, kappa = found["accuracy"], found["kappa_quadratic"]
+    matrix = scores["confusion"]
+    right = sum(matrix[score][score] for score in metrics.SCORES)
+    most = max(metrics.SCORES, key=lambda score: scores["scores"][score])
+    if accuracy["low"] is None:
+        spread = f"no interval: {accuracy['why']}"
+    else:
+        low, high = percent(accuracy["low"]), percent(accuracy["high"])
+        spread = f"95 % interval over patients: {low} to {high}"
+    luck = f", p = {three(accuracy['p_value'])}" if accuracy.get("p_value") is not None else ""
+    texts = {
+        "headline": f"Right about {right} of {videos} {'video' if videos == 1 else 'videos'}.",
+        "references": f"That is an accuracy of {percent(accuracy['value'])} ({spread}). Answering "
+        f"score {most} for every video would reach {percent(accuracy['majority'])}; the same answers "
+        f"dealt out at random would reach {percent(accuracy['chance'])}{luck}.",
+    }
+    agreement = (
+        "Kappa is undefined here."
+        if kappa["value"] is None
+        else f"Agreement beyond chance, where larger errors weigh more (quadratic kappa), is "
+        f"{three(kappa['value'])}, with 0 for chance and 1 for perfect."
+    )
+    distance = found["mean_absolute_error"]["value"]
+    texts["agreement"] = f"On average the answer is {distance:.2f} scores off. {agreement}"
+    errors = [(matrix[t][a], t, a) for t in metrics.SCORES for a in metrics.SCORES if t != a]
+    count, true, answered = max(errors, key=lambda error: error[0])
+    if count:
+        texts["errors"] = (
+            f"The most frequent error: {count} of the {scores['scores'][true]} videos of score "
+            f"{true} answered as {answered}."
+        )
+    return texts
+
+
+# ------------------------------------------------------------------------------------------ tables
+
+
+def figure_rows(found: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """A row a figure of merit, with a little plot of its interval between its references."""
+    for name, label in metrics.FIGURES.items():
+        entry = found[name]
+        known = [entry[key] for key in ("value", "low", "high", "majority", "chance")]
+        numbers = [value for value in known if value is not None]
+        start, end = AXES.get(name, (0.0, max(1.0, 1.05 * max(numbers, default=1.0))))
+        start = min(start, *numbers) if numbers else start
+
+        def place(value: float | None, start: float = start, end: float = end) -> float | None:
+            return None if value is None else PLOT_WIDTH * (value - start) / (end - start)
+
+        yield {
+            "name": name,
+            "label": label,
+            "entry": entry,
+            "lower_is_better": name in metrics.LOWER_IS_BETTER,
+            "plot": {
+                key: place(entry[key]) for key in ("value", "low", "high", "majority", "chance")
+            },
+        }
+
+
+def matrix_rows(confusion: Sequence[Sequence[int]]) -> list[dict[str, Any]]:
+    """The confusion matrix, a row a true score, with each cell's share of its row."""
+    return [
+        {
+            "total": sum(row),
+            "cells": [{"videos": n, "share": n / sum(row) if sum(row) else 0.0} for n in row],
+        }
+        for row in confusion
+    ]
+
+
+def video_rows(
+    predictions: metrics.Predictions, strips: Mapping[str, Sequence[bytes]]
+) -> list[dict[str, Any]]:
+    """Every video, the worst answers first: by distance, then by how little the truth was given."""
+    rows: list[dict[str, Any]] = []
+    for index, video in enumerate(predictions.videos):
+        true, answered = int(predictions.scores[index]), int(predictions.predicted[index])
+        name = "/".join(video)
+        rows.append(
+            {
+                "id": name,
+                "order": index,
+                "true": true,
+                "answered": answered,
+                "error": abs(true - answered),
+                "probabilities": predictions.probabilities[index].tolist(),
+                "given": float(predictions.probabilities[index, true]),
+                "frames": [base64.b64encode(png).decode() for png in strips.get(name, ())],
+            }
+        )
+    return sorted(rows, key=lambda row: (-row["error"], row["given"], row["order"]))
+
+
+def flat(value: Any, name: str = "") -> list[tuple[str, str]]:
+    """A nested mapping as rows of dotted name and text."""
+    if isinstance(value, Mapping):
+        return [row for k, v in value.items() for row in flat(v, f"{name}.{k}" if name else str(k))]
+    if value is None:
+        return [(name, "–")] if name else []
+    if isinstance(value, (list, tuple)):
+        value = ", ".join(map(str, value))
+    return [(name, str(value))]
+
+
+# ----------------------------------------------------------------------------------------- figures
+
+
+def page_figure(name: str, svg: str) -> dict[str, Any]:
+    """A figure made fit for the page: its colours follow the page's, its ids are its own."""
+    title, text = FIGURE_TEXTS.get(name, (name.replace("_", " ").capitalize(), ""))
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", svg, flags=re.DOTALL)
+    prefix = re.sub(r"\W", "-", name)
+    svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{prefix}-", svg)
+    for colour, variable in PAGE_COLOURS.items():
+        svg = svg.replace(colour, f"var(--{variable})")
+    # The size in points becomes the largest size; the page may show it smaller.
+    width = re.search(r'width="([\d.]+)pt"', svg)
+    svg = re.sub(r' (width|height)="[\d.]+pt"', "", svg, count=2)
+    return {
+        "name": name,
+        "title": title,
+        "text": text,
+        "svg": Markup(svg),
+        "width": round(float(width[1]) * 4 / 3) if width else 640,
+    }

@@ -1,0 +1,91 @@
+"""Scoring videos with a trained model, without learning from them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from lus_cli.batches import BatchLoader, grouped
+from lus_cli.cache import Cache, Run
+from lus_cli.checkpoint import Card, load_best
+from lus_cli.devices import frames_at_once
+from lus_cli.errors import LusError
+from lus_cli.model import LusModel
+from lus_cli.split import Split, read_split
+from lus_cli.steps import Progress
+from lus_cli.video_cache import VideoCache
+
+
+def score_videos(
+    model: LusModel,
+    loader: BatchLoader,
+    indices: Sequence[int],
+    *,
+    pad_to: int,
+    task: str,
+    progress: Progress,
+) -> np.ndarray:
+    """The logits of videos, (video, class) float32, in the order of `indices`.
+
+    On the device the model is on, in evaluation mode, one batch at a time.
+    """
+    device = next(model.parameters()).device
+    was_training = model.training
+    model.eval()
+    logits = []
+    try:
+        with torch.inference_mode():
+            for batch in loader.batches(grouped(indices, loader.recipe.batch_size)):
+                output = model(batch.frames.to(device), batch.lengths, pad_to)
+                logits.append(output.logits.float().cpu().numpy())
+                progress(task, sum(map(len, logits)), len(indices))
+    finally:
+        model.train(was_training)
+    return np.concatenate(logits)
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Softmax over the classes: (video, class) float64, rows summing to 1."""
+    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
+    exponent: np.ndarray = np.exp(shifted)
+    return exponent / exponent.sum(axis=1, keepdims=True)
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """A trained model beside the videos it can score and the split it was trained with."""
+
+    run: Run
+    model: LusModel
+    card: Card
+    videos: VideoCache
+    split: Split
+
+    def probabilities(self, indices: Sequence[int], task: str, progress: Progress) -> np.ndarray:
+        """What the model answers for videos of the cache: (video, class), rows summing to 1."""
+        loader = BatchLoader(self.videos, self.card.recipe)
+        logits = score_videos(
+            self.model, loader, indices, pad_to=self.card.longest, task=task, progress=progress
+        )
+        return softmax(logits)
+
+
+def open_run(cache: Cache, name: str | None, device: torch.device) -> TrainedRun:
+    """The run called `name`, or the latest, with its model on `device`.
+
+    Raises LusError if the cache now holds other videos than the run was trained on.
+    """
+    run = cache.run(name)
+    model, card = load_best(run.best)
+    videos = VideoCache(cache.videos)
+    if videos.fingerprint != card.fingerprint:
+        raise LusError(
+            f"{cache.videos} holds other videos than run {run.name} was trained on",
+            "prepare the study of that run again, or train a new run with `lus train`",
+        )
+    split, _ = read_split(run.split, videos.patients)
+    model.frames_at_once = frames_at_once(model.backbone, videos.frame_format.shape)
+    return TrainedRun(run, model.to(device), card, videos, split)

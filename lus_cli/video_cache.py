@@ -1,0 +1,346 @@
+"""videos.h5: how the padded video tensor is written and read.
+
+`frames` is uint8 (video, frame, row, column[, channel]), zero-padded to the longest video. A chunk
+is CHUNK_FRAMES frames of one video, Zstandard-compressed; a chunk of padding is never written, so
+padding costs neither disk nor time. Any h5py reads the file once hdf5plugin is imported. Here
+chunks are compressed and decompressed outside HDF5, whose lock would let one core work at a time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import zstandard
+
+import lus_cli
+from lus_cli.cache import fingerprint, replacing
+from lus_cli.errors import LusError
+from lus_cli.exam_tree import VideoId
+
+FORMAT_VERSION = 1
+CHUNK_FRAMES = 16
+ZSTD_LEVEL = 3
+UNKNOWN = -1  # an unlabelled score, an unstated finding, a frame number on padding
+
+
+@dataclass(frozen=True)
+class FrameFormat:
+    """How frames are stored: what a video must be turned into before the model sees it."""
+
+    size: int
+    letterbox: bool
+    color: bool
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one stored frame: (row, column) or (row, column, channel)."""
+        return (self.size, self.size, 3) if self.color else (self.size, self.size)
+
+
+@dataclass(frozen=True)
+class StoredVideo:
+    """One video as it lies in videos.h5: compressed chunks and what belongs to them."""
+
+    frame_numbers: np.ndarray  # (frame,) int32
+    checksum: str  # of the stored pixels
+    source_shape: tuple[int, int]  # rows, columns of the original frames
+    chunks: tuple[bytes, ...]
+
+    @property
+    def length(self) -> int:
+        return len(self.frame_numbers)
+
+    def save(self, path: Path) -> None:
+        """Writes the video to a file of its own, whole or not at all."""
+        with replacing(path) as part, part.open("wb") as file:
+            np.savez(
+                file,
+                frame_numbers=self.frame_numbers,
+                checksum=np.array(self.checksum),
+                source_shape=np.array(self.source_shape),
+                sizes=np.array([len(chunk) for chunk in self.chunks]),
+                chunks=np.frombuffer(b"".join(self.chunks), np.uint8),
+            )
+
+    @classmethod
+    def load(cls, path: Path) -> StoredVideo | None:
+        """Reads what `save` wrote; None if it is not there or not whole."""
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                ends = np.cumsum(stored["sizes"]).tolist()
+                data = stored["chunks"].tobytes()
+                starts = [0, *ends[:-1]]
+                return cls(
+                    stored["frame_numbers"],
+                    str(stored["checksum"]),
+                    tuple(stored["source_shape"].tolist()),
+                    tuple(data[a:b] for a, b in zip(starts, ends, strict=True)),
+                )
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            return None
+
+
+def store_video(
+    frames: Iterable[np.ndarray], frame_numbers: Sequence[int], source_shape: tuple[int, int]
+) -> StoredVideo:
+    """Compresses frames, each (row, column[, channel]) uint8, holding one chunk in memory."""
+    compressor = zstandard.ZstdCompressor(level=ZSTD_LEVEL)
+    digest = hashlib.blake2b(digest_size=16)
+    chunks: list[bytes] = []
+    buffer: np.ndarray | None = None
+    filled = 0
+    for frame in frames:
+        if buffer is None:
+            buffer = np.zeros((CHUNK_FRAMES, *frame.shape), np.uint8)
+        buffer[filled] = frame
+        filled += 1
+        digest.update(np.ascontiguousarray(frame).data)
+        if filled == CHUNK_FRAMES:
+            chunks.append(compressor.compress(buffer.data))
+            buffer[:] = 0
+            filled = 0
+    if filled and buffer is not None:
+        chunks.append(compressor.compress(buffer.data))
+    return StoredVideo(
+        np.asarray(frame_numbers, np.int32), digest.hexdigest(), source_shape, tuple(chunks)
+    )
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What the cache knows of a video beside its pixels."""
+
+    id: VideoId
+    score: int  # UNKNOWN if unlabelled
+    a_lines: int  # 0, 1 or UNKNOWN
+    b_lines: int  # 0, 1 or UNKNOWN
+    source_key: str  # changes when the source files or the frame format change
+
+
+def write_video_cache(
+    path: Path,
+    entries: Sequence[Entry],
+    video_of: Callable[[Entry], StoredVideo],
+    frame_format: FrameFormat,
+    provenance: dict[str, Any],
+) -> None:
+    """Writes videos.h5, whole or not at all, holding one video's chunks in memory at a time.
+
+    `video_of` hands over the compressed video of an entry; `provenance` is kept as JSON.
+    """
+    import hdf5plugin  # registers the Zstandard filter that the file declares
+
+    count, shape = len(entries), frame_format.shape
+    with replacing(path) as part, h5py.File(part, "w", libver="v110") as file:
+        frames = file.create_dataset(
+            "frames",
+            shape=(count, 0, *shape),
+            maxshape=(count, None, *shape),
+            chunks=(1, CHUNK_FRAMES, *shape),
+            dtype=np.uint8,
+            **hdf5plugin.Zstd(clevel=ZSTD_LEVEL),
+        )
+        for axis, label in enumerate(
+            ("video", "frame", "row", "column", "channel")[: 2 + len(shape)]
+        ):
+            frames.dims[axis].label = label
+        numbers, checksums, source_shapes = [], [], []
+        for index, entry in enumerate(entries):
+            video = video_of(entry)
+            if video.length > frames.shape[1]:
+                frames.resize(video.length, axis=1)
+            for position, chunk in enumerate(video.chunks):
+                offset = (index, position * CHUNK_FRAMES, *(0 for _ in shape))
+                frames.id.write_direct_chunk(offset, chunk)
+            numbers.append(video.frame_numbers)
+            checksums.append(video.checksum)
+            source_shapes.append(video.source_shape)
+        write_tables(file, entries, numbers, checksums, source_shapes)
+        file.attrs["format_version"] = FORMAT_VERSION
+        file.attrs["tool_version"] = lus_cli.__version__
+        file.attrs["frame_format"] = json.dumps(asdict(frame_format))
+        file.attrs["provenance"] = json.dumps(provenance)
+        file.attrs["fingerprint"] = fingerprint(
+            [asdict(frame_format), [[*e.id, c] for e, c in zip(entries, checksums, strict=True)]]
+        )
+
+
+def write_tables(
+    file: h5py.File,
+    entries: Sequence[Entry],
+    numbers: list[np.ndarray],
+    checksums: list[str],
+    source_shapes: list[tuple[int, int]],
+) -> None:
+    """The datasets beside the frames, one row a video."""
+    longest = max(map(len, numbers), default=0)
+    padded = np.full((len(entries), longest), UNKNOWN, np.int32)
+    for row, known in zip(padded, numbers, strict=True):
+        row[: len(known)] = known
+    file["frame_number"] = padded
+    file["length"] = np.array([len(known) for known in numbers], np.int32)
+    file["source_shape"] = np.array(source_shapes, np.int32).reshape(-1, 2)
+    for name in ("score", "a_lines", "b_lines"):
+        file[name] = np.array([getattr(entry, name) for entry in entries], np.int8)
+    text = h5py.string_dtype()
+    for name in ("patient", "exam", "area"):
+        file.create_dataset(name, data=[getattr(e.id, name) for e in entries], dtype=text)
+    file.create_dataset("source_key", data=[e.source_key for e in entries], dtype=text)
+    file.create_dataset("checksum", data=checksums, dtype=text)
+
+
+class VideoCache:
+    """Reads videos.h5. The file is opened when first needed, so a reader may be pickled."""
+
+    def __init__(self, path: Path) -> None:
+        """Reads the tables. Raises LusError if there is no whole cache of this format at `path`."""
+        self.path = path
+        if not path.is_file():
+            raise LusError(f"there is no {path}", "run `lus prepare` first")
+        try:
+            self._read_tables(self.file)
+        except (OSError, KeyError, ValueError, RuntimeError) as error:
+            raise LusError(
+                f"{path} is damaged ({error})", "delete it and run `lus prepare`"
+            ) from error
+
+    def _read_tables(self, file: h5py.File) -> None:
+        version = int(file.attrs["format_version"])
+        if version != FORMAT_VERSION:
+            raise LusError(
+                f"{self.path} has format {version}, this lus reads {FORMAT_VERSION}",
+                "run `lus prepare` again",
+            )
+        self.frame_format = FrameFormat(**json.loads(file.attrs["frame_format"]))
+        self.provenance: dict[str, Any] = json.loads(file.attrs["provenance"])
+        self.fingerprint = str(file.attrs["fingerprint"])
+        columns = (file[name].asstr()[:] for name in ("patient", "exam", "area"))
+        self.ids = [VideoId(*row) for row in zip(*columns, strict=True)]
+        self.lengths: np.ndarray = file["length"][:]
+        self.scores: np.ndarray = file["score"][:].astype(np.int64)
+        self.a_lines: np.ndarray = file["a_lines"][:]
+        self.b_lines: np.ndarray = file["b_lines"][:]
+        self.source_shapes: np.ndarray = file["source_shape"][:]
+        self.source_keys = list(file["source_key"].asstr()[:])
+        self.checksums = list(file["checksum"].asstr()[:])
+        self._numbers: np.ndarray = file["frame_number"][:]
+
+    @cached_property
+    def file(self) -> h5py.File:
+        return h5py.File(self.path, "r")
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "file"}
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def patients(self) -> list[str]:
+        """The patient of each video."""
+        return [video.patient for video in self.ids]
+
+    def index(self, video: VideoId) -> int:
+        """Where a video lies in the cache. Raises LusError that says what there is instead."""
+        if video in self.ids:
+            return self.ids.index(video)
+        for depth, (kind, kinds) in enumerate(
+            (("patient", "patients"), ("exam", "exams"), ("area", "areas"))
+        ):
+            known = [other for other in self.ids if other[:depth] == video[:depth]]
+            if not any(other[depth] == video[depth] for other in known):
+                there = list(dict.fromkeys(other[depth] for other in known))
+                owner = (
+                    f"{('the study', 'patient', 'exam')[depth]} {'/'.join(video[:depth])}".strip()
+                )
+                raise LusError(
+                    f"there is no {kind} {video[depth]}", f"{owner} has {kinds} {', '.join(there)}"
+                )
+        raise AssertionError("a video whose parts are all known is known")
+
+    def frame_numbers(self, index: int) -> np.ndarray:
+        """The original number of each real frame of a video: (frame,) int32."""
+        return self._numbers[index, : self.lengths[index]]
+
+    def read(self, index: int, positions: np.ndarray | None = None) -> np.ndarray:
+        """Frames of one video: (frame, row, column[, channel]) uint8.
+
+        `positions` counts from 0 over the real frames, in any order; None reads them all. Raises
+        IndexError for a position on padding, LusError if a chunk is damaged.
+        """
+        length = int(self.lengths[index])
+        wanted = np.arange(length) if positions is None else np.asarray(positions)
+        if len(wanted) and not (wanted.min() >= 0 and wanted.max() < length):
+            raise IndexError(f"video {self.ids[index]} has {length} frames")
+        out = np.empty((len(wanted), *self.frame_format.shape), np.uint8)
+        chunk_of = wanted // CHUNK_FRAMES
+        for chunk in np.unique(chunk_of):
+            where = np.flatnonzero(chunk_of == chunk)
+            out[where] = self._chunk(index, int(chunk))[wanted[where] % CHUNK_FRAMES]
+        return out
+
+    def _chunk(self, index: int, chunk: int) -> np.ndarray:
+        shape = (CHUNK_FRAMES, *self.frame_format.shape)
+        try:
+            data = zstandard.ZstdDecompressor().decompress(
+                self.raw_chunk(index, chunk), max_output_size=int(np.prod(shape))
+            )
+            return np.frombuffer(data, np.uint8).reshape(shape)
+        except (zstandard.ZstdError, OSError, ValueError) as error:
+            raise LusError(
+                f"{self.path}: video {self.ids[index]} is damaged ({error})",
+                "delete the file and run `lus prepare`",
+            ) from error
+
+    def raw_chunk(self, index: int, chunk: int) -> bytes:
+        """One chunk as stored."""
+        frames = self.file["frames"]
+        offset = (index, chunk * CHUNK_FRAMES, *(0 for _ in self.frame_format.shape))
+        return bytes(frames.id.read_direct_chunk(offset)[1])
+
+    def stored(self, index: int) -> StoredVideo:
+        """One video as stored, to be copied into another cache without decoding."""
+        chunks = -(-int(self.lengths[index]) // CHUNK_FRAMES)
+        return StoredVideo(
+            self.frame_numbers(index),
+            self.checksums[index],
+            tuple(self.source_shapes[index].tolist()),
+            tuple(self.raw_chunk(index, chunk) for chunk in range(chunks)),
+        )
+
+    def damaged(self) -> Iterator[tuple[int, bool]]:
+        """Reads every video end to end: its index and whether it fails its checksum."""
+        for index in range(len(self)):
+            try:
+                digest = hashlib.blake2b(self.read(index).data, digest_size=16).hexdigest()
+            except LusError:
+                digest = ""
+            yield index, digest != self.checksums[index]
+
+
+def write_masks(path: Path, masks: dict[VideoId, tuple[np.ndarray, np.ndarray]]) -> None:
+    """Adds attention masks to an HDF5 file: a group patient/exam/area per video.
+
+    Each holds `frame_number`, (frame,) int32, and `mask`, (frame, row, column) float32 in [0, 1].
+    Videos already in the file stay, one that is given again is replaced.
+    """
+    with replacing(path) as part:
+        if path.is_file():
+            shutil.copyfile(path, part)
+        with h5py.File(part, "a") as file:
+            for video, (numbers, mask) in masks.items():
+                if str(video) in file:
+                    del file[str(video)]
+                group = file.create_group(str(video))
+                group["frame_number"] = numbers.astype(np.int32)
+                group.create_dataset("mask", data=mask.astype(np.float32), compression="gzip")

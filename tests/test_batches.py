@@ -1,0 +1,149 @@
+"""Which videos and frames, in what order: every one once, patients mixed, the same again on resume."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lus_cli import batches
+from lus_cli.batches import (
+    Batch,
+    BatchLoader,
+    augment,
+    epoch_order,
+    grouped,
+    select_frames,
+    shifted,
+)
+from lus_cli.config import Recipe, build
+from lus_cli.video_cache import VideoCache
+from tests.conftest import tiny
+
+RECIPE = build(Recipe, {"weights": "none"})
+SCORES = np.repeat([0, 1, 2, 3], [10, 20, 40, 17])
+
+
+def test_no_video_is_lost_to_the_batch_size() -> None:
+    groups = epoch_order(range(len(SCORES)), SCORES, RECIPE, 1)
+    assert sorted(i for group in groups for i in group) == list(range(len(SCORES)))
+    assert [len(g) for g in groups] == [4] * 21 + [3]
+
+
+def test_batches_mix_patients_and_change_every_epoch(prepared: Path) -> None:
+    videos = VideoCache(prepared / "videos.h5")
+    orders = [epoch_order(range(len(videos)), videos.scores, RECIPE, epoch) for epoch in (1, 2)]
+    assert orders[0] != orders[1]
+    mixed = [len({videos.patients[i] for i in group}) > 1 for group in orders[0]]
+    assert np.mean(mixed) > 0.5  # in folder order hardly any batch would be
+
+
+def test_the_order_is_a_function_of_seed_and_epoch_only() -> None:
+    indices = list(range(len(SCORES)))
+    epoch_order(indices, SCORES, RECIPE, 1)
+    assert epoch_order(indices, SCORES, RECIPE, 7) == epoch_order(indices, SCORES, RECIPE, 7)
+    other = dataclasses.replace(RECIPE, seed=6)
+    assert epoch_order(indices, SCORES, RECIPE, 7) != epoch_order(indices, SCORES, other, 7)
+
+
+def test_balanced_sampling_brings_every_score_equally_often() -> None:
+    recipe = dataclasses.replace(RECIPE, balanced_sampling=True)
+    groups = epoch_order(range(len(SCORES)), SCORES, recipe, 3)
+    drawn = [i for group in groups for i in group]
+    assert len(drawn) == len(SCORES)
+    counts = np.bincount(SCORES[drawn])
+    assert counts.max() - counts.min() <= 1
+    rare = np.bincount(drawn, minlength=len(SCORES))[:10]
+    assert rare.max() - rare.min() <= 1  # all of a rare score's videos come up alike
+
+
+def test_balanced_sampling_does_not_wait_for_a_score_that_is_not_there() -> None:
+    recipe = dataclasses.replace(RECIPE, balanced_sampling=True)
+    scores = np.array([0, 0, 0, 2])
+    drawn = [i for group in epoch_order(range(4), scores, recipe, 1) for i in group]
+    assert np.bincount(scores[drawn], minlength=4).tolist() == [2, 0, 2, 0]
+
+
+@pytest.mark.parametrize(
+    ("length", "stride", "most", "expected"),
+    [
+        (7, 1, 0, [0, 1, 2, 3, 4, 5, 6]),
+        (7, 3, 0, [0, 3, 6]),
+        (9, 1, 3, [0, 4, 8]),
+        (9, 2, 2, [0, 8]),
+        (2, 5, 4, [0]),
+        (10, 1, 1, [0]),
+    ],
+)
+def test_frames_are_thinned_then_spread(
+    length: int, stride: int, most: int, expected: list[int]
+) -> None:
+    assert select_frames(length, stride, most).tolist() == expected
+
+
+def test_batches_hold_the_frames_of_their_videos_in_order(prepared: Path) -> None:
+    videos = VideoCache(prepared / "videos.h5")
+    loader = BatchLoader(videos, tiny(prepared, frames_per_video=0, stride=2))
+    groups = grouped(range(len(videos)), 4)
+    seen = list(loader.batches(groups))
+    assert [batch.indices for batch in seen] == groups
+    for batch in seen:
+        pieces = batch.frames.split(batch.lengths.tolist())
+        for index, piece in zip(batch.indices, pieces, strict=True):
+            np.testing.assert_array_equal(piece.numpy(), videos.read(index)[::2])
+        assert batch.scores.tolist() == videos.scores[batch.indices].tolist()
+
+
+def test_frames_beyond_the_memory_budget_are_read_again(
+    prepared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    videos = VideoCache(prepared / "videos.h5")
+    loader = BatchLoader(videos, tiny(prepared))
+    monkeypatch.setattr(batches, "KEEP_BYTES", loader.frames(0).nbytes)
+    first, again = loader.frames(1), loader.frames(1)
+    assert first is not again
+    np.testing.assert_array_equal(first, again)
+    assert loader.frames(0) is loader.frames(0)
+
+
+def batch_of(*lengths: int) -> Batch:
+    frames = torch.randint(1, 256, (sum(lengths), 12, 12), dtype=torch.uint8)
+    return Batch(
+        list(range(len(lengths))), frames, torch.tensor(lengths), torch.zeros(len(lengths))
+    )
+
+
+def test_augmentation_varies_videos_but_all_their_frames_alike() -> None:
+    recipe = dataclasses.replace(RECIPE, flip=True, gain=0.3, shift=0.2)
+    frame = torch.randint(1, 256, (1, 12, 12), dtype=torch.uint8)
+    batch = Batch([3, 4], frame.expand(6, -1, -1), torch.tensor([3, 3]), torch.zeros(2))
+    one, two = augment(batch, recipe, 1).frames.split(3)
+    assert (one == one[0]).all()
+    assert (two == two[0]).all()
+    assert not torch.equal(one, two)
+    assert torch.equal(augment(batch, recipe, 1).frames[:3], one)
+    assert not torch.equal(augment(batch, recipe, 2).frames[:3], one)
+
+
+def test_mirroring_is_left_to_right_never_upside_down() -> None:
+    recipe = dataclasses.replace(RECIPE, flip=True)
+    batch = batch_of(*[1] * 40)
+    mirrored = 0
+    for before, after in zip(batch.frames, augment(batch, recipe, 1).frames, strict=True):
+        assert torch.equal(after, before) or torch.equal(after, before.flip(1))
+        mirrored += int(torch.equal(after, before.flip(1)))
+    assert 8 < mirrored < 32
+
+
+def test_without_augmentation_nothing_is_touched() -> None:
+    batch = batch_of(2, 3)
+    assert augment(batch, RECIPE, 1) is batch
+
+
+def test_shifting_moves_and_leaves_black() -> None:
+    frames = torch.arange(1, 10, dtype=torch.uint8).reshape(1, 3, 3)
+    assert shifted(frames, 1, 0)[0].tolist() == [[0, 0, 0], [1, 2, 3], [4, 5, 6]]
+    assert shifted(frames, 0, -2)[0].tolist() == [[3, 0, 0], [6, 0, 0], [9, 0, 0]]

@@ -1,0 +1,78 @@
+"""Checkpoints: whole or refused, and nothing in them is executed."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+
+from lus_cli.checkpoint import Card, load_best, load_last, new_model, save_best, save_last
+from lus_cli.config import Recipe, build
+from lus_cli.errors import LusError
+from lus_cli.video_cache import FrameFormat
+from tests.test_backbones import Malicious
+
+RECIPE = build(Recipe, {"weights": "none", "hidden": 8, "attention_channels": [4]})
+
+
+def card() -> Card:
+    return Card(RECIPE, FrameFormat(96, True, False), 252, 7, 0.9, "f00d")
+
+
+def test_a_model_comes_back_with_its_card(tmp_path: Path) -> None:
+    model = new_model(RECIPE)
+    save_best(tmp_path / "best.safetensors", model.state_dict(), card())
+    loaded, its_card = load_best(tmp_path / "best.safetensors")
+    assert its_card == card()
+    assert not loaded.training
+    for key, value in model.state_dict().items():
+        assert torch.equal(loaded.state_dict()[key], value)
+
+
+def test_loading_never_downloads(tmp_path: Path) -> None:
+    """A model trained from ImageNet weights carries its own: scoring needs no network."""
+    recipe = build(Recipe, {"weights": "imagenet", "hidden": 8})
+    weights = new_model(RECIPE.__class__(**{**recipe.__dict__, "weights": "none"})).state_dict()
+    save_best(
+        tmp_path / "best.safetensors",
+        weights,
+        Card(recipe, FrameFormat(96, False, False), 9, 1, 1, ""),
+    )
+    assert load_best(tmp_path / "best.safetensors")[1].recipe.weights == "imagenet"
+
+
+def test_half_a_model_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "best.safetensors"
+    save_best(path, new_model(RECIPE).state_dict(), card())
+    content = path.read_bytes()
+    for cut in (0, 8, 500, len(content) - 1):
+        path.write_bytes(content[:cut])
+        with pytest.raises(LusError, match="is no lus model"):
+            load_best(path)
+
+
+def test_last_comes_back(tmp_path: Path) -> None:
+    path = tmp_path / "last.pt"
+    save_last(path, {"model": {"w": torch.ones(2)}, "epochs": [{"epoch": 1, "loss": 0.5}]})
+    state = load_last(path)
+    assert torch.equal(state["model"]["w"], torch.ones(2))
+    assert state["epochs"] == [{"epoch": 1, "loss": 0.5}]
+
+
+def test_a_malicious_last_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save({"format_version": 1, "model": Malicious()}, "last.pt")
+    with pytest.raises(LusError, match="cannot be resumed from"):
+        load_last(Path("last.pt"))
+    Path("last.pt").write_bytes(pickle.dumps(Malicious()))
+    with pytest.raises(LusError, match="cannot be resumed from"):
+        load_last(Path("last.pt"))
+    assert not Path("executed").exists()
+
+
+@pytest.mark.parametrize("load", [load_best, load_last])
+def test_what_is_missing_says_what_to_run(load: object, tmp_path: Path) -> None:
+    with pytest.raises(LusError, match="there is no"):
+        load(tmp_path / "nothing")  # type: ignore[operator]

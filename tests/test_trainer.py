@@ -1,0 +1,216 @@
+"""What an epoch does: figures per video, two learning rates, clipping, and no step that is not finite."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from lus_cli.batches import BatchLoader
+from lus_cli.checkpoint import new_model
+from lus_cli.config import Recipe, TrainConfig, build
+from lus_cli.errors import LusError
+from lus_cli.losses import ordinal_loss
+from lus_cli.nonfinite import trace
+from lus_cli.steps import silent
+from lus_cli.trainer import Tally, Trainer, new_optimizer, schedule_factor, summary
+from lus_cli.video_cache import VideoCache
+from tests.conftest import tiny
+
+
+def trainer_of(config: TrainConfig, events: list[dict[str, Any]] | None = None) -> Trainer:
+    torch.manual_seed(config.seed)
+    videos = VideoCache(config.cache / "videos.h5")
+    model = new_model(config)
+    told = events if events is not None else []
+    return Trainer(model, BatchLoader(videos, config), list(range(7)), told.append)
+
+
+def test_the_loss_is_a_mean_per_video_whatever_the_batches(prepared: Path) -> None:
+    """Seven videos in batches of 4 and 3: the report averaged twice and lost the last batch."""
+    trainer = trainer_of(tiny(prepared, learning_rate=0.0, learning_rate_cnn=0.0, attention=False))
+    figures = trainer.epoch(1, silent)
+    assert trainer.steps == 2
+    scores = torch.from_numpy(trainer.loader.videos.scores[:7])
+    losses = [
+        ordinal_loss(trainer.model(batch.frames, batch.lengths).logits, batch.scores, "sord").item()
+        for batch in trainer.loader.batches([[i] for i in range(7)])
+    ]
+    assert figures["train_loss"] == pytest.approx(np.mean(losses), abs=1e-5)
+    validated = trainer.validate(range(7), silent)
+    assert validated["validation_loss"] == pytest.approx(np.mean(losses), abs=1e-5)
+    assert len(scores) == 7
+
+
+def test_summary_by_hand() -> None:
+    logits = np.log(np.array([[0.7, 0.1, 0.1, 0.1], [0.1, 0.1, 0.7, 0.1]]))
+    figures = summary(logits, np.array([0, 3]), "cross-entropy")
+    assert figures["loss"] == pytest.approx(-(math.log(0.7) + math.log(0.1)) / 2)
+    assert figures["excess"] == pytest.approx(figures["loss"])  # one-hot labels have no entropy
+    assert figures["accuracy"] == 0.5
+    assert figures["kappa"] == pytest.approx(1 - 1 / 7)  # sum w O = 1, sum w E = (0+4+9+1)/2
+
+
+def test_two_learning_rates_reach_every_parameter_once(prepared: Path) -> None:
+    config = tiny(prepared, learning_rate_cnn=0.001, learning_rate=0.01)
+    model = new_model(config)
+    optimizer = new_optimizer(model, config)
+    cnn, rest = optimizer.param_groups
+    assert (cnn["lr"], rest["lr"]) == (0.001, 0.01)
+    assert {id(p) for p in cnn["params"]} == {id(p) for p in model.backbone.parameters()}
+    both = [id(p) for group in (cnn, rest) for p in group["params"]]
+    assert sorted(both) == sorted(id(p) for p in model.parameters())
+    assert (cnn["momentum"], cnn["weight_decay"]) == (0.7, 0.001)
+
+
+def test_an_epoch_changes_the_weights_by_clipped_steps(prepared: Path) -> None:
+    """SGD without momentum or decay moves by at most learning rate x largest gradient norm."""
+    config = tiny(prepared, clip_norm=0.01, momentum=0.0, weight_decay=0.0, learning_rate_cnn=0.01)
+    trainer = trainer_of(config)
+    before = [p.detach().clone() for p in trainer.model.parameters()]
+    batch = next(trainer.loader.batches([[0, 1]]))
+    tally = Tally()
+    trainer.step(batch, 1, tally)
+    moved = math.sqrt(
+        sum(
+            float((p - b).square().sum())
+            for p, b in zip(trainer.model.parameters(), before, strict=True)
+        )
+    )
+    assert tally.gradient_norm > 0.01  # it was clipped
+    assert moved == pytest.approx(0.01 * 0.01, rel=1e-3)
+
+
+def test_schedules() -> None:
+    constant = build(Recipe, {"epochs": 10})
+    assert [schedule_factor(constant, e) for e in (1, 10)] == [1.0, 1.0]
+    cosine = build(Recipe, {"epochs": 12, "schedule": "cosine", "warmup_epochs": 2})
+    factors = [schedule_factor(cosine, e) for e in range(1, 13)]
+    assert factors[:3] == [pytest.approx(1 / 3), pytest.approx(2 / 3), 1.0]
+    assert all(a >= b for a, b in zip(factors[2:], factors[3:], strict=False))
+    assert 0 < factors[-1] < 0.05
+
+
+class Poison(nn.Module):
+    """Passes on what a module makes, but spoils it forward or backward while `armed`."""
+
+    def __init__(self, inner: nn.Module, direction: str) -> None:
+        super().__init__()
+        self.inner, self.direction, self.armed = inner, direction, True
+
+    def forward(self, *inputs: Any) -> Any:
+        output = self.inner(*inputs)
+        if not self.armed or not isinstance(output, Tensor):
+            return output
+        return output * math.inf if self.direction == "forward" else SpoilBackward.apply(output)
+
+
+class SpoilBackward(torch.autograd.Function):
+    @staticmethod
+    def forward(_ctx: Any, values: Tensor) -> Tensor:
+        return values.clone()
+
+    @staticmethod
+    def backward(_ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+        return gradient * math.nan
+
+
+def poison_backbone(model: nn.Module, direction: str) -> Poison:
+    features = model.backbone.features
+    features[3] = Poison(features[3], direction)
+    return features[3]
+
+
+def poison_attention(model: nn.Module, direction: str) -> Poison:
+    model.attention.layers[3] = Poison(model.attention.layers[3], direction)
+    return model.attention.layers[3]
+
+
+def poison_head(model: nn.Module, direction: str) -> Poison:
+    model.head = Poison(model.head, direction)
+    return model.head
+
+
+@pytest.mark.parametrize("direction", ["forward", "backward"])
+@pytest.mark.parametrize(
+    ("poison", "name"),
+    [
+        (poison_backbone, "backbone.features"),
+        (poison_attention, "attention.layers"),
+        (poison_head, "head"),
+    ],
+)
+def test_a_step_that_is_not_finite_is_not_taken_and_is_traced(
+    prepared: Path, poison: Callable[[nn.Module, str], Poison], name: str, direction: str
+) -> None:
+    events: list[dict[str, Any]] = []
+    trainer = trainer_of(tiny(prepared), events)
+    poison(trainer.model, direction)
+    before = copy.deepcopy(trainer.model.state_dict())
+    tally = Tally()
+    trainer.step(next(trainer.loader.batches([[0, 1]])), 1, tally)
+    for key, value in trainer.model.state_dict().items():
+        assert torch.equal(value, before[key]), key
+    assert tally.skipped == 2
+    (event,) = events
+    assert event["direction"] == direction
+    assert event["module"].startswith(name)
+    assert event["videos"] == [str(v) for v in trainer.loader.videos.ids[:2]]
+
+
+def test_lstm_weights_that_are_not_finite_are_traced_to_the_lstm(prepared: Path) -> None:
+    events: list[dict[str, Any]] = []
+    trainer = trainer_of(tiny(prepared), events)
+    with torch.no_grad():
+        trainer.model.lstm.weight_hh_l0[0, 0] = math.nan
+    trainer.step(next(trainer.loader.batches([[0]])), 1, Tally())
+    assert (events[0]["module"], events[0]["direction"]) == ("lstm", "forward")
+
+
+def test_a_loss_that_is_not_finite_is_traced_to_the_loss() -> None:
+    layer = nn.Linear(2, 1)
+    found = trace(layer, lambda: layer(torch.ones(1, 2)).sum() * math.inf)
+    assert (found["module"], found["direction"]) == ("loss", "forward")
+
+
+def test_three_in_a_row_stop_the_run_and_one_does_not(prepared: Path) -> None:
+    events: list[dict[str, Any]] = []
+    trainer = trainer_of(tiny(prepared, batch_size=1), events)
+    poisoned = poison_head(trainer.model, "forward")
+    batches = trainer.loader.batches([[i % 7] for i in range(9)])
+    tally = Tally()
+    for _ in range(2):
+        trainer.step(next(batches), 1, tally)
+    poisoned.armed = False
+    trainer.step(next(batches), 1, tally)
+    poisoned.armed = True
+    for _ in range(2):
+        trainer.step(next(batches), 1, tally)
+    with pytest.raises(LusError, match="3 steps in a row were not finite"):
+        trainer.step(next(batches), 1, tally)
+    assert len(events) == 5
+
+
+def test_the_reports_design_stays_finite_at_ten_times_its_learning_rate(prepared: Path) -> None:
+    events: list[dict[str, Any]] = []
+    config = tiny(prepared, learning_rate_cnn=0.01, learning_rate=0.1, clip_norm=0.0)
+    trainer = trainer_of(config, events)
+    for epoch in (1, 2):
+        assert math.isfinite(trainer.epoch(epoch, silent)["train_loss"])
+    assert events == []
+
+
+def test_class_weights_come_from_the_training_videos(prepared: Path) -> None:
+    config = dataclasses.replace(tiny(prepared), class_weights=True)
+    trainer = trainer_of(config)
+    assert trainer.class_weights is not None
+    scores = trainer.loader.videos.scores[:7]
+    assert trainer.class_weights[torch.from_numpy(scores)].mean().item() == pytest.approx(1.0)

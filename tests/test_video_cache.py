@@ -1,0 +1,186 @@
+"""videos.h5: what goes in comes out, padding costs nothing, others can read it."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import h5py
+import hdf5plugin  # noqa: F401 - so that plain h5py can read the file
+import numpy as np
+import pytest
+
+from lus_cli.errors import LusError
+from lus_cli.exam_tree import VideoId
+from lus_cli.video_cache import (
+    UNKNOWN,
+    Entry,
+    FrameFormat,
+    StoredVideo,
+    VideoCache,
+    store_video,
+    write_masks,
+    write_video_cache,
+)
+
+LENGTHS = (3, 40, 16, 17)
+
+
+def pixels(length: int, shape: tuple[int, ...], seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (length, *shape), np.uint8)
+
+
+def write(
+    path: Path, frame_format: FrameFormat, lengths: tuple[int, ...] = LENGTHS
+) -> list[np.ndarray]:
+    """A cache of random videos, frame numbers starting at 5 with a gap; returns the pixels."""
+    videos = [pixels(n, frame_format.shape, seed) for seed, n in enumerate(lengths)]
+    entries = [
+        Entry(VideoId("p", "1", str(i)), i % 4, 1, UNKNOWN, f"key{i}") for i in range(len(lengths))
+    ]
+
+    def video_of(entry: Entry) -> StoredVideo:
+        frames = videos[int(entry.id.area)]
+        return store_video(iter(frames), [5, *range(7, 6 + len(frames))], (90, 120))
+
+    write_video_cache(path, entries, video_of, frame_format, {"exams": "there"})
+    return videos
+
+
+@pytest.mark.parametrize("color", [False, True])
+def test_every_frame_comes_back(tmp_path: Path, color: bool) -> None:
+    videos = write(tmp_path / "videos.h5", FrameFormat(24, False, color))
+    cache = VideoCache(tmp_path / "videos.h5")
+    assert cache.lengths.tolist() == list(LENGTHS)
+    for index, expected in enumerate(videos):
+        np.testing.assert_array_equal(cache.read(index), expected)
+        assert cache.frame_numbers(index).tolist() == [5, *range(7, 6 + len(expected))]
+    some = np.array([39, 0, 16, 15, 16])
+    np.testing.assert_array_equal(cache.read(1, some), videos[1][some])
+
+
+def test_plain_h5py_reads_the_padded_tensor(tmp_path: Path) -> None:
+    videos = write(tmp_path / "videos.h5", FrameFormat(24, False, False))
+    with h5py.File(tmp_path / "videos.h5") as file:
+        tensor = file["frames"][:]
+        assert [d.label for d in file["frames"].dims] == ["video", "frame", "row", "column"]
+    assert tensor.shape == (4, 40, 24, 24)
+    for row, video in zip(tensor, videos, strict=True):
+        np.testing.assert_array_equal(row[: len(video)], video)
+        assert not row[len(video) :].any()
+
+
+def test_padding_takes_no_room(tmp_path: Path) -> None:
+    write(tmp_path / "even.h5", FrameFormat(32, False, False), (16, 16, 16, 16))
+    write(tmp_path / "uneven.h5", FrameFormat(32, False, False), (16, 16, 16, 16 * 50))
+    even, uneven = ((tmp_path / name).stat().st_size for name in ("even.h5", "uneven.h5"))
+    chunk = 16 * 32 * 32  # random pixels do not compress
+    assert uneven - even < 49 * chunk * 1.1 + 50_000  # one video's chunks, not four videos'
+
+
+def test_positions_on_padding_are_refused(tmp_path: Path) -> None:
+    write(tmp_path / "videos.h5", FrameFormat(8, False, False))
+    cache = VideoCache(tmp_path / "videos.h5")
+    with pytest.raises(IndexError):
+        cache.read(0, np.array([3]))
+    with pytest.raises(IndexError):
+        cache.read(0, np.array([-1]))
+
+
+def test_a_reader_survives_pickling(tmp_path: Path) -> None:
+    videos = write(tmp_path / "videos.h5", FrameFormat(8, False, False))
+    cache = VideoCache(tmp_path / "videos.h5")
+    cache.read(0)
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(cache)).read(1), videos[1])
+
+
+def test_copying_stored_videos_changes_nothing(tmp_path: Path) -> None:
+    frame_format = FrameFormat(24, False, False)
+    videos = write(tmp_path / "one.h5", frame_format)
+    one = VideoCache(tmp_path / "one.h5")
+    entries = [
+        Entry(v, 0, UNKNOWN, UNKNOWN, k) for v, k in zip(one.ids, one.source_keys, strict=True)
+    ]
+    write_video_cache(
+        tmp_path / "two.h5", entries[::-1], lambda e: one.stored(one.index(e.id)), frame_format, {}
+    )
+    two = VideoCache(tmp_path / "two.h5")
+    assert two.checksums == one.checksums[::-1]
+    for index, expected in enumerate(videos[::-1]):
+        np.testing.assert_array_equal(two.read(index), expected)
+
+
+def test_the_fingerprint_is_of_the_pixels(tmp_path: Path) -> None:
+    write(tmp_path / "a.h5", FrameFormat(8, False, False))
+    write(tmp_path / "b.h5", FrameFormat(8, False, False))
+    write(tmp_path / "c.h5", FrameFormat(8, False, False), (3, 41, 16, 17))
+    a, b, c = (VideoCache(tmp_path / f"{name}.h5").fingerprint for name in "abc")
+    assert a == b != c
+
+
+def test_a_shard_comes_back_whole_or_not_at_all(tmp_path: Path) -> None:
+    video = store_video(iter(pixels(20, (8, 8), 0)), list(range(20)), (8, 8))
+    path = tmp_path / "shard.npz"
+    video.save(path)
+    loaded = StoredVideo.load(path)
+    assert loaded is not None
+    assert loaded.chunks == video.chunks
+    assert loaded.checksum == video.checksum
+    content = path.read_bytes()
+    for cut in (0, 10, len(content) // 2, len(content) - 1):
+        path.write_bytes(content[:cut])
+        assert StoredVideo.load(path) is None
+
+
+def test_a_damaged_chunk_is_found_and_named(tmp_path: Path) -> None:
+    path = tmp_path / "videos.h5"
+    write(path, FrameFormat(24, False, False))
+    cache = VideoCache(path)
+    assert not any(bad for _, bad in cache.damaged())
+    chunk = cache.raw_chunk(1, 1)
+    cache.file.close()
+    content = bytearray(path.read_bytes())
+    where = content.index(chunk) + len(chunk) // 2
+    content[where] ^= 0xFF
+    path.write_bytes(content)
+    again = VideoCache(path)
+    assert [index for index, bad in again.damaged() if bad] == [1]
+
+
+def test_a_cut_off_file_is_no_cache(tmp_path: Path) -> None:
+    path = tmp_path / "videos.h5"
+    write(path, FrameFormat(24, False, False))
+    content = path.read_bytes()
+    for cut in (0, 100, len(content) // 2):
+        path.write_bytes(content[:cut])
+        with pytest.raises(LusError, match="lus prepare"):
+            VideoCache(path)
+
+
+def test_no_cache_names_the_command_to_run(tmp_path: Path) -> None:
+    with pytest.raises(LusError, match="run `lus prepare` first"):
+        VideoCache(tmp_path / "videos.h5")
+
+
+def test_an_unknown_video_names_what_there_is(tmp_path: Path) -> None:
+    write(tmp_path / "videos.h5", FrameFormat(8, False, False))
+    cache = VideoCache(tmp_path / "videos.h5")
+    for video, complaint in (
+        (VideoId("q", "1", "0"), "no patient q: the study has patients p"),
+        (VideoId("p", "2", "0"), "no exam 2: patient p has exams 1"),
+        (VideoId("p", "1", "9"), "no area 9: exam p/1 has areas 0, 1, 2, 3"),
+    ):
+        with pytest.raises(LusError, match=complaint):
+            cache.index(video)
+
+
+def test_masks_are_added_and_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "masks.h5"
+    one, two = VideoId("p", "1", "0"), VideoId("p", "1", "1")
+    write_masks(path, {one: (np.array([4]), np.ones((1, 2, 2)))})
+    write_masks(path, {two: (np.array([1, 2]), np.zeros((2, 2, 2)))})
+    write_masks(path, {one: (np.array([5]), np.full((1, 2, 2), 0.5))})
+    with h5py.File(path) as file:
+        assert file["p/1/0/frame_number"][:].tolist() == [5]
+        assert file["p/1/0/mask"][:].tolist() == [[[0.5, 0.5], [0.5, 0.5]]]
+        assert file["p/1/1/mask"].shape == (2, 2, 2)
