@@ -10,6 +10,8 @@ from pathlib import Path
 from urllib.error import URLError
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision import models
 
@@ -19,6 +21,17 @@ log = logging.getLogger("lus.backbones")
 
 # The first child of a torchvision network that no longer yields a feature map.
 HEADS = ("avgpool", "classifier", "fc", "head", "heads", "aux1", "aux2", "AuxLogits")
+# What reading a file that is no checkpoint raises, depending on where it stops being one.
+UNREADABLE = (
+    SafetensorError,
+    pickle.UnpicklingError,
+    RuntimeError,
+    OSError,
+    ValueError,
+    EOFError,
+    KeyError,
+    TypeError,
+)
 PROBE = 128  # pixels: large enough for every backbone to keep some rows and columns
 
 
@@ -145,11 +158,9 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         )
     try:
         if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
             return load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, OSError, ValueError, EOFError, KeyError) as error:
+    except UNREADABLE as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise LusError(f"{path} holds no weights that can be read safely ({reason})") from error
     content = content.get("state_dict", content) if isinstance(content, dict) else content

@@ -7,18 +7,17 @@ Neither executes anything when it is read: last.pt holds tensors and plain value
 from __future__ import annotations
 
 import json
-import pickle
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 import lus_cli
-from lus_cli.backbones import build_backbone
+from lus_cli.backbones import UNREADABLE, build_backbone
 from lus_cli.cache import replacing
 from lus_cli.config import Recipe, build
 from lus_cli.errors import LusError
@@ -85,7 +84,7 @@ def load_best(path: Path) -> tuple[LusModel, Card]:
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         model = new_model(replace(card.recipe, weights="none"))
         model.load_state_dict(weights)
-    except (SafetensorError, KeyError, ValueError, TypeError, RuntimeError, OSError) as error:
+    except UNREADABLE as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise LusError(f"{path} is no lus model ({reason})", "train it anew") from error
     return model.eval(), card
@@ -105,15 +104,7 @@ def load_last(path: Path) -> dict[str, Any]:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         if state["format_version"] != FORMAT_VERSION:
             raise ValueError("another format version")
-    except (
-        pickle.UnpicklingError,
-        RuntimeError,
-        OSError,
-        ValueError,
-        EOFError,
-        KeyError,
-        TypeError,
-    ) as e:
-        reason = str(e).splitlines()[0] if str(e) else type(e).__name__
-        raise LusError(f"{path} cannot be resumed from ({reason})", "start a new run") from e
+    except UNREADABLE as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise LusError(f"{path} cannot be resumed from ({reason})", "start a new run") from error
     return state

@@ -148,7 +148,9 @@ class Recipe:
     ]
     feature_stride: Annotated[
         int,
-        typer.Option(help="Cut the CNN where a cell of its map spans more pixels; 0: whole.", min=0),
+        typer.Option(
+            help="Cut the CNN where a cell of its map spans more pixels; 0: whole.", min=0
+        ),
     ]
     attention: Annotated[bool, typer.Option(help="Mask each feature map by learned attention.")]
     attention_channels: Annotated[

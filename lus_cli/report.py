@@ -49,12 +49,7 @@ FIGURE_TEXTS = {
 }
 OWN_FIGURES = {"confusion"}
 
-PART_NAMES = {
-    "test": "test videos",
-    "validation": "validation videos",
-    "train": "training videos",
-    "all": "videos, training patients included",
-}
+PART_NAMES = {"test": "test video", "validation": "validation video", "train": "training video"}
 # Where the axis of a figure's little plot ends; the losses have no natural end.
 AXES = {"kappa_quadratic": (-0.25, 1.0), "mean_absolute_error": (0.0, 3.0), "brier": (0.0, 2.0)}
 PLOT_WIDTH = 150.0
@@ -83,8 +78,8 @@ def write_report(
         page.render(
             run=run,
             scores=scores,
-            part=PART_NAMES.get(run.get("part", "test"), "videos"),
-            trained_on=run.get("part") in ("train", "all"),
+            part=PART_NAMES.get(run["part"], "video"),
+            includes_training=run["part"] in ("train", "all"),
             summary=summary(scores),
             figure_rows=list(figure_rows(scores["figures"])),
             class_figures=metrics.CLASS_FIGURES,
@@ -108,7 +103,7 @@ def environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {"three": three, "interval": interval, "percent": percent}
+    made.filters |= {"three": three, "interval": interval, "percent": percent, "counted": counted}
     return made
 
 
@@ -122,6 +117,10 @@ def template_text(name: str) -> str:
 def three(value: float | None) -> str:
     """Three decimals with a true minus sign; a dash for what is undefined."""
     return "–" if value is None else f"{value:.3f}".replace("-", "\u2212")
+
+
+def counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def percent(value: float) -> str:
@@ -148,7 +147,7 @@ def summary(scores: Mapping[str, Any]) -> dict[str, str]:
         spread = f"95 % interval over patients: {low} to {high}"
     luck = f", p = {three(accuracy['p_value'])}" if accuracy.get("p_value") is not None else ""
     texts = {
-        "headline": f"Right about {right} of {videos} {'video' if videos == 1 else 'videos'}.",
+        "headline": f"Right about {right} of {counted(videos, 'video')}.",
         "references": f"That is an accuracy of {percent(accuracy['value'])} ({spread}). Answering "
         f"score {most} for every video would reach {percent(accuracy['majority'])}; the same answers "
         f"dealt out at random would reach {percent(accuracy['chance'])}{luck}.",
@@ -165,8 +164,8 @@ def summary(scores: Mapping[str, Any]) -> dict[str, str]:
     count, true, answered = max(errors, key=lambda error: error[0])
     if count:
         texts["errors"] = (
-            f"The most frequent error: {count} of the {scores['scores'][true]} videos of score "
-            f"{true} answered as {answered}."
+            f"The most frequent error: {count} of the {counted(scores['scores'][true], 'video')} "
+            f"of score {true} answered as {answered}."
         )
     return texts
 

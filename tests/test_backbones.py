@@ -91,7 +91,7 @@ def test_no_network_names_the_other_two_ways(
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     for variable in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
         monkeypatch.setenv(variable, "http://127.0.0.1:9")
-    with pytest.raises(LusError, match="--weights FILE.*--weights none"):
+    with pytest.raises(LusError, match=r"--weights FILE.*--weights none"):
         build_backbone("alexnet", "imagenet")
 
 

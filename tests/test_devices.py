@@ -18,7 +18,7 @@ def test_auto_takes_the_best_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_is_not_there_is_an_error_that_lists_what_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(devices, "available_devices", lambda: ["cuda", "cpu"])
-    with pytest.raises(LusError, match="no mps device.*auto or cuda, cpu"):
+    with pytest.raises(LusError, match=r"no mps device.*auto or cuda, cpu"):
         choose_device("mps")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import itertools
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -95,7 +96,7 @@ def test_schedules() -> None:
     cosine = build(Recipe, {"epochs": 12, "schedule": "cosine", "warmup_epochs": 2})
     factors = [schedule_factor(cosine, e) for e in range(1, 13)]
     assert factors[:3] == [pytest.approx(1 / 3), pytest.approx(2 / 3), 1.0]
-    assert all(a >= b for a, b in zip(factors[2:], factors[3:], strict=False))
+    assert all(a >= b for a, b in itertools.pairwise(factors[2:]))
     assert 0 < factors[-1] < 0.05
 
 
