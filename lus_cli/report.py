@@ -124,7 +124,7 @@ def counted(number: int, noun: str) -> str:
 
 
 def percent(value: float) -> str:
-    return f"{100 * value:.0f} %"
+    return f"{100 * value:.0f}\u00a0%"
 
 
 def interval(entry: Mapping[str, Any]) -> str:

@@ -138,7 +138,7 @@ def source_key(folder: VideoFolder, frame_format: FrameFormat) -> str:
     """Names a stored video by what it is made from: files by name, size and time, and the format."""
     stats = ((frame, frame.path.stat()) for frame in folder.frames)
     files = [[frame.number, frame.path.name, s.st_size, s.st_mtime_ns] for frame, s in stats]
-    return fingerprint([asdict(frame_format), files])
+    return fingerprint([asdict(frame_format), folder.id, files])
 
 
 def open_old(cache: Cache) -> VideoCache | None:

@@ -1,0 +1,292 @@
+"""lus prepare: time in order, nothing decoded twice, nothing lost, nothing taken for whole that is not."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lus_cli.config import PrepareConfig
+from lus_cli.errors import LusError
+from lus_cli.exam_tree import VideoId
+from lus_cli.split import read_split
+from lus_cli.steps import Result, prepare, silent
+from lus_cli.video_cache import VideoCache
+
+SIDE = 40
+
+
+class Watch:
+    """A progress callback that remembers how many frames were decoded."""
+
+    def __init__(self) -> None:
+        self.decoded = 0
+
+    def __call__(self, task: str, done: int, total: int | None = None, **_facts: object) -> None:
+        if task == "decode":
+            self.decoded = done
+
+
+def gray(value: int, side: int = SIDE) -> Image.Image:
+    return Image.new("L", (side, side), value)
+
+
+def make_tree(root: Path, patients: int = 5, frames: int = 12) -> Path:
+    """Videos whose frame n has brightness 10 n, written in an order that is not theirs."""
+    lines = []
+    for patient in range(patients):
+        for area in (1, 2):
+            folder = root / f"p{patient}" / "1" / str(area)
+            folder.mkdir(parents=True)
+            for number in np.random.default_rng(patient).permutation(frames + area):
+                gray(10 * int(number)).save(folder / f"Frame_{number}.jpg", quality=100)
+            lines.append(f"p{patient}/1/{area};{(patient + area) % 4}")
+    (root / "Annotations.txt").write_text("\n".join(lines))
+    return root
+
+
+def run(root: Path, cache: Path, watch: Watch | None = None, **changes: object) -> Result:
+    settings = {"size": 32, "workers": 1, "folds": 2} | changes
+    config = PrepareConfig(exams=root, cache=cache, **settings)  # type: ignore[arg-type]
+    return prepare.run(config, watch or silent)
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    return make_tree(tmp_path / "exams")
+
+
+def brightness(videos: VideoCache, index: int) -> list[int]:
+    return videos.read(index).mean(axis=(1, 2)).round().astype(int).tolist()
+
+
+def test_frames_are_in_the_order_of_their_numbers(tree: Path, tmp_path: Path) -> None:
+    """The report read Frame_10 before Frame_2."""
+    run(tree, tmp_path)
+    videos = VideoCache(tmp_path / "videos.h5")
+    assert videos.ids[:3] == [
+        VideoId("p0", "1", "1"),
+        VideoId("p0", "1", "2"),
+        VideoId("p1", "1", "1"),
+    ]
+    for index, length in enumerate(videos.lengths):
+        assert brightness(videos, index) == [10 * n for n in range(length)]
+        assert videos.frame_numbers(index).tolist() == list(range(length))
+
+
+def test_gaps_in_the_numbers_are_kept(tree: Path, tmp_path: Path) -> None:
+    (tree / "p0/1/1/Frame_4.jpg").unlink()
+    run(tree, tmp_path)
+    videos = VideoCache(tmp_path / "videos.h5")
+    assert videos.frame_numbers(0).tolist() == [n for n in range(13) if n != 4]
+
+
+def test_processes_and_one_process_store_the_same(tree: Path, tmp_path: Path) -> None:
+    run(tree, tmp_path / "one", workers=1)
+    run(tree, tmp_path / "two", workers=2)
+    one, two = (VideoCache(tmp_path / name / "videos.h5") for name in ("one", "two"))
+    assert one.checksums == two.checksums
+    assert one.fingerprint == two.fingerprint
+
+
+def test_run_again_it_decodes_nothing(tree: Path, tmp_path: Path) -> None:
+    first, second = Watch(), Watch()
+    run(tree, tmp_path, first)
+    before = (tmp_path / "videos.h5").read_bytes()
+    run(tree, tmp_path, second)
+    assert first.decoded == 5 * (13 + 14)
+    assert second.decoded == 0
+    assert (tmp_path / "videos.h5").read_bytes() == before
+
+
+def test_a_new_video_costs_one_video_and_new_labels_cost_none(tree: Path, tmp_path: Path) -> None:
+    run(tree, tmp_path)
+    shutil.copytree(tree / "p1/1/1", tree / "p1/1/3")
+    annotations = tree / "Annotations.txt"
+    annotations.write_text(annotations.read_text() + "\np1/1/3;0\n")
+    watch = Watch()
+    run(tree, tmp_path, watch)
+    assert watch.decoded == 13
+    annotations.write_text(annotations.read_text().replace("p1/1/3;0", "p1/1/3;3"))
+    watch = Watch()
+    run(tree, tmp_path, watch)
+    assert watch.decoded == 0
+    videos = VideoCache(tmp_path / "videos.h5")
+    assert videos.scores[videos.index(VideoId("p1", "1", "3"))] == 3
+
+
+def test_a_changed_frame_is_decoded_again_with_its_video(tree: Path, tmp_path: Path) -> None:
+    run(tree, tmp_path)
+    gray(255).save(tree / "p2/1/1/Frame_0.jpg", quality=100)
+    watch = Watch()
+    run(tree, tmp_path, watch)
+    assert watch.decoded == 13
+    videos = VideoCache(tmp_path / "videos.h5")
+    assert brightness(videos, videos.index(VideoId("p2", "1", "1")))[0] == 255
+
+
+def test_changed_settings_rebuild(tree: Path, tmp_path: Path) -> None:
+    run(tree, tmp_path)
+    run(tree, tmp_path, size=16)
+    videos = VideoCache(tmp_path / "videos.h5")
+    assert videos.frame_format.size == 16
+    assert videos.read(0).shape == (13, 16, 16)
+
+
+def test_incremental_equals_from_scratch(tree: Path, tmp_path: Path) -> None:
+    run(tree, tmp_path / "a")
+    shutil.copytree(tree / "p1/1/1", tree / "p0/1/0")
+    with (tree / "Annotations.txt").open("a") as file:
+        file.write("\np0/1/0;1\n")
+    run(tree, tmp_path / "a")
+    run(tree, tmp_path / "b")
+    a, b = (VideoCache(tmp_path / name / "videos.h5") for name in "ab")
+    assert a.ids == b.ids
+    assert a.checksums == b.checksums
+    assert a.scores.tolist() == b.scores.tolist()
+
+
+def test_interrupted_it_keeps_what_was_decoded(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(tree, tmp_path / "whole")
+
+    class StoppedError(Exception):
+        pass
+
+    def stop_midway(task: str, done: int, total: int | None = None, **_facts: object) -> None:
+        if done > 60:
+            raise StoppedError
+
+    cache = tmp_path / "cache"
+    with pytest.raises(StoppedError):
+        prepare.run(
+            PrepareConfig(exams=tree, cache=cache, size=32, workers=1, folds=2), stop_midway
+        )
+    assert not (cache / "videos.h5").exists()
+    watch = Watch()
+    run(tree, cache, watch)
+    assert 0 < watch.decoded < 5 * 27 - 60
+    whole, resumed = VideoCache(tmp_path / "whole" / "videos.h5"), VideoCache(cache / "videos.h5")
+    assert whole.fingerprint == resumed.fingerprint
+    assert not (cache / "videos.parts").exists()
+
+
+def test_a_video_that_cannot_be_decoded_is_left_out_and_named(tree: Path, tmp_path: Path) -> None:
+    path = tree / "p3/1/2/Frame_5.jpg"
+    path.write_bytes(path.read_bytes()[:200])
+    result = run(tree, tmp_path)
+    assert len(result.problems) == 1
+    assert "p3/1/2" in result.problems[0]
+    assert "Frame_5.jpg" in result.problems[0]
+    videos = VideoCache(tmp_path / "videos.h5")
+    assert VideoId("p3", "1", "2") not in videos.ids
+    assert len(videos) == 9
+    with pytest.raises(LusError, match="--strict"):
+        run(tree, tmp_path / "strict", strict=True)
+
+
+def test_frames_of_two_sizes_are_no_video(tree: Path, tmp_path: Path) -> None:
+    gray(0, side=50).save(tree / "p3/1/2/Frame_5.jpg")
+    result = run(tree, tmp_path)
+    assert "another size (40x40 and 50x50)" in result.problems[0]
+
+
+def test_annotations_and_folders_that_do_not_meet_are_listed(tree: Path, tmp_path: Path) -> None:
+    annotations = tree / "Annotations.txt"
+    annotations.write_text(annotations.read_text().replace("p0/1/1;1", "p9/1/1;1"))
+    result = run(tree, tmp_path)
+    assert [line.split(":")[0] for line in result.problems] == ["video p0/1/1", "video p9/1/1"]
+    with pytest.raises(LusError, match="2 problems"):
+        run(tree, tmp_path / "strict", strict=True)
+    assert not (tmp_path / "strict").exists()
+
+
+def test_dry_run_writes_nothing(tree: Path, tmp_path: Path) -> None:
+    result = run(tree, tmp_path / "cache", dry_run=True)
+    assert result.numbers["to_decode"] == 10
+    assert not (tmp_path / "cache").exists()
+
+
+def test_letterbox_keeps_the_aspect(tmp_path: Path) -> None:
+    folder = tmp_path / "exams" / "p0" / "1" / "1"
+    folder.mkdir(parents=True)
+    for patient in ("p0", "p1", "p2", "p3", "p4"):
+        shutil.copytree(folder, tmp_path / "exams" / patient / "1" / "1", dirs_exist_ok=True)
+        Image.new("L", (80, 40), 200).save(tmp_path / "exams" / patient / "1" / "1" / "0.png")
+    lines = "".join(f"p{i}/1/1;{i % 4}\n" for i in range(5))
+    (tmp_path / "exams" / "Annotations.txt").write_text(lines)
+    run(tmp_path / "exams", tmp_path, letterbox=True)
+    frame = VideoCache(tmp_path / "videos.h5").read(0)[0]
+    assert frame[8:24].min() == 200
+    assert frame[:8].max() == frame[24:].max() == 0
+
+
+def test_color_is_kept_on_request(tree: Path, tmp_path: Path) -> None:
+    Image.new("RGB", (SIDE, SIDE), (200, 0, 0)).save(tree / "p0/1/1/Frame_0.jpg", quality=100)
+    run(tree, tmp_path, color=True)
+    frame = VideoCache(tmp_path / "videos.h5").read(0)[0]
+    assert frame.shape == (32, 32, 3)
+    assert frame[..., 0].mean() > 180 > 60 > frame[..., 1].mean()
+
+
+def test_an_edited_split_is_kept_and_a_leaking_one_refused(tree: Path, tmp_path: Path) -> None:
+    run(tree, tmp_path)
+    path = tmp_path / "split.json"
+    split = json.loads(path.read_text())
+    split["train"], split["test"] = split["test"], split["train"]
+    path.write_text(json.dumps(split))
+    run(tree, tmp_path, seed=99)
+    assert json.loads(path.read_text())["train"] == split["train"]
+    split["train"] += split["test"]
+    path.write_text(json.dumps(split))
+    with pytest.raises(LusError, match="is in two parts"):
+        run(tree, tmp_path)
+    run(tree, tmp_path, force=True)
+    read_split(path, [f"p{i}" for i in range(5)])
+
+
+def test_new_split_settings_draw_a_new_split(tree: Path, tmp_path: Path) -> None:
+    run(tree, tmp_path)
+    run(tree, tmp_path, test_patients=("p2",), seed=7)
+    split, _ = read_split(tmp_path / "split.json", [f"p{i}" for i in range(5)])
+    assert split.test == ("p2",)
+
+
+def test_a_second_prepare_is_told_who_is_at_work(tree: Path, tmp_path: Path) -> None:
+    from lus_cli.cache import only_writer
+
+    with only_writer(tmp_path), pytest.raises(LusError, match=r"process \d+ is writing"):
+        run(tree, tmp_path)
+    run(tree, tmp_path)
+
+
+def test_figures_are_drawn(tree: Path, tmp_path: Path) -> None:
+    result = run(tree, tmp_path)
+    for name in ("lengths_by_score", "lengths_by_patient", "scores_by_part"):
+        with Image.open(result.files[name]) as image:
+            assert image.width > 200
+
+
+def test_an_old_cache_that_cannot_be_read_is_built_anew(tree: Path, tmp_path: Path) -> None:
+    run(tree, tmp_path)
+    path = tmp_path / "videos.h5"
+    path.write_bytes(path.read_bytes()[:1000])
+    watch = Watch()
+    run(tree, tmp_path, watch)
+    assert watch.decoded == 5 * 27
+    assert len(VideoCache(path)) == 10
+
+
+def test_findings_are_stored(tree: Path, tmp_path: Path) -> None:
+    (tree / "Findings.csv").write_text(
+        "patient,exam,area,a_lines,b_lines\np0,1,1,yes,no\np0,1,2,,yes\n"
+    )
+    run(tree, tmp_path)
+    videos = VideoCache(tmp_path / "videos.h5")
+    assert videos.a_lines[:3].tolist() == [1, -1, -1]
+    assert videos.b_lines[:3].tolist() == [0, 1, -1]

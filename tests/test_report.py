@@ -1,0 +1,251 @@
+"""The evaluation page: what is written, that it is safe, and that its click works in a browser."""
+
+from __future__ import annotations
+
+import io
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lus_cli import figures, metrics, report
+
+RUN = {
+    "name": "paper-1",
+    "part": "test",
+    "recipe": {"backbone": "alexnet", "attention_channels": [16, 8]},
+    "provenance": {"device": "cpu", "versions": {"torch": "2.15.0"}, "commit": None},
+}
+SCORES = [0, 0, 1, 1, 1, 2, 2, 3]
+ANSWERS = [0, 3, 1, 1, 2, 2, 1, 3]
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+
+
+def predictions_of(scores, answers, ids=None) -> metrics.Predictions:
+    probabilities = np.full((len(scores), 4), 0.1) + 0.6 * np.eye(4)[answers]
+    videos = [ids[i] if ids else (f"p{i % 6}", "1", str(i)) for i in range(len(scores))]
+    return metrics.Predictions(videos, np.array(scores), probabilities)
+
+
+def page_of(folder: Path, predictions, run=RUN, strips=None, drawn=None) -> str:
+    assessed = metrics.assess(predictions, 50, 0)
+    if drawn is None:
+        drawn = {"calibration": figures.svg_text(figures.calibration(assessed["calibration"]))}
+    path = folder / "report.html"
+    report.write_report(path, assessed, predictions, run, drawn, strips)
+    return path.read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory) -> str:
+    return page_of(tmp_path_factory.mktemp("page"), predictions_of(SCORES, ANSWERS))
+
+
+class Outline(HTMLParser):
+    """Tags, attributes and words of a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+
+    def handle_data(self, text):
+        self.words.append(text)
+
+    def having(self, tag: str, attribute: str) -> list[str]:
+        return [found[attribute] for name, found in self.tags if name == tag and attribute in found]
+
+
+def words(text: str) -> str:
+    return " ".join(" ".join(Outline(text).words).split())
+
+
+def test_the_summary_says_what_was_found_in_words(page):
+    said = words(page)
+    assert "Right about 5 of 8 videos." in said
+    assert "8 test videos of 6 patients" in said
+    assert "accuracy of 62 % (95 % interval over patients:" in said
+    assert "Answering score 1 for every video would reach 38 %" in said
+    assert "not a medical device" in said
+
+
+def test_a_constant_model_is_called_one_at_the_top(tmp_path):
+    text = page_of(tmp_path, predictions_of([2, 2, 0], [2, 2, 2]))
+    said = words(text)
+    warning = "This model answers score 2 for every video: it has learned nothing but the most"
+    assert warning in said
+    assert (
+        said.index(warning) < said.index("95 % interval Majority")
+        or said.index(warning) < len(said) / 3
+    )
+    assert "Only 3 patients" in said
+
+
+@pytest.mark.parametrize(
+    ("part", "warned"), [("test", False), ("validation", False), ("train", True), ("all", True)]
+)
+def test_training_patients_are_never_passed_off_as_new_ones(tmp_path, part, warned):
+    text = page_of(tmp_path, predictions_of(SCORES, ANSWERS), run=RUN | {"part": part})
+    assert ("patients the model was trained on" in text) == warned
+
+
+def test_every_figure_has_its_numbers(page):
+    assessed = metrics.assess(predictions_of(SCORES, ANSWERS), 50, 0)
+    said = words(page)
+    for name, label in metrics.FIGURES.items():
+        entry = assessed["figures"][name]
+        assert label in said
+        for value in (entry["value"], entry["low"], entry["high"], entry["majority"]):
+            assert report.three(value) in said
+    assert "None" not in said
+    assert "nan" not in said.lower().split()
+
+
+def test_every_video_is_there_the_worst_first(page):
+    rows = [found for tag, found in Outline(page).tags if tag == "tr" and "data-id" in found]
+    assert len(rows) == len(SCORES)
+    assert [int(row["data-error"]) for row in rows] == [3, 1, 1, 0, 0, 0, 0, 0]
+    assert rows[0]["data-id"] == "p1/1/1"
+    assert (rows[0]["data-true"], rows[0]["data-answered"]) == ("0", "3")
+
+
+def test_the_matrix_counts_each_cell(page):
+    cells = {
+        (found["data-true"], found["data-answered"]): found["aria-label"]
+        for tag, found in Outline(page).tags
+        if tag == "button" and "data-answered" in found
+    }
+    assert len(cells) == 16
+    assert cells["1", "1"].endswith(": 2 videos")
+    assert cells["0", "3"].endswith(": 1 video")
+    assert cells["3", "0"].endswith(": 0 videos")
+
+
+def test_ids_names_and_settings_cannot_become_markup(tmp_path):
+    attack = '<script>alert(1)</script>"><img src=x onerror=alert(1)>'
+    ids = [(f"{attack}{i}", "'\"", "&") for i in range(2)]
+    run = {"name": attack, "part": "test", "recipe": {attack: attack}, "provenance": {}}
+    drawn = {attack: figures.svg_text(figures.lengths_by_patient(np.array([3, 4]), [attack, "b"]))}
+    outline = Outline(page_of(tmp_path, predictions_of([0, 1], [0, 1], ids), run, drawn=drawn))
+    assert [tag for tag, _ in outline.tags].count("script") == 1
+    assert "img" not in [tag for tag, _ in outline.tags]
+    assert not [name for _, found in outline.tags for name in found if name.startswith("on")]
+    assert f"{attack}0/'\"/&" in outline.having("tr", "data-id")
+
+
+def test_the_page_needs_nothing_from_anywhere(page):
+    outline = Outline(page)
+    for tag, attributes in outline.tags:
+        for name in ("src", "href", "xlink:href", "action", "srcset"):
+            target = attributes.get(name) or "#"
+            assert target.startswith(("#", "data:")), (tag, name, target)
+    assert not re.search(r"@import|url\((?!#)", page)
+    policy = next(v for v in outline.having("meta", "content") if "default-src" in v)
+    assert "default-src 'none'" in policy
+    assert "unsafe-inline'; script-src 'sha256-" in policy
+
+
+def test_figures_follow_the_pages_colours_and_share_no_ids(tmp_path):
+    svg = figures.svg_text(figures.confusion([[1, 0, 0, 0]] * 4))
+    text = page_of(
+        tmp_path, predictions_of(SCORES, ANSWERS), drawn={"one": svg, "two": svg, "confusion": svg}
+    )
+    body = text[text.index("<body>") :]
+    ids = re.findall(r'\bid="([^"]+)"', body)
+    assert len(ids) == len(set(ids))
+    for reference in re.findall(r'(?:href="#|url\(#)([\w-]+)', body):
+        assert reference in ids
+    for colour in report.PAGE_COLOURS:
+        assert colour not in body
+    assert Outline(text).having("figure", "data-figure") == ["one", "two"]
+
+
+def test_thumbnails_are_the_videos_own(tmp_path):
+    stream = io.BytesIO()
+    Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8)).save(stream, "png")
+    text = page_of(
+        tmp_path, predictions_of(SCORES, ANSWERS), strips={"p2/1/2": [stream.getvalue()] * 3}
+    )
+    row = text[text.index('data-id="p2/1/2"') :].split("</tr>")[0]
+    assert row.count("data:image/png;base64,") == text.count("data:image/png;base64,") == 3
+
+
+def test_undefined_figures_are_a_dash_with_a_reason(tmp_path):
+    text = page_of(tmp_path, predictions_of([2], [2]))
+    assert "Kappa is undefined" in text
+    assert 'title="one patient cannot be resampled"' in text
+    assert "no interval: one patient cannot be resampled" in text
+
+
+# ----------------------------------------------------------------------------------------- browser
+
+
+def loaded(page: str, folder: Path, address: str = "", script: str = "") -> str:
+    """The page as a browser has it after running it, and then `script`, with what it complained of."""
+    if CHROMIUM is None:
+        pytest.skip("no Chromium to open the page with")
+    if script:  # the page's own policy would forbid it
+        page = re.sub(r"<meta http-equiv[^>]+>", "", page)
+        page = page.replace("</body>", f"<script>{script}</script></body>")
+    path = folder / "page.html"
+    path.write_text(page, encoding="utf-8")
+    options = "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking"
+    done = subprocess.run(
+        [
+            CHROMIUM,
+            *options.split(),
+            f"--user-data-dir={folder / 'profile'}",
+            "--enable-logging=stderr",
+            "--dump-dom",
+            f"{path.as_uri()}{address}",
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    complaints = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+    assert not complaints
+    return done.stdout
+
+
+def shown(dom: str) -> list[str]:
+    rows = [found for tag, found in Outline(dom).tags if tag == "tr" and "data-id" in found]
+    return [row["data-id"] for row in rows if "hidden" not in row]
+
+
+def status(dom: str) -> str:
+    return re.search(r'id="status"[^>]*>([^<]*)', dom)[1]
+
+
+def test_an_address_names_a_cell_of_the_matrix(page, tmp_path):
+    dom = loaded(page, tmp_path, "#true=1&answered=1")
+    assert shown(dom) == ["p2/1/2", "p3/1/3"]
+    assert status(dom) == "2 videos of true score 1 answered as 1"
+
+
+def test_a_click_shows_a_cells_videos_and_another_shows_all(page, tmp_path):
+    click = 'document.querySelector(\'.cell[data-true="0"][data-answered="3"]\').click();'
+    dom = loaded(page, tmp_path, script=click)
+    assert shown(dom) == ["p1/1/1"]
+    assert status(dom) == "1 video of true score 0 answered as 3"
+    dom = loaded(page, tmp_path, script=click + click)
+    assert len(shown(dom)) == len(SCORES)
+    assert status(dom) == "All 8 videos"
+
+
+def test_a_press_on_a_heading_sorts(page, tmp_path):
+    press = "document.querySelector('[data-sort=\"order\"]').click();"
+    assert shown(loaded(page, tmp_path, script=press))[0] == "p0/1/0"
+    assert shown(loaded(page, tmp_path, script=press + press))[0] == "p1/1/7"
