@@ -511,8 +511,9 @@ def attention_gallery(images: Sequence[tuple[str, np.ndarray]]) -> Figure:
     rows = max(1, math.ceil(len(images) / columns))
     side = 2.2
     tallest = max((image.shape[0] / image.shape[1] for _, image in images), default=1.0)
+    lines = max((title.count("\n") + 1 for title, _ in images), default=1)
     figure = Figure(
-        figsize=(columns * side, rows * (side * min(tallest, 1.6) + 0.3)),
+        figsize=(columns * side, rows * (side * min(tallest, 1.6) + 0.14 + 0.14 * lines)),
         layout=ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.03),
     )
     grid = figure.subplots(rows, columns, squeeze=False).ravel()

@@ -462,4 +462,4 @@ def warnings(confusion: np.ndarray, patients: int, figures: dict[str, Any]) -> l
         )
     if figures["kappa_quadratic"]["value"] is None:
         found.append(f"kappa is undefined: {figures['kappa_quadratic']['why']}")
-    return found
+    return [f"{line[0].upper()}{line[1:]}." for line in found]

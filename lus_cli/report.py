@@ -16,18 +16,19 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from lus_cli import cache, figures, metrics
+from lus_cli import cache, metrics
+from lus_cli.figures import ACCENT, GRID, INK, MUTED, PAPER, SCORE_COLOURS, SECOND
 
 # The colours of a figure, by the name under which the page's style sheet has them, light and dark.
 PAGE_COLOURS = {
-    figures.INK: "ink",
-    figures.MUTED: "muted",
-    figures.GRID: "line",
-    figures.PAPER: "paper",
-    figures.ACCENT: "accent",
-    figures.SECOND: "second",
+    INK: "ink",
+    MUTED: "muted",
+    GRID: "line",
+    PAPER: "paper",
+    ACCENT: "accent",
+    SECOND: "second",
     "#fefefe": "on-score",
-} | {colour: f"score-{score}" for score, colour in enumerate(figures.SCORE_COLOURS)}
+} | {colour: f"score-{score}" for score, colour in enumerate(SCORE_COLOURS)}
 
 # Figure -> heading and what to look for. The page draws its own confusion matrix.
 FIGURE_TEXTS = {
@@ -60,16 +61,16 @@ def write_report(
     scores: Mapping[str, Any],
     predictions: metrics.Predictions,
     run: Mapping[str, Any],
-    drawn: Mapping[str, str],
+    figures: Mapping[str, str],
     strips: Mapping[str, Sequence[bytes]] | None = None,
 ) -> None:
     """Writes the evaluation page to `path`.
 
     scores: what `metrics.assess` gave for `predictions`.
-    run: `name`; `part` (train, validation, test or all); `recipe` and `provenance`, mappings that
-        are shown as they are.
-    drawn: figure name -> SVG text, as `figures.svg_text` gives it, shown in this order.
-    strips: video id -> PNG files of a few of its frames, in order.
+    run: `name`; `part` (train, validation, test or all); `epoch`, whose weights were scored, or
+        None; `recipe` and `provenance`, mappings that are shown as they are.
+    figures: name -> SVG text, as `figures.svg_text` gives it, shown in this order.
+    strips: patient/exam/area -> PNG files of a few of its frames, in order.
     """
     script = template_text("report.js")
     page = environment().get_template("report.html")
@@ -79,12 +80,11 @@ def write_report(
             run=run,
             scores=scores,
             part=PART_NAMES.get(run["part"], "video"),
-            includes_training=run["part"] in ("train", "all"),
             summary=summary(scores),
             figure_rows=list(figure_rows(scores["figures"])),
             class_figures=metrics.CLASS_FIGURES,
             matrix=matrix_rows(scores["confusion"]),
-            drawn=[page_figure(n, svg) for n, svg in drawn.items() if n not in OWN_FIGURES],
+            drawn=[page_figure(n, svg) for n, svg in figures.items() if n not in OWN_FIGURES],
             videos=video_rows(predictions, strips or {}),
             has_strips=bool(strips),
             details={"Recipe": flat(run.get("recipe")), "Provenance": flat(run.get("provenance"))},

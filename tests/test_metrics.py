@@ -112,8 +112,8 @@ def test_the_reports_model_is_named_for_what_it_is():
         assert figures[name]["value"] == pytest.approx(figures[name]["chance"])
     assert figures["accuracy"]["p_value"] == figures["kappa_quadratic"]["p_value"] == 1
     assert assessed["warnings"] == [
-        "this model answers score 2 for every video: "
-        "it has learned nothing but the most frequent score"
+        "This model answers score 2 for every video: "
+        "it has learned nothing but the most frequent score."
     ]
     assert assessed["errors_per_class"][3] == {"score": 3, "wrong": 55, "as": [0, 0, 55, 0]}
 
@@ -244,15 +244,15 @@ def test_what_is_undefined_is_none_with_a_reason(patients, scores, answers):
         assert bool(entry.get("why")) == undefined
     if set(scores) == set(answers) == {2}:
         assert assessed["figures"]["kappa_quadratic"]["value"] is None
-        assert any("kappa is undefined" in line for line in assessed["warnings"])
+        assert any("Kappa is undefined" in line for line in assessed["warnings"])
 
 
 def test_a_missing_score_and_few_patients_are_said():
     predictions = predictions_for("aabb", [0, 1, 2, 0], answering([0, 1, 1, 0]))
     assessed = assess(predictions, 50, 0)
     said = " | ".join(assessed["warnings"])
-    assert "only 2 patients" in said
-    assert "no video has score 3" in said
+    assert "Only 2 patients: " in said
+    assert "No video has score 3: " in said
     assert "never answers score 2" in said
     assert assessed["figures"]["f1_macro"]["value"] == pytest.approx((1 + 2 / 3 + 0 + 0) / 4)
     assert assessed["per_class"][3]["recall"]["value"] is None

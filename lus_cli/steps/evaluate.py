@@ -92,7 +92,7 @@ def write_page(
     curves = {"curves": trained.run.root / "curves.svg"}
     about = {
         "name": trained.run.name,
-        "split": scores["split"],
+        "part": scores["split"],
         "epoch": trained.card.epoch,
         "recipe": dataclasses.asdict(trained.card.recipe),
         "provenance": read_json(trained.run.provenance, "train the run anew"),

@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lus_cli.cache import Cache, explaining_disk_errors, fingerprint, only_writer
+from lus_cli.cache import Cache, only_writer
 from lus_cli.config import REPORT_TEST_PATIENTS, PrepareConfig
+from lus_cli.decoding import DecodeTask, decode_all, decode_folder, source_key
 from lus_cli.errors import LusError
 from lus_cli.exam_tree import (
     ANNOTATIONS,
@@ -26,13 +26,10 @@ from lus_cli.exam_tree import (
     SCORES,
     VideoFolder,
     VideoId,
-    decode_frame,
     find_videos,
-    fit_frame,
     read_annotations,
     read_findings,
 )
-from lus_cli.processes import spread
 from lus_cli.split import (
     PARTS,
     Split,
@@ -49,7 +46,6 @@ from lus_cli.video_cache import (
     FrameFormat,
     StoredVideo,
     VideoCache,
-    store_video,
     write_video_cache,
 )
 
@@ -63,15 +59,6 @@ class Study:
     folders: dict[VideoId, VideoFolder]
     entries: list[Entry]
     problems: list[str]
-
-
-@dataclass(frozen=True)
-class DecodeTask:
-    """One video for a worker process."""
-
-    folder: VideoFolder
-    frame_format: FrameFormat
-    shard: Path
 
 
 def run(config: PrepareConfig, progress: Progress) -> Result:
@@ -93,8 +80,6 @@ def run(config: PrepareConfig, progress: Progress) -> Result:
             failed: list[str] = []
         else:
             failed = build(config, cache, study, old, frame_format, progress)
-        if config.strict and failed:
-            raise LusError(f"{len(failed)} videos failed, the first: {failed[0]}", "--strict is on")
         videos = VideoCache(cache.videos)
         split = update_split(config, cache, videos)
         files = draw_figures(cache, videos, split)
@@ -132,13 +117,6 @@ def read_study(config: PrepareConfig, root: Path, frame_format: FrameFormat) -> 
         )
         raise LusError(f"{root} holds no annotated video", reason)
     return Study(by_id, entries, problems)
-
-
-def source_key(folder: VideoFolder, frame_format: FrameFormat) -> str:
-    """Names a stored video by what it is made from: files by name, size and time, and the format."""
-    stats = ((frame, frame.path.stat()) for frame in folder.frames)
-    files = [[frame.number, frame.path.name, s.st_size, s.st_mtime_ns] for frame, s in stats]
-    return fingerprint([asdict(frame_format), folder.id, files])
 
 
 def open_old(cache: Cache) -> VideoCache | None:
@@ -190,7 +168,10 @@ def build(
         log.info("frame settings changed: every video is decoded again")
     kept = {key: i for i, key in enumerate(old.source_keys)} if old is not None else {}
     tasks = {e.id: decode_task(e, study, cache, frame_format) for e in study.entries}
-    failed = decode_all(config, [tasks[e.id] for e in undecoded(study, old, cache)], progress)
+    new = [tasks[e.id] for e in undecoded(study, old, cache)]
+    failed = decode_all(new, config.workers, progress)
+    if config.strict and failed:
+        raise LusError(f"{len(failed)} videos failed, the first: {failed[0][1]}", "--strict is on")
     bad = {task.folder.id for task, _ in failed}
     entries = [e for e in study.entries if e.id not in bad]
     if not entries:
@@ -206,52 +187,6 @@ def build(
     write_video_cache(cache.videos, entries, video_of, frame_format, {"exams": str(exams)})
     shutil.rmtree(shards_folder(cache), ignore_errors=True)
     return [reason for _, reason in failed]
-
-
-def decode_all(
-    config: PrepareConfig, tasks: list[DecodeTask], progress: Progress
-) -> list[tuple[DecodeTask, str]]:
-    """Decodes videos into shards, side by side; returns those that failed, with the reason."""
-    failed = []
-    total = sum(len(task.folder.frames) for task in tasks)
-    done = 0
-    if tasks:
-        progress("decode", 0, total)
-    for index, reason in spread(decode_shard, tasks, config.workers):
-        if reason:
-            failed.append((tasks[index], reason))
-        done += len(tasks[index].folder.frames)
-        progress("decode", done, total)
-    return sorted(failed, key=lambda pair: tasks.index(pair[0]))
-
-
-def decode_shard(task: DecodeTask) -> str:
-    """Decodes one video into its shard; returns the reason if it cannot be decoded."""
-    try:
-        video = decode_folder(task)
-    except LusError as error:
-        return f"video {task.folder.id}: {error}"
-    video.save(task.shard)  # a full disk is not the video's fault: that error goes up
-    return ""
-
-
-def decode_folder(task: DecodeTask) -> StoredVideo:
-    """Reads, resizes and compresses the frames of one video. Raises LusError if one is no image."""
-    shapes: set[tuple[int, int]] = set()
-    mode = "RGB" if task.frame_format.color else "L"
-
-    def frames() -> Iterator[np.ndarray]:
-        for frame in task.folder.frames:
-            image = decode_frame(frame.path, "RGB" if mode == "RGB" else "L")
-            shapes.add((image.height, image.width))
-            if len(shapes) > 1:
-                sizes = " and ".join(f"{width}x{height}" for height, width in sorted(shapes))
-                raise LusError(f"{frame.path.name} has another size ({sizes})", "remove or mend it")
-            yield fit_frame(image, task.frame_format.size, task.frame_format.letterbox)
-
-    numbers = [frame.number for frame in task.folder.frames]
-    stored = store_video(frames(), numbers, (0, 0))
-    return StoredVideo(stored.frame_numbers, stored.checksum, shapes.pop(), stored.chunks)
 
 
 def update_split(config: PrepareConfig, cache: Cache, videos: VideoCache) -> Split:
@@ -294,10 +229,8 @@ def draw_figures(cache: Cache, videos: VideoCache, split: Split) -> dict[str, Pa
         "lengths_by_patient": figures.lengths_by_patient(videos.lengths, videos.patients),
         "scores_by_part": figures.scores_by_part(part_counts(videos, split)),
     }
-    with explaining_disk_errors(cache.figures):
-        cache.figures.mkdir(parents=True, exist_ok=True)
-        for name, figure in drawn.items():
-            figures.save(figure, cache.figures / name)
+    for name, figure in drawn.items():
+        figures.save(figure, cache.figures / name)
     return {name: cache.figures / f"{name}.png" for name in drawn}
 
 
