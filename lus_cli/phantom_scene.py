@@ -424,7 +424,9 @@ class Scene:
             dent += 0.7 * wander(rng, grid.wide, 30)
         thick = (0.9 if worst else 0.6) / grid.row_mm
         shape = np.exp(-(((z - dent / grid.row_mm) / max(thick, 0.9)) ** 2))
-        self.band = slice(max(0, grid.pleura - round(4 / grid.row_mm)), grid.pleura + round(5 / grid.row_mm))
+        self.band = slice(
+            max(0, grid.pleura - round(4 / grid.row_mm)), grid.pleura + round(5 / grid.row_mm)
+        )
         self.pleura = (shape * amplitude(PLEURA_DB + strength))[self.band].astype(np.float32)
         seen = (shape > 0.4) & (strength > -14)
         for maps in (self.lasting, self.passing):
@@ -467,9 +469,14 @@ class Scene:
         z = np.arange(grid.rows)[:, None]
         keep = np.where(z < grid.pleura, WALL_MEMORY, LUNG_MEMORY).astype(np.float32)
         fresh = np.sqrt(1 - keep**2)
-        state = [part[: grid.rows, : grid.wide].copy() for part in window(field, grid.rows, grid.wide, rng)]
+        state = [
+            part[: grid.rows, : grid.wide].copy()
+            for part in window(field, grid.rows, grid.wide, rng)
+        ]
         for t in range(count):
-            phase = look.breath_phase + 2 * np.pi * look.breaths_per_min / 60 * t / look.frames_per_s
+            phase = (
+                look.breath_phase + 2 * np.pi * look.breaths_per_min / 60 * t / look.frames_per_s
+            )
             slide = look.slide_mm / 2 / grid.line_mm * np.sin(phase)
             gate = float(np.clip(2 * np.sin(phase + self.gate_phase) + 0.7, 0, 1))
             for part, new in zip(state, window(field, grid.rows, grid.wide, rng), strict=True):
@@ -477,12 +484,18 @@ class Scene:
                 part += new * fresh
             slide = float(np.clip(slide, 1 - grid.margin, grid.margin - 2))
             re, im = self._echo(state, slide, gate)
-            for part, grain in zip((re, im), window(noise, grid.rows, grid.lines, rng), strict=True):
+            for part, grain in zip(
+                (re, im), window(noise, grid.rows, grid.lines, rng), strict=True
+            ):
                 part += grain * self.noise
             re *= re
             im *= im
             re += im
-            yield 10 * np.log10(re + np.float32(1e-6)), self._labels(slide, gate), 1 + 0.012 * np.sin(phase)
+            yield (
+                10 * np.log10(re + np.float32(1e-6)),
+                self._labels(slide, gate),
+                1 + 0.012 * np.sin(phase),
+            )
 
     def _echo(self, state: list[Array], slide: float, gate: float) -> tuple[Array, Array]:
         """Real and imaginary echo over (row, line), before noise."""
@@ -499,7 +512,9 @@ class Scene:
         def cover(name: str) -> Array:
             seen = view(getattr(self.lasting, name)[lung])
             if self.passing is not None and gate > 0:
-                np.maximum(seen, view(getattr(self.passing, name)[lung]) * np.float32(gate), out=seen)
+                np.maximum(
+                    seen, view(getattr(self.passing, name)[lung]) * np.float32(gate), out=seen
+                )
             return seen
 
         level, line = self.still.copy(), self.rib * amplitude(RIB_DB)

@@ -91,6 +91,7 @@ class Trainer:
             "train_accuracy": tally.right / counted,
             "gradient_norm": tally.gradient_norm,
             "skipped_videos": tally.skipped,
+            "learning_rate_cnn": self.recipe.learning_rate_cnn * factor,
             "learning_rate": self.recipe.learning_rate * factor,
             "frames_per_s": round(tally.frames_per_s, 1),
         }

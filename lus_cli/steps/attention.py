@@ -23,7 +23,7 @@ from lus_cli.exam_tree import (
     parse_frame_id,
     read_folder,
 )
-from lus_cli.overlay import Caption, draw_card
+from lus_cli.overlay import Caption, colour_mask, draw_card
 from lus_cli.scoring import TrainedRun, open_run
 from lus_cli.steps import Progress, Result, Table, silent
 from lus_cli.video_cache import UNKNOWN, FrameFormat, write_masks
@@ -132,14 +132,19 @@ def draw_frame(trained: TrainedRun, shown: Explained, frame: int) -> Path:
     return path
 
 
-def card(trained: TrainedRun, shown: Explained, frame: int, mask: np.ndarray) -> np.ndarray:
-    """(row, column, 3) uint8: the original frame, the mask over it, and the model's answer."""
+def original_frame(trained: TrainedRun, shown: Explained, frame: int) -> np.ndarray:
+    """(row, column[, 3]) uint8, as it lies in the exam tree. Raises LusError if it is gone."""
     if frame not in shown.frame_files:
         raise LusError(
             f"video {shown.id}: the file of frame {frame} is gone", "run `lus prepare` again"
         )
-    mode = "RGB" if trained.videos.frame_format.color else "L"
-    original = np.asarray(decode_frame(shown.frame_files[frame], "RGB" if mode == "RGB" else "L"))
+    color = trained.videos.frame_format.color
+    return np.asarray(decode_frame(shown.frame_files[frame], "RGB" if color else "L"))
+
+
+def card(trained: TrainedRun, shown: Explained, frame: int, mask: np.ndarray) -> np.ndarray:
+    """(row, column, 3) uint8: the original frame, the mask over it, and the model's answer."""
+    original = original_frame(trained, shown, frame)
     fitted = without_bars(mask, trained.videos.frame_format, original.shape[:2])
     return draw_card(original, fitted, shown.caption(trained, frame))
 
@@ -197,10 +202,13 @@ def draw_gallery(
         masks = masks_of(trained, shown.index, positions)
         best = int(np.argmax(masks.max(axis=(1, 2)) - masks.mean(axis=(1, 2))))
         frame = int(trained.videos.frame_numbers(shown.index)[positions[best]])
-        path = draw_frame(trained, shown, frame)
-        with Image.open(path) as image:
-            images.append((f"{shown.id}/{frame}", np.asarray(image.convert("RGB"))))
-        rows.append(row_of(trained, shown, frame))
+        draw_frame(trained, shown, frame)
+        row = row_of(trained, shown, frame)
+        original = original_frame(trained, shown, frame)
+        mask = without_bars(masks[best], trained.videos.frame_format, original.shape[:2])
+        title = f"{row[0]}\ntrue {row[1]}, answered {row[2]}"
+        images.append((title, colour_mask(original, mask)))
+        rows.append(row)
         progress("draw", len(images))
     gallery = trained.run.attention / "gallery"
     figures.save(figures.attention_gallery(images), gallery)

@@ -9,18 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from lus_cli import figures
+from lus_cli.batches import select_frames
 from lus_cli.cache import Cache, read_json, write_json, write_text
 from lus_cli.config import EvaluateConfig
 from lus_cli.devices import choose_device, set_threads
 from lus_cli.errors import LusError
-from lus_cli.exam_tree import SCORES
+from lus_cli.exam_tree import SCORES, VideoId
 from lus_cli.metrics import FIGURES, Predictions, assess
 from lus_cli.report import write_report
 from lus_cli.scoring import TrainedRun, open_run
 from lus_cli.steps import Progress, Result, Table
 
+STRIP_FRAMES, STRIP_SIZE = 5, 96  # frames a video, and their side in pixels, on the report page
 SEEN_IN_TRAINING = {
     "train": "these are the patients that the model was trained on",
     "all": "these videos contain those of the patients that the model was trained on",
@@ -75,7 +78,9 @@ def draw_figures(folder: Path, scores: dict[str, Any]) -> dict[str, Path]:
     drawn = {
         "confusion": figures.confusion(np.array(scores["confusion"])),
         "errors_per_class": figures.errors_per_class(np.array(scores["confusion"])),
-        "calibration": figures.calibration(scores["calibration"]),
+        "calibration": figures.calibration(
+            scores["calibration"], scores["figures"]["ece"]["value"]
+        ),
     }
     for name, figure in drawn.items():
         figures.save(figure, folder / name)
@@ -98,7 +103,21 @@ def write_page(
         "provenance": read_json(trained.run.provenance, "train the run anew"),
     }
     svgs = {n: p.read_text(encoding="utf-8") for n, p in (drawn | curves).items() if p.is_file()}
-    write_report(path, scores, predictions, about, svgs)
+    shown = [trained.videos.ids.index(VideoId(*video)) for video in predictions.videos]
+    strips = {str(trained.videos.ids[index]): strip(trained, index) for index in shown}
+    write_report(path, scores, predictions, about, svgs, strips)
+
+
+def strip(trained: TrainedRun, index: int) -> list[bytes]:
+    """A few frames of a video, evenly spread, as small PNG files."""
+    length = int(trained.videos.lengths[index])
+    frames = trained.videos.read(index, select_frames(length, 1, STRIP_FRAMES))
+    pictures = []
+    for frame in frames:
+        file = io.BytesIO()
+        Image.fromarray(frame).resize((STRIP_SIZE, STRIP_SIZE)).save(file, format="PNG")
+        pictures.append(file.getvalue())
+    return pictures
 
 
 def result(folder: Path, scores: dict[str, Any], trained: TrainedRun) -> Result:

@@ -1,0 +1,213 @@
+"""lus train: the run folder, the best epoch, resuming, and refusing what does not fit."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import shutil
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from lus_cli.batches import BatchLoader
+from lus_cli.cache import Cache
+from lus_cli.checkpoint import load_best, load_last
+from lus_cli.config import Recipe, TrainConfig, build, fields_of, read_toml
+from lus_cli.errors import LusError
+from lus_cli.split import read_split
+from lus_cli.steps import silent, train
+from lus_cli.trainer import Trainer
+from lus_cli.video_cache import VideoCache
+from tests.conftest import tiny
+
+
+@pytest.fixture
+def cache(prepared: Path, tmp_path: Path) -> Path:
+    """A cache of its own, with no run in it."""
+    for name in ("videos.h5", "split.json"):
+        shutil.copy(prepared / name, tmp_path / name)
+    return tmp_path
+
+
+def epochs_of(run: Path) -> list[dict[str, float]]:
+    with (run / "epochs.csv").open() as file:
+        return [
+            {k: float(v) if v else math.nan for k, v in row.items()} for row in csv.DictReader(file)
+        ]
+
+
+def test_a_run_folder_says_all_there_is_to_know(cache: Path) -> None:
+    result = train.run(tiny(cache), silent)
+    run = Cache(cache).run(None)
+    assert run.name == "paper-1" == result.numbers["run"]
+    present = {path.name for path in run.root.iterdir()}
+    assert present >= {
+        "config.toml", "provenance.json", "split.json", "epochs.csv", "curves.png", "curves.svg",
+        "last.pt", "best.safetensors", "log.txt", "tensorboard",
+    }  # fmt: skip
+    assert list((run.root / "tensorboard").iterdir())
+    assert [row["epoch"] for row in epochs_of(run.root)] == [1, 2]
+    provenance = json.loads(run.provenance.read_text())
+    videos = VideoCache(cache / "videos.h5")
+    assert provenance["fingerprint"] == videos.fingerprint
+    assert provenance["torch"] == torch.__version__
+    assert result.numbers["test"].keys() == {"loss", "excess", "accuracy", "kappa"}
+
+
+def test_config_toml_names_every_field_and_repeats_the_run(cache: Path) -> None:
+    train.run(tiny(cache, hidden=16), silent)
+    first = Cache(cache).run("paper-1")
+    written = tomllib.loads(first.config.read_text())
+    assert set(written) == set(fields_of(Recipe))
+    again = build(
+        TrainConfig, read_toml(first.config) | {"device": "cpu", "cache": cache, "threads": 1}
+    )
+    train.run(again, silent)
+    second = Cache(cache).run("paper-2")
+    assert deterministic(epochs_of(first.root)) == deterministic(epochs_of(second.root))
+
+
+def deterministic(rows: list[dict[str, float]]) -> list[dict[str, str]]:
+    """The figures of epochs that do not depend on the clock, NaN equal to itself."""
+    return [{k: repr(v) for k, v in row.items() if k != "frames_per_s"} for row in rows]
+
+
+def test_the_best_weights_are_the_best_epochs(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The report kept a reference to the live network. Validation is told what to say here, so that
+    the middle epoch is the best; the weights are real."""
+    weights: list[dict[str, torch.Tensor]] = []
+
+    def validate(self: Trainer, *_arguments: Any) -> dict[str, float]:
+        weights.append({k: v.clone() for k, v in self.model.state_dict().items()})
+        loss = [1.2, 0.8, 0.9][len(weights) - 1]
+        return {
+            "validation_loss": loss, "validation_excess": loss, "validation_accuracy": 0.5,
+            "validation_kappa": 0.1,
+        }  # fmt: skip
+
+    monkeypatch.setattr(Trainer, "validate", validate)
+    train.run(tiny(cache, epochs=3), silent)
+    run = Cache(cache).run(None)
+    model, card = load_best(run.best)
+    assert card.epoch == 2
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, weights[1][key]), key
+    changed = [k for k in weights[1] if not torch.equal(weights[1][k], weights[2][k])]
+    assert len(changed) > 10  # the last epoch's are others
+    assert torch.equal(load_last(run.last)["model"]["head.weight"], weights[2]["head.weight"])
+
+
+def test_the_best_epoch_is_chosen_on_validation_patients(cache: Path) -> None:
+    train.run(tiny(cache, epochs=3), silent)
+    run = Cache(cache).run(None)
+    videos = VideoCache(cache / "videos.h5")
+    split, _ = read_split(run.split, videos.patients)
+    indices = split.indices("validation", videos.patients, videos.scores)
+    model, card = load_best(run.best)
+    trainer = Trainer(model, BatchLoader(videos, card.recipe), [], lambda _event: None)
+    loss = trainer.validate(indices, silent)["validation_loss"]
+    rows = epochs_of(run.root)
+    assert loss == pytest.approx(min(row["validation_loss"] for row in rows), abs=1e-6)
+    assert card.epoch == min(rows, key=lambda row: row["validation_loss"])["epoch"]
+
+
+class StoppedError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("stop_in", [1, 2, 3])
+def test_resumed_equals_uninterrupted_bit_for_bit(cache: Path, stop_in: int) -> None:
+    config = tiny(cache, epochs=3, dropout=0.2, flip=True, gain=0.2, shift=0.1, run="whole")
+    train.run(config, silent)
+
+    def stop(task: str, done: int, _total: int | None = None, **_facts: object) -> None:
+        if task == f"epoch {stop_in}" and done > 4:
+            raise StoppedError
+
+    config = tiny(cache, epochs=3, dropout=0.2, flip=True, gain=0.2, shift=0.1, run="broken")
+    with pytest.raises(StoppedError):
+        train.run(config, stop)
+    train.run(tiny(cache, run="broken", resume=True), silent)
+    whole, broken = Cache(cache).run("whole"), Cache(cache).run("broken")
+    assert deterministic(epochs_of(whole.root)) == deterministic(epochs_of(broken.root))
+    one, two = (load_last(run.last)["model"] for run in (whole, broken))
+    assert all(torch.equal(one[key], two[key]) for key in one)
+    best = [load_best(run.best)[0].state_dict() for run in (whole, broken)]
+    assert all(torch.equal(best[0][key], best[1][key]) for key in best[0])
+
+
+def test_resuming_a_finished_run_trains_no_more(cache: Path) -> None:
+    train.run(tiny(cache), silent)
+    last = (Cache(cache).run(None).last).read_bytes()
+    result = train.run(tiny(cache, resume=True), silent)
+    assert result.numbers["epochs"] == 2
+    assert Cache(cache).run(None).last.read_bytes() == last
+
+
+def test_resume_never_starts_afresh(cache: Path) -> None:
+    with pytest.raises(LusError, match="run `lus train` first"):
+        train.run(tiny(cache, resume=True), silent)
+    train.run(tiny(cache, run="mine"), silent)
+    last = Cache(cache).run("mine").last
+    last.write_bytes(last.read_bytes()[:1000])
+    with pytest.raises(LusError, match="cannot be resumed from"):
+        train.run(tiny(cache, run="mine", resume=True), silent)
+
+
+def test_a_run_is_never_overwritten(cache: Path) -> None:
+    train.run(tiny(cache, run="mine"), silent)
+    with pytest.raises(LusError, match="there is a run mine already"):
+        train.run(tiny(cache, run="mine"), silent)
+
+
+def test_patience_stops_early(cache: Path) -> None:
+    config = tiny(
+        cache, epochs=9, patience=2, learning_rate=0.0, learning_rate_cnn=0.0, attention=False
+    )
+    assert (
+        train.run(config, silent).numbers["epochs"] == 3
+    )  # the first is best, two more are not better
+
+
+def test_a_map_of_one_cell_is_nothing_to_attend_to(cache: Path) -> None:
+    """Frames of 64 pixels leave AlexNet a single cell: a mask there could only dim the whole frame."""
+    config = build(TrainConfig, {"weights": "none", "cache": cache, "device": "cpu"})
+    with pytest.raises(LusError, match="a map of 1x1: nothing to attend to"):
+        train.run(config, silent)
+    assert not (cache / "runs").exists()
+
+
+def test_a_changed_cache_is_not_resumed_on(cache: Path) -> None:
+    train.run(tiny(cache), silent)
+    provenance = Cache(cache).run(None).provenance
+    provenance.write_text(provenance.read_text().replace('"fingerprint": "', '"fingerprint": "x'))
+    with pytest.raises(LusError, match="has changed since run paper-1 began"):
+        train.run(tiny(cache, resume=True), silent)
+
+
+def test_dry_run_leaves_nothing_and_estimates(cache: Path) -> None:
+    result = train.run(tiny(cache, dry_run=True), silent)
+    assert not (cache / "runs").exists()
+    assert result.numbers["parameters"] > 2_000_000
+    assert result.numbers["frames_per_epoch"] == 3 * result.numbers["videos"]["train"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"padding": "zeros"},
+        {"padding": "last"},
+        {"loss": "sord-wide", "class_weights": True},
+        {"balanced_sampling": True, "pool": "attention"},
+        {"backbone": "resnet18", "feature_stride": 16, "optimizer": "adamw"},
+        {"backbone": "efficientnet_b0", "attention": False},
+    ],
+    ids=lambda changes: "-".join(map(str, changes.values())),
+)
+def test_the_variants_train(cache: Path, changes: dict[str, Any]) -> None:
+    result = train.run(tiny(cache, epochs=1, **changes), silent)
+    assert math.isfinite(result.numbers["best_epoch"]["validation_loss"])
