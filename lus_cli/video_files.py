@@ -30,6 +30,7 @@ MAX_FRAMES = 100_000
 # apart. Compressed gray video strays by up to 6 (measured on COVID-BLUES); a coloured mark or
 # Doppler is ten times this.
 GRAY_SPREAD = 16
+GIF_TICK = Fraction(1, 100)  # seconds
 COPY_AGAIN = "copy it again from where it was recorded, or re-encode it"
 
 
@@ -54,7 +55,7 @@ def read_frames(path: Path) -> Iterator[np.ndarray]:
             end = max(end, packet_end(packet))
             if packet.stream.index != stream.index:
                 continue
-            for frame in packet.decode():
+            for frame in stream.decode(packet):
                 if frame.is_corrupt:
                     raise LusError(f"{path} is damaged at frame {count}", COPY_AGAIN)
                 if count == MAX_FRAMES:
@@ -70,8 +71,10 @@ def read_frames(path: Path) -> Iterator[np.ndarray]:
 
 
 def frame_rate(path: Path) -> float:
-    """Frames per second as the file states it: 25 if it does not. Raises LusError."""
-    with opened(path) as (_, stream):
+    """Frames per second, on average: 25 if the file does not say. Raises LusError."""
+    with opened(path) as (container, stream):
+        if container.format.name == "gif" and stream.duration and stream.time_base:
+            return float(stream.frames / (stream.duration * stream.time_base))
         return float(rate_of(stream))
 
 
@@ -143,14 +146,14 @@ def upright(frame: VideoFrame, to_rgb: VideoReformatter, to_gray: VideoReformatt
     """A decoded frame as `read_frames` yields it, turned as the file's metadata asks."""
     gray = frame.format.name.startswith("gray")
     array = None if gray else to_rgb.reformat(frame, format="rgb24").to_ndarray()
-    if array is None or spread(array) <= GRAY_SPREAD:
+    if array is None or channel_spread(array) <= GRAY_SPREAD:
         # Straight from the luminance: by way of RGB it would lose half a level to rounding.
         array = to_gray.reformat(frame, format="gray").to_ndarray()
     quarter_turns = round(frame.rotation / 90) % 4  # both count counterclockwise
     return np.ascontiguousarray(np.rot90(array, quarter_turns))
 
 
-def spread(rgb: np.ndarray) -> int:
+def channel_spread(rgb: np.ndarray) -> int:
     """The largest difference between two channels of one pixel of a (row, column, 3) frame."""
     red, green, blue = rgb[..., 0], rgb[..., 1], rgb[..., 2]
     highest = np.maximum(np.maximum(red, green), blue)
@@ -242,28 +245,29 @@ def write_gif(path: Path, frames: Iterable[np.ndarray], rate: Fraction) -> None:
     rate = min(rate, Fraction(50))
     with av.open(str(path), "w", format="gif") as container:
         stream = container.add_stream("gif", rate=rate)
+        stream.codec_context.time_base = GIF_TICK
         stream.pix_fmt = "pal8"
         graph: av.filter.Graph | None = None
         for number, rgb in enumerate(frames):
             if graph is None:
                 stream.height, stream.width = rgb.shape[:2]
-                graph = palette_graph(stream, rate)
+                graph = palette_graph(stream)
             frame = VideoFrame.from_ndarray(rgb, format="rgb24")
-            frame.pts, frame.time_base = number, 1 / rate
-            graph.push(frame)
+            frame.pts, frame.time_base = round(number / rate / GIF_TICK), GIF_TICK
+            graph.vpush(frame)
         assert graph is not None
-        graph.push(None)  # all are in: now the palette is known, and the frames come out
+        graph.vpush(None)  # all are in: now the palette is known, and the frames come out
         mux_filtered(graph, stream, container)
 
 
-def palette_graph(stream: VideoStream, rate: Fraction) -> av.filter.Graph:
+def palette_graph(stream: VideoStream) -> av.filter.Graph:
     """Frames in, the same frames in 256 colours out: a copy makes the palette, a copy gets it."""
     graph = av.filter.Graph()
     source = graph.add_buffer(
         width=stream.width,
         height=stream.height,
         format=av.VideoFormat("rgb24", stream.width, stream.height),
-        time_base=1 / rate,
+        time_base=GIF_TICK,
     )
     split = graph.add("split")
     make = graph.add("palettegen", "stats_mode=full")
@@ -280,7 +284,7 @@ def palette_graph(stream: VideoStream, rate: Fraction) -> av.filter.Graph:
 def mux_filtered(graph: av.filter.Graph, stream: VideoStream, container: OutputContainer) -> None:
     while True:
         try:
-            frame = graph.pull()
+            frame = graph.vpull()
         except (BlockingIOError, EOFError):
             break
         container.mux(stream.encode(frame))
