@@ -82,6 +82,14 @@ def settings_from(config_class: type, given: dict[str, Any]) -> Any:
     flags = {name: value for name, value in given.items() if value not in (None, [])}
     if file and recipe:
         raise UsageError("--config and --recipe both name a recipe", "give one of them")
+    if flags.get("resume"):
+        recipe_flags = [name for name in flags if name in config.fields_of(config.Recipe)]
+        if file or recipe or recipe_flags:
+            given_too = [config.flag_of(name) for name in recipe_flags] or ["a recipe"]
+            raise UsageError(
+                f"--resume goes on with the run's own recipe, not with {', '.join(given_too)}",
+                "leave that out, or start a new run without --resume",
+            )
     if not (file or recipe):
         return config.build(config_class, flags)
     path = file or config.recipe_path(recipe)

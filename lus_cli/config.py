@@ -198,6 +198,14 @@ class Recipe:
     warmup_epochs: Annotated[
         int, typer.Option(help="Epochs over which the learning rate rises to its value.", min=0)
     ]
+    average: Annotated[
+        float,
+        typer.Option(
+            help="Validate and keep a moving average of the weights, with this decay a step; 0: none.",
+            min=0.0,
+            max=0.9999,
+        ),
+    ]
     batch_size: Annotated[int, typer.Option(help="Videos a batch.", min=1)]
     epochs: Annotated[int, typer.Option(help="Passes over the training videos.", min=1)]
     patience: Annotated[
@@ -290,6 +298,11 @@ class AttentionConfig:
 Config = TypeVar("Config")
 
 
+def flag_of(name: str) -> str:
+    """The option that sets a field."""
+    return "--" + name.replace("_", "-")
+
+
 @dataclass(frozen=True)
 class OptionField:
     """One field of a config: its bare type and its Typer metadata."""
@@ -300,7 +313,7 @@ class OptionField:
 
     @property
     def flag(self) -> str:
-        return "--" + self.name.replace("_", "-")
+        return flag_of(self.name)
 
     @property
     def optional(self) -> bool:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from lus_cli.errors import LusError, UsageError
 
@@ -42,7 +42,7 @@ class VideoId(NamedTuple):
     @classmethod
     def parse(cls, text: str) -> VideoId:
         """Reads patient/exam/area. Raises UsageError if `text` is anything else."""
-        parts = text.strip().strip("/").split("/")
+        parts = text.strip().removesuffix("/").split("/")
         if len(parts) != 3 or not all(map(is_name, parts)):
             raise UsageError(
                 f"{text!r} is not a video id", "write patient/exam/area, e.g. 1017/1048/11"
@@ -52,7 +52,7 @@ class VideoId(NamedTuple):
 
 def parse_frame_id(text: str) -> tuple[VideoId, int]:
     """Reads patient/exam/area/frame as a video and a frame number. Raises UsageError."""
-    video, _, frame = text.strip().strip("/").rpartition("/")
+    video, _, frame = text.strip().removesuffix("/").rpartition("/")
     if not re.fullmatch(r"\d{1,9}", frame) or video.count("/") != 2:
         raise UsageError(
             f"{text!r} is not a frame id", "write patient/exam/area/frame, e.g. 1017/1048/11/86"
@@ -62,7 +62,12 @@ def parse_frame_id(text: str) -> tuple[VideoId, int]:
 
 def is_name(part: str) -> bool:
     """Whether `part` can be a patient, exam or area: one path component, no separators of ours."""
-    return bool(part.strip()) and part not in (".", "..") and not FORBIDDEN_IN_ID.search(part)
+    return bool(part.strip()) and not is_clutter(part) and not FORBIDDEN_IN_ID.search(part)
+
+
+def is_clutter(name: str) -> bool:
+    """Whether a file or folder is what operating systems leave behind, or `.` or `..`."""
+    return name.startswith(".") or name.lower() in CLUTTER
 
 
 class FrameFile(NamedTuple):
@@ -83,7 +88,7 @@ class VideoFolder:
 def natural_key(text: str) -> list[tuple[int, int, str]]:
     """Sorts area 2 before area 10, and numbers before words."""
     return [
-        (0, int(piece), "") if piece.isdigit() else (1, 0, piece)
+        (0, int(piece), "") if piece.isdecimal() else (1, 0, piece)
         for piece in re.split(r"(\d+)", text)
         if piece
     ]
@@ -126,12 +131,15 @@ def visible_folders(parent: Path) -> Iterator[Path]:
 
 
 def listed(folder: Path) -> list[Path]:
-    """The entries of a folder without what operating systems leave behind."""
+    """The entries of a folder by name, without what operating systems leave behind.
+
+    Sorted because folders list their entries in any order, and 1 and 01 sort alike later on.
+    """
     try:
-        entries = list(folder.iterdir())
+        entries = sorted(folder.iterdir(), key=lambda entry: entry.name)
     except OSError as error:
         raise LusError(f"{folder} cannot be read", error.strerror or str(error)) from error
-    return [e for e in entries if not e.name.startswith(".") and e.name.lower() not in CLUTTER]
+    return [entry for entry in entries if not is_clutter(entry.name)]
 
 
 def read_folder(video: VideoId, folder: Path) -> VideoFolder:
@@ -220,12 +228,7 @@ def line_scores(path: Path, text: str) -> Iterator[tuple[int, VideoId, int]]:
 def csv_scores(path: Path, text: str) -> Iterator[tuple[int, VideoId, int]]:
     for number, row in csv_rows(path, text, ("patient", "exam", "area", "score")):
         if row["score"]:
-            video = "/".join((row["patient"], row["exam"], row["area"]))
-            yield (
-                number,
-                annotated_id(path, number, video),
-                annotated_score(path, number, row["score"]),
-            )
+            yield number, row_id(path, number, row), annotated_score(path, number, row["score"])
 
 
 def csv_rows(path: Path, text: str, columns: Iterable[str]) -> Iterator[tuple[int, dict[str, str]]]:
@@ -240,6 +243,8 @@ def csv_rows(path: Path, text: str, columns: Iterable[str]) -> Iterator[tuple[in
             )
         reader.fieldnames = header
         for row in reader:
+            if not any("".join(cells).strip() for cells in row.values() if cells):
+                continue  # spreadsheets leave rows of empty cells
             if None in row or None in row.values():
                 raise LusError(
                     f"{path}, line {reader.line_num}: not {len(header)} cells", "mend the line"
@@ -256,6 +261,17 @@ def annotated_id(path: Path, line: int, text: str) -> VideoId:
         raise LusError(f"{path}, line {line}: {error.message}", error.remedy) from None
 
 
+def row_id(path: Path, line: int, row: dict[str, str]) -> VideoId:
+    """The video that a CSV row's cells name. Raises LusError if one of them is no name."""
+    video = VideoId(row["patient"], row["exam"], row["area"])
+    for column, part in video._asdict().items():
+        if not is_name(part):
+            raise LusError(
+                f"{path}, line {line}: {part!r} is no {column}", "ids hold no / \\ ; or ,"
+            )
+    return video
+
+
 def annotated_score(path: Path, line: int, text: str) -> int:
     match = re.fullmatch(r"\s*([0-9])(?:\.0*)?\s*", text)
     if not match or int(match[1]) not in SCORES:
@@ -265,18 +281,24 @@ def annotated_score(path: Path, line: int, text: str) -> int:
 
 def read_findings(path: Path) -> dict[VideoId, Findings]:
     """Expert findings per video from patient,exam,area,a_lines,b_lines (yes, no or empty)."""
-    words = {"yes": True, "no": False, "": None}
-    findings = {}
+    findings: dict[VideoId, Findings] = {}
     text = read_text(path, "")
     for line, row in csv_rows(path, text, ("patient", "exam", "area", "a_lines", "b_lines")):
-        video = annotated_id(path, line, "/".join((row["patient"], row["exam"], row["area"])))
-        try:
-            findings[video] = Findings(words[row["a_lines"].lower()], words[row["b_lines"].lower()])
-        except KeyError as error:
-            raise LusError(
-                f"{path}, line {line}: {error.args[0]!r}", "write yes, no or nothing"
-            ) from None
+        video = row_id(path, line, row)
+        if video in findings:
+            raise LusError(f"{path}, line {line}: video {video} is there twice", "keep one line")
+        findings[video] = Findings(
+            annotated_finding(path, line, row["a_lines"]),
+            annotated_finding(path, line, row["b_lines"]),
+        )
     return findings
+
+
+def annotated_finding(path: Path, line: int, text: str) -> bool | None:
+    try:
+        return {"yes": True, "no": False, "": None}[text.strip().lower()]
+    except KeyError:
+        raise LusError(f"{path}, line {line}: {text!r}", "write yes, no or nothing") from None
 
 
 def write_annotations(path: Path, scores: Iterable[tuple[VideoId, int]]) -> None:
@@ -306,18 +328,14 @@ def decode_frame(path: Path, mode: Literal["L", "RGB"]) -> Image.Image:
                 image.draft("L", image.size)  # decodes only the luminance: same pixels, faster
             image.load()
             upright = ImageOps.exif_transpose(image)
-    except (
-        OSError,
-        UnidentifiedImageError,
-        SyntaxError,
-        ValueError,
-        Image.DecompressionBombError,
-    ) as error:
+    except LusError:
+        raise
+    except Exception as error:  # damaged EXIF alone raises TypeError and struct.error, among others
         reason = "it is empty" if path.exists() and path.stat().st_size == 0 else str(error)
         raise LusError(f"{path} cannot be decoded", reason) from error
     if upright.mode.startswith("I"):
-        wide = np.asarray(upright).astype(np.uint32)
-        upright = Image.fromarray((wide // 257 if wide.max() > 255 else wide).astype(np.uint8))
+        # By the format's range, not by the frame's: a dark frame must not come out brighter.
+        upright = Image.fromarray((np.asarray(upright) // 257).astype(np.uint8))
     return upright if upright.mode == mode else upright.convert(mode)
 
 

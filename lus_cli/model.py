@@ -46,6 +46,21 @@ class Attention(nn.Module):
         return mask
 
 
+class VideoLSTM(nn.LSTM):
+    """A bidirectional LSTM over videos of different lengths."""
+
+    def __init__(self, channels: int, hidden: int) -> None:
+        super().__init__(channels, hidden, batch_first=True, bidirectional=True)
+
+    def forward(self, vectors: Tensor, steps: Tensor) -> Tensor:  # type: ignore[override]
+        """(video, time, channel) -> (video, time, 2 hidden); steps beyond a video's end are void."""
+        if vectors.device.type == "mps":
+            return bidirectional_by_reversal(self, vectors, steps)
+        packed = pack_padded_sequence(vectors, steps, batch_first=True, enforce_sorted=False)
+        states, _ = super().forward(packed)
+        return pad_packed_sequence(states, batch_first=True, total_length=vectors.shape[1])[0]
+
+
 class LusModel(nn.Module):
     """Scores videos: one row of logits per video, one mask per frame."""
 
@@ -67,7 +82,7 @@ class LusModel(nn.Module):
         self.attention = (
             Attention(channels, attention_channels) if attention_channels is not None else None
         )
-        self.lstm = nn.LSTM(channels, hidden, batch_first=True, bidirectional=True)
+        self.lstm = VideoLSTM(channels, hidden)
         self.frame_score = nn.Linear(2 * hidden, 1) if pool == "attention" else None
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(2 * hidden, CLASSES)
@@ -106,7 +121,7 @@ class LusModel(nn.Module):
             steps = torch.full_like(lengths, longest)
         mask = self.attention(features) if self.attention else torch.ones_like(features[:, :1])
         vectors = (features * mask).mean(dim=(2, 3))  # (frame, channel)
-        states = self.run_lstm(pad(vectors, steps), steps)  # (video, time, 2 hidden)
+        states = self.lstm(pad(vectors, steps), steps)  # (video, time, 2 hidden)
         weights = self.frame_weights(states, steps)  # (video, time)
         if self.pool == "max":
             hidden = states.masked_fill(~valid(steps, states)[..., None], -torch.inf).amax(dim=1)
@@ -126,14 +141,6 @@ class LusModel(nn.Module):
         on the rest of its video (in evaluation mode)."""
         features = self.features(frames)[: len(frames)]
         return self.attention(features)[:, 0] if self.attention else torch.ones_like(features[:, 0])
-
-    def run_lstm(self, vectors: Tensor, steps: Tensor) -> Tensor:
-        """(video, time, channel) -> (video, time, 2 hidden); steps beyond a video's end are void."""
-        if vectors.device.type == "mps":
-            return bidirectional_by_reversal(self.lstm, vectors, steps)
-        packed = pack_padded_sequence(vectors, steps, batch_first=True, enforce_sorted=False)
-        states, _ = self.lstm(packed)
-        return pad_packed_sequence(states, batch_first=True, total_length=vectors.shape[1])[0]
 
     def frame_weights(self, states: Tensor, steps: Tensor) -> Tensor:
         """How much each time step counts in the pooled state: (video, time), rows summing to 1."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -23,8 +24,6 @@ def span(values: object) -> list[float | str] | None:
 def flattened(values: object) -> list[Tensor]:
     if isinstance(values, Tensor):
         return [values.detach()] if values.is_floating_point() else []
-    if isinstance(values, nn.utils.rnn.PackedSequence):
-        return [values.data.detach()]
     if isinstance(values, (tuple, list)):
         return [tensor for value in values for tensor in flattened(value)]
     return []
@@ -37,17 +36,18 @@ def finite(values: object) -> bool:
 def trace(model: nn.Module, replay: Callable[[], Tensor]) -> dict[str, Any]:
     """Runs a step again with hooks on every module; says where it first is not finite.
 
-    `replay` computes the loss of the batch. Returns the module's name and class, the direction
-    (forward or backward), and the ranges of what went in and came out; `module` is "loss" if all
-    modules stayed finite forward but the loss did not, and None if the replay is finite throughout.
+    `replay` computes the loss of the batch. Returns the name of the module that was given finite
+    numbers and made others, the direction (forward or backward), and the ranges of what went in and
+    came out. The module is "loss" if all stayed finite forward but the loss did not, and None if
+    the replay is finite throughout.
     """
     found: list[dict[str, Any]] = []
 
     def note(name: str, direction: str, inputs: object, outputs: object) -> None:
-        if not found and not finite(outputs):
+        if not found and not finite(outputs) and finite(inputs):
             found.append(
                 {
-                    "module": name or type(model).__name__,
+                    "module": name,
                     "direction": direction,
                     "input_range": span(inputs),
                     "output_range": span(outputs),
@@ -59,9 +59,8 @@ def trace(model: nn.Module, replay: Callable[[], Tensor]) -> dict[str, Any]:
     in_place = [module for module in model.modules() if getattr(module, "inplace", False) is True]
     for module in in_place:
         module.inplace = False  # type: ignore[assignment]
-    for name, module in model.named_modules():
-        if next(module.children(), None) is not None:
-            continue  # a container is only as finite as what it holds
+    # Inner modules speak before those that hold them, so the first to speak is the innermost.
+    for name, module in list(model.named_modules())[1:]:
         handles.append(
             module.register_forward_hook(lambda _m, i, o, name=name: note(name, "forward", i, o))
         )
@@ -72,11 +71,14 @@ def trace(model: nn.Module, replay: Callable[[], Tensor]) -> dict[str, Any]:
             )
         )
     try:
-        loss = replay()
-        if not found and not finite(loss):
-            found.append({"module": "loss", "direction": "forward", "output_range": span(loss)})
-        if not found:
-            loss.backward()
+        # The first layer's input is pixels, which need no gradient: its hook says so, needlessly.
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Full backward hook is firing")
+            loss = replay()
+            if not found and not finite(loss):
+                found.append({"module": "loss", "direction": "forward", "output_range": span(loss)})
+            if not found:
+                loss.backward()
         if not found:
             note_parameters(model, found)
     finally:

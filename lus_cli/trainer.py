@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from lus_cli import nonfinite
 from lus_cli.batches import Batch, BatchLoader, augment, epoch_order
@@ -59,6 +60,10 @@ class Trainer:
         self.on_nonfinite = on_nonfinite
         self.device = next(model.parameters()).device
         self.optimizer = new_optimizer(model, self.recipe)
+        self.average: AveragedModel | None = None
+        if self.recipe.average:
+            averaging = get_ema_multi_avg_fn(self.recipe.average)
+            self.average = AveragedModel(model, multi_avg_fn=averaging, use_buffers=True)
         self.pad_to = int(loader.videos.lengths.max())
         self.class_weights: Tensor | None = None
         if self.recipe.class_weights:
@@ -117,6 +122,8 @@ class Trainer:
             return
         self.nonfinite_in_a_row = 0
         self.optimizer.step()
+        if self.average is not None:
+            self.average.update_parameters(self.model)
         tally.loss += losses.sum().item()
         tally.right += int((logits.argmax(dim=1) == batch.scores).sum())
         tally.gradient_norm = max(tally.gradient_norm, norm.item())
@@ -154,10 +161,20 @@ class Trainer:
                 "see nonfinite.json in the run folder; lower the learning rates or try --device cpu",
             )
 
+    @property
+    def answering(self) -> LusModel:
+        """The model that is validated and kept: the averaged one, where the recipe averages."""
+        return self.average.module if self.average is not None else self.model  # type: ignore[return-value]
+
     def validate(self, indices: Sequence[int], progress: Progress) -> dict[str, float]:
         """Figures on other videos, named validation_..."""
         logits = score_videos(
-            self.model, self.loader, indices, pad_to=self.pad_to, task="validate", progress=progress
+            self.answering,
+            self.loader,
+            indices,
+            pad_to=self.pad_to,
+            task="validate",
+            progress=progress,
         )
         figures = summary(logits, self.loader.videos.scores[list(indices)], self.recipe.loss)
         return {f"validation_{name}": value for name, value in figures.items()}
@@ -166,6 +183,7 @@ class Trainer:
         """What the next epoch needs, as tensors and plain values."""
         return {
             "model": self.model.state_dict(),
+            "average": self.average.state_dict() if self.average is not None else {},
             "optimizer": self.optimizer.state_dict(),
             "steps": self.steps,
             "nonfinite_in_a_row": self.nonfinite_in_a_row,
@@ -173,6 +191,8 @@ class Trainer:
 
     def restore(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.steps = state["steps"]
         self.nonfinite_in_a_row = state["nonfinite_in_a_row"]

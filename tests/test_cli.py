@@ -48,6 +48,8 @@ def test_defaults_of_the_paper_recipe_are_shown() -> None:
         (("train", "--cache", "c", "--learning-rate", "nan"), 2, "learning-rate"),
         (("train", "--cache", "c", "--device", "tpu"), 2, "device"),
         (("train", "--cache", "c", "--run", "../x"), 1, "run `lus prepare` first"),
+        (("train", "--cache", "c", "--resume", "--epochs", "3"), 2, "not with --epochs"),
+        (("train", "--cache", "c", "--resume", "--recipe", "demo"), 2, "not with a recipe"),
         (("nonsense",), 2, "nonsense"),
     ],
 )

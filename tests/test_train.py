@@ -121,14 +121,18 @@ class StoppedError(Exception):
 
 @pytest.mark.parametrize("stop_in", [1, 2, 3])
 def test_resumed_equals_uninterrupted_bit_for_bit(cache: Path, stop_in: int) -> None:
-    config = tiny(cache, epochs=3, dropout=0.2, flip=True, gain=0.2, shift=0.1, run="whole")
+    config = tiny(
+        cache, epochs=3, dropout=0.2, flip=True, gain=0.2, shift=0.1, average=0.9, run="whole"
+    )
     train.run(config, silent)
 
     def stop(task: str, done: int, _total: int | None = None, **_facts: object) -> None:
         if task == f"epoch {stop_in}" and done > 4:
             raise StoppedError
 
-    config = tiny(cache, epochs=3, dropout=0.2, flip=True, gain=0.2, shift=0.1, run="broken")
+    config = tiny(
+        cache, epochs=3, dropout=0.2, flip=True, gain=0.2, shift=0.1, average=0.9, run="broken"
+    )
     with pytest.raises(StoppedError):
         train.run(config, stop)
     train.run(tiny(cache, run="broken", resume=True), silent)

@@ -135,6 +135,11 @@ def poison_attention(model: nn.Module, direction: str) -> Poison:
     return model.attention.layers[3]
 
 
+def poison_lstm(model: nn.Module, direction: str) -> Poison:
+    model.lstm = Poison(model.lstm, direction)
+    return model.lstm
+
+
 def poison_head(model: nn.Module, direction: str) -> Poison:
     model.head = Poison(model.head, direction)
     return model.head
@@ -144,8 +149,9 @@ def poison_head(model: nn.Module, direction: str) -> Poison:
 @pytest.mark.parametrize(
     ("poison", "name"),
     [
-        (poison_backbone, "backbone.features"),
-        (poison_attention, "attention.layers"),
+        (poison_backbone, "backbone.features.3"),
+        (poison_attention, "attention.layers.3"),
+        (poison_lstm, "lstm"),
         (poison_head, "head"),
     ],
 )
@@ -163,7 +169,7 @@ def test_a_step_that_is_not_finite_is_not_taken_and_is_traced(
     assert tally.skipped == 2
     (event,) = events
     assert event["direction"] == direction
-    assert event["module"].startswith(name)
+    assert event["module"] == name
     assert event["videos"] == [str(v) for v in trainer.loader.videos.ids[:2]]
 
 
@@ -215,3 +221,18 @@ def test_class_weights_come_from_the_training_videos(prepared: Path) -> None:
     assert trainer.class_weights is not None
     scores = trainer.loader.videos.scores[:7]
     assert trainer.class_weights[torch.from_numpy(scores)].mean().item() == pytest.approx(1.0)
+
+
+def test_the_average_of_the_weights_is_what_answers(prepared: Path) -> None:
+    trainer = trainer_of(tiny(prepared, average=0.5, learning_rate=0.1))
+    before = trainer.model.head.weight.detach().clone()
+    batches = trainer.loader.batches([[0, 1], [2, 3]])
+    expected = None
+    for batch in batches:
+        trainer.step(batch, 1, Tally())
+        now = trainer.model.head.weight.detach()
+        expected = now.clone() if expected is None else 0.5 * expected + 0.5 * now
+    assert expected is not None
+    torch.testing.assert_close(trainer.answering.head.weight.detach(), expected)
+    assert not torch.equal(trainer.answering.head.weight, trainer.model.head.weight)
+    assert not torch.equal(trainer.answering.head.weight, before)

@@ -24,7 +24,8 @@ from lus_cli.cache import Cache, replacing_folder, write_json
 from lus_cli.config import PhantomConfig
 from lus_cli.errors import LusError, UsageError
 from lus_cli.exam_tree import ANNOTATIONS, SCORES, VideoId, video_order, write_annotations
-from lus_cli.phantom_scene import Label, Lesion, Look, Scene, draw_lesions, draw_look
+from lus_cli.phantom_scene import Label, Lesion, Look, draw_lesions, draw_look
+from lus_cli.phantom_tissue import Scene
 from lus_cli.processes import spread
 from lus_cli.steps import Progress, Result, Table
 
@@ -123,7 +124,7 @@ def draw_ids(config: PhantomConfig, rng: np.random.Generator) -> list[VideoId]:
     """Video ids: exams spread over the patients, areas over the exams, LONGEST among them."""
     must = [int(LONGEST.patient), *SHORT_PATIENTS]
     named = [*must, *(p for p in PATIENTS if p not in must)]
-    others = [p for p in range(max(PATIENTS) + 1, 10_000)]
+    others = list(range(max(PATIENTS) + 1, 10_000))
     step = max(1, min(len(others) // config.patients, 3))
     patients = sorted([*named, *others[::step]][: config.patients])
     exams = max(round(config.patients * EXAMS_PER_PATIENT), -(-config.videos // AREAS))
@@ -158,7 +159,7 @@ def draw_scores(ids: Sequence[VideoId], rng: np.random.Generator) -> dict[VideoI
     Each patient's videos are spread evenly over 0 to 1, shifted by the patient's leaning, and the
     order over all patients is cut at the shares.
     """
-    severity = {}
+    severity: dict[VideoId, float] = {}
     for _, group in itertools.groupby(sorted(ids), key=lambda video: video.patient):
         own = list(group)
         spread_out = (rng.permutation(len(own)) + rng.random(len(own))) / len(own)

@@ -218,7 +218,9 @@ def fit(setting: Setting, trainer: Trainer, progress: Progress) -> list[dict[str
         figures = trainer.epoch(epoch, progress) | trainer.validate(validation, progress)
         epochs.append({"epoch": epoch, **figures})
         if best_epoch(epochs)["epoch"] == epoch:
-            save_best(run.best, trainer.model.state_dict(), card_of(setting, trainer, epochs[-1]))
+            save_best(
+                run.best, trainer.answering.state_dict(), card_of(setting, trainer, epochs[-1])
+            )
         save_last(run.last, trainer.state() | {"epochs": epochs})
         write_text(run.epochs, to_csv(epochs))
         draw_curves(setting, epochs)
