@@ -19,6 +19,7 @@ from lus_cli.video_cache import VideoCache
 
 # Selected frames are kept in memory up to this; beyond, they are read again every epoch.
 KEEP_BYTES = 4 * 2**30
+JITTER = 1  # tells the generator of frames from that of augmentation
 
 
 @dataclass(frozen=True)
@@ -40,14 +41,25 @@ class Batch:
         )
 
 
-def select_frames(length: int, stride: int, frames_per_video: int) -> np.ndarray:
+def select_frames(
+    length: int,
+    stride: int,
+    frames_per_video: int,
+    random: np.random.Generator | None = None,
+) -> np.ndarray:
     """Positions of the frames to use of a video: every `stride`-th, then, if still more than
-    `frames_per_video` (0: no limit), so many of these, evenly spread from first to last."""
+    `frames_per_video` (0: no limit), so many of these, evenly spread from first to last.
+
+    With `random` one is drawn from each of as many even stretches instead.
+    """
     positions = np.arange(0, length, stride)
-    if 0 < frames_per_video < len(positions):
+    if not 0 < frames_per_video < len(positions):
+        return positions
+    if random is None:
         spread = np.linspace(0, len(positions) - 1, frames_per_video)
-        positions = positions[np.round(spread).astype(int)]
-    return positions
+        return positions[np.round(spread).astype(int)]
+    edges = np.linspace(0, len(positions), frames_per_video + 1)
+    return positions[np.floor(random.uniform(edges[:-1], edges[1:])).astype(int)]
 
 
 class BatchLoader:
@@ -58,20 +70,28 @@ class BatchLoader:
         self.kept: dict[int, np.ndarray] = {}
         self.kept_bytes = 0
 
-    def frames(self, index: int) -> np.ndarray:
-        """The selected frames of one video: uint8 (frame, row, column[, channel])."""
-        if index in self.kept:
-            return self.kept[index]
-        length = int(self.videos.lengths[index])
-        positions = select_frames(length, self.recipe.stride, self.recipe.frames_per_video)
-        frames = self.videos.read(index, positions)
-        if self.kept_bytes + frames.nbytes <= KEEP_BYTES:
+    def frames(self, index: int, epoch: int | None) -> np.ndarray:
+        """The selected frames of one video: uint8 (frame, row, column[, channel]).
+
+        `epoch` is None outside training; in training it decides where a recipe with jitter looks.
+        """
+        recipe, length = self.recipe, int(self.videos.lengths[index])
+        random = None
+        if recipe.jitter and epoch is not None:
+            random = np.random.default_rng([recipe.seed, epoch, index, JITTER])
+        positions = select_frames(length, recipe.stride, recipe.frames_per_video, random)
+        if index not in self.kept:
+            # With jitter every frame is wanted in time; without, only these.
+            wanted = np.arange(length) if recipe.jitter else positions
+            frames = self.videos.read(index, wanted)
+            if self.kept_bytes + frames.nbytes > KEEP_BYTES:
+                return frames[positions] if recipe.jitter else frames
             self.kept[index] = frames
             self.kept_bytes += frames.nbytes
-        return frames
+        return self.kept[index][positions] if recipe.jitter else self.kept[index]
 
-    def load(self, indices: Sequence[int]) -> Batch:
-        pieces = [self.frames(index) for index in indices]
+    def load(self, indices: Sequence[int], epoch: int | None = None) -> Batch:
+        pieces = [self.frames(index, epoch) for index in indices]
         return Batch(
             list(indices),
             torch.from_numpy(np.concatenate(pieces)),
@@ -79,12 +99,12 @@ class BatchLoader:
             torch.from_numpy(self.videos.scores[list(indices)]),
         )
 
-    def batches(self, groups: Sequence[Sequence[int]]) -> Iterator[Batch]:
+    def batches(self, groups: Sequence[Sequence[int]], epoch: int | None = None) -> Iterator[Batch]:
         """The batches of `groups` in order, the next one being read while one is used."""
         with ThreadPoolExecutor(1) as reader:
             coming = None
             for group in groups:
-                ready, coming = coming, reader.submit(self.load, group)
+                ready, coming = coming, reader.submit(self.load, group, epoch)
                 if ready is not None:
                     yield ready.result()
             if coming is not None:

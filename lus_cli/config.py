@@ -219,6 +219,10 @@ class Recipe:
     frames_per_video: Annotated[
         int, typer.Option(help="At most so many frames a video, evenly spread; 0: all.", min=0)
     ]
+    jitter: Annotated[
+        bool,
+        typer.Option(help="Train on other frames every epoch: one at random from each even stretch."),
+    ]
     flip: Annotated[bool, typer.Option(help="Mirror half of the training videos left to right.")]
     gain: Annotated[
         float,

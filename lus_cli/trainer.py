@@ -81,7 +81,7 @@ class Trainer:
         groups = epoch_order(self.indices, self.loader.videos.scores, self.recipe, epoch)
         self.model.train()
         tally = Tally()
-        for batch in self.loader.batches(groups):
+        for batch in self.loader.batches(groups, epoch):
             self.step(augment(batch.to(self.device), self.recipe, epoch), epoch, tally)
             progress(
                 f"epoch {epoch}",

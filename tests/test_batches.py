@@ -84,6 +84,23 @@ def test_frames_are_thinned_then_spread(
     assert select_frames(length, stride, most).tolist() == expected
 
 
+def test_jitter_takes_one_frame_from_each_stretch_and_others_every_epoch() -> None:
+    drawn = np.array([select_frames(40, 1, 4, np.random.default_rng(seed)) for seed in range(300)])
+    assert (drawn // 10 == np.arange(4)).all()
+    assert len(np.unique(drawn)) == 40  # every frame comes up in time
+
+
+def test_jitter_is_for_training_and_a_function_of_the_epoch(prepared: Path) -> None:
+    videos = VideoCache(prepared / "videos.h5")
+    index = int(videos.lengths.argmax())
+    loader = BatchLoader(videos, tiny(prepared, jitter=True, frames_per_video=3))
+    epochs = [loader.frames(index, epoch) for epoch in range(1, 7)]
+    assert any(not np.array_equal(epochs[0], other) for other in epochs[1:])
+    np.testing.assert_array_equal(loader.frames(index, 2), epochs[1])
+    even = select_frames(int(videos.lengths[index]), 1, 3)
+    np.testing.assert_array_equal(loader.frames(index, None), videos.read(index, even))
+
+
 def test_batches_hold_the_frames_of_their_videos_in_order(prepared: Path) -> None:
     videos = VideoCache(prepared / "videos.h5")
     loader = BatchLoader(videos, tiny(prepared, frames_per_video=0, stride=2))
@@ -102,11 +119,11 @@ def test_frames_beyond_the_memory_budget_are_read_again(
 ) -> None:
     videos = VideoCache(prepared / "videos.h5")
     loader = BatchLoader(videos, tiny(prepared))
-    monkeypatch.setattr(batches, "KEEP_BYTES", loader.frames(0).nbytes)
-    first, again = loader.frames(1), loader.frames(1)
+    monkeypatch.setattr(batches, "KEEP_BYTES", loader.frames(0, None).nbytes)
+    first, again = loader.frames(1, None), loader.frames(1, None)
     assert first is not again
     np.testing.assert_array_equal(first, again)
-    assert loader.frames(0) is loader.frames(0)
+    assert loader.frames(0, None) is loader.frames(0, None)
 
 
 def batch_of(*lengths: int) -> Batch:

@@ -122,7 +122,15 @@ class StoppedError(Exception):
 @pytest.mark.parametrize("stop_in", [1, 2, 3])
 def test_resumed_equals_uninterrupted_bit_for_bit(cache: Path, stop_in: int) -> None:
     config = tiny(
-        cache, epochs=3, dropout=0.2, flip=True, gain=0.2, shift=0.1, average=0.9, run="whole"
+        cache,
+        epochs=3,
+        dropout=0.2,
+        flip=True,
+        gain=0.2,
+        shift=0.1,
+        average=0.9,
+        jitter=True,
+        run="whole",
     )
     train.run(config, silent)
 
@@ -131,7 +139,15 @@ def test_resumed_equals_uninterrupted_bit_for_bit(cache: Path, stop_in: int) -> 
             raise StoppedError
 
     config = tiny(
-        cache, epochs=3, dropout=0.2, flip=True, gain=0.2, shift=0.1, average=0.9, run="broken"
+        cache,
+        epochs=3,
+        dropout=0.2,
+        flip=True,
+        gain=0.2,
+        shift=0.1,
+        average=0.9,
+        jitter=True,
+        run="broken",
     )
     with pytest.raises(StoppedError):
         train.run(config, stop)
