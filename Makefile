@@ -19,7 +19,7 @@ $(INSTALLED): pyproject.toml
 	@touch $@
 
 demo: $(INSTALLED)  ## the whole pipeline on a synthetic study, about 10 minutes on 2 cores
-	$(LUS) phantom --cache $(DEMO) --size 128 --force
+	$(LUS) phantom --cache $(DEMO) --size 128 --max-frames 100 --force
 	$(LUS) prepare --cache $(DEMO) --size 96
 	$(LUS) train --cache $(DEMO) --recipe demo
 	$(LUS) evaluate --cache $(DEMO)

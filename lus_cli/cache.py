@@ -142,6 +142,8 @@ def replacing_folder(path: Path, force: bool) -> Iterator[Path]:
         raise LusError(
             f"{path} is already there", "name another folder, or replace it with --force"
         )
+    if path.exists() and not path.is_dir():
+        raise LusError(f"{path} is a file", "name a folder")
     part = path.with_name(path.name + ".part")
     with explaining_disk_errors(path):
         shutil.rmtree(part, ignore_errors=True)

@@ -64,6 +64,7 @@ def new_model(recipe: Recipe) -> LusModel:
         pool=recipe.pool,
         dropout=recipe.dropout,
         padding=recipe.padding,
+        standardize=recipe.standardize,
     )
 
 

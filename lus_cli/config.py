@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,9 @@ from lus_cli.errors import UsageError
 DEFAULT_CACHE = Path("cache")
 # Where the report's two patients with the shortest videos go, where the study has them.
 REPORT_TEST_PATIENTS = ("1047", "1051")
+
+# What NumPy, scikit-learn and torch all take.
+MAX_SEED = 2**32 - 1
 
 CachePath = Annotated[
     Path, typer.Option(help="Folder that holds everything lus makes.", envvar="LUS_CACHE")
@@ -47,7 +51,9 @@ class PhantomConfig:
     ] = None
     patients: Annotated[int, typer.Option(help="Number of patients.", min=4, max=1000)] = 11
     videos: Annotated[int, typer.Option(help="Number of videos.", min=4, max=100_000)] = 246
-    seed: Annotated[int, typer.Option(help="Seed of everything that is drawn.", min=0)] = 0
+    seed: Annotated[
+        int, typer.Option(help="Seed of everything that is drawn.", min=0, max=MAX_SEED)
+    ] = 0
     size: Annotated[int, typer.Option(help="Side of a frame, pixels.", min=32, max=1024)] = 256
     max_frames: Annotated[
         int, typer.Option(help="Length of the longest video, frames.", min=4, max=1000)
@@ -88,7 +94,17 @@ class PrepareConfig:
     """lus prepare."""
 
     exams: Annotated[
-        Path | None, typer.Argument(help="Exam tree to read. [default: exams/ in the cache]")
+        Path | None,
+        typer.Argument(
+            help="Exam tree, or folder of video files, to read. [default: exams/ in the cache]"
+        ),
+    ] = None
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            help="CSV with the columns file,patient,exam,area,score, for videos that do not lie in "
+            "an exam tree."
+        ),
     ] = None
     annotations: Annotated[
         Path | None,
@@ -96,6 +112,21 @@ class PrepareConfig:
             help="Scores: id;score lines or a CSV. [default: Annotations.txt in the tree]"
         ),
     ] = None
+    mat_scores: Annotated[
+        bool,
+        typer.Option(
+            "--mat-scores",
+            help="Score .mat videos by the highest score in their ..._score.mat.",
+        ),
+    ] = False
+    mask_text: Annotated[
+        bool,
+        typer.Option(
+            "--mask-text",
+            help="Blacken DICOM frames outside their ultrasound regions; without a region, a "
+            "video is left out.",
+        ),
+    ] = False
     size: Annotated[int, typer.Option(help="Side of a stored frame, pixels.", min=16, max=2048)] = (
         256
     )
@@ -122,9 +153,13 @@ class PrepareConfig:
     folds: Annotated[
         int, typer.Option(help="Folds for cross-validation; 0: none.", min=0, max=1000)
     ] = 5
-    seed: Annotated[int, typer.Option(help="Seed of the split.", min=0)] = 5
+    seed: Annotated[int, typer.Option(help="Seed of the split.", min=0, max=MAX_SEED)] = 5
     strict: Annotated[bool, typer.Option(help="Any problem in the tree is an error.")] = False
     dry_run: Annotated[bool, typer.Option(help="Only say what would be done.")] = False
+    verify: Annotated[
+        bool,
+        typer.Option("--verify", help="Only check the cache there is, by its checksums."),
+    ] = False
     workers: Workers = 0
     force: Annotated[
         bool, typer.Option("--force", help="Draw the split anew, even over one edited by hand.")
@@ -154,7 +189,7 @@ class Recipe:
     ]
     attention: Annotated[bool, typer.Option(help="Mask each feature map by learned attention.")]
     attention_channels: Annotated[
-        tuple[int, ...], typer.Option(help="Channels of the attention's inner convolutions.")
+        tuple[int, ...], typer.Option(help="Channels of the attention's inner convolutions.", min=1)
     ]
     hidden: Annotated[int, typer.Option(help="LSTM units per direction.", min=1)]
     pool: Annotated[
@@ -219,9 +254,15 @@ class Recipe:
     frames_per_video: Annotated[
         int, typer.Option(help="At most so many frames a video, evenly spread; 0: all.", min=0)
     ]
+    standardize: Annotated[
+        bool,
+        typer.Option(help="Bring every frame to the same mean and contrast instead of ImageNet's."),
+    ]
     jitter: Annotated[
         bool,
-        typer.Option(help="Train on other frames every epoch: one at random from each even stretch."),
+        typer.Option(
+            help="Train on other frames every epoch: one at random from each even stretch."
+        ),
     ]
     flip: Annotated[bool, typer.Option(help="Mirror half of the training videos left to right.")]
     gain: Annotated[
@@ -231,7 +272,9 @@ class Recipe:
     shift: Annotated[
         float, typer.Option(help="Move frames by up to this share of their side.", min=0.0, max=0.5)
     ]
-    seed: Annotated[int, typer.Option(help="Seed of weights, order and augmentation.", min=0)]
+    seed: Annotated[
+        int, typer.Option(help="Seed of weights, order and augmentation.", min=0, max=MAX_SEED)
+    ]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -267,7 +310,7 @@ class EvaluateConfig:
     bootstrap: Annotated[
         int, typer.Option(help="Patient resamples behind each interval.", min=0, max=100_000)
     ] = 1000
-    seed: Annotated[int, typer.Option(help="Seed of the bootstrap.", min=0)] = 0
+    seed: Annotated[int, typer.Option(help="Seed of the bootstrap.", min=0, max=MAX_SEED)] = 0
     device: Device = "auto"
     threads: Annotated[int, typer.Option(help="CPU threads; 0: one a core.", min=0)] = 0
     cache: CachePath = DEFAULT_CACHE
@@ -345,9 +388,12 @@ class OptionField:
                 raise UsageError(f"{where} must be a list, not {value!r}")
             items = [item.strip() for entry in value for item in str(entry).split(",")]
             try:
-                return tuple(get_args(kind)[0](item) for item in items if item)
+                read = tuple(get_args(kind)[0](item) for item in items if item)
             except ValueError:
                 raise UsageError(f"{where} cannot be read: {','.join(items)}") from None
+            for item in read:
+                self.check_range(item, where)
+            return read
         if origin is Literal:
             if value not in get_args(kind):
                 raise UsageError(f"{where} is {value!r}", f"one of {', '.join(get_args(kind))}")
@@ -358,13 +404,18 @@ class OptionField:
             value = float(value)
         if type(value) is not kind:
             raise UsageError(f"{where} must be {kind.__name__}, not {value!r}")
+        self.check_range(value, where)
+        return value
+
+    def check_range(self, value: Any, where: str) -> None:
+        """Raises UsageError, naming `where`, for a number out of this field's range."""
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UsageError(f"{where} is {value}", "write a number")
         low, high = getattr(self.info, "min", None), getattr(self.info, "max", None)
-        # `not (low <= value)` rather than `value < low`: nan must not pass.
-        if (low is not None and not value >= low) or (high is not None and not value <= high):
+        if (low is not None and value < low) or (high is not None and value > high):
             raise UsageError(
                 f"{where} is {value}", f"from {low} to {high if high is not None else 'any'}"
             )
-        return value
 
 
 def fields_of(config: type) -> dict[str, OptionField]:

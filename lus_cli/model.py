@@ -74,6 +74,7 @@ class LusModel(nn.Module):
         pool: str,
         dropout: float,
         padding: str,
+        standardize: bool,
     ) -> None:
         """`backbone` yields (frame, channels, row, column); without `attention_channels` frames
         are pooled unmasked."""
@@ -87,6 +88,7 @@ class LusModel(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(2 * hidden, CLASSES)
         self.pool, self.padding = pool, padding
+        self.prepare = standardized if standardize else normalised
         self.frames_at_once = 0  # through the CNN; 0: all. Devices set it to bound their buffers.
         self.checkpointing = False
 
@@ -101,9 +103,11 @@ class LusModel(nn.Module):
 
     def features(self, frames: Tensor) -> Tensor:
         """uint8 frames -> CNN feature maps, (frame, channel, row, column)."""
-        images = normalised(frames)
+        images = self.prepare(frames)
         if self.padding == "zeros":  # one black frame stands for all of them
-            images = torch.cat([images, normalised(torch.zeros_like(frames[:1]))])
+            images = torch.cat([images, self.prepare(torch.zeros_like(frames[:1]))])
+        if images.device.type != "mps":  # where layouts other than the plain one have gone wrong
+            images = images.contiguous(memory_format=torch.channels_last)  # faster convolutions
         pieces = images.split(self.frames_at_once) if self.frames_at_once else (images,)
         if self.checkpointing and self.training:
             maps = [checkpoint(self.backbone, piece, use_reentrant=False) for piece in pieces]
@@ -167,6 +171,19 @@ def normalised(frames: Tensor) -> Tensor:
     mean = torch.tensor(MEAN, device=frames.device).view(1, 3, 1, 1)
     std = torch.tensor(STD, device=frames.device).view(1, 3, 1, 1)
     return (images - mean) / std
+
+
+def standardized(frames: Tensor) -> Tensor:
+    """uint8 (frame, row, column[, channel]) -> float32 (frame, 3, row, column), each frame with mean
+    0 and standard deviation 1.
+
+    An ultrasound image is log-compressed, so gain adds to it and dynamic range scales it: both go.
+    """
+    images = frames.float().unsqueeze(1) if frames.ndim == 3 else frames.float().permute(0, 3, 1, 2)
+    images = images - images.mean(dim=(1, 2, 3), keepdim=True)
+    # A spread below one gray level is a blank frame: nothing to bring out.
+    spread = images.square().mean(dim=(1, 2, 3), keepdim=True).sqrt().clamp_min(1.0)
+    return (images / spread).expand(-1, 3, -1, -1)
 
 
 def valid(steps: Tensor, states: Tensor) -> Tensor:

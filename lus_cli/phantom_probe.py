@@ -17,7 +17,7 @@ from lus_cli.phantom_scene import Look, Rng
 Array = np.ndarray
 
 # Resolution of the point spread function (standard deviation): depth in mm, line in shares of view.
-BLUR_MM, BLUR_LINES = 0.33, 0.011
+BLUR_MM, BLUR_LINES = 0.33, 0.008
 BLACK_DB = -36.0  # level, over muscle, that is black at 0 dB gain
 FRAME_OVER_SECTOR = 1.03  # height of the frame over that of the sector in it
 STEEPEST = 0.88, 1.16  # the pleura's least and greatest depth over that at the axis
@@ -26,6 +26,14 @@ GAMMA_STEPS = 1024
 
 def amplitude(db: Array | float) -> Array:
     return np.power(10.0, np.asarray(db) / 20.0).astype(np.float32)
+
+
+def decibels(power: Array) -> Array:
+    """10 log10 of a power, in its place."""
+    power += np.float32(1e-7)
+    np.log(power, out=power)  # NumPy has vector code for log, not for log10
+    power *= np.float32(10 / np.log(10))
+    return power
 
 
 # ------------------------------------------------------------------------------------- randomness
@@ -168,6 +176,21 @@ class Grid:
 # ------------------------------------------------------------------------------------- the screen
 
 
+SMOOTHED = 0.03  # share of the view's width over which levels are averaged
+
+
+def smoothed(db: Array) -> Array:
+    """Levels averaged over neighbouring scan lines, as scanners do to tame speckle."""
+    taps = max(1, round(SMOOTHED * db.shape[1]))
+    even, count = db.copy(), db.shape[1] - taps + 1
+    inner = even[:, (taps - 1) // 2 :][:, :count]
+    for tap in range(taps):
+        if tap != (taps - 1) // 2:
+            inner += db[:, tap : tap + count]
+    inner *= np.float32(1 / taps)
+    return even
+
+
 class Screen:
     """From levels in dB to what is shown: log compression, a gray map, marks over the frame."""
 
@@ -186,8 +209,7 @@ class Screen:
         np.clip(db, 0, GAMMA_STEPS - 1, out=db)
         frame = np.zeros(self.size * self.size, np.uint8)
         frame[inside] = self.gray.take(db.astype(np.int16))
-        frame = frame.reshape(self.size, self.size)
-        return np.maximum(frame, self.marks, out=frame)
+        return np.maximum(frame.reshape(self.size, self.size), self.marks)
 
 
 # Digits 0 to 9, three columns by five rows, a row an octal digit.

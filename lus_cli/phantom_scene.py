@@ -83,9 +83,9 @@ def draw_look(exam: Rng, video: Rng) -> Look:
     numbers = {
         "depth_cm": depth + video.choice([0, 0, 0, 1, -1]),
         "gain_db": gain + video.normal(0, 1.5),
-        "dynamic_range_db": exam.uniform(68, 84),
+        "dynamic_range_db": exam.uniform(72, 90),
         "gamma": exam.uniform(1.3, 1.8),
-        "slope_db_per_cm": exam.uniform(-1.2, 0.0) + video.normal(0, 0.1),
+        "slope_db_per_cm": exam.uniform(-1.7, 0.0) + video.normal(0, 0.1),
         "noise_db": exam.uniform(-38, -28),
         "opening_deg": opening,
         "probe_cm": exam.uniform(4.0, 6.0),
@@ -166,7 +166,7 @@ def broken_pleura(rng: Rng, places: list[float], look: Look) -> list[Lesion]:
     for i, place in enumerate(places):
         width = min(rng.uniform(7, 15), 0.34 * look.view_mm / len(places))
         passing, grain = bool(i and rng.random() < 0.3), int(rng.integers(2**31))
-        depth, spread = rng.uniform(5, 16), rng.uniform(0.9, 1.3)
+        depth, spread = max(5, width * rng.uniform(0.6, 1.2)), rng.uniform(0.9, 1.3)
         lesions += [
             Lesion(Label.CONSOLIDATION, place, width, depth, passing, grain),
             Lesion(Label.WHITE_LUNG, place, width * spread, 0.0, passing, grain),
@@ -180,7 +180,8 @@ def white_lung(rng: Rng, look: Look) -> list[Lesion]:
     lesions = [Lesion(Label.WHITE_LUNG, rng.normal(0, 0.06), width, 0.0, False, grain)]
     places = draw_places(rng, int(rng.choice([0, 1, 2], p=[0.45, 0.35, 0.2])), look)
     for place in places:
-        width, depth = rng.uniform(12, 26) / len(places) ** 0.5, rng.uniform(8, 28)
+        width = rng.uniform(12, 28)
+        depth = max(8, width * rng.uniform(0.5, 1.1))
         passing, grain = bool(rng.random() < 0.3), int(rng.integers(2**31))
         lesions.append(Lesion(Label.CONSOLIDATION, place, width, depth, passing, grain))
     return lesions

@@ -18,7 +18,9 @@ from lus_cli.phantom_probe import (
     Screen,
     amplitude,
     bump,
+    decibels,
     plateau,
+    smoothed,
     speckle,
     wander,
     window,
@@ -27,8 +29,8 @@ from lus_cli.phantom_scene import Label, Lesion, Look, Rng
 
 # Echo levels in dB over muscle, before attenuation and TGC.
 PLEURA_DB, A_LINE_DB, RIB_DB = 22.0, 9.0, 9.0
-B_LINE_DB, WHITE_DB, COMET_DB, HAZE_DB, SOLID_DB = 3.0, 1.0, 3.0, -8.0, -17.0
-SEEN = 0.4  # coverage from which a lesion is in the true mask
+B_LINE_DB, WHITE_DB, COMET_DB, SHRED_DB, HAZE_DB, SOLID_DB = 3.0, 1.0, 3.0, 4.0, -8.0, -17.0
+COMET_MM = 9.0  # depth over which a comet tail fades
 WALL_MEMORY, LUNG_MEMORY = 0.985, 0.94  # share of the speckle that the next frame keeps
 CHEST_MOTION = 0.012  # how much deeper the pleura lies when breathed in
 
@@ -49,33 +51,36 @@ class Lung:
             if lesion.label == Label.CONSOLIDATION:
                 np.maximum(floor, outline(rng, lesion, away_mm), out=floor)
             elif lesion.label == Label.B_LINE:
-                np.maximum(streak, bump(away_mm, 0.6 * lesion.width_mm), out=streak)
+                strength = amplitude(rng.uniform(-3, 3))
+                np.maximum(streak, strength * bump(away_mm, 0.6 * lesion.width_mm), out=streak)
             else:
                 np.maximum(white, rays(rng, lesion, away_mm), out=white)
-        inside = np.clip((floor - z) / 0.8, 0, 1) * (floor > 0.5) * (z > -0.5)
+        solid = np.clip((floor - z) / 0.8, 0, 1) * (floor > 0.5) * (z > -0.5)
         below = np.clip(z - floor + 0.5, 0, 1)
-        shred = bump(z - floor - 0.8, 1.2) * (floor > 2)  # the ragged border echoes
+        shred = bump(z - floor - 0.8, 1.2) * (floor > 2)  # a consolidation's ragged border echoes
         tails = sum((bump(place - comet, 0.009) for comet in comets), np.zeros_like(floor))
-        self.cover = np.maximum(np.maximum(streak, np.minimum(1.5 * white, 1)) * below, inside)
-        self.level = amplitude(B_LINE_DB) * below * streak
-        self.level += below * np.maximum(white, 0) * amplitude(WHITE_DB)
-        self.level += shred * amplitude(4.0)
-        self.level *= 1 - inside
-        self.level += inside * amplitude(SOLID_DB + 4 * blotches(grid) + 3 * (inside < 0.9))
-        self.level += (z > 0) * np.exp(-np.maximum(z, 0) / 9) * tails * amplitude(COMET_DB)
+        veil = np.minimum(np.maximum(streak, 1.5 * white), 1) * below
+        self.cover = np.maximum(veil, solid).astype(np.float32)
+        level = below * (streak * amplitude(B_LINE_DB) + white * amplitude(WHITE_DB))
+        level = (level + shred * amplitude(SHRED_DB)) * (1 - solid)
+        level += solid * amplitude(SOLID_DB + 4 * blotches(grid))
+        level += (z > 0) * np.exp(-np.maximum(z, 0) / COMET_MM) * tails * amplitude(COMET_DB)
+        self.level = level.astype(np.float32)
         self.labels = np.zeros(self.cover.shape, np.uint8)
-        self.labels[below * streak > SEEN] = Label.B_LINE
-        self.labels[inside > 0.5] = Label.CONSOLIDATION
-        self.labels[(below * white > SEEN / 2) & (inside <= 0.5)] = Label.WHITE_LUNG
-        for name in ("cover", "level"):
-            setattr(self, name, getattr(self, name).astype(np.float32))
+        self.labels[below * streak > 0.4] = Label.B_LINE
+        self.labels[solid > 0.5] = Label.CONSOLIDATION
+        self.labels[(below * white > 0.2) & (solid <= 0.5)] = Label.WHITE_LUNG
 
 
 def outline(rng: Rng, lesion: Lesion, away_mm: Array) -> Array:
     """How deep a consolidation reaches below the pleura, mm, along the lines: ragged."""
     across = np.clip(2 * away_mm / lesion.width_mm, -1, 1)
     extent = float(np.ptp(away_mm))
-    ragged = 1 + 0.3 * wander(rng, away_mm.size, extent / 5) + 0.1 * wander(rng, away_mm.size, extent / 2)
+    ragged = (
+        1
+        + 0.3 * wander(rng, away_mm.size, extent / 5)
+        + 0.1 * wander(rng, away_mm.size, extent / 2)
+    )
     return lesion.depth_mm * np.sqrt(1 - across**2) * np.clip(ragged, 0.4, 1.5)
 
 
@@ -83,9 +88,9 @@ def rays(rng: Rng, lesion: Lesion, away_mm: Array) -> Array:
     """The strength of a white area along the lines: confluent B-lines, never all alike."""
     extent = float(np.ptp(away_mm))
     rough = 0.05 * lesion.width_mm * wander(rng, away_mm.size, 8)
-    db = 2.5 * wander(rng, away_mm.size, extent / 10) + 2.5 * wander(rng, away_mm.size, extent / 3)
+    db = 4.5 * wander(rng, away_mm.size, extent / 12) + 4 * wander(rng, away_mm.size, extent / 4)
     edge = min(5.0, 0.35 * lesion.width_mm)
-    return plateau(away_mm, lesion.width_mm / 2 + rough, edge) * amplitude(np.clip(db, -7, 4))
+    return plateau(away_mm, lesion.width_mm / 2 + rough, edge) * amplitude(np.clip(db, -9, 4))
 
 
 def blotches(grid: Grid) -> Array:
@@ -122,14 +127,16 @@ class Scene:
         for rib, half in look.ribs:
             away = (place - rib) / half
             crown = pleura_mm * (-0.42 + 0.14 * away**2 + 0.03 * wander(rng, grid.lines, 12))
-            shade = plateau(place - rib, half, 0.035)
+            shade = plateau(place - rib, half, rng.uniform(0.03, 0.07))
             light *= 1 - 0.99 * shade * np.clip((z - crown) / 2, 0, 1)
             bone = bump(z - crown, 0.8) * np.clip(1.1 - np.abs(away), 0, 1)
             self.rib += bone * amplitude(RIB_DB + 4 * wander(rng, grid.lines, 20))
         for side, lost in zip((-1, 1), look.contact, strict=True):
             light *= 1 - np.clip((side * place - (0.5 - lost)) / 0.05, 0, 1)
         self.lit = light > 0.3
-        uneven = 1.5 * wander(rng, grid.lines, 7)
+        uneven = 2.5 * wander(rng, grid.lines, 7) - rng.uniform(0, 40) * np.maximum(
+            np.abs(place) - 0.25, 0
+        )
         self.slope_db = look.slope_db_per_cm * (z + pleura_mm) / 10
         self.light = light * amplitude(self.slope_db + uneven)
         self.noise = amplitude(look.noise_db + 6 * np.arange(grid.rows)[:, None] / grid.rows)
@@ -196,8 +203,8 @@ class Scene:
         faintest = max(self.look.noise_db, -25 - self.look.gain_db) + 8
         for repeat in range(2, grid.rows // grid.pleura + 2):
             db = level + 2 * wander(rng, grid.lines, 12)
-            away = np.arange(grid.rows)[:, None] - repeat * grid.pleura
-            away = away * grid.row_mm / max(0.45 + 0.1 * repeat, 0.9 * grid.row_mm)
+            away_mm = (np.arange(grid.rows)[:, None] - repeat * grid.pleura) * grid.row_mm
+            away = away_mm / max(0.45 + 0.1 * repeat, 0.9 * grid.row_mm)
             self.a_line += bump(away, 1) * amplitude(db) * facing
             clear = (db + self.slope_db > faintest) & (facing > 0.5) & self.lit
             self.a_label |= (np.abs(away) < 1) & clear
@@ -243,10 +250,7 @@ class Scene:
                 part += grain * self.noise
                 part *= part
             re += im
-            re += np.float32(1e-7)
-            np.log(re, out=re)
-            re *= np.float32(10 / np.log(10))
-            yield re, self._labels(slide, gate), 1 + CHEST_MOTION * float(np.sin(phase))
+            yield decibels(re), self._labels(slide, gate), 1 + CHEST_MOTION * float(np.sin(phase))
 
     def _view(self, wide: Array, slide: float) -> Array:
         """What of (row, wide line) is in view: (row, line), between lines where need be."""
@@ -301,12 +305,3 @@ class Scene:
         labels[self.a_label & (labels == 0)] = Label.A_LINE
         labels *= self.lit
         return labels
-
-
-def smoothed(db: Array) -> Array:
-    """Levels averaged over four scan lines, as scanners do to tame speckle."""
-    pairs = db[:, 1:] + db[:, :-1]
-    even = db.copy()
-    np.add(pairs[:, 2:], pairs[:, :-2], out=even[:, 1:-2])
-    even[:, 1:-2] *= np.float32(0.25)
-    return even

@@ -8,9 +8,13 @@ chunks are compressed and decompressed outside HDF5, whose lock would let one co
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import os
+import re
 import shutil
+import sys
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -27,9 +31,10 @@ from lus_cli.cache import fingerprint, replacing
 from lus_cli.errors import LusError
 from lus_cli.exam_tree import VideoId
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 CHUNK_FRAMES = 16
 ZSTD_LEVEL = 3
+TABLES = "tables_checksum"  # the attribute
 UNKNOWN = -1  # an unlabelled score, an unstated finding, a frame number on padding
 
 
@@ -125,6 +130,8 @@ class Entry:
     a_lines: int  # 0, 1 or UNKNOWN
     b_lines: int  # 0, 1 or UNKNOWN
     source_key: str  # changes when the source files or the frame format change
+    source_kind: str = "frames"  # what the original frames lie in: see sources.Kind
+    source_path: str = ""  # where, from the root of the study; "": patient/exam/area
 
 
 def write_video_cache(
@@ -141,7 +148,7 @@ def write_video_cache(
     import hdf5plugin  # registers the Zstandard filter that the file declares
 
     count, shape = len(entries), frame_format.shape
-    with replacing(path) as part, h5py.File(part, "w", libver="v110") as file:
+    with replacing(path) as part, plain_disk_errors(), h5py.File(part, "w", libver="v110") as file:
         frames = file.create_dataset(
             "frames",
             shape=(count, 0, *shape),
@@ -173,6 +180,32 @@ def write_video_cache(
         file.attrs["fingerprint"] = fingerprint(
             [asdict(frame_format), [[*e.id, c] for e, c in zip(entries, checksums, strict=True)]]
         )
+        file.attrs[TABLES] = tables_checksum(file)
+        file.flush()
+
+
+@contextlib.contextmanager
+def plain_disk_errors() -> Iterator[None]:
+    """Gives HDF5's errors about the disk the system's number and words.
+
+    HDF5 has the number only in its messages, and a full disk it meets twice: when it writes, and
+    when it then cannot close the file, in another kind of exception and once more for every object
+    of the file, printed where no one can catch it.
+    """
+    hooks = sys.excepthook, sys.unraisablehook
+    sys.excepthook = lambda *_: None
+    sys.unraisablehook = lambda _: None
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        first: BaseException | None = error
+        while first is not None:
+            if number := re.search(r"errno = (\d+)", str(first)):
+                raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
+            first = first.__context__
+        raise
+    finally:
+        sys.excepthook, sys.unraisablehook = hooks
 
 
 def write_tables(
@@ -196,7 +229,22 @@ def write_tables(
     for name in ("patient", "exam", "area"):
         file.create_dataset(name, data=[getattr(e.id, name) for e in entries], dtype=text)
     file.create_dataset("source_key", data=[e.source_key for e in entries], dtype=text)
+    file.create_dataset("source_kind", data=[e.source_kind for e in entries], dtype=text)
+    paths = [e.source_path or str(e.id) for e in entries]
+    file.create_dataset("source_path", data=paths, dtype=text)
     file.create_dataset("checksum", data=checksums, dtype=text)
+
+
+def tables_checksum(file: h5py.File) -> str:
+    """Of everything in the file but the frames, which have checksums of their own."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name in sorted(set(file) - {"frames"}):
+        values = file[name][:]
+        texts = b"\0".join(values) if values.dtype == object else values.tobytes()
+        digest.update(f"{name} {values.shape} ".encode() + texts)
+    for name in sorted(set(file.attrs) - {TABLES}):
+        digest.update(f"{name} {file.attrs[name]} ".encode())
+    return digest.hexdigest()
 
 
 class VideoCache:
@@ -232,6 +280,8 @@ class VideoCache:
         self.b_lines: np.ndarray = file["b_lines"][:]
         self.source_shapes: np.ndarray = file["source_shape"][:]
         self.source_keys = list(file["source_key"].asstr()[:])
+        self.source_kinds = list(file["source_kind"].asstr()[:])
+        self.source_paths = list(file["source_path"].asstr()[:])
         self.checksums = list(file["checksum"].asstr()[:])
         self._numbers: np.ndarray = file["frame_number"][:]
 
@@ -317,6 +367,18 @@ class VideoCache:
             tuple(self.source_shapes[index].tolist()),
             tuple(self.raw_chunk(index, chunk) for chunk in range(chunks)),
         )
+
+    @property
+    def entries(self) -> list[Entry]:
+        """What is known of each video beside its pixels."""
+        columns = (self.scores, self.a_lines, self.b_lines)
+        numbers = (map(int, column) for column in columns)
+        sources = (self.source_keys, self.source_kinds, self.source_paths)
+        return [Entry(*row) for row in zip(self.ids, *numbers, *sources, strict=True)]
+
+    def tables_damaged(self) -> bool:
+        """Whether ids, scores, numbers or settings are not what was written."""
+        return bool(tables_checksum(self.file) != self.file.attrs.get(TABLES))
 
     def damaged(self) -> Iterator[tuple[int, bool]]:
         """Reads every video end to end: its index and whether it fails its checksum."""

@@ -56,8 +56,6 @@ def read_frames(path: Path) -> Iterator[np.ndarray]:
             if packet.stream.index != stream.index:
                 continue
             for frame in stream.decode(packet):
-                if frame.is_corrupt:
-                    raise LusError(f"{path} is damaged at frame {count}", COPY_AGAIN)
                 if count == MAX_FRAMES:
                     raise LusError(f"{path} has more than {MAX_FRAMES} frames", "split it")
                 yield upright(frame, to_rgb, to_gray)
@@ -89,7 +87,7 @@ def cut_short(path: Path, count: int) -> LusError:
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
     """A video file and its main video stream; whatever FFmpeg finds wrong becomes a LusError."""
-    limit = {"max_pixels": str(MAX_PIXELS)}
+    limit = {"max_pixels": str(MAX_PIXELS)}  # FFmpeg allocates no larger frame, even to look
     try:
         if path.stat().st_size == 0:
             raise LusError(f"{path} is empty", COPY_AGAIN)
@@ -105,10 +103,6 @@ def opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
                 raise LusError(f"{path} holds no video stream", "is it a sound recording?")
             if stream.codec_context is None:
                 raise LusError(f"{path}: its codec is not known", "re-encode it as H.264")
-            if stream.width * stream.height > MAX_PIXELS:
-                raise LusError(
-                    f"{path} has frames of {stream.width}x{stream.height} pixels", "scale it down"
-                )
             # Without `explode`, damaged frames come out patched up, as if nothing had happened.
             stream.codec_context.options = {"err_detect": "explode", **limit}
             stream.codec_context.thread_count = 1
@@ -155,7 +149,8 @@ def upright(frame: VideoFrame, to_rgb: VideoReformatter, to_gray: VideoReformatt
 
 def channel_spread(rgb: np.ndarray) -> int:
     """The largest difference between two channels of one pixel of a (row, column, 3) frame."""
-    red, green, blue = rgb[..., 0], rgb[..., 1], rgb[..., 2]
+    # Each channel in one piece of memory: that takes half the time.
+    red, green, blue = np.ascontiguousarray(rgb.reshape(-1, 3).T)
     highest = np.maximum(np.maximum(red, green), blue)
     return int((highest - np.minimum(np.minimum(red, green), blue)).max())
 

@@ -14,11 +14,13 @@ MODULES = sorted(p for p in PACKAGE.rglob("*.py") if p.name != "__init__.py")
 FOUNDATION = {"cache", "config", "errors"}
 # What only some modules may import.
 RESERVED = {
-    "h5py": {"video_cache"},
+    "h5py": {"video_cache", "mat_files"},  # MATLAB 7.3 files are HDF5 too
     "hdf5plugin": {"video_cache"},
     "matplotlib": {"figures"},
     "jinja2": {"report"},
     "av": {"video_files"},
+    "pydicom": {"dicom_files"},
+    "scipy": {"mat_files"},
     "typer": {"cli", "terminal", "config"},
     "rich": {"cli", "terminal"},
 }

@@ -11,7 +11,14 @@ from torch import Tensor, nn
 
 from lus_cli.checkpoint import new_model
 from lus_cli.config import Recipe, build
-from lus_cli.model import LusModel, bidirectional_by_reversal, normalised, pad, padded_rows
+from lus_cli.model import (
+    LusModel,
+    bidirectional_by_reversal,
+    normalised,
+    pad,
+    padded_rows,
+    standardized,
+)
 
 SIZE = 96
 
@@ -164,6 +171,14 @@ def test_attention_is_the_reports_three_convolutions() -> None:
 def test_gray_and_equal_channels_look_the_same() -> None:
     gray = video(2, 1)
     torch.testing.assert_close(normalised(gray), normalised(gray[..., None].expand(-1, -1, -1, 3)))
+
+
+def test_standardized_frames_know_no_gain_and_no_contrast() -> None:
+    frames = (video(2, 1) // 3).to(torch.uint8)
+    brighter = frames + 40
+    torch.testing.assert_close(standardized(frames), standardized(brighter), atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(standardized(frames), standardized(frames * 2), atol=1e-4, rtol=1e-3)
+    assert standardized(torch.zeros(1, 8, 8, dtype=torch.uint8)).abs().max() == 0
 
 
 def test_pad_and_padded_rows_put_frames_where_they_belong() -> None:

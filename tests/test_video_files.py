@@ -158,6 +158,17 @@ def test_frames_are_turned_as_the_file_asks(tmp_path: Path, matrix, turned) -> N
     assert (next(read_frames(path)) == turned(plain)).all()
 
 
+def test_a_recording_that_was_trimmed_is_read_as_trimmed(tmp_path: Path) -> None:
+    path = encode(tmp_path / "trimmed.mp4", "libx264", "yuv420p", gray_frames(12))
+    content = bytearray(path.read_bytes())
+    at = content.index(b"elst") + 12
+    _, start = struct.unpack(">Ii", content[at : at + 8])
+    three_frames = 3 * 512  # of 1/12800 s
+    content[at : at + 8] = struct.pack(">Ii", 200, start + three_frames)  # 200 ms from there on
+    path.write_bytes(content)
+    assert [bar_of(frame) for frame in read_frames(path)] == [3, 4, 5, 6, 7]
+
+
 # ----------------------------------------------------------------------------------------- damage
 
 
@@ -208,16 +219,28 @@ def test_a_file_cut_between_two_frames_is_an_error(tmp_path: Path, name: str) ->
         list(read_frames(path))
 
 
-def test_damage_in_the_middle_is_an_error(tmp_path: Path) -> None:
-    path = encode(tmp_path / "m.mkv", "libx264", "yuv420p", color_frames(), {"g": "1"})
+@pytest.mark.parametrize("name", ["m.mkv", "mjpeg.avi", "mpeg4.avi"])
+def test_damage_in_the_middle_is_an_error(tmp_path: Path, name: str) -> None:
+    codec, pixels = FORMATS.get(name, FORMATS["h264.mkv"])
+    path = encode(tmp_path / name, codec, pixels, color_frames(), {"g": "1"})
     with av.open(str(path)) as container:
         packet = list(container.demux(video=0))[4]
     content = bytearray(path.read_bytes())
     start = content.index(bytes(packet))
-    for at in range(start + packet.size // 3, start + packet.size * 2 // 3):
+    for at in range(start + packet.size * 2 // 3, start + packet.size - 4):
         content[at] ^= 0x55
     path.write_bytes(content)
-    with pytest.raises(LusError, match=r"m\.mkv (cannot be decoded|is damaged)"):
+    with pytest.raises(LusError, match=f"{name} cannot be decoded"):
+        list(read_frames(path))
+
+
+def test_a_last_frame_that_is_cut_is_an_error(tmp_path: Path) -> None:
+    # All frames are there, and the decoder fills in what is missing of the last.
+    path = encode(tmp_path / "last.avi", *FORMATS["mjpeg.avi"], color_frames())
+    with av.open(str(path)) as container:
+        last = [p for p in container.demux(video=0) if p.size][-1]
+    path.write_bytes(path.read_bytes()[: last.pos + last.size - 2])
+    with pytest.raises(LusError, match="cut short after 7 frames"):
         list(read_frames(path))
 
 
@@ -280,29 +303,14 @@ def test_sound_that_outlasts_the_picture_is_no_damage(tmp_path: Path) -> None:
     assert len(list(read_frames(path))) == 8
 
 
-def test_frames_that_are_too_large_are_refused_before_they_are_decoded(tmp_path: Path) -> None:
-    # Promised by the container ...
-    raw = encode(tmp_path / "raw.avi", *FORMATS["raw.avi"], gray_frames())
-    content = bytearray(raw.read_bytes())
-    at = content.index(b"strf") + 12
-    content[at : at + 8] = struct.pack("<II", 10_000, 10_000)
-    raw.write_bytes(content)
+def test_frames_that_are_too_large_are_refused(tmp_path: Path) -> None:
+    # A whole GIF but for the side of its screen: decoded, a frame would take 324 MB.
+    path = encode(tmp_path / "bomb.gif", *FORMATS["colors.gif"], gray_frames(2))
+    content = bytearray(path.read_bytes())
+    content[6:10] = struct.pack("<HH", 9000, 9000)
+    path.write_bytes(content)
     with pytest.raises(LusError, match="cannot be decoded"):
-        list(read_frames(raw))
-    # ... or by each frame alone.
-    jpeg = encode(tmp_path / "jpeg.avi", *FORMATS["mjpeg.avi"], gray_frames())
-    size, bomb = struct.pack(">HH", SIDE, SIDE), struct.pack(">HH", 60_000, 60_000)
-    start = b"\xff\xc0\x00\x11\x08"
-    assert start + size in jpeg.read_bytes()
-    jpeg.write_bytes(jpeg.read_bytes().replace(start + size, start + bomb))
-    with pytest.raises(LusError, match="cannot be decoded"):
-        list(read_frames(jpeg))
-    gif = encode(tmp_path / "bomb.gif", *FORMATS["colors.gif"], gray_frames())
-    content = bytearray(gif.read_bytes())
-    content[6:10] = struct.pack("<HH", 65535, 65535)
-    gif.write_bytes(content)
-    with pytest.raises(LusError, match="cannot be decoded"):
-        list(read_frames(gif))
+        list(read_frames(path))
 
 
 def test_too_many_frames_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -314,12 +322,15 @@ def test_too_many_frames_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert len(list(read_frames(path))) == 6
 
 
-def test_names_with_blanks_accents_and_colons_work(tmp_path: Path) -> None:
+def test_names_with_blanks_accents_and_colons_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = tmp_path / "Müller è qui"
     folder.mkdir()
     path = encode(folder / "x.avi", "mjpeg", "yuvj420p", gray_frames(2))
-    odd = path.rename(folder / "http:lung 1%d.avi")
-    assert len(list(read_frames(odd))) == 2
+    path.rename(folder / "http:lung 1%d.avi")
+    monkeypatch.chdir(folder)
+    assert len(list(read_frames(Path("http:lung 1%d.avi")))) == 2
 
 
 # ---------------------------------------------------------------------------------------- writing
@@ -406,8 +417,8 @@ def test_a_video_needs_a_frame(tmp_path: Path) -> None:
         write_video(tmp_path / "v.mp4", [], 25)
 
 
-def test_every_covid_blues_video_states_25_frames_a_second(covid_blues: Path) -> None:
-    # Two of them in full; the import of all 287 is measured by hand.
+def test_covid_blues_videos_are_read_whole_and_gray(covid_blues: Path) -> None:
+    # Two of the 287: all of them take a minute.
     for name in ("patient_2_L1.mp4", "patient_15_L2_2.mp4"):
         path = covid_blues / "lus_videos" / name
         with av.open(str(path)) as container:

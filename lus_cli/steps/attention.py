@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,16 +15,10 @@ from lus_cli.cache import Cache, replacing
 from lus_cli.config import AttentionConfig
 from lus_cli.devices import choose_device, set_threads
 from lus_cli.errors import LusError
-from lus_cli.exam_tree import (
-    SCORES,
-    VideoId,
-    decode_frame,
-    letterbox_box,
-    parse_frame_id,
-    read_folder,
-)
+from lus_cli.exam_tree import SCORES, VideoId, letterbox_box, parse_frame_id
 from lus_cli.overlay import Caption, colour_mask, draw_card
 from lus_cli.scoring import TrainedRun, open_run
+from lus_cli.sources import Mode, Source, open_source
 from lus_cli.steps import Progress, Result, Table, silent
 from lus_cli.video_cache import UNKNOWN, FrameFormat, write_masks
 
@@ -39,7 +33,7 @@ class Explained:
     index: int
     id: VideoId
     probabilities: tuple[float, ...]
-    frame_files: dict[int, Path]
+    source: Source
 
     def caption(self, trained: TrainedRun, frame: int) -> Caption:
         score = int(trained.videos.scores[self.index])
@@ -97,11 +91,13 @@ def explain(
     index = trained.videos.index(video)
     if probabilities is None:
         probabilities = trained.probabilities([index], "score", silent)[0]
-    folder = root.joinpath(*video)
-    if not folder.is_dir():
-        raise LusError(f"the original frames are not at {folder}", "say where with --exams")
-    files = {frame.number: frame.path for frame in read_folder(video, folder).frames}
-    return Explained(index, video, tuple(map(float, probabilities)), files)
+    videos = trained.videos
+    path = root / videos.source_paths[index]
+    if not path.exists():
+        raise LusError(f"the original frames are not at {path}", "say where with --exams")
+    mask_text = videos.provenance["mask_text"]  # what was masked then must not be shown now
+    source = open_source(videos.source_kinds[index], video, root, path, mask_text)
+    return Explained(index, video, tuple(map(float, probabilities)), source)
 
 
 def masks_of(trained: TrainedRun, index: int, positions: np.ndarray) -> np.ndarray:
@@ -128,23 +124,31 @@ def draw_frame(trained: TrainedRun, shown: Explained, frame: int) -> Path:
     mask = masks_of(trained, shown.index, position)
     write_masks(masks_path(trained), {shown.id: (numbers[position], mask)})
     path = trained.run.attention / f"{'-'.join(shown.id)}-{frame}.png"
-    save_png(path, card(trained, shown, frame, mask[0]))
+    [original] = original_frames(trained, shown, [frame])
+    save_png(path, card(trained, shown, frame, mask[0], original))
     return path
 
 
-def original_frame(trained: TrainedRun, shown: Explained, frame: int) -> np.ndarray:
-    """(row, column[, 3]) uint8, as it lies in the exam tree. Raises LusError if it is gone."""
-    if frame not in shown.frame_files:
-        raise LusError(
-            f"video {shown.id}: the file of frame {frame} is gone", "run `lus prepare` again"
-        )
-    color = trained.videos.frame_format.color
-    return np.asarray(decode_frame(shown.frame_files[frame], "RGB" if color else "L"))
+def original_frames(
+    trained: TrainedRun, shown: Explained, numbers: Sequence[int]
+) -> Iterator[np.ndarray]:
+    """Frames by their ascending numbers, as they lie in their source: (row, column[, 3]) uint8.
+
+    Raises LusError if one of them is gone.
+    """
+    mode: Mode = "RGB" if trained.videos.frame_format.color else "L"
+    there = shown.source.frames(mode, set(numbers))
+    for wanted in numbers:
+        number, image = next(there, (None, None))
+        if number != wanted:
+            raise LusError(f"video {shown.id}: frame {wanted} is gone", "run `lus prepare` again")
+        yield np.asarray(image)
 
 
-def card(trained: TrainedRun, shown: Explained, frame: int, mask: np.ndarray) -> np.ndarray:
+def card(
+    trained: TrainedRun, shown: Explained, frame: int, mask: np.ndarray, original: np.ndarray
+) -> np.ndarray:
     """(row, column, 3) uint8: the original frame, the mask over it, and the model's answer."""
-    original = original_frame(trained, shown, frame)
     fitted = without_bars(mask, trained.videos.frame_format, original.shape[:2])
     return draw_card(original, fitted, shown.caption(trained, frame))
 
@@ -173,8 +177,10 @@ def draw_video(trained: TrainedRun, shown: Explained, suffix: str, progress: Pro
     write_masks(masks_path(trained), {shown.id: (numbers, masks)})
 
     def cards() -> Iterator[np.ndarray]:
-        for done, (number, mask) in enumerate(zip(numbers, masks, strict=True), start=1):
-            yield card(trained, shown, int(number), mask)
+        originals = original_frames(trained, shown, numbers.tolist())
+        rows = zip(numbers.tolist(), masks, originals, strict=True)
+        for done, (number, mask, original) in enumerate(rows, start=1):
+            yield card(trained, shown, number, mask, original)
             progress(f"draw {shown.id}", done, len(numbers))
 
     path = trained.run.attention / f"{'-'.join(shown.id)}.{suffix}"
@@ -204,7 +210,7 @@ def draw_gallery(
         frame = int(trained.videos.frame_numbers(shown.index)[positions[best]])
         draw_frame(trained, shown, frame)
         row = row_of(trained, shown, frame)
-        original = original_frame(trained, shown, frame)
+        [original] = original_frames(trained, shown, [frame])
         mask = without_bars(masks[best], trained.videos.frame_format, original.shape[:2])
         title = f"{row[0]}\ntrue {row[1]}, answered {row[2]}"
         images.append((title, colour_mask(original, mask)))

@@ -10,11 +10,13 @@ import contextlib
 import dataclasses
 import functools
 import itertools
+import struct
+import zlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from PIL import Image
@@ -228,7 +230,8 @@ def render_all(tasks: Sequence[RenderTask], workers: int, progress: Progress) ->
         workers = 1
     progress("phantom", 0, total)
     # Closed here, so that no worker still writes when a failed study's folders are removed.
-    with contextlib.closing(spread(render, tasks, workers)) as outcomes:
+    outcomes = cast(Generator[tuple[int, None], None, None], spread(render, tasks, workers))
+    with contextlib.closing(outcomes):
         for index, _ in outcomes:
             done += tasks[index].video.frames
             progress("phantom", done, total)
@@ -249,15 +252,34 @@ def render(task: RenderTask) -> None:
 
 
 @functools.cache
-def palette() -> list[int]:
-    return [level for label in Label for level in PALETTE[label]]
+def palette_chunk() -> bytes:
+    return png_chunk(b"PLTE", bytes(level for label in Label for level in PALETTE[label]))
+
+
+def png_chunk(kind: bytes, content: bytes) -> bytes:
+    check = zlib.crc32(kind + content)
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", check)
 
 
 def write_mask(path: Path, mask: np.ndarray) -> None:
-    """Writes labels (row, column) uint8 as a palette PNG that any viewer shows in colours."""
-    image = Image.fromarray(mask).convert("P")
-    image.putpalette(palette())
-    image.save(path, compress_level=1)
+    """Writes labels (row, column) uint8 as a palette PNG that any viewer shows in colours.
+
+    Without Pillow, which takes more than twice as long over it.
+    """
+    rows, columns = mask.shape
+    filtered = np.empty((rows, columns + 1), np.uint8)  # each row less the one above: mostly zeros
+    filtered[:, 0] = 2
+    filtered[0, 1:] = mask[0]
+    np.subtract(mask[1:], mask[:-1], out=filtered[1:, 1:])
+    packer = zlib.compressobj(1, zlib.DEFLATED, zlib.MAX_WBITS, zlib.DEF_MEM_LEVEL, zlib.Z_RLE)
+    header = struct.pack(">IIBBBBB", columns, rows, 8, 3, 0, 0, 0)  # 8 bits, palette
+    chunks = (
+        png_chunk(b"IHDR", header),
+        palette_chunk(),
+        png_chunk(b"IDAT", packer.compress(filtered.tobytes()) + packer.flush()),
+        png_chunk(b"IEND", b""),
+    )
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
 
 
 def read_mask(path: Path) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""lus prepare: exam tree -> videos.h5, split.json and the study's figures.
+"""lus prepare: exam tree or video files -> videos.h5, split.json and the study's figures.
 
 Each video is decoded into a shard of its own under videos.parts/, named by its source files and
 the frame format. When all are there, videos.h5 is put together from shards and from what the
@@ -18,18 +18,10 @@ import numpy as np
 
 from lus_cli.cache import Cache, only_writer
 from lus_cli.config import REPORT_TEST_PATIENTS, PrepareConfig
-from lus_cli.decoding import DecodeTask, decode_all, decode_folder, source_key
+from lus_cli.decoding import DecodeTask, decode_all, decode_video, source_key
 from lus_cli.errors import LusError
-from lus_cli.exam_tree import (
-    ANNOTATIONS,
-    FINDINGS,
-    SCORES,
-    VideoFolder,
-    VideoId,
-    find_videos,
-    read_annotations,
-    read_findings,
-)
+from lus_cli.exam_tree import SCORES, Findings, VideoId
+from lus_cli.sources import Source
 from lus_cli.split import (
     PARTS,
     Split,
@@ -40,6 +32,7 @@ from lus_cli.split import (
     write_split,
 )
 from lus_cli.steps import Progress, Result, Table
+from lus_cli.study import read_study
 from lus_cli.video_cache import (
     UNKNOWN,
     Entry,
@@ -53,70 +46,62 @@ log = logging.getLogger("lus.prepare")
 
 
 @dataclass(frozen=True)
-class Study:
-    """What the exam tree holds: annotated videos, and what is wrong with the rest."""
+class Plan:
+    """What the cache is to hold, and what has to be left out of it."""
 
-    folders: dict[VideoId, VideoFolder]
+    sources: dict[VideoId, Source]
     entries: list[Entry]
     problems: list[str]
 
 
 def run(config: PrepareConfig, progress: Progress) -> Result:
-    """Brings the cache up to date with the exam tree, doing only what changed."""
+    """Brings the cache up to date with the study, doing only what changed."""
     cache = Cache(config.cache)
+    if config.verify:
+        return verify(cache, progress)
     frame_format = FrameFormat(config.size, config.letterbox, config.color)
-    study = read_study(config, config.exams or cache.exams, frame_format)
-    if config.strict and study.problems:
+    plan = make_plan(config, config.exams or cache.exams, frame_format)
+    if config.strict and plan.problems:
         raise LusError(
-            f"{len(study.problems)} problems, the first: {study.problems[0]}", "--strict is on"
+            f"{len(plan.problems)} problems, the first: {plan.problems[0]}", "--strict is on"
         )
     old = open_old(cache)
     if config.dry_run:
-        return dry_result(study, old, cache)
+        return dry_result(plan, old, cache)
     with only_writer(config.cache):
-        if is_current(old, study, frame_format):
+        if is_current(old, plan, frame_format):
             assert old is not None
             log.info("%s is up to date: nothing to decode", cache.videos)
             failed: list[str] = []
         else:
-            failed = build(config, cache, study, old, frame_format, progress)
+            failed = build(config, cache, plan, old, frame_format, progress)
         videos = VideoCache(cache.videos)
         split = update_split(config, cache, videos)
         files = draw_figures(cache, videos, split)
-    return result(cache, videos, split, study.problems + failed, files)
+    return result(cache, videos, split, plan.problems + failed, files)
 
 
-def read_study(config: PrepareConfig, root: Path, frame_format: FrameFormat) -> Study:
-    """Pairs folders with annotations. Raises LusError if nothing is left to prepare."""
-    folders, problems = find_videos(root)
-    annotations = config.annotations or root / ANNOTATIONS
-    scores = read_annotations(annotations)
-    findings = read_findings(root / FINDINGS) if (root / FINDINGS).is_file() else {}
-    by_id = {folder.id: folder for folder in folders}
-    problems += [f"video {v}: no annotation in {annotations}" for v in by_id if v not in scores]
-    problems += [
-        f"video {v}: annotated, but there is no such folder" for v in scores if v not in by_id
-    ]
-    entries = []
-    for video, folder in by_id.items():
-        if video not in scores:
+def make_plan(config: PrepareConfig, root: Path, frame_format: FrameFormat) -> Plan:
+    """An entry for each scored video whose files can be read. Raises LusError if none is left."""
+    study = read_study(config, root)
+    entries, problems = [], list(study.problems)
+    for video, source in study.sources.items():
+        seen = study.findings.get(video, Findings(None, None))
+        try:
+            key = source_key(source, frame_format)
+        except LusError as error:
+            problems.append(str(error))
             continue
-        seen = findings.get(video)
-        entries.append(
-            Entry(
-                video,
-                scores[video],
-                UNKNOWN if seen is None or seen.a_lines is None else int(seen.a_lines),
-                UNKNOWN if seen is None or seen.b_lines is None else int(seen.b_lines),
-                source_key(folder, frame_format),
-            )
-        )
+        a_lines, b_lines = known(seen.a_lines), known(seen.b_lines)
+        score = study.scores[video]
+        entries.append(Entry(video, score, a_lines, b_lines, key, source.kind, source.path))
     if not entries:
-        reason = (
-            f"{len(problems)} problems, the first: {problems[0]}" if problems else "it is empty"
-        )
-        raise LusError(f"{root} holds no annotated video", reason)
-    return Study(by_id, entries, problems)
+        raise LusError(f"no video in {root} can be read, the first", problems[0])
+    return Plan(study.sources, entries, problems)
+
+
+def known(finding: bool | None) -> int:
+    return UNKNOWN if finding is None else int(finding)
 
 
 def open_old(cache: Cache) -> VideoCache | None:
@@ -130,35 +115,30 @@ def open_old(cache: Cache) -> VideoCache | None:
         return None
 
 
-def is_current(old: VideoCache | None, study: Study, frame_format: FrameFormat) -> bool:
-    if old is None or old.frame_format != frame_format:
-        return False
-    rows = zip(old.ids, old.source_keys, old.scores, old.a_lines, old.b_lines, strict=True)
-    return [tuple(row) for row in rows] == [
-        (e.id, e.source_key, e.score, e.a_lines, e.b_lines) for e in study.entries
-    ]
+def is_current(old: VideoCache | None, plan: Plan, frame_format: FrameFormat) -> bool:
+    return old is not None and old.frame_format == frame_format and old.entries == plan.entries
 
 
 def shards_folder(cache: Cache) -> Path:
     return cache.root / "videos.parts"
 
 
-def decode_task(entry: Entry, study: Study, cache: Cache, frame_format: FrameFormat) -> DecodeTask:
+def decode_task(entry: Entry, plan: Plan, cache: Cache, frame_format: FrameFormat) -> DecodeTask:
     shard = shards_folder(cache) / f"{entry.source_key}.npz"
-    return DecodeTask(study.folders[entry.id], frame_format, shard)
+    return DecodeTask(plan.sources[entry.id], frame_format, shard)
 
 
-def undecoded(study: Study, old: VideoCache | None, cache: Cache) -> list[Entry]:
+def undecoded(plan: Plan, old: VideoCache | None, cache: Cache) -> list[Entry]:
     """The videos that neither the previous cache nor a shard holds."""
     kept = set(old.source_keys) if old is not None else set()
     kept |= {path.stem for path in shards_folder(cache).glob("*.npz")}
-    return [entry for entry in study.entries if entry.source_key not in kept]
+    return [entry for entry in plan.entries if entry.source_key not in kept]
 
 
 def build(
     config: PrepareConfig,
     cache: Cache,
-    study: Study,
+    plan: Plan,
     old: VideoCache | None,
     frame_format: FrameFormat,
     progress: Progress,
@@ -167,13 +147,13 @@ def build(
     if old is not None and old.frame_format != frame_format:
         log.info("frame settings changed: every video is decoded again")
     kept = {key: i for i, key in enumerate(old.source_keys)} if old is not None else {}
-    tasks = {e.id: decode_task(e, study, cache, frame_format) for e in study.entries}
-    new = [tasks[e.id] for e in undecoded(study, old, cache)]
+    tasks = {e.id: decode_task(e, plan, cache, frame_format) for e in plan.entries}
+    new = [tasks[e.id] for e in undecoded(plan, old, cache)]
     failed = decode_all(new, config.workers, progress)
     if config.strict and failed:
         raise LusError(f"{len(failed)} videos failed, the first: {failed[0][1]}", "--strict is on")
-    bad = {task.folder.id for task, _ in failed}
-    entries = [e for e in study.entries if e.id not in bad]
+    bad = {task.source.id for task, _ in failed}
+    entries = [e for e in plan.entries if e.id not in bad]
     if not entries:
         raise LusError("no video could be decoded", failed[0][1])
 
@@ -181,12 +161,34 @@ def build(
         if old is not None and entry.source_key in kept:
             return old.stored(kept[entry.source_key])
         # A shard that the disk damaged is decoded once more.
-        return StoredVideo.load(tasks[entry.id].shard) or decode_folder(tasks[entry.id])
+        return StoredVideo.load(tasks[entry.id].shard) or decode_video(tasks[entry.id])
 
     exams = (config.exams or cache.exams).absolute()
-    write_video_cache(cache.videos, entries, video_of, frame_format, {"exams": str(exams)})
+    provenance = {"exams": str(exams), "mask_text": config.mask_text}
+    write_video_cache(cache.videos, entries, video_of, frame_format, provenance)
     shutil.rmtree(shards_folder(cache), ignore_errors=True)
     return [reason for _, reason in failed]
+
+
+def verify(cache: Cache, progress: Progress) -> Result:
+    """Reads the cache from end to end and names what is not as it was written."""
+    videos = VideoCache(cache.videos)
+    problems = []
+    if videos.tables_damaged():
+        problems.append(f"{cache.videos}: its ids, scores or settings are damaged")
+    for done, (index, damaged) in enumerate(videos.damaged(), start=1):
+        if damaged:
+            problems.append(f"video {videos.ids[index]}: its frames are damaged")
+        progress("verify", done, len(videos))
+    title = f"{len(videos)} videos, {len(problems) or 'nothing'} damaged"
+    notes = [f"delete {cache.videos} and run `lus prepare`"] if problems else []
+    return Result(
+        {"videos": len(videos), "damaged": problems},
+        [Table(title, ("", "count"), [("videos", len(videos)), ("damaged", len(problems))])],
+        notes=notes,
+        problems=problems,
+        failed=bool(problems),
+    )
 
 
 def update_split(config: PrepareConfig, cache: Cache, videos: VideoCache) -> Split:
@@ -266,18 +268,20 @@ def names(patients: tuple[str, ...]) -> str:
     return f"{len(patients)}: {shown}{' ...' if len(patients) > 6 else ''}"
 
 
-def dry_result(study: Study, old: VideoCache | None, cache: Cache) -> Result:
+def dry_result(plan: Plan, old: VideoCache | None, cache: Cache) -> Result:
     """What a run would do, without doing it."""
-    new = undecoded(study, old, cache)
-    frames = sum(len(study.folders[e.id].frames) for e in new)
+    new = undecoded(plan, old, cache)
+    lengths = [plan.sources[e.id].length for e in new]
+    # Only folders say beforehand how many frames they hold.
+    frames = None if None in lengths else sum(length or 0 for length in lengths)
     rows = [
-        ("annotated videos", len(study.entries)),
-        ("already decoded", len(study.entries) - len(new)),
+        ("annotated videos", len(plan.entries)),
+        ("already decoded", len(plan.entries) - len(new)),
         ("to decode", len(new)),
         ("frames to decode", frames),
-        ("problems", len(study.problems)),
+        ("problems", len(plan.problems)),
     ]
-    numbers = {"videos": len(study.entries), "to_decode": len(new), "frames_to_decode": frames}
+    numbers = {"videos": len(plan.entries), "to_decode": len(new), "frames_to_decode": frames}
     return Result(
-        numbers, [Table("dry run: nothing was written", ("", "count"), rows)], {}, study.problems
+        numbers, [Table("dry run: nothing was written", ("", "count"), rows)], {}, plan.problems
     )

@@ -1,0 +1,142 @@
+"""MATLAB files as the report's data came in: `frames` of a video, `Score_matrix` of its scores.
+
+Version 5 (and 4) files are read by SciPy, a video at a time as their compression allows no less;
+version 7.3 files are HDF5, axes in reversed order, and read frame by frame. Only arrays of numbers
+are read: MATLAB objects and references stay what they are.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from lus_cli.errors import LusError
+from lus_cli.exam_tree import MAX_PIXELS, SCORES
+from lus_cli.video_files import MAX_FRAMES
+
+try:
+    import h5py
+    import scipy.io  # type: ignore[import-untyped]
+except ImportError as error:
+    raise LusError("reading .mat files needs SciPy", "pip install 'lus-cli[mat]'") from error
+
+FRAMES = "frames"
+SCORE_MATRIX = "Score_matrix"
+MAX_BYTES = 2**32  # of one array: version 5 cannot hold more
+AGAIN = "copy it again from where it was made"
+Shape = tuple[int, ...]
+
+
+def read_frames(path: Path) -> Iterator[np.ndarray]:
+    """The frames of a .mat file in their order, each (row, column, 3) uint8 RGB.
+
+    Raises LusError if the file is damaged, or `frames` is not (row, column, 3, frame) uint8.
+    """
+    with explaining(path):
+        frame_shape(path)
+        if h5py.is_hdf5(path):
+            with h5py.File(path, "r") as file:
+                stored = array_in(file, path, FRAMES)
+                frames = stored if stored.ndim == 4 else [stored]  # (frame, channel, column, row)
+                for number in range(len(frames)):
+                    yield np.ascontiguousarray(frames[number][...].T)
+        else:
+            video = scipy.io.loadmat(path, variable_names=[FRAMES])[FRAMES]
+            for number in range(1 if video.ndim == 3 else video.shape[3]):
+                frame = video if video.ndim == 3 else video[..., number]
+                yield np.ascontiguousarray(frame)
+
+
+def highest_score(path: Path, scores: Path) -> int:
+    """The highest score of a frame in the file `scores`, which belongs to the video in `path`.
+
+    `Score_matrix` is (3, frame), binary and cumulative: a frame's score is the sum of its column.
+    It may be one frame short of the video. Raises LusError for anything else.
+    """
+    if not scores.is_file():
+        raise LusError(f"{path} has no scores", f"they are looked for in {scores.name}")
+    with explaining(path):
+        *_, length = frame_shape(path)
+    with explaining(scores):
+        if h5py.is_hdf5(scores):
+            with h5py.File(scores, "r") as file:
+                matrix = array_in(file, scores, SCORE_MATRIX)[...].T
+        else:
+            shape_of(scores, SCORE_MATRIX)  # before it is read: its size is checked there
+            matrix = scipy.io.loadmat(scores, variable_names=[SCORE_MATRIX])[SCORE_MATRIX]
+        if matrix.ndim != 2 or len(matrix) != len(SCORES) - 1 or matrix.dtype.kind not in "buif":
+            raise wrong(scores, SCORE_MATRIX, matrix.shape, "numbers (3, frame)")
+        if length - matrix.shape[1] not in (0, 1):
+            raise LusError(f"{scores} scores {matrix.shape[1]} frames, the video has {length}")
+        steps = np.diff(matrix.astype(float), axis=0)
+        cumulative = (steps <= 0).all() or (steps >= 0).all()  # from the top, or from the bottom
+        if not np.isin(matrix, (0, 1)).all() or not cumulative:
+            raise LusError(
+                f"{scores}: {SCORE_MATRIX} is not binary and cumulative",
+                "a column is 0 0 0, 1 0 0, 1 1 0 or 1 1 1",
+            )
+    return int(matrix.sum(axis=0).max(initial=0))
+
+
+def frame_shape(path: Path) -> Shape:
+    """(row, column, 3, frame) of the video in a .mat file, without reading its pixels.
+
+    Raises LusError if it holds none.
+    """
+    shape, dtype = shape_of(path, FRAMES)
+    if len(shape) == 3:
+        shape = (*shape, 1)  # MATLAB drops a last axis of one
+    if len(shape) != 4 or shape[2] != 3 or dtype != "uint8" or not all(shape):
+        raise wrong(path, FRAMES, shape, "uint8 (row, column, 3, frame)")
+    if shape[0] * shape[1] > MAX_PIXELS or shape[3] > MAX_FRAMES:
+        raise LusError(f"{path}: {FRAMES} is {shape}", "that is no ultrasound video")
+    return shape
+
+
+def shape_of(path: Path, name: str) -> tuple[Shape, str]:
+    """Shape in MATLAB's order of axes, and type, of an array in a .mat file. Raises LusError."""
+    if h5py.is_hdf5(path):
+        with h5py.File(path, "r") as file:
+            stored = array_in(file, path, name)
+            return stored.shape[::-1], str(stored.dtype)
+    found = {there: (shape, dtype) for there, shape, dtype in scipy.io.whosmat(path)}
+    if name not in found:
+        raise missing(path, name, found)
+    shape, dtype = found[name]
+    if int(np.prod(shape, dtype=object)) > MAX_BYTES:
+        raise LusError(f"{path}: {name} is {shape}", "that is more than such a file can hold")
+    return shape, dtype
+
+
+def array_in(file: h5py.File, path: Path, name: str) -> h5py.Dataset:
+    """An array that lies in the file itself: HDF5 can point at other files on the disk."""
+    stored = file.get(name) if isinstance(file.get(name, getlink=True), h5py.HardLink) else None
+    if not isinstance(stored, h5py.Dataset):
+        raise missing(path, name, file)
+    if stored.external or stored.is_virtual:
+        raise LusError(f"{path}: {name} lies in another file", AGAIN)
+    return stored
+
+
+def missing(path: Path, name: str, there: Iterable[str]) -> LusError:
+    return LusError(f"{path} has no {name}", f"it has {', '.join(there) or 'nothing'}")
+
+
+def wrong(path: Path, name: str, shape: Shape, wanted: str) -> LusError:
+    return LusError(f"{path}: {name} has the shape or type of {shape}", f"it must be {wanted}")
+
+
+@contextlib.contextmanager
+def explaining(path: Path) -> Iterator[None]:
+    """Makes a LusError of whatever a damaged file makes of SciPy or HDF5: they have no one
+    exception for it."""
+    try:
+        yield
+    except LusError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise LusError(f"{path} cannot be read ({reason[:200]})", AGAIN) from error

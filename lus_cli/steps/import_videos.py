@@ -1,0 +1,173 @@
+"""lus import: a folder of video files and their labels -> an exam tree.
+
+All labels are read and checked before the first video is decoded, so that a mistake in them costs
+no time. What the tree has no place for (source file, frame rate) goes into Sources.csv.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from lus_cli.cache import Cache, replacing_folder
+from lus_cli.config import ImportConfig
+from lus_cli.errors import LusError, UsageError
+from lus_cli.exam_tree import ANNOTATIONS, FINDINGS, SCORES, Findings, VideoId, write_annotations
+from lus_cli.labels import LabelledFile, find_labelled
+from lus_cli.processes import spread
+from lus_cli.steps import Progress, Result, Table
+from lus_cli.video_files import frame_rate, read_frames
+
+SOURCES = "Sources.csv"
+
+
+@dataclass(frozen=True)
+class ImportTask:
+    """One video for a worker process."""
+
+    path: Path
+    folder: Path
+    quality: int
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What became of one video: its frames, or the reason why there are none."""
+
+    frames: int = 0
+    fps: float = 0.0
+    reason: str = ""
+
+
+def run(config: ImportConfig, progress: Progress) -> Result:
+    """Makes the exam tree of all videos whose patient, exam and area are known."""
+    root = config.root or Cache(config.cache).exams
+    sources, problems = find_labelled(config)
+    refuse_overlap(root, [source.path for source in sources], config)
+    with replacing_folder(root, config.force) as tree:
+        outcomes = import_all(tree, sources, config, progress)
+        failed = [outcome.reason for outcome in outcomes if outcome.reason]
+        if len(failed) == len(sources):
+            raise LusError(f"none of {len(failed)} videos can be imported, the first", failed[0])
+        done = [(s, o) for s, o in zip(sources, outcomes, strict=True) if not o.reason]
+        write_tables(tree, done)
+        remove_empty_folders(tree)
+    return result(root, done, problems, failed)
+
+
+def refuse_overlap(root: Path, videos: Iterable[Path], config: ImportConfig) -> None:
+    """Raises UsageError if replacing the exam tree would delete what is to be imported."""
+    tree = root.resolve()
+    inputs = [config.videos, *videos, *([config.labels] if config.labels else [])]
+    inside = next((p for p in inputs if tree in (p.resolve(), *p.resolve().parents)), None)
+    if inside is not None:
+        raise UsageError(f"{inside} lies in {root}, which is to be made", "name another folder")
+
+
+# ------------------------------------------------------------------------------------------ frames
+
+
+def import_all(
+    tree: Path, sources: Sequence[LabelledFile], config: ImportConfig, progress: Progress
+) -> list[Imported]:
+    """Decodes videos into frames, side by side; one outcome a source, in their order."""
+    tasks = [ImportTask(s.path, tree.joinpath(*s.label.video), config.quality) for s in sources]
+    outcomes = [Imported()] * len(tasks)
+    progress("import", 0, len(tasks))
+    frames = 0
+    for done, (index, outcome) in enumerate(spread(import_video, tasks, config.workers), start=1):
+        outcomes[index] = outcome
+        frames += outcome.frames
+        progress("import", done, len(tasks), frames=frames)
+    return outcomes
+
+
+def import_video(task: ImportTask) -> Imported:
+    """Decodes one video into its folder. A video that cannot be decoded leaves no frame there."""
+    task.folder.mkdir(parents=True)
+    try:
+        return Imported(write_frames(task), frame_rate(task.path))
+    except LusError as error:
+        shutil.rmtree(task.folder)
+        return Imported(reason=str(error))
+
+
+def write_frames(task: ImportTask) -> int:
+    """Writes a video's frames as JPEG, all gray if all are gray, else all RGB; how many."""
+    for mode in ("L", "RGB"):
+        for number, frame in enumerate(read_frames(task.path)):
+            if mode == "L" and frame.ndim == 3:
+                break  # colour, mostly in the first frame: start over, all in RGB
+            image = Image.fromarray(frame)
+            path = task.folder / f"Frame_{number}.jpg"
+            (image if image.mode == mode else image.convert(mode)).save(path, quality=task.quality)
+        else:
+            return number + 1
+    raise AssertionError("an RGB frame is never refused")
+
+
+# ----------------------------------------------------------------------------------------- results
+
+
+def write_tables(tree: Path, done: Sequence[tuple[LabelledFile, Imported]]) -> None:
+    """Annotations, findings where there are any, and where each video came from."""
+    labels = [source.label for source, _ in done]
+    scores = [(known.video, known.score) for known in labels if known.score is not None]
+    write_annotations(tree / ANNOTATIONS, scores)
+    words = {True: "yes", False: "no", None: ""}
+    findings = [
+        (*known.video, words[known.findings.a_lines], words[known.findings.b_lines], known.comment)
+        for known in labels
+        if known.findings != Findings(None, None) or known.comment
+    ]
+    if findings:
+        write_csv(tree / FINDINGS, ("a_lines", "b_lines", "comment"), findings)
+    rows = [(*s.label.video, s.name, o.frames, round(o.fps, 3)) for s, o in done]
+    write_csv(tree / SOURCES, ("file", "frames", "fps"), rows)
+
+
+def write_csv(path: Path, columns: tuple[str, ...], rows: Iterable[tuple[object, ...]]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow((*VideoId._fields, *columns))
+        writer.writerows(rows)
+
+
+def remove_empty_folders(tree: Path) -> None:
+    """Removes the patients and exams of which no video could be decoded."""
+    for pattern in ("*/*", "*"):
+        for folder in filter(Path.is_dir, tree.glob(pattern)):
+            with contextlib.suppress(OSError):  # it is not empty
+                folder.rmdir()
+
+
+def result(
+    root: Path,
+    done: Sequence[tuple[LabelledFile, Imported]],
+    problems: list[str],
+    failed: list[str],
+) -> Result:
+    counts = Counter(source.label.score for source, _ in done)
+    rows = [(str(score), counts[score]) for score in SCORES]
+    rows += [("none", counts[None])] if counts[None] else []
+    return Result(
+        numbers={
+            "videos": len(done),
+            "frames": sum(outcome.frames for _, outcome in done),
+            "patients": len({source.label.video.patient for source, _ in done}),
+            "failed": len(failed),
+            "unlabelled": counts[None],
+            "scores": {str(score): counts[score] for score in SCORES},
+        },
+        tables=[Table("Score", ("score", "videos"), rows)],
+        files={"exams": root},
+        problems=failed + problems,
+        failed=bool(failed),
+    )

@@ -1,0 +1,532 @@
+"""The exam tree: frames in numeric order, every annotation accounted for, no file trusted."""
+
+from __future__ import annotations
+
+import random
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lus_cli.errors import LusError, UsageError
+from lus_cli.exam_tree import (
+    Findings,
+    VideoId,
+    decode_frame,
+    find_videos,
+    fit_frame,
+    is_name,
+    letterbox_box,
+    natural_key,
+    parse_frame_id,
+    read_annotations,
+    read_findings,
+    read_folder,
+    write_annotations,
+)
+
+VIDEO = VideoId("1017", "1048", "11")
+
+
+def touch(folder: Path, *names: str) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        (folder / name).touch()
+    return folder
+
+
+def numbers(folder: Path) -> list[int]:
+    return [frame.number for frame in read_folder(VIDEO, folder).frames]
+
+
+# -------------------------------------------------------------------------------------------- ids
+
+
+def test_a_video_id_reads_and_writes_the_same() -> None:
+    assert VideoId.parse(" 1017/1048/11/ ") == VIDEO
+    assert str(VIDEO) == "1017/1048/11"
+    assert VideoId.parse("Anna è/visit 1/left à").area == "left à"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "/", "1017", "1017/1048", "1017/1048/11/86", "1017//11", "1017/ /11", "../1048/11",
+        "1017/../11", "1017/1048/..", "./1048/11", "/1017/1048/11", "/etc/passwd/x", "//1048/11",
+        "1017/1048/11//", "1017/1048\\x/11", "1017/1048/1;1", "1017/1048/1,1", "1017/1048/1\0",
+        "1017/1048/a\nb", ".hidden/1048/11", "1017/1048/Thumbs.db",
+    ],
+)  # fmt: skip
+def test_what_is_no_video_id_is_wrong_usage(text: str) -> None:
+    with pytest.raises(UsageError, match="is not a video id: write patient/exam/area"):
+        VideoId.parse(text)
+
+
+def test_a_frame_id_is_a_video_and_a_number() -> None:
+    assert parse_frame_id("1017/1048/11/86") == (VIDEO, 86)
+    assert parse_frame_id(" 1017/1048/11/0086/ ") == (VIDEO, 86)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "1017/1048/11", "1017/1048/11/", "1017/1048/11/x", "1017/1048/11/-1", "1017/1048/11/1.5",
+        "1017/1048/11/8/6", "../../../1", "/1017/1048/11/86", "1017/../11/86", "1017/1048/1\0/86",
+        "1017/1048/11/9999999999", "1017/1048/11/Frame_86",
+    ],
+)  # fmt: skip
+def test_what_is_no_frame_id_is_wrong_usage(text: str) -> None:
+    with pytest.raises(UsageError, match=r"is not a (frame|video) id"):
+        parse_frame_id(text)
+
+
+def test_names_are_one_folder_each() -> None:
+    for name in ("11", "L2_2", "left lung", "Müller", "a.b", "-"):
+        assert is_name(name)
+    for name in (
+        "",
+        " ",
+        ".",
+        "..",
+        "a/b",
+        "a\\b",
+        "a;b",
+        "a,b",
+        "a\0",
+        "a\tb",
+        "._x",
+        "Desktop.ini",
+    ):
+        assert not is_name(name)
+
+
+def test_natural_order() -> None:
+    names = ["L10", "L2", "10", "2", "L2_2", "L", "x²", "1²", "a"]
+    assert sorted(names, key=natural_key) == ["1²", "2", "10", "L", "L2", "L2_2", "L10", "a", "x²"]
+
+
+# ----------------------------------------------------------------------------------------- frames
+
+
+def test_frames_are_in_numeric_order_whatever_the_disk_says(tmp_path: Path) -> None:
+    names = [f"Frame_{number}.jpg" for number in range(120)]
+    random.Random(1).shuffle(names)
+    for name in names:
+        (tmp_path / name).touch()
+    assert numbers(tmp_path) == list(range(120))
+
+
+def test_every_way_to_name_a_frame(tmp_path: Path) -> None:
+    touch(tmp_path, "0086.jpg", "7.JPG", "Frame_10.JPEG", "scan 3 frame 2.png", "Frame_09.jpeg")
+    frames = read_folder(VIDEO, tmp_path).frames
+    assert [(f.number, f.path.name) for f in frames] == [
+        (2, "scan 3 frame 2.png"),
+        (7, "7.JPG"),
+        (9, "Frame_09.jpeg"),
+        (10, "Frame_10.JPEG"),
+        (86, "0086.jpg"),
+    ]
+
+
+def test_gaps_in_the_numbers_stay(tmp_path: Path) -> None:
+    assert numbers(touch(tmp_path, "Frame_3.jpg", "Frame_100.jpg", "Frame_7.jpg")) == [3, 7, 100]
+
+
+@pytest.mark.parametrize(
+    "names", [("Frame_1.jpg", "Frame_01.jpg"), ("1.jpg", "1.png"), ("a_5.jpg", "b_5.jpg")]
+)
+def test_two_files_with_one_number_are_an_error(tmp_path: Path, names: tuple[str, str]) -> None:
+    with pytest.raises(LusError) as caught:
+        read_folder(VIDEO, touch(tmp_path, *names))
+    assert all(name in caught.value.message for name in names)
+    assert "video 1017/1048/11" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("name", "complaint"),
+    [
+        ("Frame.jpg", "Frame.jpg has no frame number"),
+        ("Frame_99999999999.jpg", "frame number 99999999999 is too large"),
+        ("notes.txt", "holds no .jpg"),
+    ],
+)
+def test_frames_without_a_usable_number_are_an_error(
+    tmp_path: Path, name: str, complaint: str
+) -> None:
+    with pytest.raises(LusError) as caught:
+        read_folder(VIDEO, touch(tmp_path, name))
+    assert complaint in caught.value.message
+
+
+def test_clutter_is_not_seen(tmp_path: Path) -> None:
+    area = touch(
+        tmp_path / "1017/1048/11", "Frame_0.jpg", "._Frame_0.jpg", ".DS_Store", "Thumbs.db",
+        "desktop.ini", "._x.jpg", "notes.txt",
+    )  # fmt: skip
+    touch(tmp_path / ".Trash/1/1", "Frame_0.jpg")
+    touch(tmp_path / "1017/.git/1", "Frame_0.jpg")
+    touch(tmp_path, "Annotations.txt", ".DS_Store")
+    touch(tmp_path / "1017", "Thumbs.db")
+    videos, problems = find_videos(tmp_path)
+    assert problems == []
+    assert [str(video.id) for video in videos] == ["1017/1048/11"]
+    assert [frame.path for frame in videos[0].frames] == [area / "Frame_0.jpg"]
+
+
+def test_videos_come_in_natural_order_and_problems_are_listed(tmp_path: Path) -> None:
+    for name in ("10/1/1", "9/10/2", "9/2/11", "9/2/2", "9/2/02", "Müller è/visit 1/left à"):
+        touch(tmp_path / name, "Frame_0.jpg")
+    touch(tmp_path / "9/3/empty")
+    touch(tmp_path / "9/3/double", "1.jpg", "01.jpg")
+    touch(tmp_path / "9/3/semi;colon", "1.jpg")
+    videos, problems = find_videos(tmp_path)
+    assert [str(video.id) for video in videos] == [
+        "9/2/02", "9/2/2", "9/2/11", "9/10/2", "10/1/1", "Müller è/visit 1/left à",
+    ]  # fmt: skip
+    assert len(problems) == 3
+    assert "01.jpg and 1.jpg are both frame 1" in problems[0]
+    assert "holds no .jpg" in problems[1]
+    assert "semi;colon: ids hold no" in problems[2]
+
+
+def test_no_tree_and_an_empty_tree_are_errors(tmp_path: Path) -> None:
+    with pytest.raises(LusError, match="there is no exam tree at"):
+        find_videos(tmp_path / "none")
+    touch(tmp_path / "1017", "Frame_0.jpg")  # one level instead of three
+    with pytest.raises(LusError, match="holds no frames: an exam tree is patient/exam/area"):
+        find_videos(tmp_path)
+
+
+# ------------------------------------------------------------------------------------ annotations
+
+
+def annotations(folder: Path, content: str | bytes, name: str = "Annotations.txt"):
+    path = folder / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return read_annotations(path)
+
+
+def test_bom_crlf_blank_lines_and_blanks_are_harmless(tmp_path: Path) -> None:
+    text = "\ufeff1017/1048/11;2\r\n\r\n  \r\n 1017/1048/2 ; 0 \r\nMüller è/1/a;3"
+    assert annotations(tmp_path, text) == {
+        VIDEO: 2,
+        VideoId("1017", "1048", "2"): 0,
+        VideoId("Müller è", "1", "a"): 3,
+    }
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        ("1017/1048/2", "'1017/1048/2' cannot be read"),
+        ("1017/1048/2,1", "'1017/1048/2,1' cannot be read"),
+        ("1017/1048;1", "'1017/1048' is not a video id"),
+        ("1017/1048/2/3;1", "is not a video id"),
+        ("../1048/2;1", "is not a video id"),
+        (";1", "'' is not a video id"),
+        ("1017/1048/2;", "score ''"),
+        ("1017/1048/2;4", "score '4'"),
+        ("1017/1048/2;-1", "score '-1'"),
+        ("1017/1048/2;1.5", "score '1.5'"),
+        ("1017/1048/2;two", "score 'two'"),
+        ("1017/1048/2;1;2", "score '1;2'"),
+        ("1017/1048/2;²", "score '²'"),
+        ("1017/1048/11;2", "video 1017/1048/11 is annotated twice"),
+        ("1017/1048/11;3", "video 1017/1048/11 is annotated twice"),
+    ],
+)
+def test_a_bad_line_is_an_error_that_names_it(tmp_path: Path, line: str, complaint: str) -> None:
+    with pytest.raises(LusError) as caught:
+        annotations(tmp_path, f"1017/1048/11;2\n\n{line}\n1017/1048/3;1\n")
+    assert caught.value.message.startswith(f"{tmp_path / 'Annotations.txt'}, line 3: ")
+    assert complaint in caught.value.message
+    assert caught.value.exit_code == 1
+
+
+def test_annotations_as_csv(tmp_path: Path) -> None:
+    text = (
+        "\ufeffpatient, exam ,area,reader,score\r\n1017,1048,11,A,2.0\r\n\r\n,,,,\r\n  \r\n"
+        '1017,1048,12,"B, C",\r\n"Müller",1,a,A, 3 \r\n'
+    )
+    assert annotations(tmp_path, text, "scores.CSV") == {VIDEO: 2, VideoId("Müller", "1", "a"): 3}
+
+
+@pytest.mark.parametrize(
+    ("row", "complaint"),
+    [
+        ("1017,1048,2,9", "score '9'"),
+        ("1017,1048,2", "not 4 cells"),
+        ("1017,1048,2,1,extra", "not 4 cells"),
+        (",,,,extra", "not 4 cells"),
+        ("1017,,2,1", "'' is no exam"),
+        ("1017/1048,2,,1", "'1017/1048' is no patient"),
+        ("..,1048,2,1", "'..' is no patient"),
+        ("1017,1048,11,1", "video 1017/1048/11 is annotated twice"),
+    ],
+)
+def test_a_bad_row_is_an_error_that_names_it(tmp_path: Path, row: str, complaint: str) -> None:
+    with pytest.raises(LusError) as caught:
+        annotations(tmp_path, f"patient,exam,area,score\n1017,1048,11,2\n{row}\n", "s.csv")
+    assert caught.value.message.startswith(f"{tmp_path / 's.csv'}, line 3: ")
+    assert complaint in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "complaint"),
+    [
+        ("a.txt", "", "holds no annotation"),
+        ("a.txt", "\n \n", "holds no annotation"),
+        ("a.csv", "", "has no column patient, exam, area, score"),
+        ("a.csv", "patient;exam;area;score\n1;1;1;1\n", "has no column"),
+        ("a.csv", "patient,exam,area\n1,1,1\n", "has no column score: it has patient, exam, area"),
+        ("a.csv", "patient,exam,area,score\n1,1,1,\n", "holds no annotation"),
+        ("a.txt", "Müller/1/1;2\n".encode("latin-1"), "is not UTF-8 text"),
+        ("a.txt", "1/1/1;2\n".encode("utf-16"), "is not UTF-8 text"),
+    ],
+)
+def test_a_file_that_holds_no_annotation_is_an_error(
+    tmp_path: Path, name: str, content: str | bytes, complaint: str
+) -> None:
+    with pytest.raises(LusError, match=complaint):
+        annotations(tmp_path, content, name)
+
+
+def test_missing_annotations_are_an_error(tmp_path: Path) -> None:
+    with pytest.raises(LusError, match="there is no file"):
+        read_annotations(tmp_path / "Annotations.txt")
+    with pytest.raises(LusError, match="cannot be read"):
+        read_annotations(tmp_path)
+
+
+def test_annotations_read_back_as_written(tmp_path: Path) -> None:
+    scores = {VIDEO: 0, VideoId("Müller è", "visit 1", "left à"): 3}
+    write_annotations(tmp_path / "a.txt", scores.items())
+    assert read_annotations(tmp_path / "a.txt") == scores
+    assert b"\r" not in (tmp_path / "a.txt").read_bytes()
+
+
+def test_findings_are_yes_no_or_unknown(tmp_path: Path) -> None:
+    path = tmp_path / "Findings.csv"
+    header = "patient,exam,area,a_lines,b_lines,comment\n"
+    path.write_text(header + '1017,1048,11,Yes , no,"a, b"\n1,1,1,,YES,\n')
+    assert read_findings(path) == {
+        VIDEO: Findings(True, False),
+        VideoId("1", "1", "1"): Findings(None, True),
+    }
+    path.write_text(header + "1017,1048,11,si,no,\n")
+    with pytest.raises(LusError, match="line 2: 'si': write yes, no or nothing"):
+        read_findings(path)
+    path.write_text(header + "1017,1048,11,yes,no,\n1017,1048,11,no,no,\n")
+    with pytest.raises(LusError, match="line 3: video 1017/1048/11 is there twice"):
+        read_findings(path)
+
+
+# --------------------------------------------------------------------------------------- decoding
+
+
+def picture(mode: str = "RGB", size: tuple[int, int] = (48, 32)) -> Image.Image:
+    """Black but for a bright top left quarter."""
+    image = Image.new("RGB", size)
+    image.paste((200, 190, 180), (0, 0, size[0] // 2, size[1] // 2))
+    return image.convert(mode)
+
+
+def saved(path: Path, image: Image.Image, **options: object) -> Path:
+    image.save(path, **options)
+    return path
+
+
+def bright(image: Image.Image) -> set[str]:
+    """The quarters of a frame that are bright."""
+    pixels = np.asarray(image.convert("L")).astype(int)
+    rows, columns = pixels.shape
+    quarters = {
+        "top left": pixels[: rows // 2, : columns // 2],
+        "top right": pixels[: rows // 2, columns // 2 :],
+        "bottom left": pixels[rows // 2 :, : columns // 2],
+        "bottom right": pixels[rows // 2 :, columns // 2 :],
+    }
+    return {name for name, quarter in quarters.items() if quarter.mean() > 100}
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+@pytest.mark.parametrize(
+    ("name", "stored", "options"),
+    [
+        ("gray.jpg", "L", {}),
+        ("color.jpg", "RGB", {}),
+        ("progressive.JPG", "RGB", {"progressive": True, "format": "JPEG"}),
+        ("cmyk.jpg", "CMYK", {}),
+        ("png.jpg", "RGB", {"format": "PNG"}),
+        ("gray.png", "L", {}),
+        ("alpha.png", "RGBA", {}),
+        ("palette.png", "P", {}),
+        ("bits.png", "1", {}),
+    ],
+)
+def test_frames_of_any_kind_are_decoded(
+    tmp_path: Path, name: str, stored: str, options: dict[str, object], mode: str
+) -> None:
+    path = saved(tmp_path / name, picture(stored), **options)
+    frame = decode_frame(path, mode)  # type: ignore[arg-type]
+    assert (frame.mode, frame.size) == (mode, (48, 32))
+    assert bright(frame) == {"top left"}
+    expected = 255 if stored == "1" else 191
+    assert (
+        abs(int(np.asarray(frame.convert("L"))[8, 8]) - expected) <= 10
+    )  # the web palette has no nearer gray
+
+
+def test_gray_from_a_color_jpeg_is_its_luminance(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    noise = Image.fromarray(rng.integers(0, 255, (8, 8, 3), np.uint8)).resize((64, 64))
+    path = saved(tmp_path / "n.jpg", noise, quality=95)
+    fast = np.asarray(decode_frame(path, "L")).astype(int)
+    with Image.open(path) as image:
+        assert np.abs(fast - np.asarray(image.convert("L"))).max() <= 2
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_turns_the_frame_upright(tmp_path: Path, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = saved(tmp_path / "e.jpg", picture(), exif=exif)
+    frame = decode_frame(path, "L")
+    # Where EXIF 2.3, table 6, says that the first row and the first column of the file are.
+    corner = ["top left", "top right", "bottom right", "bottom left"] * 2
+    assert bright(frame) == {corner[orientation - 1]}
+    assert frame.size == ((48, 32) if orientation <= 4 else (32, 48))
+
+
+def test_16_bits_are_scaled_by_their_range(tmp_path: Path) -> None:
+    wide = np.array([[0, 257 * 100, 65535]], np.uint16).repeat(8, 0)
+    path = saved(tmp_path / "w.png", Image.fromarray(wide))
+    assert np.asarray(decode_frame(path, "L"))[0].tolist() == [0, 100, 255]
+    # A dark frame of such a video stays dark.
+    path = saved(tmp_path / "d.png", Image.fromarray(np.full((8, 8), 200, np.uint16)))
+    assert np.asarray(decode_frame(path, "L")).max() == 0
+
+
+def png_bomb(side: int) -> bytes:
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        )
+
+    header = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(
+        b"IDAT", zlib.compress(b"\0" * 1000)
+    ) + chunk(b"IEND", b"")  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (b"", "cannot be decoded: it is empty"),
+        (b"no image at all", "cannot be decoded"),
+        (b"\xff\xd8\xff", "cannot be decoded"),
+        (png_bomb(9500), "has 9500x9500 pixels"),
+        (png_bomb(30_000), "cannot be decoded"),
+    ],
+    ids=["empty", "text", "head", "large", "bomb"],
+)
+@pytest.mark.filterwarnings("error")
+def test_what_is_no_frame_is_an_error(tmp_path: Path, content: bytes, complaint: str) -> None:
+    path = tmp_path / "Frame_0.jpg"
+    path.write_bytes(content)
+    with pytest.raises(LusError) as caught:
+        decode_frame(path, "L")
+    assert f"{path} " in caught.value.message
+    assert complaint in str(caught.value)
+    with pytest.raises(LusError, match="cannot be decoded"):
+        decode_frame(tmp_path / "gone.jpg", "L")
+    with pytest.raises(LusError, match="cannot be decoded"):
+        decode_frame(tmp_path, "L")
+
+
+def whole_or_error(path: Path, mode: str) -> np.ndarray | None:
+    try:
+        return np.asarray(decode_frame(path, mode))  # type: ignore[arg-type]
+    except LusError:
+        return None
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+@pytest.mark.parametrize("name", ["f.jpg", "p.jpg", "f.png"])
+def test_a_cut_frame_is_an_error_or_whole(tmp_path: Path, name: str, mode: str) -> None:
+    path = saved(tmp_path / name, picture(), **({"progressive": True} if name == "p.jpg" else {}))
+    content, whole = path.read_bytes(), np.asarray(decode_frame(path, mode))  # type: ignore[arg-type]
+    errors = 0
+    for end in range(0, len(content), 7):
+        path.write_bytes(content[:end])
+        frame = whole_or_error(path, mode)
+        errors += frame is None
+        assert frame is None or np.array_equal(frame, whole), f"half a frame from {end} bytes"
+    assert errors > len(content) // 7 - 10
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_damaged_bytes_are_never_a_traceback(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010E] = 6, "a description"
+    exif[0x8769] = {0x9000: b"0210", 0x927C: b"maker" * 4}
+    exif[0x8825] = {1: "N", 2: (1.0, 2.0, 3.0)}
+    draw = random.Random(3)
+    refused = 0
+    for name in ("f.jpg", "f.png"):
+        path = saved(tmp_path / name, picture(), exif=exif)
+        content = path.read_bytes()
+        for _ in range(700):
+            damaged = bytearray(content)
+            for _ in range(draw.choice((1, 3, 10))):
+                damaged[draw.randrange(min(len(damaged), 320))] = draw.randrange(256)
+            path.write_bytes(damaged)
+            refused += whole_or_error(path, "RGB") is None
+    assert refused > 300
+
+
+# --------------------------------------------------------------------------------------- resizing
+
+
+def test_letterbox_geometry() -> None:
+    assert letterbox_box(400, 200, 100) == (0, 25, 100, 50)
+    assert letterbox_box(200, 400, 100) == (25, 0, 50, 100)
+    assert letterbox_box(64, 64, 100) == (0, 0, 100, 100)
+    assert letterbox_box(1000, 1, 100) == (0, 49, 100, 1)
+    for width, height, size in ((1024, 768, 224), (333, 77, 256), (3, 5000, 64)):
+        left, top, new_width, new_height = letterbox_box(width, height, size)
+        assert max(new_width, new_height) == size
+        assert abs((size - new_width) - 2 * left) <= 1
+        assert abs((size - new_height) - 2 * top) <= 1
+        assert new_width / new_height == pytest.approx(width / height, rel=0.02) or 1 in (
+            new_width,
+            new_height,
+        )
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_a_letterboxed_frame_is_centred_on_black(mode: str) -> None:
+    image = Image.new(mode, (80, 40), "white")
+    frame = fit_frame(image, 32, letterbox=True)
+    assert frame.dtype == np.uint8
+    assert frame.shape == ((32, 32) if mode == "L" else (32, 32, 3))
+    assert (frame[8:24] == 255).all()
+    assert (frame[:8] == 0).all()
+    assert (frame[24:] == 0).all()
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_a_stretched_frame_fills_the_square(mode: str) -> None:
+    frame = fit_frame(Image.new(mode, (80, 40), "white"), 32, letterbox=False)
+    assert frame.shape == ((32, 32) if mode == "L" else (32, 32, 3))
+    assert (frame == 255).all()
+
+
+def test_resizing_averages_rather_than_picks() -> None:
+    stripes = np.zeros((64, 64), np.uint8)
+    stripes[:, ::2] = 255
+    frame = fit_frame(Image.fromarray(stripes), 16, letterbox=False)
+    assert np.abs(frame.astype(int) - 127).max() < 12
