@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -62,11 +63,12 @@ def decode_all(
     done = 0
     if tasks:
         progress("decode", 0, total)
-    for videos, (index, outcome) in enumerate(spread(decode_shard, tasks, workers), start=1):
-        if outcome.reason:
-            failed.append((tasks[index], outcome.reason))
-        done += lengths[index] or outcome.frames
-        progress("decode", done, total, videos=f"{videos}/{len(tasks)}")
+    with contextlib.closing(spread(decode_shard, tasks, workers)) as decoded:
+        for videos, (index, outcome) in enumerate(decoded, start=1):
+            if outcome.reason:
+                failed.append((tasks[index], outcome.reason))
+            done += lengths[index] or outcome.frames
+            progress("decode", done, total, videos=f"{videos}/{len(tasks)}")
     return sorted(failed, key=lambda pair: pair[0].source.id)
 
 

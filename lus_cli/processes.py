@@ -5,7 +5,8 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from typing import TypeVar
 
@@ -22,8 +23,11 @@ def cores() -> int:
 
 def spread(
     work: Callable[[Task], Outcome], tasks: Sequence[Task], workers: int
-) -> Iterator[tuple[int, Outcome]]:
+) -> Generator[tuple[int, Outcome], None, None]:
     """The position and outcome of each task, as they finish.
+
+    Whoever may stop before the end closes the generator (`contextlib.closing`): then no worker is
+    left writing.
 
     `workers` 0 means one a core; with one worker, or one task, no process is started. `work` must
     be a module's function and tasks must pickle. At most a few tasks a worker are under way, so
@@ -35,7 +39,7 @@ def spread(
         return
     # Spawned, not forked: the progress display runs a thread, and forking with threads can hang.
     context = multiprocessing.get_context("spawn")
-    executor = ProcessPoolExecutor(workers, mp_context=context, initializer=ignore_interrupts)
+    executor = ProcessPoolExecutor(workers, mp_context=context, initializer=follow_parent)
     try:
         waiting = iter(enumerate(tasks))
         running: dict[Future[Outcome], int] = {}
@@ -52,6 +56,18 @@ def spread(
         executor.shutdown(wait=True, cancel_futures=True)
 
 
-def ignore_interrupts() -> None:
-    """Ctrl-C reaches the whole process group; only the parent decides what it means."""
+def follow_parent() -> None:
+    """Makes a worker end with its parent, and only with it.
+
+    Ctrl-C reaches the whole process group, but the parent decides what it means; and a parent that
+    is killed must not leave workers behind.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=end_with_parent, daemon=True).start()
+
+
+def end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

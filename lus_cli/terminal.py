@@ -61,7 +61,9 @@ class Screen:
             self.error(str(error))
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:
-            self.error("interrupted: what was finished is kept; run the command again to go on")
+            self.error(
+                "interrupted: nothing half done is left; run the command again (train: with --resume)"
+            )
             raise typer.Exit(130) from None
 
     def error(self, line: str) -> None:

@@ -82,10 +82,11 @@ def import_all(
     outcomes = [Imported()] * len(tasks)
     progress("import", 0, len(tasks))
     frames = 0
-    for done, (index, outcome) in enumerate(spread(import_video, tasks, config.workers), start=1):
-        outcomes[index] = outcome
-        frames += outcome.frames
-        progress("import", done, len(tasks), frames=frames)
+    with contextlib.closing(spread(import_video, tasks, config.workers)) as imported:
+        for done, (index, outcome) in enumerate(imported, start=1):
+            outcomes[index] = outcome
+            frames += outcome.frames
+            progress("import", done, len(tasks), frames=frames)
     return outcomes
 
 

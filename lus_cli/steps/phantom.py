@@ -13,10 +13,10 @@ import itertools
 import struct
 import zlib
 from collections import Counter
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -230,8 +230,7 @@ def render_all(tasks: Sequence[RenderTask], workers: int, progress: Progress) ->
         workers = 1
     progress("phantom", 0, total)
     # Closed here, so that no worker still writes when a failed study's folders are removed.
-    outcomes = cast(Generator[tuple[int, None], None, None], spread(render, tasks, workers))
-    with contextlib.closing(outcomes):
+    with contextlib.closing(spread(render, tasks, workers)) as outcomes:
         for index, _ in outcomes:
             done += tasks[index].video.frames
             progress("phantom", done, total)
