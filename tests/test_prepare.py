@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
+from lus_cli.cli import app
 from lus_cli.config import PrepareConfig
+from lus_cli.decoding import source_key
 from lus_cli.errors import LusError
 from lus_cli.exam_tree import VideoId
+from lus_cli.sources import find_sources
 from lus_cli.split import read_split
 from lus_cli.steps import Result, prepare, silent
-from lus_cli.video_cache import VideoCache
+from lus_cli.video_cache import FrameFormat, VideoCache
 
 SIDE = 40
 
@@ -290,3 +298,190 @@ def test_findings_are_stored(tree: Path, tmp_path: Path) -> None:
     videos = VideoCache(tmp_path / "videos.h5")
     assert videos.a_lines[:3].tolist() == [1, -1, -1]
     assert videos.b_lines[:3].tolist() == [0, 1, -1]
+
+
+# ------------------------------------------------------------------------- what a disk can do to it
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the pictures, which take longer than all the rest."""
+    monkeypatch.setattr(prepare, "draw_figures", lambda *_: {})
+
+
+def add_video(tree: Path) -> Path:
+    """One more annotated video in the study; returns its folder."""
+    folder = shutil.copytree(tree / "p1/1/1", tree / "p1/1/3")
+    with (tree / "Annotations.txt").open("a") as file:
+        file.write("\np1/1/3;0\n")
+    return folder
+
+
+def refused(tree: Path, cache: Path, watch: Watch | None = None) -> str:
+    """What `lus prepare` says when it cannot: one line; the cache there was is as it was."""
+    before = (cache / "videos.h5").read_bytes()
+    with pytest.raises(LusError) as caught:
+        run(tree, cache, watch)
+    assert caught.value.exit_code == 1
+    assert "\n" not in str(caught.value)
+    assert (cache / "videos.h5").read_bytes() == before
+    assert not list(cache.glob("*.part"))
+    return str(caught.value)
+
+
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize("loss", ["a frame", "a folder", "everything", "a frame is rewritten"])
+def test_what_vanishes_midway_leaves_the_cache_as_it_was(
+    tree: Path, tmp_path: Path, loss: str
+) -> None:
+    cache = tmp_path / "cache"
+    run(tree, cache)
+    folder = add_video(tree)
+    lose: dict[str, Callable[[], object]] = {
+        "a frame": (folder / "Frame_7.jpg").unlink,
+        "a folder": lambda: shutil.rmtree(folder),
+        "everything": lambda: tree.rename(tmp_path / "unplugged"),
+        "a frame is rewritten": lambda: gray(0).save(folder / "Frame_7.jpg"),
+    }
+
+    class LoseWhenDecodingBegins(Watch):
+        def __call__(self, task: str, done: int, total: int | None = None, **facts: object) -> None:
+            if task == "decode" and done == 0:
+                lose[loss]()
+
+    line = refused(tree, cache, LoseWhenDecodingBegins())
+    assert "video p1/1/3" in line
+    assert "changed while it was read" in line or "No such file" in line
+
+
+def full_disk_under(path: Path) -> None:
+    """Makes every byte written to `path`, on its way to its place, meet a disk that is full."""
+    if not Path("/dev/full").exists():
+        pytest.skip("there is no /dev/full here")
+    path.parent.mkdir(exist_ok=True)
+    path.with_name(path.name + ".part").symlink_to("/dev/full")
+
+
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize("victim", ["shard", "videos.h5", "split.json"])
+def test_a_full_disk_is_one_line_and_the_next_run_goes_on(
+    tree: Path, tmp_path: Path, victim: str
+) -> None:
+    cache = tmp_path / "cache"
+    run(tree, cache)
+    (cache / "split.json").unlink()
+    if victim != "split.json":
+        add_video(tree)
+    if victim == "shard":
+        new = next(s for s in find_sources(tree, mask_text=False)[0] if s.id.area == "3")
+        victim = f"videos.parts/{source_key(new, FrameFormat(32, False, False))}.npz"
+    full_disk_under(cache / victim)
+    line = refused(tree, cache)
+    assert "cannot be written (No space left on device): free some space" in line
+    run(tree, cache)
+    run(tree, tmp_path / "fresh")
+    mended, fresh = (VideoCache(tmp_path / name / "videos.h5") for name in ("cache", "fresh"))
+    assert mended.checksums == fresh.checksums
+    assert mended.fingerprint == fresh.fingerprint
+
+
+@contextlib.contextmanager
+def read_only(*folders: Path) -> Iterator[None]:
+    """Folders nobody here may write to; whom permissions do not bind, puts that aside."""
+    for folder in folders:
+        folder.chmod(0o555)
+    user = os.geteuid()
+    try:
+        if user == 0:
+            os.seteuid(65534)
+        yield
+    finally:
+        os.seteuid(user)
+        for folder in folders:
+            folder.chmod(0o755)
+
+
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.skipif(not hasattr(os, "seteuid"), reason="permissions are others here")
+@pytest.mark.parametrize("place", ["cache", "elsewhere/cache"])
+def test_a_folder_that_cannot_be_written_is_one_line(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    tmp_path.chmod(0o755)
+    monkeypatch.chdir(tmp_path)  # as another user there may be no way here from above
+    run(Path("exams"), Path("cache"))
+    add_video(tree)
+    Path("elsewhere").mkdir()
+    before = Path("cache/videos.h5").read_bytes()
+    with (
+        read_only(Path("cache"), Path("elsewhere")),
+        pytest.raises(LusError, match="use a --cache you may write to") as caught,
+    ):
+        run(Path("exams"), Path(place))
+    assert "\n" not in str(caught.value)
+    assert Path("cache/videos.h5").read_bytes() == before
+
+
+# ------------------------------------------------------------------------------------------- --verify
+
+
+def verify(cache: Path) -> Result:
+    return prepare.run(PrepareConfig(cache=cache, verify=True), silent)
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_whole_cache_passes_and_says_how_far_it_is(tree: Path, tmp_path: Path) -> None:
+    run(tree, tmp_path)
+    shutil.rmtree(tree)  # it needs no source
+    seen: list[tuple[str, int, int | None]] = []
+    config = PrepareConfig(cache=tmp_path, verify=True)
+    result = prepare.run(
+        config, lambda task, done, total=None, **_: seen.append((task, done, total))
+    )
+    assert not result.failed
+    assert result.numbers == {"videos": 10, "damaged": []}
+    assert seen == [("verify", done, 10) for done in range(1, 11)]
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_damaged_video_is_named(tree: Path, tmp_path: Path) -> None:
+    run(tree, tmp_path)
+    path = tmp_path / "videos.h5"
+    videos = VideoCache(path)
+    chunk = videos.raw_chunk(1, 0)
+    videos.file.close()
+    content = bytearray(path.read_bytes())
+    content[content.index(chunk) + len(chunk) // 2] ^= 1
+    path.write_bytes(content)
+    done = CliRunner().invoke(app, ["prepare", "--verify", "--cache", str(tmp_path)])
+    assert done.exit_code == 1
+    assert f"video {videos.ids[1]} is damaged" in done.output
+    assert done.output.count("is damaged") == 1
+    assert verify(tmp_path).numbers["damaged"] == [f"video {videos.ids[1]}"]
+
+
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize("table", ["score", "patient", "frame_number", "frame_format"])
+def test_a_changed_table_is_found(tree: Path, tmp_path: Path, table: str) -> None:
+    run(tree, tmp_path)
+    with h5py.File(tmp_path / "videos.h5", "r+") as file:
+        if table == "frame_format":
+            file.attrs[table] = file.attrs[table].replace("false", "true ", 1)
+        else:
+            values = file[table][:]
+            values[0] = b"p9" if values.dtype == object else values[0] ^ 1
+            file[table][:] = values
+    result = verify(tmp_path)
+    assert result.failed
+    assert result.numbers["damaged"][0] == "the table of ids, scores and settings"
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_cut_cache_or_none_is_one_line(tree: Path, tmp_path: Path) -> None:
+    with pytest.raises(LusError, match="run `lus prepare` first"):
+        verify(tmp_path)
+    run(tree, tmp_path)
+    path = tmp_path / "videos.h5"
+    path.write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(LusError, match="is damaged"):
+        verify(tmp_path)

@@ -211,7 +211,7 @@ def test_every_way_to_store_a_colour_shows_the_same_frame(
     found = decoded(dicom(path), mode).astype(int)
     # 8 bits of YCbCr and 4:2:2 lose a little; gray loses nothing.
     error = np.abs(found - np.stack([np.asarray(image) for image in expected])).max()
-    assert error <= (3 if "YBR" in meaning else 1 if meaning == "PALETTE COLOR" else 0)
+    assert error <= (4 if "YBR" in meaning else 1 if meaning == "PALETTE COLOR" else 0)
 
 
 @pytest.mark.parametrize(

@@ -173,21 +173,19 @@ def build(
 def verify(cache: Cache, progress: Progress) -> Result:
     """Reads the cache from end to end and names what is not as it was written."""
     videos = VideoCache(cache.videos)
-    problems = []
-    if videos.tables_damaged():
-        problems.append(f"{cache.videos}: its ids, scores or settings are damaged")
-    for done, (index, damaged) in enumerate(videos.damaged(), start=1):
-        if damaged:
-            problems.append(f"video {videos.ids[index]}: its frames are damaged")
+    damaged = ["the table of ids, scores and settings"] if videos.tables_damaged() else []
+    for done, (index, is_damaged) in enumerate(videos.damaged(), start=1):
+        if is_damaged:
+            damaged.append(f"video {videos.ids[index]}")
         progress("verify", done, len(videos))
-    title = f"{len(videos)} videos, {len(problems) or 'nothing'} damaged"
-    notes = [f"delete {cache.videos} and run `lus prepare`"] if problems else []
+    notes = [f"{cache.videos}: {what} is damaged" for what in damaged]
+    if damaged:
+        notes.append(f"delete {cache.videos} and run `lus prepare`")
     return Result(
-        {"videos": len(videos), "damaged": problems},
-        [Table(title, ("", "count"), [("videos", len(videos)), ("damaged", len(problems))])],
+        {"videos": len(videos), "damaged": damaged},
+        [Table("verified", ("videos", "damaged"), [(len(videos), len(damaged))])],
         notes=notes,
-        problems=problems,
-        failed=bool(problems),
+        failed=bool(damaged),
     )
 
 
@@ -282,6 +280,5 @@ def dry_result(plan: Plan, old: VideoCache | None, cache: Cache) -> Result:
         ("problems", len(plan.problems)),
     ]
     numbers = {"videos": len(plan.entries), "to_decode": len(new), "frames_to_decode": frames}
-    return Result(
-        numbers, [Table("dry run: nothing was written", ("", "count"), rows)], {}, plan.problems
-    )
+    table = Table("dry run: nothing was written", ("", "count"), rows)
+    return Result(numbers, [table], problems=plan.problems)
