@@ -169,6 +169,8 @@ def explaining_disk_errors(path: Path) -> Iterator[None]:
     remedies = {
         errno.ENOSPC: "free some space, or use another --cache",
         errno.EDQUOT: "free some of your quota, or use another --cache",
+        errno.EFBIG: "this disk holds no file so large: use another --cache",
+        errno.EIO: "the disk fails: use another --cache",
         errno.EACCES: "use a --cache you may write to",
         errno.EPERM: "use a --cache you may write to",
         errno.EROFS: "use a --cache that can be written to",

@@ -23,6 +23,7 @@ ANNOTATIONS = "Annotations.txt"
 FINDINGS = "Findings.csv"
 SCORES = range(4)
 FRAME_SUFFIXES = {".jpg", ".jpeg", ".png"}
+FRAME_FORMATS = ("JPEG", "PNG")  # by content; no other of Pillow's many readers is let near a file
 CLUTTER = {"thumbs.db", "desktop.ini"}
 # A frame larger than this is a decompression bomb or a mistake, not an ultrasound frame.
 MAX_PIXELS = 64_000_000
@@ -318,7 +319,7 @@ def decode_frame(path: Path, mode: Literal["L", "RGB"]) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(path)
+            image = Image.open(path, formats=FRAME_FORMATS)
         with image:
             if image.width * image.height > MAX_PIXELS:
                 raise LusError(

@@ -134,12 +134,17 @@ class Grid:
         self.line_part = (line - self.line).astype(np.float32)
         self.nearest_line = np.rint(line).astype(np.int32)
 
+    def _rows(self, stretch: float) -> Array:
+        """The row of each pixel inside, as breathing has it, at most the last but one: where the
+        pleura is steepest, a deep breath would take the bottom of the sector off the grid."""
+        return np.minimum(self.row * np.float32(1 / stretch), np.float32(self.rows - 1.01))
+
     def convert(self, polar: Array, stretch: float) -> Array:
         """Bilinear samples, float32, of a polar image at the pixels inside.
 
         `stretch` is how much farther everything lies than its row says, by breathing: about 1.
         """
-        row = self.row * np.float32(1 / stretch)
+        row = self._rows(stretch)
         low = row.astype(np.int32)
         row -= low
         low *= np.int32(self.lines)
@@ -165,7 +170,7 @@ class Grid:
 
     def convert_labels(self, polar: Array, stretch: float) -> Array:
         """Nearest samples of a polar label image at the pixels inside."""
-        row = self.row * np.float32(1 / stretch)
+        row = self._rows(stretch)
         row += np.float32(0.5)
         index = row.astype(np.int32)
         index *= np.int32(self.lines)

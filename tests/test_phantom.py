@@ -393,3 +393,12 @@ def test_a_failure_leaves_the_old_study(tmp_path: Path, monkeypatch: pytest.Monk
     with pytest.raises(LusError, match="No space left"):
         phantom.run(small(root, videos=8, force=True), silent)
     assert files(tmp_path) == before
+
+
+def test_no_geometry_leaves_the_grid() -> None:
+    """The steepest pleura at the deepest breath once asked for rows beyond the last."""
+    look = draw_look(np.random.default_rng(1), np.random.default_rng(2))
+    grid = Grid(dataclasses.replace(look, bend=-1.0, tilt=0.0), 64)
+    polar = np.ones((grid.rows, grid.lines), np.float32)
+    assert grid.convert(polar, 0.9).max() == 1
+    assert grid.convert_labels(polar.astype(np.uint8), 0.9).max() == 1

@@ -2,7 +2,7 @@
 
 phantom        makes a synthetic study              -> exams/
 import_videos  turns video files into an exam tree  -> exams/
-prepare        exam tree                            -> videos.h5, split.json, figures/
+prepare        frames, videos, DICOM, MATLAB files  -> videos.h5, split.json, figures/
 train          videos.h5, split.json                -> runs/<run>/
 evaluate       runs/<run>/, videos.h5               -> runs/<run>/evaluation/<split>/
 attention      runs/<run>/, videos.h5, exams/       -> runs/<run>/attention/
