@@ -19,9 +19,9 @@ $(INSTALLED): pyproject.toml
 	@touch $@
 
 demo: $(INSTALLED)  ## the whole pipeline on a synthetic study, about 10 minutes on 2 cores
-	$(LUS) phantom --cache $(DEMO) --size 128 --max-frames 100 --force
+	$(LUS) phantom --cache $(DEMO) --patients 22 --videos 480 --size 128 --max-frames 100 --force
 	$(LUS) prepare --cache $(DEMO) --size 96
-	$(LUS) train --cache $(DEMO) --recipe demo
+	$(LUS) train --cache $(DEMO) --recipe demo --epochs 22
 	$(LUS) evaluate --cache $(DEMO)
 	$(LUS) attention --cache $(DEMO) --frame 1017/1048/11/86
 	$(LUS) attention --cache $(DEMO)
