@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import math
 import shutil
@@ -122,35 +123,16 @@ class StoppedError(Exception):
 @pytest.mark.parametrize("stop_in", [1, 2, 3])
 def test_resumed_equals_uninterrupted_bit_for_bit(cache: Path, stop_in: int) -> None:
     config = tiny(
-        cache,
-        epochs=3,
-        dropout=0.2,
-        flip=True,
-        gain=0.2,
-        shift=0.1,
-        average=0.9,
-        jitter=True,
-        run="whole",
+        cache, epochs=3, dropout=0.2, flip=True, gain=0.2, shift=0.1, average=0.9, jitter=True
     )
-    train.run(config, silent)
+    train.run(dataclasses.replace(config, run="whole"), silent)
 
     def stop(task: str, done: int, _total: int | None = None, **_facts: object) -> None:
         if task == f"epoch {stop_in}" and done > 4:
             raise StoppedError
 
-    config = tiny(
-        cache,
-        epochs=3,
-        dropout=0.2,
-        flip=True,
-        gain=0.2,
-        shift=0.1,
-        average=0.9,
-        jitter=True,
-        run="broken",
-    )
     with pytest.raises(StoppedError):
-        train.run(config, stop)
+        train.run(dataclasses.replace(config, run="broken"), stop)
     train.run(tiny(cache, run="broken", resume=True), silent)
     whole, broken = Cache(cache).run("whole"), Cache(cache).run("broken")
     assert deterministic(epochs_of(whole.root)) == deterministic(epochs_of(broken.root))
