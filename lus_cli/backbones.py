@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import logging
 import pickle
+import zipfile
 from collections import OrderedDict
 from pathlib import Path
 from urllib.error import URLError
@@ -24,6 +25,7 @@ HEADS = ("avgpool", "classifier", "fc", "head", "heads", "aux1", "aux2", "AuxLog
 # What reading a file that is no checkpoint raises, depending on where it stops being one.
 UNREADABLE = (
     SafetensorError,
+    zipfile.BadZipFile,
     pickle.UnpicklingError,
     RuntimeError,
     OSError,

@@ -17,17 +17,21 @@ from torch import Tensor
 from lus_cli.config import Recipe
 from lus_cli.video_cache import VideoCache
 
-# Selected frames are kept in memory up to this; beyond, they are read again every epoch.
+# Frames are kept in memory up to this; beyond, they are read again every epoch.
 KEEP_BYTES = 4 * 2**30
 JITTER = 1  # tells the generator of frames from that of augmentation
 
 
 @dataclass(frozen=True)
 class Batch:
-    """A few videos, their frames one after the other."""
+    """A few videos, their frames one after the other.
+
+    `frames` is uint8 (frame, row, column[, channel]), or what a frozen CNN made of them: feature
+    maps, (frame, channel, row, column) floating point.
+    """
 
     indices: list[int]  # where the videos lie in the cache
-    frames: Tensor  # uint8 (frame, row, column[, channel])
+    frames: Tensor
     lengths: Tensor  # (video,) int64: frames of each video
     scores: Tensor  # (video,) int64; -1 unlabelled
 
@@ -63,39 +67,60 @@ def select_frames(
 
 
 class BatchLoader:
-    """Reads batches of videos from the cache, one batch ahead of who uses them."""
+    """Reads batches of videos from the cache, one batch ahead of who uses them.
 
-    def __init__(self, videos: VideoCache, recipe: Recipe) -> None:
+    What was read stays in memory, on a CUDA device in its own, as far as there is room.
+    """
+
+    def __init__(
+        self, videos: VideoCache, recipe: Recipe, device: torch.device | None = None
+    ) -> None:
         self.videos, self.recipe = videos, recipe
-        self.kept: dict[int, np.ndarray] = {}
-        self.kept_bytes = 0
+        self.device = device or torch.device("cpu")
+        self.kept: dict[int, Tensor] = {}
+        self.room = KEEP_BYTES
+        if self.device.type == "cuda":
+            self.room = torch.cuda.mem_get_info(self.device)[0] // 2  # bytes free now
 
-    def frames(self, index: int, epoch: int | None) -> np.ndarray:
-        """The selected frames of one video: uint8 (frame, row, column[, channel]).
-
-        `epoch` is None outside training; in training it decides where a recipe with jitter looks.
-        """
-        recipe, length = self.recipe, int(self.videos.lengths[index])
-        random = None
+    def positions(self, index: int, epoch: int | None = None) -> np.ndarray:
+        """The frames of a video that the recipe uses; in training (`epoch` not None) a recipe with
+        jitter looks at others every epoch."""
+        recipe, random = self.recipe, None
         if recipe.jitter and epoch is not None:
             random = np.random.default_rng([recipe.seed, epoch, index, JITTER])
-        positions = select_frames(length, recipe.stride, recipe.frames_per_video, random)
-        if index not in self.kept:
-            # With jitter every frame is wanted in time; without, only these.
-            wanted = np.arange(length) if recipe.jitter else positions
-            frames = self.videos.read(index, wanted)
-            if self.kept_bytes + frames.nbytes > KEEP_BYTES:
-                return frames[positions] if recipe.jitter else frames
-            self.kept[index] = frames
-            self.kept_bytes += frames.nbytes
-        return self.kept[index][positions] if recipe.jitter else self.kept[index]
+        length = int(self.videos.lengths[index])
+        return select_frames(length, recipe.stride, recipe.frames_per_video, random)
+
+    def wanted(self, index: int) -> np.ndarray:
+        """The frames of a video that are used sooner or later: with jitter, every one."""
+        length = int(self.videos.lengths[index])
+        return np.arange(length) if self.recipe.jitter else self.positions(index)
+
+    def frames(self, index: int, epoch: int | None) -> Tensor:
+        """The frames that the recipe uses of one video: uint8 (frame, row, column[, channel])."""
+        frames = self.kept.get(index)
+        if frames is None:
+            frames = self.read(index)
+            if self.device.type == "cuda":
+                frames = frames.pin_memory().to(self.device, non_blocking=True)
+            if frames.nbytes <= self.room:
+                self.room -= frames.nbytes
+                self.kept[index] = frames
+        if not self.recipe.jitter:
+            return frames
+        return frames[torch.from_numpy(self.positions(index, epoch)).to(frames.device)]
+
+    def read(self, index: int) -> Tensor:
+        """The `wanted` frames of one video, from where they are stored."""
+        return torch.from_numpy(self.videos.read(index, self.wanted(index)))
 
     def load(self, indices: Sequence[int], epoch: int | None = None) -> Batch:
         pieces = [self.frames(index, epoch) for index in indices]
+        shape = self.videos.frame_format.shape
         return Batch(
             list(indices),
-            torch.from_numpy(np.concatenate(pieces)),
-            torch.tensor([len(piece) for piece in pieces]),
+            torch.cat(pieces) if pieces else torch.zeros(0, *shape, dtype=torch.uint8),
+            torch.tensor([len(piece) for piece in pieces], dtype=torch.int64),
             torch.from_numpy(self.videos.scores[list(indices)]),
         )
 
@@ -119,14 +144,15 @@ def grouped(indices: Sequence[int], batch_size: int) -> list[list[int]]:
 def epoch_order(
     indices: Sequence[int], scores: np.ndarray, recipe: Recipe, epoch: int
 ) -> list[list[int]]:
-    """The training batches of an epoch, shuffled over all patients.
+    """The videos of each step of an epoch, shuffled over all patients.
 
     With `balanced_sampling` as many draws as videos, every score equally often: a rare score's
     videos come up again, none more than once more than another of its score.
     """
     random = np.random.default_rng([recipe.seed, epoch])
+    videos_a_step = recipe.batch_size * recipe.accumulate
     if not recipe.balanced_sampling:
-        return grouped([indices[i] for i in random.permutation(len(indices))], recipe.batch_size)
+        return grouped([indices[i] for i in random.permutation(len(indices))], videos_a_step)
     present = sorted({int(scores[i]) for i in indices})
     chosen: list[int] = []
     for turn, score in enumerate(present):
@@ -136,7 +162,7 @@ def epoch_order(
         rounds = -(-wanted // len(mine))
         drawn = np.concatenate([random.permutation(mine) for _ in range(rounds)])
         chosen += drawn[:wanted].tolist()
-    return grouped([chosen[i] for i in random.permutation(len(chosen))], recipe.batch_size)
+    return grouped([chosen[i] for i in random.permutation(len(chosen))], videos_a_step)
 
 
 def augment(batch: Batch, recipe: Recipe, epoch: int) -> Batch:
@@ -145,7 +171,7 @@ def augment(batch: Batch, recipe: Recipe, epoch: int) -> Batch:
     Mirrored left to right, brighter or darker, moved: what another hand, gain or patient could have
     given. Never upside down: depth has a meaning in ultrasound.
     """
-    if not (recipe.flip or recipe.gain or recipe.shift):
+    if not (recipe.flip or recipe.gain or recipe.shift) or not batch.indices:
         return batch
     pieces = []
     for index, frames in zip(

@@ -44,6 +44,10 @@ class Cache:
         return self.root / "figures"
 
     @property
+    def features(self) -> Path:
+        return self.root / "features"
+
+    @property
     def runs(self) -> Path:
         return self.root / "runs"
 

@@ -6,7 +6,10 @@ Neither executes anything when it is read: last.pt holds tensors and plain value
 
 from __future__ import annotations
 
+import hashlib
 import json
+import logging
+import zipfile
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +28,8 @@ from lus_cli.model import LusModel
 from lus_cli.video_cache import FrameFormat
 
 FORMAT_VERSION = 1
+
+log = logging.getLogger("lus.checkpoint")
 
 
 @dataclass(frozen=True)
@@ -69,8 +74,18 @@ def new_model(recipe: Recipe) -> LusModel:
 
 
 def save_best(path: Path, weights: dict[str, Tensor], card: Card) -> None:
+    text = card.to_json()
+    weights = {name: values.detach().cpu().contiguous() for name, values in weights.items()}
     with replacing(path) as part:
-        save_file({k: v.contiguous() for k, v in weights.items()}, part, {"lus": card.to_json()})
+        save_file(weights, part, {"lus": text, "checksum": checksum(text, weights)})
+
+
+def checksum(card: str, weights: dict[str, Tensor]) -> str:
+    """Of a card and its weights: a disk may change a weight without making the file unreadable."""
+    digest = hashlib.blake2b(card.encode(), digest_size=16)
+    for name in sorted(weights):
+        digest.update(name.encode() + weights[name].numpy().tobytes())
+    return digest.hexdigest()
 
 
 def load_best(path: Path) -> tuple[LusModel, Card]:
@@ -81,8 +96,11 @@ def load_best(path: Path) -> tuple[LusModel, Card]:
         )
     try:
         with safe_open(path, "pt") as file:
-            card = Card.from_json((file.metadata() or {})["lus"])
+            written = file.metadata() or {}
+            card = Card.from_json(written["lus"])
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if checksum(written["lus"], weights) != written["checksum"]:
+            raise ValueError("its checksum does not fit")
         model = new_model(replace(card.recipe, weights="none"))
         model.load_state_dict(weights)
     except UNREADABLE as error:
@@ -91,21 +109,48 @@ def load_best(path: Path) -> tuple[LusModel, Card]:
     return model.eval(), card
 
 
+def previous(path: Path) -> Path:
+    """Where the checkpoint before the one at `path` is kept."""
+    return path.with_stem(f"{path.stem}-previous")
+
+
 def save_last(path: Path, state: dict[str, Any]) -> None:
-    """`state` of tensors and plain values: what the next epoch needs."""
+    """`state` of tensors and plain values: what the next epoch needs. The one before is kept."""
     with replacing(path) as part:
         torch.save({"format_version": FORMAT_VERSION, **state}, part)
+        if path.is_file():
+            path.replace(previous(path))
 
 
-def load_last(path: Path) -> dict[str, Any]:
-    """What `save_last` wrote. Raises LusError if it is missing or not whole."""
-    if not path.is_file():
-        raise LusError(f"there is no {path} to resume from", "start a new run without --resume")
-    try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        if state["format_version"] != FORMAT_VERSION:
-            raise ValueError("another format version")
-    except UNREADABLE as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise LusError(f"{path} cannot be resumed from ({reason})", "start a new run") from error
+def load_last(path: Path) -> dict[str, Any] | None:
+    """What `save_last` wrote last and is whole; None if it never wrote.
+
+    Raises LusError if neither the last nor the previous checkpoint can be read.
+    """
+    reasons = []
+    for candidate in (path, previous(path)):
+        if not candidate.is_file():
+            continue
+        try:
+            state = read_last(candidate)
+        except UNREADABLE as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            reasons.append(f"{candidate} is damaged ({reason})")
+        else:
+            if reasons:
+                log.warning("%s: going on from the one before, %s", reasons[0], candidate.name)
+            return state
+    if reasons:
+        raise LusError("; ".join(reasons), "start a new run")
+    return None
+
+
+def read_last(path: Path) -> dict[str, Any]:
+    """One checkpoint. Raises one of UNREADABLE if it is not what was written."""
+    with zipfile.ZipFile(path) as archive:  # PyTorch does not look at the checksums in the file
+        if damaged := archive.testzip():
+            raise ValueError(f"checksum of {damaged}")
+    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    if state["format_version"] != FORMAT_VERSION:
+        raise ValueError("another format version")
     return state

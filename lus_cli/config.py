@@ -181,6 +181,19 @@ class Recipe:
     weights: Annotated[
         str, typer.Option(help="Backbone weights: imagenet, none, or a file (.pth, .safetensors).")
     ]
+    freeze: Annotated[
+        bool,
+        typer.Option(
+            help="Leave the CNN as its weights are: its feature maps are computed once and kept in "
+            "the cache."
+        ),
+    ]
+    feature_cache: Annotated[
+        Literal["float16", "float32", "none"],
+        typer.Option(
+            help="How a frozen CNN's feature maps are kept; none: computed anew every epoch."
+        ),
+    ]
     feature_stride: Annotated[
         int,
         typer.Option(
@@ -241,7 +254,26 @@ class Recipe:
             max=0.9999,
         ),
     ]
-    batch_size: Annotated[int, typer.Option(help="Videos a batch.", min=1)]
+    batch_size: Annotated[
+        int, typer.Option(help="Videos a batch, over all processes together.", min=1)
+    ]
+    accumulate: Annotated[
+        int,
+        typer.Option(
+            help="Batches a step: the step of one large batch in the memory of a small one.", min=1
+        ),
+    ]
+    checkpointing: Annotated[
+        bool,
+        typer.Option(
+            help="Compute the CNN's activations again for the gradient instead of keeping them: "
+            "far less memory, about a third more time."
+        ),
+    ]
+    precision: Annotated[
+        Literal["float32", "bf16", "fp16"],
+        typer.Option(help="Precision of the CNN; what follows it stays in float32."),
+    ]
     epochs: Annotated[int, typer.Option(help="Passes over the training videos.", min=1)]
     patience: Annotated[
         int,
@@ -338,6 +370,17 @@ class AttentionConfig:
     device: Device = "auto"
     threads: Annotated[int, typer.Option(help="CPU threads; 0: one a core.", min=0)] = 0
     cache: CachePath = DEFAULT_CACHE
+
+
+@dataclass(frozen=True, kw_only=True)
+class DevicesConfig:
+    """lus devices."""
+
+    backbone: Annotated[
+        str | None,
+        typer.Option(help="torchvision CNN of the model compared. [default: that of recipe paper]"),
+    ] = None
+    threads: Annotated[int, typer.Option(help="CPU threads; 0: one a core.", min=0)] = 0
 
 
 # ------------------------------------------------------------------------- fields, TOML in and out

@@ -7,7 +7,9 @@ what it is batched with.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -89,34 +91,58 @@ class LusModel(nn.Module):
         self.head = nn.Linear(2 * hidden, CLASSES)
         self.pool, self.padding = pool, padding
         self.prepare = standardized if standardize else normalised
-        self.frames_at_once = 0  # through the CNN; 0: all. Devices set it to bound their buffers.
-        self.checkpointing = False
+        # How the device at hand runs it; none of it changes what is computed.
+        self.frames_at_once = 0  # through the CNN; 0: all
+        self.recompute = False  # the CNN's activations, going backwards, instead of keeping them
+        self.precision: torch.dtype | None = None  # of the CNN; None: that of its weights
 
-    def forward(self, frames: Tensor, lengths: Tensor, pad_to: int = 0) -> Output:
+    def forward(
+        self, frames: Tensor, lengths: Tensor, pad_to: int = 0, parts: Sequence[int] = ()
+    ) -> Output:
         """Scores a batch of videos.
 
         `frames` is uint8 (frame, row, column[, channel]), the videos one after the other; `lengths`
         is (video,) int64 on the CPU, summing to the number of frames. `pad_to` matters only to the
-        paddings of the report: the length to which they fill every video up.
+        paddings of the report: the length to which they fill every video up. `parts` are numbers of
+        frames, with the same sum, that go through the CNN one after the other.
         """
-        return self.score(self.features(frames), lengths, pad_to)
+        return self.score(self.features(frames, parts), lengths, pad_to)
 
-    def features(self, frames: Tensor) -> Tensor:
+    def features(self, frames: Tensor, parts: Sequence[int] = ()) -> Tensor:
         """uint8 frames -> CNN feature maps, (frame, channel, row, column)."""
-        images = self.prepare(frames)
+        sizes = list(parts) or self.frames_at_once or max(len(frames), 1)
+        pieces = list(frames.split(sizes))
         if self.padding == "zeros":  # one black frame stands for all of them
-            images = torch.cat([images, self.prepare(torch.zeros_like(frames[:1]))])
+            pieces[-1] = torch.cat([pieces[-1], frames.new_zeros(1, *frames.shape[1:])])
+        if self.recompute and self.training:
+            maps = [
+                checkpoint(self.cnn, p, use_reentrant=False, context_fn=self.forgetful)
+                for p in pieces
+            ]
+        else:
+            maps = [self.cnn(piece) for piece in pieces]
+        return torch.cat(maps) if len(maps) > 1 else maps[0]
+
+    def cnn(self, frames: Tensor) -> Tensor:
+        """`features` of frames that fit the device together."""
+        images = self.prepare(frames)
         if images.device.type != "mps":  # where layouts other than the plain one have gone wrong
             images = images.contiguous(memory_format=torch.channels_last)  # faster convolutions
-        pieces = images.split(self.frames_at_once) if self.frames_at_once else (images,)
-        if self.checkpointing and self.training:
-            maps = [checkpoint(self.backbone, piece, use_reentrant=False) for piece in pieces]
-        else:
-            maps = [self.backbone(piece) for piece in pieces]
-        return torch.cat(maps) if len(maps) > 1 else maps[0]
+        if self.precision is None:
+            return self.backbone(images)
+        # What follows the CNN is a small part of the work and of a range that float32 suits.
+        with torch.autocast(images.device.type, self.precision):
+            maps: Tensor = self.backbone(images)
+        return maps.float()
+
+    def forgetful(self) -> tuple[Any, Any]:
+        """Contexts of a first and a second run of the CNN: one of them counts in batch norms."""
+        return contextlib.nullcontext(), statistics_kept(self.backbone)
 
     def score(self, features: Tensor, lengths: Tensor, pad_to: int = 0) -> Output:
         """Feature maps as `features` makes them -> logits, masks of the real frames, weights."""
+        if not len(lengths):  # one of several processes without a video
+            return self.unscored(features)
         real = int(lengths.sum())
         steps = lengths
         if self.padding != "packed":
@@ -139,6 +165,13 @@ class LusModel(nn.Module):
         assert masks.shape[0] == real
         return Output(logits, masks, weights[kept])
 
+    def unscored(self, features: Tensor) -> Output:
+        """The answer to no video. It still meets the other processes in the batch norms."""
+        features = features[:0]
+        mask = self.attention(features) if self.attention else features[:, :1]
+        logits = (features * mask).sum() * features.new_zeros(0, CLASSES)
+        return Output(logits, mask[:, 0], features.new_zeros(0))
+
     def mask(self, frames: Tensor) -> Tensor:
         """The attention masks of single frames: uint8 (frame, row, column[, channel]) -> (frame,
         row, column) in [0, 1], at the resolution of the feature map. A frame's mask does not depend
@@ -159,6 +192,20 @@ class LusModel(nn.Module):
             )
             return last.to(states.dtype)
         return real.to(states.dtype) / steps.to(states.device, states.dtype)[:, None]
+
+
+@contextlib.contextmanager
+def statistics_kept(module: nn.Module) -> Iterator[None]:
+    """Lets batch norms use their batch but leave their running statistics where they are."""
+    norms = [m for m in module.modules() if isinstance(m, nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
 
 
 def normalised(frames: Tensor) -> Tensor:

@@ -77,8 +77,8 @@ def trace(model: nn.Module, replay: Callable[[], Tensor]) -> dict[str, Any]:
             loss = replay()
             if not found and not finite(loss):
                 found.append({"module": "loss", "direction": "forward", "output_range": span(loss)})
-            if not found:
-                loss.backward()
+            # Backwards even if the fault is known: other processes may be waiting in a batch norm.
+            loss.backward()
         if not found:
             note_parameters(model, found)
     finally:

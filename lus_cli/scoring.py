@@ -8,12 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from lus_cli.batches import BatchLoader, grouped
+from lus_cli.batches import Batch, BatchLoader, grouped
 from lus_cli.cache import Cache, Run
 from lus_cli.checkpoint import Card, load_best
 from lus_cli.devices import frames_at_once
 from lus_cli.errors import LusError
-from lus_cli.model import LusModel
+from lus_cli.model import CLASSES, LusModel, Output
+from lus_cli.ranks import ALONE, Ranks
 from lus_cli.split import Split, read_split
 from lus_cli.steps import Progress
 from lus_cli.video_cache import VideoCache
@@ -27,24 +28,37 @@ def score_videos(
     pad_to: int,
     task: str,
     progress: Progress,
+    ranks: Ranks = ALONE,
 ) -> np.ndarray:
     """The logits of videos, (video, class) float32, in the order of `indices`.
 
-    On the device the model is on, in evaluation mode, one batch at a time.
+    On the device the model is on, in evaluation mode, one batch at a time; each of several
+    processes scores its share and knows all answers afterwards.
     """
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()
-    logits = []
+    own = [np.zeros((0, CLASSES), np.float32)]
     try:
         with torch.inference_mode():
-            for batch in loader.batches(grouped(indices, loader.recipe.batch_size)):
-                output = model(batch.frames.to(device), batch.lengths, pad_to)
-                logits.append(output.logits.float().cpu().numpy())
-                progress(task, sum(map(len, logits)), len(indices))
+            for batch in loader.batches(grouped(ranks.share(indices), loader.recipe.batch_size)):
+                logits = answer(model, batch.to(device), pad_to).logits
+                own.append(logits.float().cpu().numpy())
+                progress(task, min(sum(map(len, own)) * ranks.world, len(indices)), len(indices))
     finally:
         model.train(was_training)
-    return np.concatenate(logits)
+    answers = np.empty((len(indices), CLASSES), np.float32)
+    for rank, part in enumerate(ranks.gathered(np.concatenate(own))):
+        answers[rank :: ranks.world] = part
+    return answers
+
+
+def answer(model: LusModel, batch: Batch, pad_to: int, parts: Sequence[int] = ()) -> Output:
+    """What a model says about a batch of frames, or of what its frozen CNN made of them."""
+    if batch.frames.is_floating_point():
+        return model.score(batch.frames.float(), batch.lengths, pad_to)
+    output: Output = model(batch.frames, batch.lengths, pad_to, parts)
+    return output
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

@@ -39,6 +39,8 @@ class Screen:
     """The terminal of one command."""
 
     def __init__(self, *, as_json: bool, quiet: bool, verbose: bool) -> None:
+        if os.environ.get("RANK", "0") != "0":  # torchrun's: the first process speaks for all
+            as_json, quiet = False, True
         self.as_json, self.quiet, self.verbose = as_json, quiet, verbose
         self.console = Console(stderr=True, highlight=False)
         level = logging.ERROR if quiet else logging.DEBUG if verbose else logging.INFO

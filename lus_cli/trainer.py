@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,14 +16,17 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from lus_cli import nonfinite
 from lus_cli.batches import Batch, BatchLoader, augment, epoch_order
 from lus_cli.config import Recipe
+from lus_cli.devices import PRECISIONS
 from lus_cli.errors import LusError
 from lus_cli.losses import entropy_floor, inverse_frequency, ordinal_loss
 from lus_cli.metrics import label_figures
 from lus_cli.model import CLASSES, LusModel
-from lus_cli.scoring import score_videos
+from lus_cli.ranks import ALONE, Ranks
+from lus_cli.scoring import answer, score_videos
 from lus_cli.steps import Progress
 
 MAX_NONFINITE_IN_A_ROW = 3
+CHECKPOINT_FRAMES = 32  # whose activations are in memory at a time
 
 
 @dataclass
@@ -39,8 +42,26 @@ class Tally:
     started: float = field(default_factory=time.perf_counter)
 
     @property
+    def mean_loss(self) -> float:
+        return self.loss / max(self.videos - self.skipped, 1)
+
+    @property
     def frames_per_s(self) -> float:
         return self.frames / max(time.perf_counter() - self.started, 1e-9)
+
+
+class Step(NamedTuple):
+    """What a step came to: the sum of its videos' losses, the norm of the gradient before it was
+    clipped, how many answers are right, how many frames there were."""
+
+    loss: float
+    norm: float
+    right: int
+    frames: int
+
+    @property
+    def finite(self) -> bool:
+        return math.isfinite(self.loss) and math.isfinite(self.norm)
 
 
 class Trainer:
@@ -52,14 +73,22 @@ class Trainer:
         loader: BatchLoader,
         indices: Sequence[int],
         on_nonfinite: Callable[[dict[str, Any]], None],
+        ranks: Ranks = ALONE,
     ) -> None:
         """`indices` are the training videos in the loader's cache. `on_nonfinite` is told of each
         step that was not taken because its loss or gradient was not finite."""
         self.model, self.loader, self.indices = model, loader, list(indices)
         self.recipe: Recipe = loader.recipe
-        self.on_nonfinite = on_nonfinite
+        self.on_nonfinite, self.ranks = on_nonfinite, ranks
         self.device = next(model.parameters()).device
+        model.recompute = self.recipe.checkpointing or self.recipe.accumulate > 1
+        model.precision = PRECISIONS[self.recipe.precision]
+        model.backbone.requires_grad_(not self.recipe.freeze)
+        ranks.unite(model)
         self.optimizer = new_optimizer(model, self.recipe)
+        self.scaler = torch.amp.GradScaler(
+            self.device.type, enabled=self.recipe.precision == "fp16"
+        )
         self.average: AveragedModel | None = None
         if self.recipe.average:
             averaging = get_ema_multi_avg_fn(self.recipe.average)
@@ -71,83 +100,137 @@ class Trainer:
             self.class_weights = inverse_frequency(scores).to(self.device)
         self.nonfinite_in_a_row = 0
         self.steps = 0
+        self.frames_per_s = 0.0  # of the newest epoch
 
     def epoch(self, epoch: int, progress: Progress) -> dict[str, float]:
         """Trains on every video once, in the order of (seed, epoch); returns means per video."""
-        torch.manual_seed(self.recipe.seed * 1_000_003 + epoch)  # dropout, stochastic depth
+        # For dropout and stochastic depth, which fall differently in every process.
+        torch.manual_seed(self.recipe.seed * 1_000_003 + epoch * 1009 + self.ranks.rank)
         factor = schedule_factor(self.recipe, epoch)
-        for group in self.optimizer.param_groups:
-            group["lr"] = group["base_lr"] * factor
+        for settings in self.optimizer.param_groups:
+            settings["lr"] = settings["base_lr"] * factor
         groups = epoch_order(self.indices, self.loader.videos.scores, self.recipe, epoch)
-        self.model.train()
-        tally = Tally()
-        for batch in self.loader.batches(groups, epoch):
-            self.step(augment(batch.to(self.device), self.recipe, epoch), epoch, tally)
+        self.train_mode()
+        tally, done = Tally(), 0
+        shares = [self.ranks.share(group) for group in groups]
+        for group, batch in zip(groups, self.loader.batches(shares, epoch), strict=True):
+            self.step(augment(batch.to(self.device), self.recipe, epoch), group, epoch, tally)
+            done += len(group)
             progress(
                 f"epoch {epoch}",
-                tally.videos,
+                done,
                 len(self.indices),
-                loss=tally.loss / max(tally.videos - tally.skipped, 1),
+                loss=tally.mean_loss,
+                learning_rate=self.recipe.learning_rate * factor,
                 frames_per_s=round(tally.frames_per_s),
             )
-        counted = max(tally.videos - tally.skipped, 1)
+        self.frames_per_s = tally.frames_per_s
         return {
-            "train_loss": tally.loss / counted,
-            "train_accuracy": tally.right / counted,
+            "train_loss": tally.mean_loss,
+            "train_accuracy": tally.right / max(tally.videos - tally.skipped, 1),
             "gradient_norm": tally.gradient_norm,
             "skipped_videos": tally.skipped,
             "learning_rate_cnn": self.recipe.learning_rate_cnn * factor,
             "learning_rate": self.recipe.learning_rate * factor,
-            "frames_per_s": round(tally.frames_per_s, 1),
         }
 
-    def step(self, batch: Batch, epoch: int, tally: Tally) -> None:
-        """One optimizer step, unless its loss or gradient is not finite: then none is taken."""
+    def train_mode(self) -> None:
+        """Everything learns but a frozen CNN, whose batch norms stay as they are, too."""
+        self.model.train()
+        self.model.backbone.train(not self.recipe.freeze)
+
+    def step(self, batch: Batch, group: Sequence[int], epoch: int, tally: Tally) -> None:
+        """One optimizer step on the videos `group`, of which `batch` is this process's share.
+
+        If the loss or the gradient is not finite, no step is taken.
+        """
         # Batch norm moves its running statistics in the forward pass, before anything is checked.
         buffers = [buffer.clone() for buffer in self.model.buffers()]
-        self.optimizer.zero_grad(set_to_none=True)
-        losses, logits = self.losses(batch)
-        loss = losses.mean()
-        loss.backward()
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm or math.inf)
+        while True:
+            step = self.gradient(batch, len(group))
+            # fp16 overflows backwards where its scale is too large: once more, with less.
+            overflown = math.isfinite(step.loss) and not math.isfinite(step.norm)
+            if not (overflown and self.scaler.is_enabled() and self.scaler.get_scale() > 1):
+                break
+            self.scaler.update()
+            self.put_back(buffers)
         self.steps += 1
-        tally.videos += len(batch.indices)
-        tally.frames += len(batch.frames)
-        if not math.isfinite(loss.item()) or not math.isfinite(norm.item()):
-            tally.skipped += len(batch.indices)
-            with torch.no_grad():
-                for buffer, before in zip(self.model.buffers(), buffers, strict=True):
-                    buffer.copy_(before)
-            self.report_nonfinite(batch, epoch, loss.item(), norm.item())
+        tally.videos += len(group)
+        tally.frames += step.frames
+        if not step.finite:
+            self.put_back(buffers)
+            tally.skipped += len(group)
+            self.report_nonfinite(batch, group, epoch, step)
             return
         self.nonfinite_in_a_row = 0
-        self.optimizer.step()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
         if self.average is not None:
             self.average.update_parameters(self.model)
-        tally.loss += losses.sum().item()
-        tally.right += int((logits.argmax(dim=1) == batch.scores).sum())
-        tally.gradient_norm = max(tally.gradient_norm, norm.item())
+        tally.loss += step.loss
+        tally.right += step.right
+        tally.gradient_norm = max(tally.gradient_norm, step.norm)
+
+    def put_back(self, buffers: Sequence[Tensor]) -> None:
+        with torch.no_grad():
+            for buffer, before in zip(self.model.buffers(), buffers, strict=True):
+                buffer.copy_(before)
+
+    def gradient(self, batch: Batch, videos: int) -> Step:
+        """The clipped gradient of the mean loss of a step's `videos`, over all processes."""
+        self.optimizer.zero_grad(set_to_none=True)
+        losses, logits = self.losses(batch)
+        self.scaler.scale(losses.sum() / videos).backward()
+        trained = [p for p in self.model.parameters() if p.requires_grad]
+        self.ranks.sum_gradients(trained)
+        self.scaler.unscale_(self.optimizer)
+        norm = nn.utils.clip_grad_norm_(trained, self.recipe.clip_norm or math.inf)
+        with torch.no_grad():
+            right = (logits.argmax(dim=1) == batch.scores).sum()
+            frames = losses.new_tensor(int(batch.lengths.sum()))
+            sums = self.ranks.total(torch.stack([losses.sum(), right, frames]))
+            # One transfer from the device, so one wait a step.
+            values = torch.cat([sums, norm[None]]).tolist()
+        return Step(values[0], values[3], round(values[1]), round(values[2]))
 
     def losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """The loss of each video of a batch, (video,), and its logits, (video, class)."""
-        output = self.model(batch.frames, batch.lengths, self.pad_to)
+        output = answer(self.model, batch, self.pad_to, self.parts(batch))
         losses = ordinal_loss(output.logits, batch.scores, self.recipe.loss, self.class_weights)
         return losses, output.logits
 
-    def report_nonfinite(self, batch: Batch, epoch: int, loss: float, norm: float) -> None:
+    def parts(self, batch: Batch) -> list[int]:
+        """How many frames of a batch go through the CNN at a time; () for all of them.
+
+        As many parts in every process, since batch norms there wait for each other.
+        """
+        if not self.model.recompute:
+            return []
+        frames = int(batch.lengths.sum())
+        if self.recipe.checkpointing:
+            parts = max(self.ranks.gathered(-(-frames // CHECKPOINT_FRAMES)))
+            return [
+                max(0, min(CHECKPOINT_FRAMES, frames - i * CHECKPOINT_FRAMES)) for i in range(parts)
+            ]
+        videos = np.array_split(batch.lengths.numpy(), self.recipe.accumulate)
+        return [int(lengths.sum()) for lengths in videos]
+
+    def report_nonfinite(self, batch: Batch, group: Sequence[int], epoch: int, step: Step) -> None:
         """Traces a step that was not finite. Raises LusError at the third in a row."""
         state = [buffer.clone() for buffer in self.model.buffers()]
-        found = nonfinite.trace(self.model, lambda: self.losses(batch)[0].mean())
-        with torch.no_grad():
-            for buffer, before in zip(self.model.buffers(), state, strict=True):
-                buffer.copy_(before)
-        ids = [str(self.loader.videos.ids[index]) for index in batch.indices]
+        traced = nonfinite.trace(
+            self.model, lambda: self.scaler.scale(self.losses(batch)[0].sum() / len(group))
+        )
+        self.put_back(state)
+        traces = self.ranks.gathered(traced)
+        found = next((trace for trace in traces if trace["direction"]), traces[0])
+        ids = [str(self.loader.videos.ids[index]) for index in group]
         self.on_nonfinite(
             {
                 "epoch": epoch,
                 "step": self.steps,
-                "loss": str(loss),
-                "gradient_norm": str(norm),
+                "loss": str(step.loss / len(group)),
+                "gradient_norm": str(step.norm),
                 "videos": ids,
                 "device": str(self.device),
                 **found,
@@ -175,6 +258,7 @@ class Trainer:
             pad_to=self.pad_to,
             task="validate",
             progress=progress,
+            ranks=self.ranks,
         )
         figures = summary(logits, self.loader.videos.scores[list(indices)], self.recipe.loss)
         return {f"validation_{name}": value for name, value in figures.items()}
@@ -185,6 +269,7 @@ class Trainer:
             "model": self.model.state_dict(),
             "average": self.average.state_dict() if self.average is not None else {},
             "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
             "steps": self.steps,
             "nonfinite_in_a_row": self.nonfinite_in_a_row,
         }
@@ -194,6 +279,7 @@ class Trainer:
         if self.average is not None:
             self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
         self.steps = state["steps"]
         self.nonfinite_in_a_row = state["nonfinite_in_a_row"]
 
@@ -219,8 +305,8 @@ def summary(logits: np.ndarray, scores: np.ndarray, loss: str) -> dict[str, floa
 
 def new_optimizer(model: LusModel, recipe: Recipe) -> torch.optim.Optimizer:
     """SGD or AdamW with two learning rates: the CNN's, and that of everything else."""
-    cnn = list(model.backbone.parameters())
-    in_cnn = set(map(id, cnn))
+    cnn = [p for p in model.backbone.parameters() if p.requires_grad]
+    in_cnn = set(map(id, model.backbone.parameters()))
     rest = [p for p in model.parameters() if id(p) not in in_cnn]
     groups = [
         {"params": cnn, "lr": recipe.learning_rate_cnn, "base_lr": recipe.learning_rate_cnn},

@@ -118,12 +118,28 @@ def test_frames_beyond_the_memory_budget_are_read_again(
     prepared: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     videos = VideoCache(prepared / "videos.h5")
-    loader = BatchLoader(videos, tiny(prepared))
-    monkeypatch.setattr(batches, "KEEP_BYTES", loader.frames(0, None).nbytes)
+    config = tiny(prepared)
+    monkeypatch.setattr(batches, "KEEP_BYTES", BatchLoader(videos, config).frames(0, None).nbytes)
+    loader = BatchLoader(videos, config)
+    loader.frames(0, None)
     first, again = loader.frames(1, None), loader.frames(1, None)
     assert first is not again
     np.testing.assert_array_equal(first, again)
     assert loader.frames(0, None) is loader.frames(0, None)
+
+
+def test_an_accumulated_step_has_the_videos_of_several_batches(prepared: Path) -> None:
+    recipe = dataclasses.replace(RECIPE, batch_size=2, accumulate=3)
+    large = dataclasses.replace(RECIPE, batch_size=6)
+    indices = list(range(len(SCORES)))
+    assert epoch_order(indices, SCORES, recipe, 1) == epoch_order(indices, SCORES, large, 1)
+
+
+def test_a_process_without_a_video_has_an_empty_batch(prepared: Path) -> None:
+    loader = BatchLoader(VideoCache(prepared / "videos.h5"), tiny(prepared, flip=True))
+    batch = augment(loader.load([], 1), loader.recipe, 1)
+    assert batch.frames.shape == (0, 64, 64)
+    assert len(batch.lengths) == len(batch.scores) == 0
 
 
 def batch_of(*lengths: int) -> Batch:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from typing import Any
 
@@ -140,22 +141,34 @@ def test_reversal_by_length_equals_packed_sequences_forward_and_backward() -> No
         torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=1e-4)
 
 
-def test_chunks_and_checkpointing_change_nothing() -> None:
+def test_frames_in_chunks_change_nothing() -> None:
     model = model_of()
-    frames, lengths = video(7, 1), torch.tensor([3, 4])
+    frames = video(7, 1)
     expected = logits_of(model, frames[:3], frames[3:])
     model.frames_at_once = 2
     torch.testing.assert_close(
         logits_of(model, frames[:3], frames[3:]), expected, atol=1e-5, rtol=1e-4
     )
-    model.train()
-    gradients = []
-    for flag in (False, True):
-        model.checkpointing = flag
-        model.zero_grad()
-        model(frames, lengths).logits.sum().backward()
-        gradients.append(next(model.backbone.parameters()).grad)
-    torch.testing.assert_close(gradients[0], gradients[1], atol=1e-5, rtol=1e-4)
+
+
+def test_recomputing_in_parts_changes_neither_gradient_nor_running_statistics() -> None:
+    """ResNet-18 in one part counts each batch once in its batch norms, though it is run twice."""
+    frames, lengths = video(7, 1), torch.tensor([3, 4])
+    for backbone, parts in (("alexnet", [3, 0, 4]), ("resnet18", [7])):
+        model = model_of(backbone=backbone).train()
+        start = copy.deepcopy(model.state_dict())
+        outcomes = []
+        for recompute in (False, True):
+            model.load_state_dict(start)
+            model.recompute = recompute
+            model.zero_grad()
+            model(frames, lengths, parts=parts if recompute else ()).logits.sum().backward()
+            outcomes.append(
+                {n: p.grad for n, p in model.named_parameters()}
+                | {n: b.clone() for n, b in model.named_buffers() if "num_batches" not in n}
+            )
+        for name, expected in outcomes[0].items():
+            torch.testing.assert_close(outcomes[1][name], expected, atol=1e-5, rtol=1e-4, msg=name)
 
 
 def test_attention_is_the_reports_three_convolutions() -> None:

@@ -16,7 +16,7 @@ import torch
 
 from lus_cli.batches import BatchLoader
 from lus_cli.cache import Cache
-from lus_cli.checkpoint import load_best, load_last
+from lus_cli.checkpoint import load_best, load_last, previous
 from lus_cli.config import Recipe, TrainConfig, build, fields_of, read_toml
 from lus_cli.errors import LusError
 from lus_cli.split import read_split
@@ -69,12 +69,7 @@ def test_config_toml_names_every_field_and_repeats_the_run(cache: Path) -> None:
     )
     train.run(again, silent)
     second = Cache(cache).run("paper-2")
-    assert deterministic(epochs_of(first.root)) == deterministic(epochs_of(second.root))
-
-
-def deterministic(rows: list[dict[str, float]]) -> list[dict[str, str]]:
-    """The figures of epochs that do not depend on the clock, NaN equal to itself."""
-    return [{k: repr(v) for k, v in row.items() if k != "frames_per_s"} for row in rows]
+    assert first.epochs.read_bytes() == second.epochs.read_bytes()
 
 
 def test_the_best_weights_are_the_best_epochs(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,7 +94,9 @@ def test_the_best_weights_are_the_best_epochs(cache: Path, monkeypatch: pytest.M
         assert torch.equal(value, weights[1][key]), key
     changed = [k for k in weights[1] if not torch.equal(weights[1][k], weights[2][k])]
     assert len(changed) > 10  # the last epoch's are others
-    assert torch.equal(load_last(run.last)["model"]["head.weight"], weights[2]["head.weight"])
+    last = load_last(run.last)
+    assert last is not None
+    assert torch.equal(last["model"]["head.weight"], weights[2]["head.weight"])
 
 
 def test_the_best_epoch_is_chosen_on_validation_patients(cache: Path) -> None:
@@ -120,11 +117,17 @@ class StoppedError(Exception):
     pass
 
 
-@pytest.mark.parametrize("stop_in", [1, 2, 3])
-def test_resumed_equals_uninterrupted_bit_for_bit(cache: Path, stop_in: int) -> None:
-    config = tiny(
-        cache, epochs=3, dropout=0.2, flip=True, gain=0.2, shift=0.1, average=0.9, jitter=True
-    )
+VARIED = {"dropout": 0.2, "flip": True, "gain": 0.2, "shift": 0.1, "average": 0.9, "jitter": True}
+FROZEN = {"freeze": True, "jitter": True, "pool": "attention"}
+
+
+@pytest.mark.parametrize(
+    ("stop_in", "changes"), [(1, VARIED), (2, VARIED), (3, VARIED), (2, FROZEN)]
+)
+def test_resumed_equals_uninterrupted_bit_for_bit(
+    cache: Path, stop_in: int, changes: dict[str, Any]
+) -> None:
+    config = tiny(cache, epochs=3, **changes)
     train.run(dataclasses.replace(config, run="whole"), silent)
 
     def stop(task: str, done: int, _total: int | None = None, **_facts: object) -> None:
@@ -135,9 +138,11 @@ def test_resumed_equals_uninterrupted_bit_for_bit(cache: Path, stop_in: int) -> 
         train.run(dataclasses.replace(config, run="broken"), stop)
     train.run(tiny(cache, run="broken", resume=True), silent)
     whole, broken = Cache(cache).run("whole"), Cache(cache).run("broken")
-    assert deterministic(epochs_of(whole.root)) == deterministic(epochs_of(broken.root))
-    one, two = (load_last(run.last)["model"] for run in (whole, broken))
-    assert all(torch.equal(one[key], two[key]) for key in one)
+    assert whole.epochs.read_bytes() == broken.epochs.read_bytes()
+    one, two = (load_last(run.last) for run in (whole, broken))
+    assert one is not None
+    assert two is not None
+    assert all(torch.equal(one["model"][key], two["model"][key]) for key in one["model"])
     best = [load_best(run.best)[0].state_dict() for run in (whole, broken)]
     assert all(torch.equal(best[0][key], best[1][key]) for key in best[0])
 
@@ -154,10 +159,33 @@ def test_resume_never_starts_afresh(cache: Path) -> None:
     with pytest.raises(LusError, match="run `lus train` first"):
         train.run(tiny(cache, resume=True), silent)
     train.run(tiny(cache, run="mine"), silent)
-    last = Cache(cache).run("mine").last
-    last.write_bytes(last.read_bytes()[:1000])
-    with pytest.raises(LusError, match="cannot be resumed from"):
+    run = Cache(cache).run("mine")
+    for path in (run.last, previous(run.last)):
+        path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(LusError, match=r"last\.pt is damaged .*last-previous\.pt is damaged"):
         train.run(tiny(cache, run="mine", resume=True), silent)
+
+
+def test_a_damaged_checkpoint_is_noticed_and_the_one_before_used(
+    cache: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One byte of a weight is changed: the file still opens, and PyTorch would load it."""
+    train.run(tiny(cache, epochs=3, run="mine"), silent)
+    run = Cache(cache).run("mine")
+    whole, last = run.epochs.read_bytes(), load_last(run.last)
+    content = bytearray(run.last.read_bytes())
+    content[len(content) // 2] ^= 1
+    run.last.write_bytes(content)
+    torch.load(run.last, weights_only=True)
+    run.epochs.unlink()
+    train.run(tiny(cache, run="mine", resume=True), silent)
+    assert "last.pt is damaged" in caplog.text
+    assert "going on from the one before" in caplog.text
+    assert run.epochs.read_bytes() == whole
+    again = load_last(run.last)
+    assert last is not None
+    assert again is not None
+    assert all(torch.equal(again["model"][k], v) for k, v in last["model"].items())
 
 
 def test_a_run_is_never_overwritten(cache: Path) -> None:
@@ -196,6 +224,25 @@ def test_dry_run_leaves_nothing_and_estimates(cache: Path) -> None:
     assert not (cache / "runs").exists()
     assert result.numbers["parameters"] > 2_000_000
     assert result.numbers["frames_per_epoch"] == 3 * result.numbers["videos"]["train"]
+    assert result.numbers["largest_step_frames"] == 12
+    frozen = train.run(tiny(cache, dry_run=True, freeze=True), silent)
+    assert frozen.numbers["features_s"] > 0
+    assert sorted(path.name for path in cache.iterdir()) == ["split.json", "videos.h5"]
+
+
+def test_out_of_memory_is_one_line_with_the_settings_to_try(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_arguments: object) -> dict[str, float]:
+        torch.empty(2**60, dtype=torch.uint8)  # more than any machine has
+        return {}
+
+    monkeypatch.setattr(Trainer, "epoch", full)
+    with pytest.raises(LusError, match="out of memory") as caught:
+        train.run(tiny(cache), silent)
+    assert caught.value.remedy == (
+        "try --checkpointing, or --batch-size 2 --accumulate 2, or --stride 2"
+    )
 
 
 @pytest.mark.parametrize(
@@ -207,6 +254,9 @@ def test_dry_run_leaves_nothing_and_estimates(cache: Path) -> None:
         {"balanced_sampling": True, "pool": "attention"},
         {"backbone": "resnet18", "feature_stride": 16, "optimizer": "adamw"},
         {"backbone": "efficientnet_b0", "attention": False},
+        {"accumulate": 2, "precision": "bf16"},
+        {"checkpointing": True, "precision": "fp16"},
+        {"freeze": True, "padding": "zeros"},
     ],
     ids=lambda changes: "-".join(map(str, changes.values())),
 )

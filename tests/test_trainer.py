@@ -20,6 +20,7 @@ from lus_cli.checkpoint import new_model
 from lus_cli.config import Recipe, TrainConfig, build
 from lus_cli.errors import LusError
 from lus_cli.losses import ordinal_loss
+from lus_cli.model import normalised
 from lus_cli.nonfinite import trace
 from lus_cli.steps import silent
 from lus_cli.trainer import Tally, Trainer, new_optimizer, schedule_factor, summary
@@ -79,10 +80,10 @@ def test_an_epoch_changes_the_weights_by_clipped_steps(prepared: Path) -> None:
     before = [p.detach().clone() for p in trainer.model.parameters()]
     batch = next(trainer.loader.batches([[0, 1]]))
     tally = Tally()
-    trainer.step(batch, 1, tally)
+    trainer.step(batch, batch.indices, 1, tally)
     moved = math.sqrt(
         sum(
-            float((p - b).square().sum())
+            (p - b).square().sum().item()
             for p, b in zip(trainer.model.parameters(), before, strict=True)
         )
     )
@@ -163,7 +164,7 @@ def test_a_step_that_is_not_finite_is_not_taken_and_is_traced(
     poison(trainer.model, direction)
     before = copy.deepcopy(trainer.model.state_dict())
     tally = Tally()
-    trainer.step(next(trainer.loader.batches([[0, 1]])), 1, tally)
+    trainer.step(next(trainer.loader.batches([[0, 1]])), [0, 1], 1, tally)
     for key, value in trainer.model.state_dict().items():
         assert torch.equal(value, before[key]), key
     assert tally.skipped == 2
@@ -178,7 +179,7 @@ def test_lstm_weights_that_are_not_finite_are_traced_to_the_lstm(prepared: Path)
     trainer = trainer_of(tiny(prepared), events)
     with torch.no_grad():
         trainer.model.lstm.weight_hh_l0[0, 0] = math.nan
-    trainer.step(next(trainer.loader.batches([[0]])), 1, Tally())
+    trainer.step(next(trainer.loader.batches([[0]])), [0], 1, Tally())
     assert (events[0]["module"], events[0]["direction"]) == ("lstm", "forward")
 
 
@@ -192,17 +193,20 @@ def test_three_in_a_row_stop_the_run_and_one_does_not(prepared: Path) -> None:
     events: list[dict[str, Any]] = []
     trainer = trainer_of(tiny(prepared, batch_size=1), events)
     poisoned = poison_head(trainer.model, "forward")
-    batches = trainer.loader.batches([[i % 7] for i in range(9)])
     tally = Tally()
+
+    def step() -> None:
+        trainer.step(trainer.loader.load([0]), [0], 1, tally)
+
     for _ in range(2):
-        trainer.step(next(batches), 1, tally)
+        step()
     poisoned.armed = False
-    trainer.step(next(batches), 1, tally)
+    step()
     poisoned.armed = True
     for _ in range(2):
-        trainer.step(next(batches), 1, tally)
+        step()
     with pytest.raises(LusError, match="3 steps in a row were not finite"):
-        trainer.step(next(batches), 1, tally)
+        step()
     assert len(events) == 5
 
 
@@ -229,10 +233,94 @@ def test_the_average_of_the_weights_is_what_answers(prepared: Path) -> None:
     batches = trainer.loader.batches([[0, 1], [2, 3]])
     expected = None
     for batch in batches:
-        trainer.step(batch, 1, Tally())
+        trainer.step(batch, batch.indices, 1, Tally())
         now = trainer.model.head.weight.detach()
         expected = now.clone() if expected is None else 0.5 * expected + 0.5 * now
     assert expected is not None
     torch.testing.assert_close(trainer.answering.head.weight.detach(), expected)
     assert not torch.equal(trainer.answering.head.weight, trainer.model.head.weight)
     assert not torch.equal(trainer.answering.head.weight, before)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"batch_size": 2, "accumulate": 2},
+        {"batch_size": 1, "accumulate": 4},
+        {"checkpointing": True},
+    ],
+    ids=str,
+)
+def test_less_memory_gives_the_gradient_of_the_large_batch(
+    prepared: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
+) -> None:
+    """With unequal lengths, and although the attention's batch norms span the whole batch; in
+    float64, where nothing hides behind rounding."""
+    monkeypatch.setattr("lus_cli.trainer.CHECKPOINT_FRAMES", 5)
+    monkeypatch.setattr("lus_cli.model.normalised", normalised64)
+    group, gradients = [0, 5, 9, 13], []
+    for config in (
+        tiny(prepared, frames_per_video=0),
+        tiny(prepared, frames_per_video=0, **changes),
+    ):
+        trainer = trainer_of(dataclasses.replace(config, clip_norm=0.0))
+        trainer.model.double()
+        trainer.train_mode()
+        batch = trainer.loader.load(group)
+        assert len(set(batch.lengths.tolist())) > 1
+        trainer.gradient(batch, len(group))
+        gradients.append({n: p.grad for n, p in trainer.model.named_parameters()})
+    for name, expected in gradients[0].items():
+        assert expected is not None
+        assert expected.abs().max() > 0, name
+        torch.testing.assert_close(gradients[1][name], expected, atol=1e-12, rtol=1e-9, msg=name)
+
+
+def normalised64(frames: Tensor) -> Tensor:
+    return normalised(frames).double()
+
+
+def test_fp16_that_overflows_is_tried_again_with_less_scale_and_no_video_is_lost(
+    prepared: Path,
+) -> None:
+    events: list[dict[str, Any]] = []
+    trainer = trainer_of(tiny(prepared, precision="fp16"), events)
+    trainer.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**40)  # far beyond fp16's 65504
+    tally = Tally()
+    trainer.step(trainer.loader.load([0, 1]), [0, 1], 1, tally)
+    assert trainer.scaler.get_scale() < 2.0**40
+    assert (tally.skipped, tally.videos, events) == (0, 2, [])
+    assert 0 < tally.gradient_norm < math.inf
+
+
+def test_fp16_that_is_not_finite_at_any_scale_is_reported(prepared: Path) -> None:
+    events: list[dict[str, Any]] = []
+    trainer = trainer_of(tiny(prepared, precision="fp16"), events)
+    poison_head(trainer.model, "backward")
+    trainer.step(trainer.loader.load([0, 1]), [0, 1], 1, Tally())
+    assert [(e["module"], e["direction"]) for e in events] == [("head", "backward")]
+
+
+@pytest.mark.parametrize(("precision", "digits"), [("bf16", 8), ("fp16", 11)])
+def test_half_precision_rounds_the_feature_maps_and_trains(
+    prepared: Path, precision: str, digits: int
+) -> None:
+    """As many binary digits as the format has: it was used, and used well."""
+    exact, trainer = (trainer_of(tiny(prepared, precision=p)) for p in ("float32", precision))
+    frames = trainer.loader.load([0, 1]).frames
+    with torch.no_grad():
+        expected, maps = exact.model.cnn(frames), trainer.model.cnn(frames)
+    error = ((maps - expected).norm() / expected.norm()).item()
+    assert 2.0 ** -(digits + 4) < error < 2.0 ** -(digits - 3)
+    assert maps.dtype == torch.float32
+    loss = exact.epoch(1, silent)["train_loss"]
+    assert trainer.epoch(1, silent)["train_loss"] == pytest.approx(loss, rel=0.01)
+
+
+def test_a_frozen_cnn_stays_as_it_is_batch_norms_included(prepared: Path) -> None:
+    trainer = trainer_of(tiny(prepared, freeze=True, backbone="resnet18", learning_rate=0.1))
+    before = copy.deepcopy(trainer.model.state_dict())
+    trainer.epoch(1, silent)
+    changed = {k for k, v in trainer.model.state_dict().items() if not torch.equal(v, before[k])}
+    assert not any(name.startswith("backbone.") for name in changed)
+    assert {"head.weight", "lstm.weight_hh_l0", "attention.layers.0.weight"} <= changed

@@ -1,0 +1,145 @@
+"""What a training run writes into its folder: settings, provenance, figures of every epoch."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import datetime
+import io
+import json
+import logging
+import math
+import platform
+import subprocess
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import lus_cli
+from lus_cli.cache import Cache, Run, explaining_disk_errors, write_json, write_text
+from lus_cli.config import Recipe, to_toml
+from lus_cli.losses import entropy_floor, soft_labels
+from lus_cli.ranks import Ranks
+from lus_cli.split import Split, write_split
+from lus_cli.video_cache import VideoCache
+
+log = logging.getLogger("lus.train")
+
+
+def next_run(cache: Cache, name: str) -> Run:
+    """The first of name-1, name-2, ... that is not there yet."""
+    number = 1
+    while cache.new_run(f"{name}-{number}").root.exists():
+        number += 1
+    return cache.new_run(f"{name}-{number}")
+
+
+def start_folder(
+    cache: Cache, run: Run, recipe: Recipe, split: Split, origin: dict[str, Any]
+) -> None:
+    """Writes down what is about to be run, before the first step."""
+    with explaining_disk_errors(run.root):
+        run.root.mkdir(parents=True)
+    write_text(run.config, to_toml(recipe, only=Recipe))
+    write_split(run.split, split)
+    write_json(run.provenance, origin)
+    write_text(cache.latest, run.name + "\n")
+
+
+def provenance(videos: VideoCache, device: torch.device, ranks: Ranks) -> dict[str, Any]:
+    """Where a run came from: versions, device, data, commit."""
+    on_gpu = device.type == "cuda"
+    return {
+        "lus": lus_cli.__version__,
+        "git_commit": git_commit(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "platform": platform.platform(),
+        "device": str(device),
+        "device_name": torch.cuda.get_device_name(device) if on_gpu else platform.machine(),
+        "processes": ranks.world,
+        "threads": torch.get_num_threads(),
+        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "fingerprint": videos.fingerprint,
+        "videos": len(videos),
+        "exams": videos.provenance.get("exams"),
+    }
+
+
+def git_commit() -> str | None:
+    """The commit of this code, where it runs from a checkout."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    try:
+        git = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError:  # no git here
+        return None
+    return git.stdout.strip() or None
+
+
+@contextlib.contextmanager
+def logging_to(path: Path) -> Iterator[None]:
+    """Keeps what is logged in a file of the run, too."""
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logger = logging.getLogger("lus")
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        handler.close()
+
+
+def note_nonfinite(run: Run, event: dict[str, Any]) -> None:
+    path = run.root / "nonfinite.json"
+    known = json.loads(path.read_text())["events"] if path.is_file() else []
+    write_json(path, {"events": [*known, event]})
+    log.warning(
+        "epoch %s: a step was not finite (%s, %s) and was not taken; see %s",
+        event["epoch"],
+        event["module"],
+        event["direction"],
+        path,
+    )
+
+
+class EpochBook:
+    """Writes the figures of the epochs down: epochs.csv, curves, TensorBoard, log."""
+
+    def __init__(self, run: Run, epochs: list[dict[str, float]], scores: torch.Tensor, loss: str):
+        """`epochs` are those done before; `scores` the validation videos', (video,) int64."""
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.run, self.epochs = run, epochs
+        mean_label = soft_labels(scores, loss).mean(dim=0)
+        self.levels = {
+            "constant_loss": torch.special.entr(mean_label).sum().item(),
+            "floor": entropy_floor(scores, loss).mean().item(),
+            "majority": torch.bincount(scores).max().item() / len(scores),
+        }
+        self.board = SummaryWriter(str(run.root / "tensorboard"), purge_step=len(epochs) + 1)
+
+    def write(self, frames_per_s: float) -> None:
+        """The newest epoch. What depends on the clock stays out of epochs.csv, which a repeated
+        run writes alike."""
+        from lus_cli import figures
+
+        newest = self.epochs[-1]
+        write_text(self.run.epochs, to_csv(self.epochs))
+        figures.save(figures.curves(self.epochs, **self.levels), self.run.root / "curves")
+        for name, value in (newest | {"train_frames_per_s": frames_per_s}).items():
+            self.board.add_scalar(name.replace("_", "/", 1), value, newest["epoch"])
+
+    def close(self) -> None:
+        self.board.close()
+
+
+def to_csv(epochs: Sequence[dict[str, float]]) -> str:
+    """epochs.csv: an undefined figure is an empty cell."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(epochs[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({k: "" if math.isnan(v) else v for k, v in row.items()} for row in epochs)
+    return text.getvalue()
