@@ -135,6 +135,12 @@ add_command("prepare", "prepare", config.PrepareConfig, "Turn an exam tree into 
 add_command("train", "train", config.TrainConfig, "Train the model on the training patients.")
 add_command("evaluate", "evaluate", config.EvaluateConfig, "Say how good a trained model is.")
 add_command("attention", "attention", config.AttentionConfig, "Show where a trained model looked.")
+add_command(
+    "devices",
+    "devices",
+    config.DevicesConfig,
+    "List what can compute here, and compare it with the CPU.",
+)
 
 
 def show_version(wanted: bool) -> None:

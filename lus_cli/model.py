@@ -126,8 +126,11 @@ class LusModel(nn.Module):
     def cnn(self, frames: Tensor) -> Tensor:
         """`features` of frames that fit the device together."""
         images = self.prepare(frames)
-        if images.device.type != "mps":  # where layouts other than the plain one have gone wrong
-            images = images.contiguous(memory_format=torch.channels_last)  # faster convolutions
+        # Convolutions are faster with the channel last; on MPS only the plain layout has always
+        # been right (pytorch/pytorch #175189, #175190).
+        plain = images.device.type == "mps"
+        layout = torch.contiguous_format if plain else torch.channels_last
+        images = images.contiguous(memory_format=layout)
         if self.precision is None:
             return self.backbone(images)
         # What follows the CNN is a small part of the work and of a range that float32 suits.

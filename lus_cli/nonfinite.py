@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -43,42 +43,28 @@ def trace(model: nn.Module, replay: Callable[[], Tensor]) -> dict[str, Any]:
     """
     found: list[dict[str, Any]] = []
 
-    def note(name: str, direction: str, inputs: object, outputs: object) -> None:
-        if not found and not finite(outputs) and finite(inputs):
-            found.append(
-                {
-                    "module": name,
-                    "direction": direction,
-                    "input_range": span(inputs),
-                    "output_range": span(outputs),
-                }
-            )
+    def note(name: str, direction: str, given: object, made: object) -> None:
+        if not found and not finite(made) and finite(given):
+            ranges = {"input_range": span(given), "output_range": span(made)}
+            found.append({"module": name, "direction": direction, **ranges})
 
-    handles = []
-    # Backward hooks do not go with modules that overwrite their input.
+    def watch(name: str, _module: nn.Module, inputs: object, outputs: object) -> None:
+        note(name, "forward", inputs, outputs)
+        watch_backward(inputs, outputs, lambda came, made: note(name, "backward", came, made))
+
+    # Hooks see what a layer made, not what the next one overwrote.
     in_place = [module for module in model.modules() if getattr(module, "inplace", False) is True]
     for module in in_place:
         module.inplace = False  # type: ignore[assignment]
     # Inner modules speak before those that hold them, so the first to speak is the innermost.
-    for name, module in list(model.named_modules())[1:]:
-        handles.append(
-            module.register_forward_hook(lambda _m, i, o, name=name: note(name, "forward", i, o))
-        )
-        handles.append(
-            module.register_full_backward_hook(
-                # Seen backwards, what comes in is the gradient of the output.
-                lambda _m, made, came, name=name: note(name, "backward", came, made)
-            )
-        )
+    named = list(model.named_modules())[1:]
+    handles = [module.register_forward_hook(partial(watch, name)) for name, module in named]
     try:
-        # The first layer's input is pixels, which need no gradient: its hook says so, needlessly.
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Full backward hook is firing")
-            loss = replay()
-            if not found and not finite(loss):
-                found.append({"module": "loss", "direction": "forward", "output_range": span(loss)})
-            # Backwards even if the fault is known: other processes may be waiting in a batch norm.
-            loss.backward()
+        loss = replay()
+        if not found and not finite(loss):
+            found.append({"module": "loss", "direction": "forward", "output_range": span(loss)})
+        # Backwards even if the fault is known: other processes may be waiting in a batch norm.
+        loss.backward()
         if not found:
             note_parameters(model, found)
     finally:
@@ -88,6 +74,28 @@ def trace(model: nn.Module, replay: Callable[[], Tensor]) -> dict[str, Any]:
             module.inplace = True  # type: ignore[assignment]
         model.zero_grad(set_to_none=True)
     return found[0] if found else {"module": None, "direction": None}
+
+
+def watch_backward(
+    inputs: object, outputs: object, tell: Callable[[list[Tensor], Tensor], None]
+) -> None:
+    """Tells of the gradients that came to a module's outputs and of each that it made of them.
+
+    Hooks on tensors, since those on modules do not go with networks that add in place (ResNet).
+    """
+    came: list[Tensor] = []
+    for tensor in differentiable(outputs):
+        tensor.register_hook(lambda gradient: came.append(gradient))
+    for tensor in differentiable(inputs):
+        tensor.register_hook(lambda gradient: tell(came, gradient) if came else None)
+
+
+def differentiable(values: object) -> list[Tensor]:
+    if isinstance(values, Tensor):
+        return [values] if values.requires_grad else []
+    if isinstance(values, (tuple, list)):
+        return [tensor for value in values for tensor in differentiable(value)]
+    return []
 
 
 def note_parameters(model: nn.Module, found: list[dict[str, Any]]) -> None:

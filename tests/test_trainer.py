@@ -183,6 +183,15 @@ def test_lstm_weights_that_are_not_finite_are_traced_to_the_lstm(prepared: Path)
     assert (events[0]["module"], events[0]["direction"]) == ("lstm", "forward")
 
 
+@pytest.mark.parametrize("backbone", ["resnet18", "efficientnet_b0"])
+def test_networks_that_add_in_place_are_traced(prepared: Path, backbone: str) -> None:
+    events: list[dict[str, Any]] = []
+    trainer = trainer_of(tiny(prepared, backbone=backbone), events)
+    poison_lstm(trainer.model, "backward")
+    trainer.step(trainer.loader.load([0, 1]), [0, 1], 1, Tally())
+    assert (events[0]["module"], events[0]["direction"]) == ("lstm", "backward")
+
+
 def test_a_loss_that_is_not_finite_is_traced_to_the_loss() -> None:
     layer = nn.Linear(2, 1)
     found = trace(layer, lambda: layer(torch.ones(1, 2)).sum() * math.inf)

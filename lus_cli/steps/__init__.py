@@ -6,6 +6,7 @@ prepare        frames, videos, DICOM, MATLAB files  -> videos.h5, split.json, fi
 train          videos.h5, split.json                -> runs/<run>/
 evaluate       runs/<run>/, videos.h5               -> runs/<run>/evaluation/<split>/
 attention      runs/<run>/, videos.h5, exams/       -> runs/<run>/attention/
+devices        what computes here, and whether rightly; before anything else on a Mac
 
 A step is `run(config, progress) -> Result`. Steps never import each other and print nothing: they
 call `progress` and hand back a `Result`, which the command line draws.
