@@ -12,7 +12,6 @@ import hashlib
 import json
 import os
 import re
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +33,10 @@ class Cache:
     @property
     def videos(self) -> Path:
         return self.root / "videos.h5"
+
+    @property
+    def sources(self) -> Path:
+        return self.root / "sources.json"
 
     @property
     def split(self) -> Path:
@@ -137,37 +140,6 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def replacing_folder(path: Path, force: bool) -> Iterator[Path]:
-    """An empty folder to fill, moved to `path` when the block ends well and removed when not.
-
-    Raises LusError if something is at `path` already and `force` is false.
-    """
-    if path.exists() and not (path.is_dir() and not any(path.iterdir())) and not force:
-        raise LusError(
-            f"{path} is already there", "name another folder, or replace it with --force"
-        )
-    if path.exists() and not path.is_dir():
-        raise LusError(f"{path} is a file", "name a folder")
-    part = path.with_name(path.name + ".part")
-    with explaining_disk_errors(path):
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
-        try:
-            yield part
-            if path.exists():
-                old = path.with_name(path.name + ".old")
-                shutil.rmtree(old, ignore_errors=True)
-                path.replace(old)
-                part.replace(path)
-                shutil.rmtree(old)
-            else:
-                part.replace(path)
-        except BaseException:
-            shutil.rmtree(part, ignore_errors=True)
-            raise
-
-
-@contextlib.contextmanager
 def explaining_disk_errors(path: Path) -> Iterator[None]:
     """Turns what a disk can do to a writer into one line for the user."""
     remedies = {
@@ -226,24 +198,37 @@ def fingerprint(value: Any) -> str:
 def only_writer(root: Path) -> Iterator[None]:
     """Keeps a second command from writing the same artifacts at the same time.
 
-    The operating system drops the lock with the process that holds it, so none is ever stale.
     Raises LusError naming the holder.
+    """
+    with explaining_disk_errors(root):
+        root.mkdir(parents=True, exist_ok=True)
+    with locked(root / ".lock", root):
+        yield
+
+
+@contextlib.contextmanager
+def locked(path: Path, what: Path, keep: bool = True) -> Iterator[None]:
+    """Holds the lock file `path` for whoever writes to `what`; without `keep` it goes afterwards.
+
+    The operating system drops the lock with the process that holds it, so none is ever stale,
+    whatever files a killed process left. Raises LusError naming the holder.
     """
     import filelock
 
-    path = root / ".lock"
+    holder = path.with_name(f"{path.name}-holder")
+    lock = filelock.FileLock(path)
     with explaining_disk_errors(path):
-        root.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(path)
-        holder = path.with_name(".lock-holder")
         try:
             lock.acquire(timeout=0)
         except filelock.Timeout:
             who = holder.read_text() if holder.is_file() else "another lus"
-            raise LusError(f"{who} is writing to {root}", "wait for it to end") from None
-        try:
+            raise LusError(f"{who} is writing to {what}", "wait for it to end") from None
+    try:
+        with explaining_disk_errors(path):
             holder.write_text(f"process {os.getpid()}")
-            yield
-        finally:
-            holder.unlink(missing_ok=True)
-            lock.release()
+        yield
+    finally:
+        holder.unlink(missing_ok=True)
+        if not keep:
+            path.unlink(missing_ok=True)
+        lock.release()

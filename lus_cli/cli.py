@@ -10,7 +10,8 @@ import copy
 import importlib
 import inspect
 from pathlib import Path
-from typing import Annotated, Any, get_origin
+from types import UnionType
+from typing import Annotated, Any, Union, get_origin
 
 import typer
 
@@ -47,6 +48,8 @@ def option_annotation(entry: config.OptionField, default: Any) -> Any:
     if get_origin(kind) is tuple:
         kind = list[str]  # repeatable, and commas work too
         default = ",".join(map(str, default)) if default else None
+    if get_origin(kind) in (Union, UnionType):
+        kind = str  # a number or a word: config tells which
     if kind is bool and not info.param_decls and info.default is ...:
         info.param_decls = (f"{entry.flag}/--no-{entry.flag[2:]}",)
     info.show_default = False

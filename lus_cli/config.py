@@ -151,7 +151,13 @@ class PrepareConfig:
         bool, typer.Option(help="Draw the parts so that their shares of each score are alike.")
     ] = False
     folds: Annotated[
-        int, typer.Option(help="Folds for cross-validation; 0: none.", min=0, max=1000)
+        int | Literal["patients"],
+        typer.Option(
+            help="Folds for cross-validation; 0: none; patients: one a patient, to leave one out.",
+            min=0,
+            max=1000,
+            metavar="NUMBER|patients",
+        ),
     ] = 5
     seed: Annotated[int, typer.Option(help="Seed of the split.", min=0, max=MAX_SEED)] = 5
     strict: Annotated[bool, typer.Option(help="Any problem in the tree is an error.")] = False
@@ -343,6 +349,9 @@ class EvaluateConfig:
         int, typer.Option(help="Patient resamples behind each interval.", min=0, max=100_000)
     ] = 1000
     seed: Annotated[int, typer.Option(help="Seed of the bootstrap.", min=0, max=MAX_SEED)] = 0
+    temperature: Annotated[
+        bool, typer.Option(help="Fit a temperature on the validation videos, which are scored for it.")
+    ] = True
     device: Device = "auto"
     threads: Annotated[int, typer.Option(help="CPU threads; 0: one a core.", min=0)] = 0
     cache: CachePath = DEFAULT_CACHE
@@ -427,16 +436,12 @@ class OptionField:
         if value is None and self.optional:
             return None
         if origin is tuple:
-            if not isinstance(value, (list, tuple)):
-                raise UsageError(f"{where} must be a list, not {value!r}")
-            items = [item.strip() for entry in value for item in str(entry).split(",")]
-            try:
-                read = tuple(get_args(kind)[0](item) for item in items if item)
-            except ValueError:
-                raise UsageError(f"{where} cannot be read: {','.join(items)}") from None
-            for item in read:
-                self.check_range(item, where)
-            return read
+            return self.read_list(value, where)
+        if origin in (Union, UnionType):  # a number, or a word that stands for one
+            kind, words = get_args(kind)
+            if value in get_args(words):
+                return value
+            value = whole_number(value, where, get_args(words))
         if origin is Literal:
             if value not in get_args(kind):
                 raise UsageError(f"{where} is {value!r}", f"one of {', '.join(get_args(kind))}")
@@ -450,6 +455,19 @@ class OptionField:
         self.check_range(value, where)
         return value
 
+    def read_list(self, value: Any, where: str) -> tuple[Any, ...]:
+        """Like `read`, for a list, whose items may also be given with commas between them."""
+        if not isinstance(value, (list, tuple)):
+            raise UsageError(f"{where} must be a list, not {value!r}")
+        items = [item.strip() for entry in value for item in str(entry).split(",")]
+        try:
+            read = tuple(get_args(self.bare)[0](item) for item in items if item)
+        except ValueError:
+            raise UsageError(f"{where} cannot be read: {','.join(items)}") from None
+        for item in read:
+            self.check_range(item, where)
+        return read
+
     def check_range(self, value: Any, where: str) -> None:
         """Raises UsageError, naming `where`, for a number out of this field's range."""
         if isinstance(value, float) and not math.isfinite(value):
@@ -459,6 +477,14 @@ class OptionField:
             raise UsageError(
                 f"{where} is {value}", f"from {low} to {high if high is not None else 'any'}"
             )
+
+
+def whole_number(value: Any, where: str, words: tuple[str, ...]) -> Any:
+    """The number in a text, anything else as it is; UsageError names the words it could have been."""
+    try:
+        return int(value) if isinstance(value, str) else value
+    except ValueError:
+        raise UsageError(f"{where} is {value!r}", f"a number, or {', '.join(words)}") from None
 
 
 def fields_of(config: type) -> dict[str, OptionField]:

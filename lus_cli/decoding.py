@@ -11,11 +11,12 @@ import numpy as np
 
 from lus_cli.cache import fingerprint
 from lus_cli.errors import LusError
-from lus_cli.exam_tree import fit_frame
+from lus_cli.frames import Mode, fit_frame, read_frame
+from lus_cli.ledger import take_reading, write_ledger
 from lus_cli.processes import spread
-from lus_cli.sources import Source
+from lus_cli.sources import FrameFolder, Source
 from lus_cli.steps import Progress
-from lus_cli.video_cache import FrameFormat, StoredVideo, store_video
+from lus_cli.video_cache import FORMAT_VERSION, FrameFormat, StoredVideo, store_video
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,11 @@ class Decoded:
 def source_key(source: Source, frame_format: FrameFormat) -> str:
     """Names a stored video by what it is made from: files by name, size and time, and the format.
 
+    The format's version is in it: another lus may decode or store frames in another way.
+
     Raises LusError if one of the files cannot be asked for them.
     """
+    root = f"{source.root.as_posix()}/"  # Path.relative_to is slow, and this is for every frame
     files = []
     for path in source.files:
         try:
@@ -48,8 +52,9 @@ def source_key(source: Source, frame_format: FrameFormat) -> str:
             raise LusError(
                 f"video {source.id}: {path} cannot be read", error.strerror or str(error)
             ) from error
-        files.append([path.relative_to(source.root).as_posix(), known.st_size, known.st_mtime_ns])
-    return fingerprint([asdict(frame_format), source.id, source.kind, source.options, files])
+        files.append([path.as_posix().removeprefix(root), known.st_size, known.st_mtime_ns])
+    made_of = [asdict(frame_format), source.id, source.kind, source.options, files]
+    return fingerprint([FORMAT_VERSION, *made_of])
 
 
 def decode_all(
@@ -79,11 +84,13 @@ def decode_shard(task: DecodeTask) -> Decoded:
     way, is no damaged video, and a cache without it would be the wrong answer.
     """
     try:
+        reading = take_reading(task.source, task.frame_format)
         video = decode_video(task)
     except LusError as error:
         refuse_change(task)
         return Decoded(reason=f"video {task.source.id}: {error}")
     refuse_change(task)
+    write_ledger(task.shard.with_suffix(".json"), {task.shard.stem: reading})
     video.save(task.shard)  # a full disk is not the video's fault: that error goes up
     return Decoded(video.length)
 
@@ -102,13 +109,31 @@ def decode_video(task: DecodeTask) -> StoredVideo:
     numbers: list[int] = []
 
     def frames() -> Iterator[np.ndarray]:
-        for number, image in task.source.frames("RGB" if task.frame_format.color else "L"):
-            shapes.add((image.height, image.width))
+        for number, frame, shape in fitted_frames(task.source, task.frame_format):
+            shapes.add(shape)
             if len(shapes) > 1:
                 sizes = " and ".join(f"{width}x{height}" for height, width in sorted(shapes))
                 raise LusError(f"frame {number} has another size ({sizes})", "remove or mend it")
             numbers.append(number)
-            yield fit_frame(image, task.frame_format.size, task.frame_format.letterbox)
+            yield frame
 
     stored = store_video(frames(), numbers, (0, 0))
     return replace(stored, source_shape=shapes.pop())
+
+
+def fitted_frames(
+    source: Source, frame_format: FrameFormat
+) -> Iterator[tuple[int, np.ndarray, tuple[int, int]]]:
+    """Each frame's number, its pixels as they are stored, and its rows and columns in the source.
+
+    Raises LusError for a frame that cannot be decoded.
+    """
+    mode: Mode = "RGB" if frame_format.color else "L"
+    size, letterbox = frame_format.size, frame_format.letterbox
+    if isinstance(source, FrameFolder):
+        for number, path in source.frame_files:
+            yield number, *read_frame(path, mode, size, letterbox)
+    else:
+        for number, image in source.frames(mode):
+            frame = fit_frame(np.asarray(image), size, letterbox)
+            yield number, frame, (image.height, image.width)

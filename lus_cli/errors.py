@@ -1,5 +1,7 @@
 """The one exception for what a user can put right."""
 
+from __future__ import annotations
+
 
 class LusError(Exception):
     """Something could not be done, and the user can do something about it.
@@ -14,6 +16,10 @@ class LusError(Exception):
         super().__init__(f"{message}: {remedy}" if remedy else message)
         self.message = message
         self.remedy = remedy
+
+    def __reduce__(self) -> tuple[type[LusError], tuple[str, str]]:
+        """Comes out of a worker process with message and remedy apart."""
+        return type(self), (self.message, self.remedy)
 
 
 class UsageError(LusError):

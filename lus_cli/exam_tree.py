@@ -1,4 +1,4 @@
-"""The exam tree: ids, folders, annotations, and the frames in them.
+"""The exam tree: ids, folders and annotations.
 
 ROOT/<patient>/<exam>/<area>/<frame>.jpg, with ROOT/Annotations.txt beside the patients.
 """
@@ -8,14 +8,12 @@ from __future__ import annotations
 import csv
 import io
 import re
-import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
 
 from lus_cli.errors import LusError, UsageError
 
@@ -23,7 +21,6 @@ ANNOTATIONS = "Annotations.txt"
 FINDINGS = "Findings.csv"
 SCORES = range(4)
 FRAME_SUFFIXES = {".jpg", ".jpeg", ".png"}
-FRAME_FORMATS = ("JPEG", "PNG")  # by content; no other of Pillow's many readers is let near a file
 CLUTTER = {"thumbs.db", "desktop.ini"}
 # A frame larger than this is a decompression bomb or a mistake, not an ultrasound frame.
 MAX_PIXELS = 64_000_000
@@ -98,33 +95,6 @@ def natural_key(text: str) -> list[tuple[int, int, str]]:
 def video_order(video: VideoId) -> list[list[tuple[int, int, str]]]:
     """The order in which a study lists its videos."""
     return [natural_key(part) for part in video]
-
-
-def find_videos(root: Path) -> tuple[list[VideoFolder], list[str]]:
-    """Every video folder of an exam tree, in natural order, and what is wrong with the others.
-
-    Raises LusError if `root` is no folder or holds no video at all.
-    """
-    if not root.is_dir():
-        raise LusError(
-            f"there is no exam tree at {root}",
-            "make one with `lus phantom`, or name yours: lus prepare DIR",
-        )
-    videos, problems = [], []
-    for patient in visible_folders(root):
-        for exam in visible_folders(patient):
-            for area in visible_folders(exam):
-                video = VideoId(patient.name, exam.name, area.name)
-                try:
-                    videos.append(read_folder(video, area))
-                except LusError as error:
-                    problems.append(str(error))
-    if not videos and not problems:
-        raise LusError(
-            f"{root} holds no frames", "an exam tree is patient/exam/area/Frame_<number>.jpg"
-        )
-    videos.sort(key=lambda folder: video_order(folder.id))
-    return videos, problems
 
 
 def visible_folders(parent: Path) -> Iterator[Path]:
@@ -305,56 +275,3 @@ def annotated_finding(path: Path, line: int, text: str) -> bool | None:
 def write_annotations(path: Path, scores: Iterable[tuple[VideoId, int]]) -> None:
     lines = "".join(f"{video};{score}\n" for video, score in scores)
     path.write_text(lines, encoding="utf-8")
-
-
-# ----------------------------------------------------------------------------------------- frames
-
-
-def decode_frame(path: Path, mode: Literal["L", "RGB"]) -> Image.Image:
-    """One frame as a Pillow image, upright, in `mode`.
-
-    16-bit frames are scaled to 8 bits by their full range. Raises LusError if the file is no whole
-    image or larger than MAX_PIXELS.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(path, formats=FRAME_FORMATS)
-        with image:
-            if image.width * image.height > MAX_PIXELS:
-                raise LusError(
-                    f"{path} has {image.width}x{image.height} pixels", "a frame has fewer"
-                )
-            if mode == "L" and image.format == "JPEG":
-                image.draft("L", image.size)  # decodes only the luminance: same pixels, faster
-            image.load()
-            upright = ImageOps.exif_transpose(image)
-    except LusError:
-        raise
-    except Exception as error:  # damaged EXIF alone raises TypeError and struct.error, among others
-        reason = "it is empty" if path.exists() and path.stat().st_size == 0 else str(error)
-        raise LusError(f"{path} cannot be decoded", reason) from error
-    if upright.mode.startswith("I"):
-        # By the format's range, not by the frame's: a dark frame must not come out brighter.
-        upright = Image.fromarray((np.asarray(upright) // 257).astype(np.uint8))
-    return upright if upright.mode == mode else upright.convert(mode)
-
-
-def fit_frame(image: Image.Image, size: int, letterbox: bool) -> np.ndarray:
-    """A frame resized to size x size: (row, column) or (row, column, channel) uint8.
-
-    Stretched, as the report did, or with `letterbox` scaled to fit and centred on black.
-    """
-    if not letterbox:
-        return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR))
-    left, top, width, height = letterbox_box(image.width, image.height, size)
-    canvas = Image.new(image.mode, (size, size))
-    canvas.paste(image.resize((width, height), Image.Resampling.BILINEAR), (left, top))
-    return np.asarray(canvas)
-
-
-def letterbox_box(width: int, height: int, size: int) -> tuple[int, int, int, int]:
-    """Where a letterboxed frame lies in its square: left, top, width, height in pixels."""
-    scale = size / max(width, height)
-    new_width, new_height = max(1, round(width * scale)), max(1, round(height * scale))
-    return (size - new_width) // 2, (size - new_height) // 2, new_width, new_height

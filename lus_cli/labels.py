@@ -223,7 +223,6 @@ def covid_blues_unlabelled(
             problems.append(f"{name}: there is another file of video {video}")
         else:
             taken.add(folder_key(video))
-            problems.append(f"{name}: no row in {labels} names it, imported without a score")
             sources.append(
                 LabelledFile(name, path, Label(name, video, None, Findings(None, None), ""))
             )

@@ -16,7 +16,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from lus_cli import cache, metrics
+from lus_cli import cache, clinical, metrics
 from lus_cli.figures import ACCENT, GRID, INK, MUTED, PAPER, SCORE_COLOURS, SECOND
 
 # The colours of a figure, by the name under which the page's style sheet has them, light and dark.
@@ -46,6 +46,26 @@ FIGURE_TEXTS = {
         "Calibration",
         "On the dashed line the model is as sure as it is right; below it, it is too sure. Larger "
         "dots hold more videos.",
+    ),
+    "temperature": (
+        "Temperature",
+        "The same diagram before and after temperature scaling, fitted on the validation videos. "
+        "Everything else on this page shows the probabilities as the model gave them.",
+    ),
+    "abstention": (
+        "Leaving out the unsure",
+        "A model that knows when it is unsure gets better from right to left. Macro F1 counts a "
+        "score that is left out altogether as 0.",
+    ),
+    "exam_totals": (
+        "Totals of exams",
+        "On the dashed line the predicted total is the true one. Right: their difference, with the "
+        "limits between which 95 % of exams are expected.",
+    ),
+    "patient_totals": ("Totals of patients", "The same over all videos of a patient."),
+    "areas": (
+        "Areas",
+        "Hollow dots rest on fewer than 5 patients, and say little about the next one.",
     ),
 }
 OWN_FIGURES = {"confusion"}
@@ -83,6 +103,8 @@ def write_report(
             summary=summary(scores),
             figure_rows=list(figure_rows(scores["figures"])),
             class_figures=metrics.CLASS_FIGURES,
+            few_patients=clinical.FEW_PATIENTS,
+            total_rows=list(total_rows(scores["sums"])),
             matrix=matrix_rows(scores["confusion"]),
             drawn=[page_figure(n, svg) for n, svg in figures.items() if n not in OWN_FIGURES],
             videos=video_rows(predictions, strips or {}),
@@ -116,7 +138,7 @@ def template_text(name: str) -> str:
 
 def three(value: float | None) -> str:
     """Three decimals with a true minus sign; a dash for what is undefined."""
-    return "–" if value is None else f"{value:.3f}".replace("-", "\u2212")
+    return "–" if value is None else f"{value:z.3f}".replace("-", "\u2212")
 
 
 def counted(number: int, noun: str) -> str:
@@ -194,6 +216,22 @@ def figure_rows(found: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
                 key: place(entry[key]) for key in ("value", "low", "high", "majority", "chance")
             },
         }
+
+
+def total_rows(sums: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """A row a unit, measure and way of adding up: how predicted sums agree with the true ones."""
+    words = {"answered": "answered scores", "expected": "expected scores"}
+    words |= {"majority": "most frequent score for all", "prior": "training mean for all"}
+    for unit in clinical.UNITS:
+        for measure in clinical.MEASURES:
+            for estimate, found in sums[unit][measure].items():
+                yield {
+                    "of": f"{unit} {measure}" if measure == "total" else f"{unit}, mean per video",
+                    "first": estimate == clinical.DRAWN,
+                    "estimate": words[estimate],
+                    "model": estimate in ("answered", "expected"),
+                    "found": found,
+                }
 
 
 def matrix_rows(confusion: Sequence[Sequence[int]]) -> list[dict[str, Any]]:

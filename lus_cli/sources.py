@@ -21,15 +21,14 @@ from lus_cli.exam_tree import (
     FRAME_SUFFIXES,
     FrameFile,
     VideoId,
-    decode_frame,
     is_name,
     listed,
     read_folder,
     video_order,
     visible_folders,
 )
+from lus_cli.frames import Mode, decode_frame
 
-Mode = Literal["L", "RGB"]
 Kind = Literal["frames", "video", "dicom", "mat"]
 Numbers = Collection[int] | None
 Frames = Iterator[tuple[int, Image.Image]]
@@ -215,8 +214,27 @@ def find_sources(root: Path, mask_text: bool) -> tuple[list[Source], list[str]]:
                 f"keep one of {', '.join(sorted(s.path for s in sources))}"
             )
     single = [sources[0] for sources in found.values() if len(sources) == 1]
+    single, doubles = told_apart(single)
+    problems += doubles
     require_libraries(single)
     return sorted(single, key=lambda source: video_order(source.id)), problems
+
+
+def told_apart(sources: Iterable[Source]) -> tuple[list[Source], list[str]]:
+    """The sources that share their place on the disk with no other, and a line for those that do.
+
+    A link makes one patient look like two, who may then be in two parts of the split.
+    """
+    places: dict[Path, list[Source]] = {}
+    for source in sources:
+        places.setdefault(source.location.resolve(), []).append(source)
+    doubles = [
+        f"videos {' and '.join(str(source.id) for source in group)} are one and the same by a link: "
+        "remove the link"
+        for group in places.values()
+        if len(group) > 1
+    ]
+    return [group[0] for group in places.values() if len(group) == 1], doubles
 
 
 def source_at(root: Path, entry: Path, mask_text: bool) -> Source | None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,12 @@ from lus_cli.cache import fingerprint, read_json, write_json
 from lus_cli.errors import LusError, UsageError
 from lus_cli.exam_tree import SCORES, natural_key
 
+log = logging.getLogger("lus.split")
+
 PARTS = ("train", "validation", "test")
-DRAWS = 2000  # candidate draws among which the most balanced is chosen
+PER_PATIENT = "patients"  # for a number of folds: as many as patients, one in each
+DRAWS = 2000  # draws among which a balanced one is looked for, at most
+TOLERANCE = 0.25  # a part meant to hold 20 % of the videos may hold 15 to 25 %
 REMEDY = "mend it, or draw it anew with `lus prepare --force`"
 
 
@@ -58,28 +63,33 @@ def draw_split(
 ) -> Split:
     """Draws a split from one patient and one score per video.
 
-    `settings` holds test_share, validation_share, stratify, folds and seed, and is written down in
-    the split. The test part has the share of the patients, rounded up (11 patients at 0.2: three),
-    `named_test` among them; validation has its share of the rest, rounded likewise. With `stratify`
-    the most balanced of DRAWS draws is taken. Raises LusError if a part that was asked for, or
-    training, would be empty.
+    `settings` holds test_share, validation_share, stratify, folds (a number, or PER_PATIENT) and
+    seed, and is written down in the split. The test part has the share of the patients, rounded up
+    (11 patients at 0.2: three), `named_test` among them; validation has its share of the rest,
+    rounded likewise. Raises UsageError for a single fold, which leaves nobody to train on, LusError
+    if training would be empty.
     """
     table = count_table(patients, scores)
     names = list(table)
     random = np.random.default_rng([settings["seed"], len(names)])
-    balanced = bool(settings["stratify"])
+    stratify = bool(settings["stratify"])
     test_size = share_of(len(names), settings["test_share"])
-    test = draw_part(table, names, max(test_size, len(named_test)), random, balanced, named_test)
+    test = draw_part(table, names, max(test_size, len(named_test)), random, stratify, named_test)
     rest = [name for name in names if name not in test]
     validation_size = share_of(len(rest), settings["validation_share"])
-    validation = draw_part(table, rest, validation_size, random, balanced)
+    validation = draw_part(table, rest, validation_size, random, stratify)
     train = [name for name in rest if name not in validation]
     if not train:
         raise LusError(
             f"{len(names)} patients leave none for training",
             "lower --test-share or --validation-share, or add patients",
         )
-    folds = draw_folds(table, settings["folds"], random)
+    count = len(names) if settings["folds"] == PER_PATIENT else settings["folds"]
+    if count == 1:
+        raise UsageError("--folds 1 leaves nobody to train on", "at least 2, or 0 for none")
+    if count > len(names):
+        log.warning("%d folds asked for, but there are %d patients: one a fold", count, len(names))
+    folds = draw_folds(table, min(count, len(names)), random)
     return Split(tuple(train), tuple(validation), tuple(test), folds, dict(settings))
 
 
@@ -98,9 +108,25 @@ def share_of(count: int, share: float) -> int:
     return math.ceil(round(count * share, 9))
 
 
-def imbalance(part: np.ndarray, whole: np.ndarray) -> float:
-    """How far the shares of each score in a part are from those of the whole: 0 (alike) to 2."""
-    return float(np.abs(part / max(part.sum(), 1) - whole / max(whole.sum(), 1)).sum())
+def balance_table(table: Mapping[str, np.ndarray], by_score: bool) -> np.ndarray:
+    """What is to be spread evenly: (patient, 1) videos, with `by_score` (patient, 5), per score too."""
+    per_score = np.array(list(table.values()))
+    videos = per_score.sum(axis=1, keepdims=True)
+    return np.hstack([videos, per_score]) if by_score else videos
+
+
+def misfit(counts: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """How much is too much or too little, as a share of what is wanted: (...,), 0 for nothing.
+
+    counts: (..., column) what groups of patients hold; wanted: (column,) what each should.
+    """
+    wrong: np.ndarray = np.abs(counts - wanted).sum(axis=-1) / max(wanted.sum(), 1e-9)
+    return wrong
+
+
+def draws_of(possible: int) -> int:
+    """How many draws to choose from: too few to see all of them, or every seed would choose alike."""
+    return min(DRAWS, math.ceil(possible / 2))
 
 
 def draw_part(
@@ -108,53 +134,66 @@ def draw_part(
     names: Sequence[str],
     size: int,
     random: np.random.Generator,
-    balanced: bool,
+    stratify: bool,
     named: Sequence[str] = (),
 ) -> list[str]:
-    """`size` of the patients `names`, with `named` among them, in the order of `names`."""
+    """`size` of the patients `names`, with `named` among them, in the order of `names`.
+
+    They hold their share of the videos: the first draw is taken that misses it by no more than
+    TOLERANCE, and where there is none, the best of all. With `stratify` it is always the best of
+    all, and the videos of each score count beside all videos.
+    """
+    if size == 0:
+        return []
     others = [name for name in names if name not in named]
     free = size - len(named)
-    draws = [list(random.permutation(len(others))[:free]) for _ in range(DRAWS if balanced else 1)]
-    whole = np.sum([table[name] for name in names], axis=0)
-
-    def cost(draw: list[int]) -> float:
-        chosen = [*named, *(others[i] for i in draw)]
-        return imbalance(np.sum([table[name] for name in chosen], axis=0), whole) if chosen else 0.0
-
-    best = min(draws, key=cost) if balanced else draws[0]
-    chosen = {*named, *(others[i] for i in best)}
-    return [name for name in names if name in chosen]
+    counts = balance_table({name: table[name] for name in names}, stratify)
+    wanted = counts.sum(axis=0) * size / len(names)
+    best, lowest = np.zeros(len(names), bool), math.inf
+    for _ in range(draws_of(math.comb(len(others), free))):
+        chosen = {*named, *(others[i] for i in random.permutation(len(others))[:free])}
+        member = np.array([name in chosen for name in names])
+        cost = float(misfit(counts[member].sum(axis=0), wanted))
+        if cost < lowest:
+            best, lowest = member, cost
+        if lowest <= TOLERANCE and not stratify:
+            break
+    return [name for name, is_in in zip(names, best, strict=True) if is_in]
 
 
 def draw_folds(
     table: dict[str, np.ndarray], count: int, random: np.random.Generator
 ) -> tuple[tuple[str, ...], ...]:
-    """All patients in `count` folds: patients and videos spread evenly, scores alike.
+    """All patients in `count` folds: patients, videos and the videos of each score spread evenly.
 
-    Of DRAWS orders of the patients, each dealt out in turn, the one with the most even folds is
+    Of several orders of the patients, each dealt out in turn, the one with the most even folds is
     taken. scikit-learn's StratifiedGroupKFold gives one answer for every seed on few patients, and
-    can leave folds empty. With fewer patients than folds, each patient is a fold.
+    can leave folds empty.
     """
     names = list(table)
-    count = min(count, len(names))
     if count < 2:
         return ()
-    counts = np.array([table[name] for name in names])
-    whole = counts.sum(axis=0)
-    best: tuple[float, np.ndarray] | None = None
-    for _ in range(DRAWS if count < len(names) else 1):
-        order = random.permutation(len(names))
+    counts = balance_table(table, by_score=True)
+    best, lowest = np.zeros(len(names), int), math.inf
+    for _ in range(draws_of(ways_to_deal(len(names), count))):
         folds = np.empty(len(names), int)
-        folds[order] = np.arange(len(names)) % count
-        sums = np.array([counts[folds == k].sum(axis=0) for k in range(count)])
-        spread = float(sums.sum(axis=1).std() / max(sums.sum(axis=1).mean(), 1e-9))
-        cost = spread + sum(imbalance(row, whole) for row in sums) / count
-        if best is None or cost < best[0]:
-            best = cost, folds
-    assert best is not None
-    return tuple(
-        tuple(n for n, f in zip(names, best[1], strict=True) if f == k) for k in range(count)
-    )
+        folds[random.permutation(len(names))] = np.arange(len(names)) % count
+        held = np.zeros((count, counts.shape[1]))
+        np.add.at(held, folds, counts)
+        # Squares: two folds that are a little uneven are better than one that is twice as uneven.
+        cost = float((misfit(held, counts.sum(axis=0) / count) ** 2).sum())
+        if cost < lowest:
+            best, lowest = folds, cost
+    dealt = [tuple(n for n, f in zip(names, best, strict=True) if f == k) for k in range(count)]
+    return tuple(sorted(dealt, key=lambda fold: names.index(fold[0])))
+
+
+def ways_to_deal(patients: int, folds: int) -> int:
+    """In how many ways so many patients can be dealt into folds of the same size, give or take one."""
+    size, larger = divmod(patients, folds)
+    orders = math.factorial(size) ** folds * (size + 1) ** larger  # within the folds
+    orders *= math.factorial(larger) * math.factorial(folds - larger)  # of folds of one size
+    return math.factorial(patients) // orders
 
 
 def write_split(path: Path, split: Split) -> None:
@@ -172,33 +211,86 @@ def write_split(path: Path, split: Split) -> None:
 def read_split(path: Path, patients: Sequence[str]) -> tuple[Split, bool]:
     """The split in a file, and whether somebody edited it since it was drawn.
 
-    Raises LusError if the file cannot be read, puts a patient into two parts or into two folds, or
-    names none or others than `patients`.
+    Raises LusError if the file cannot be read or its split does not fit `patients`: see check_split.
     """
-    content = read_json(path, "run `lus prepare` first" if not path.exists() else REMEDY)
-    try:
-        parts = {name: tuple(map(str, content[name])) for name in PARTS}
-        folds = tuple(tuple(map(str, fold)) for fold in content.get("folds", ()))
-        split = Split(**parts, folds=folds, drawn_by=dict(content.get("drawn_by", {})))
-    except (KeyError, TypeError, ValueError) as error:
-        raise LusError(f"{path} has no proper {error}", REMEDY) from error
+    split, edited = load_split(path)
     check_split(path, split, patients)
+    return split, edited
+
+
+def load_split(path: Path) -> tuple[Split, bool]:
+    """Like read_split, for a study that may have other patients by now."""
+    content = read_json(path, "run `lus prepare` first" if not path.exists() else REMEDY)
+    fields = (*PARTS, "folds", "drawn_by", "signature")
+    if unknown := [name for name in content if name not in fields]:
+        raise LusError(f"{path}: there is no {unknown[0]!r} in a split", REMEDY)
+    if missing := [name for name in PARTS if name not in content]:
+        raise LusError(f"{path} has no {missing[0]!r}", REMEDY)
+    parts = {name: patients_in(path, name, content[name]) for name in PARTS}
+    folds = content.get("folds", [])
+    if not isinstance(folds, list):
+        raise LusError(f"{path}: folds must be a list of lists of patients", REMEDY)
+    drawn_by = content.get("drawn_by", {})
+    split = Split(
+        **parts,
+        folds=tuple(patients_in(path, f"fold {n}", fold) for n, fold in enumerate(folds, start=1)),
+        drawn_by=drawn_by if isinstance(drawn_by, dict) else {},
+    )
     return split, content.get("signature") != split.signature
 
 
+def patients_in(path: Path, group: str, names: Any) -> tuple[str, ...]:
+    """The patients of a part or a fold. Raises LusError if they are not a list of names."""
+    if not isinstance(names, list) or not all(type(name) in (str, int) for name in names):
+        raise LusError(f"{path}: {group} must be a list of patients", REMEDY)
+    return tuple(map(str, names))
+
+
 def check_split(path: Path, split: Split, patients: Sequence[str]) -> None:
+    """Raises LusError unless parts and folds each name every one of `patients` exactly once.
+
+    Nor may a fold be empty or hold everybody, or nobody be in train.
+    """
+    parts = {name: getattr(split, name) for name in PARTS}
+    check_groups(path, parts, "part", patients)
+    if not split.train:
+        raise LusError(f"{path}: train has no patient", REMEDY)
+    folds = {f"fold {n}": fold for n, fold in enumerate(split.folds, start=1)}
+    if folds:
+        check_groups(path, folds, "fold", patients)
+    if len(folds) == 1:
+        raise LusError(f"{path}: the only fold holds everybody", "add folds, or leave out all")
+    for name, fold in folds.items():
+        if not fold:
+            raise LusError(f"{path}: {name} has no patient", REMEDY)
+
+
+def check_groups(
+    path: Path, groups: Mapping[str, Sequence[str]], kind: str, patients: Sequence[str]
+) -> None:
+    """Raises LusError unless `groups`, each a `kind`, name every one of `patients` exactly once."""
+    where: dict[str, list[str]] = {}
+    for group, names in groups.items():
+        for name in names:
+            where.setdefault(name, []).append(group)
+    for name, named in where.items():
+        if len(named) > 1:
+            places = f"in {named[0]} and in {named[1]}"
+            places = f"twice in {named[0]}" if named[0] == named[1] else places
+            raise LusError(f"{path}: patient {name} is {places}", REMEDY)
     known = set(patients)
-    for kind, groups in (("parts", [getattr(split, p) for p in PARTS]), ("folds", split.folds)):
-        named = [patient for group in groups for patient in group]
-        twice = sorted({p for p in named if named.count(p) > 1}, key=natural_key)
-        if twice:
-            raise LusError(f"{path}: patient {', '.join(twice)} is in two {kind}", REMEDY)
-        strangers = sorted(set(named) - known, key=natural_key)
-        if strangers:
-            raise LusError(f"{path}: the study has no patient {', '.join(strangers)}", REMEDY)
-        missing = sorted(known - set(named), key=natural_key)
-        if missing and groups:
-            raise LusError(f"{path}: patient {', '.join(missing)} is in none of the {kind}", REMEDY)
+    if strangers := listed(set(where) - known):
+        raise LusError(f"{path}: the study has no patient {strangers}", REMEDY)
+    if missing := listed(known - set(where)):
+        remedy = f"add it to a {kind}, or draw the split anew with `lus prepare --force`"
+        raise LusError(f"{path}: no {kind} holds patient {missing}", remedy)
+
+
+def listed(names: Collection[str], most: int = 6) -> str:
+    """Names in natural order; the number of those that are not written out."""
+    ordered = sorted(names, key=natural_key)
+    more = f" and {len(ordered) - most} more" if len(ordered) > most else ""
+    return ", ".join(ordered[:most]) + more
 
 
 def named_test_patients(
@@ -208,13 +300,13 @@ def named_test_patients(
 
     Raises UsageError if one that was asked for is not in the study.
     """
-    known = sorted(set(patients), key=natural_key)
+    known = set(patients)
     if asked is None:
         return tuple(name for name in usual if name in known)
     strangers = [name for name in asked if name not in known]
     if strangers:
         raise UsageError(
             f"--test-patients: the study has no patient {', '.join(strangers)}",
-            f"its patients are {', '.join(known[:20])}{' ...' if len(known) > 20 else ''}",
+            f"its patients are {listed(known, 20)}",
         )
     return tuple(asked)

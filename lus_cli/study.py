@@ -26,6 +26,7 @@ from lus_cli.sources import (
     kind_of,
     open_source,
     require_libraries,
+    told_apart,
 )
 from lus_cli.video_cache import UNKNOWN
 
@@ -91,9 +92,11 @@ def table_study(config: PrepareConfig, root: Path) -> Study:
     assert config.labels is not None
     if not root.is_dir():
         raise LusError(f"there is no folder {root}", "name the folder of videos: lus prepare DIR")
-    kinds = find_files(root)
+    problems: list[str] = []
+    kinds = find_files(root, problems)
     files = {normal(path.relative_to(root).as_posix()): path for path in kinds}
-    labelled, problems = pair(files, config.labels, table_labels(config.labels))
+    labelled, missing = pair(files, config.labels, table_labels(config.labels))
+    problems += missing
     named = {entry.name for entry in labelled}
     problems += [
         f"{name}: no row in {config.labels} names it" for name in files if name not in named
@@ -105,22 +108,31 @@ def table_study(config: PrepareConfig, root: Path) -> Study:
             sources[video] = open_source(kind, video, root, entry.path, config.mask_text)
         except LusError as error:
             problems.append(str(error))
-    require_libraries(sources.values())
+    single, doubles = told_apart(sources.values())
+    sources = {source.id: source for source in single}
+    problems += doubles
+    require_libraries(single)
     known = [entry.label for entry in labelled if entry.label.video in sources]
     scores = {label.video: label.score for label in known if label.score is not None}
     own = frame_scores(config, sources, problems)
     return Study(sources, scores | own, {label.video: label.findings for label in known}, problems)
 
 
-def find_files(root: Path) -> dict[Path, Kind]:
-    """Every video under a folder, however deep: files, and folders of frames."""
+def find_files(root: Path, problems: list[str]) -> dict[Path, Kind]:
+    """Every video under a folder, however deep: files, and folders of frames.
+
+    `problems` is told of files that cannot be read.
+    """
     found: dict[Path, Kind] = {}
     for path in root.rglob("*"):
         if path.is_file() and not any(map(is_clutter, path.relative_to(root).parts)):
-            if path.suffix.lower() in FRAME_SUFFIXES:
-                found[path.parent] = "frames"
-            elif kind := kind_of(path):
-                found[path] = kind
+            try:
+                if path.suffix.lower() in FRAME_SUFFIXES:
+                    found[path.parent] = "frames"
+                elif kind := kind_of(path):
+                    found[path] = kind
+            except LusError as error:
+                problems.append(str(error))
     return found
 
 

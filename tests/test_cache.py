@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lus_cli.cache import Cache, fingerprint, read_json, replacing, replacing_folder, write_json
+from lus_cli.cache import Cache, fingerprint, read_json, replacing, write_json
 from lus_cli.errors import LusError, UsageError
 
 
@@ -22,22 +22,6 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
         raise RuntimeError
     assert path.read_text() == "first"
     assert [p.name for p in path.parent.iterdir()] == ["file"]
-
-
-def test_a_folder_is_replaced_only_by_force_and_only_when_whole(tmp_path: Path) -> None:
-    path = tmp_path / "folder"
-    with replacing_folder(path, force=False) as part:
-        (part / "a").touch()
-    with pytest.raises(LusError, match="is already there"), replacing_folder(path, force=False):
-        pass
-    with pytest.raises(RuntimeError), replacing_folder(path, force=True) as part:
-        (part / "b").touch()
-        raise RuntimeError
-    assert [p.name for p in path.iterdir()] == ["a"]
-    with replacing_folder(path, force=True) as part:
-        (part / "b").touch()
-    assert [p.name for p in path.iterdir()] == ["b"]
-    assert [p.name for p in tmp_path.iterdir()] == ["folder"]
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EACCES])

@@ -227,7 +227,7 @@ def tasks_of(root: Path, shards: Path) -> list[DecodeTask]:
     frame_format = FrameFormat(16, False, False)
 
     def task(source: Source) -> DecodeTask:
-        return DecodeTask(source, frame_format, shards / f"{source_key(source, frame_format)}.npz")
+        return DecodeTask(source, frame_format, shards / source_key(source, frame_format))
 
     return [task(source) for source in find_sources(root, mask_text=False)[0]]
 

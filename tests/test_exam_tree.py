@@ -1,25 +1,17 @@
-"""The exam tree: frames in numeric order, every annotation accounted for, no file trusted."""
+"""The exam tree: frames in numeric order, every annotation accounted for."""
 
 from __future__ import annotations
 
 import random
-import struct
-import zlib
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from lus_cli.errors import LusError, UsageError
 from lus_cli.exam_tree import (
     Findings,
     VideoId,
-    decode_frame,
-    find_videos,
-    fit_frame,
     is_name,
-    letterbox_box,
     natural_key,
     parse_frame_id,
     read_annotations,
@@ -27,6 +19,7 @@ from lus_cli.exam_tree import (
     read_folder,
     write_annotations,
 )
+from lus_cli.sources import find_sources
 
 VIDEO = VideoId("1017", "1048", "11")
 
@@ -170,10 +163,10 @@ def test_clutter_is_not_seen(tmp_path: Path) -> None:
     touch(tmp_path / "1017/.git/1", "Frame_0.jpg")
     touch(tmp_path, "Annotations.txt", ".DS_Store")
     touch(tmp_path / "1017", "Thumbs.db")
-    videos, problems = find_videos(tmp_path)
+    videos, problems = find_sources(tmp_path, mask_text=False)
     assert problems == []
     assert [str(video.id) for video in videos] == ["1017/1048/11"]
-    assert [frame.path for frame in videos[0].frames] == [area / "Frame_0.jpg"]
+    assert videos[0].files == [area / "Frame_0.jpg"]
 
 
 def test_videos_come_in_natural_order_and_problems_are_listed(tmp_path: Path) -> None:
@@ -182,22 +175,22 @@ def test_videos_come_in_natural_order_and_problems_are_listed(tmp_path: Path) ->
     touch(tmp_path / "9/3/empty")
     touch(tmp_path / "9/3/double", "1.jpg", "01.jpg")
     touch(tmp_path / "9/3/semi;colon", "1.jpg")
-    videos, problems = find_videos(tmp_path)
+    videos, problems = find_sources(tmp_path, mask_text=False)
     assert [str(video.id) for video in videos] == [
         "9/2/02", "9/2/2", "9/2/11", "9/10/2", "10/1/1", "Müller è/visit 1/left à",
     ]  # fmt: skip
     assert len(problems) == 3
     assert "01.jpg and 1.jpg are both frame 1" in problems[0]
-    assert "holds no .jpg" in problems[1]
+    assert "empty holds no frame" in problems[1]
     assert "semi;colon: ids hold no" in problems[2]
 
 
 def test_no_tree_and_an_empty_tree_are_errors(tmp_path: Path) -> None:
     with pytest.raises(LusError, match="there is no exam tree at"):
-        find_videos(tmp_path / "none")
+        find_sources(tmp_path / "none", mask_text=False)
     touch(tmp_path / "1017", "Frame_0.jpg")  # one level instead of three
-    with pytest.raises(LusError, match="holds no frames: an exam tree is patient/exam/area"):
-        find_videos(tmp_path)
+    with pytest.raises(LusError, match="holds no video: a video is patient/exam/area/Frame"):
+        find_sources(tmp_path, mask_text=False)
 
 
 # ------------------------------------------------------------------------------------ annotations
@@ -322,211 +315,3 @@ def test_findings_are_yes_no_or_unknown(tmp_path: Path) -> None:
     path.write_text(header + "1017,1048,11,yes,no,\n1017,1048,11,no,no,\n")
     with pytest.raises(LusError, match="line 3: video 1017/1048/11 is there twice"):
         read_findings(path)
-
-
-# --------------------------------------------------------------------------------------- decoding
-
-
-def picture(mode: str = "RGB", size: tuple[int, int] = (48, 32)) -> Image.Image:
-    """Black but for a bright top left quarter."""
-    image = Image.new("RGB", size)
-    image.paste((200, 190, 180), (0, 0, size[0] // 2, size[1] // 2))
-    return image.convert(mode)
-
-
-def saved(path: Path, image: Image.Image, **options: object) -> Path:
-    image.save(path, **options)
-    return path
-
-
-def bright(image: Image.Image) -> set[str]:
-    """The quarters of a frame that are bright."""
-    pixels = np.asarray(image.convert("L")).astype(int)
-    rows, columns = pixels.shape
-    quarters = {
-        "top left": pixels[: rows // 2, : columns // 2],
-        "top right": pixels[: rows // 2, columns // 2 :],
-        "bottom left": pixels[rows // 2 :, : columns // 2],
-        "bottom right": pixels[rows // 2 :, columns // 2 :],
-    }
-    return {name for name, quarter in quarters.items() if quarter.mean() > 100}
-
-
-@pytest.mark.parametrize("mode", ["L", "RGB"])
-@pytest.mark.parametrize(
-    ("name", "stored", "options"),
-    [
-        ("gray.jpg", "L", {}),
-        ("color.jpg", "RGB", {}),
-        ("progressive.JPG", "RGB", {"progressive": True, "format": "JPEG"}),
-        ("cmyk.jpg", "CMYK", {}),
-        ("png.jpg", "RGB", {"format": "PNG"}),
-        ("gray.png", "L", {}),
-        ("alpha.png", "RGBA", {}),
-        ("palette.png", "P", {}),
-        ("bits.png", "1", {}),
-    ],
-)
-def test_frames_of_any_kind_are_decoded(
-    tmp_path: Path, name: str, stored: str, options: dict[str, object], mode: str
-) -> None:
-    path = saved(tmp_path / name, picture(stored), **options)
-    frame = decode_frame(path, mode)  # type: ignore[arg-type]
-    assert (frame.mode, frame.size) == (mode, (48, 32))
-    assert bright(frame) == {"top left"}
-    expected = 255 if stored == "1" else 191
-    assert (
-        abs(int(np.asarray(frame.convert("L"))[8, 8]) - expected) <= 10
-    )  # the web palette has no nearer gray
-
-
-def test_gray_from_a_color_jpeg_is_its_luminance(tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    noise = Image.fromarray(rng.integers(0, 255, (8, 8, 3), np.uint8)).resize((64, 64))
-    path = saved(tmp_path / "n.jpg", noise, quality=95)
-    fast = np.asarray(decode_frame(path, "L")).astype(int)
-    with Image.open(path) as image:
-        assert np.abs(fast - np.asarray(image.convert("L"))).max() <= 2
-
-
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_turns_the_frame_upright(tmp_path: Path, orientation: int) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    path = saved(tmp_path / "e.jpg", picture(), exif=exif)
-    frame = decode_frame(path, "L")
-    # Where EXIF 2.3, table 6, says that the first row and the first column of the file are.
-    corner = ["top left", "top right", "bottom right", "bottom left"] * 2
-    assert bright(frame) == {corner[orientation - 1]}
-    assert frame.size == ((48, 32) if orientation <= 4 else (32, 48))
-
-
-def test_16_bits_are_scaled_by_their_range(tmp_path: Path) -> None:
-    wide = np.array([[0, 257 * 100, 65535]], np.uint16).repeat(8, 0)
-    path = saved(tmp_path / "w.png", Image.fromarray(wide))
-    assert np.asarray(decode_frame(path, "L"))[0].tolist() == [0, 100, 255]
-    # A dark frame of such a video stays dark.
-    path = saved(tmp_path / "d.png", Image.fromarray(np.full((8, 8), 200, np.uint16)))
-    assert np.asarray(decode_frame(path, "L")).max() == 0
-
-
-def png_bomb(side: int) -> bytes:
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        return (
-            struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-        )
-
-    header = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(
-        b"IDAT", zlib.compress(b"\0" * 1000)
-    ) + chunk(b"IEND", b"")  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("content", "complaint"),
-    [
-        (b"", "cannot be decoded: it is empty"),
-        (b"no image at all", "cannot be decoded"),
-        (b"\xff\xd8\xff", "cannot be decoded"),
-        (png_bomb(9500), "has 9500x9500 pixels"),
-        (png_bomb(30_000), "cannot be decoded"),
-    ],
-    ids=["empty", "text", "head", "large", "bomb"],
-)
-@pytest.mark.filterwarnings("error")
-def test_what_is_no_frame_is_an_error(tmp_path: Path, content: bytes, complaint: str) -> None:
-    path = tmp_path / "Frame_0.jpg"
-    path.write_bytes(content)
-    with pytest.raises(LusError) as caught:
-        decode_frame(path, "L")
-    assert f"{path} " in caught.value.message
-    assert complaint in str(caught.value)
-    with pytest.raises(LusError, match="cannot be decoded"):
-        decode_frame(tmp_path / "gone.jpg", "L")
-    with pytest.raises(LusError, match="cannot be decoded"):
-        decode_frame(tmp_path, "L")
-
-
-def whole_or_error(path: Path, mode: str) -> np.ndarray | None:
-    try:
-        return np.asarray(decode_frame(path, mode))  # type: ignore[arg-type]
-    except LusError:
-        return None
-
-
-@pytest.mark.parametrize("mode", ["L", "RGB"])
-@pytest.mark.parametrize("name", ["f.jpg", "p.jpg", "f.png"])
-def test_a_cut_frame_is_an_error_or_whole(tmp_path: Path, name: str, mode: str) -> None:
-    path = saved(tmp_path / name, picture(), **({"progressive": True} if name == "p.jpg" else {}))
-    content, whole = path.read_bytes(), np.asarray(decode_frame(path, mode))  # type: ignore[arg-type]
-    errors = 0
-    for end in range(0, len(content), 7):
-        path.write_bytes(content[:end])
-        frame = whole_or_error(path, mode)
-        errors += frame is None
-        assert frame is None or np.array_equal(frame, whole), f"half a frame from {end} bytes"
-    assert errors > len(content) // 7 - 10
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_damaged_bytes_are_never_a_traceback(tmp_path: Path) -> None:
-    exif = Image.Exif()
-    exif[0x0112], exif[0x010E] = 6, "a description"
-    exif[0x8769] = {0x9000: b"0210", 0x927C: b"maker" * 4}
-    exif[0x8825] = {1: "N", 2: (1.0, 2.0, 3.0)}
-    draw = random.Random(3)
-    refused = 0
-    for name in ("f.jpg", "f.png"):
-        path = saved(tmp_path / name, picture(), exif=exif)
-        content = path.read_bytes()
-        for _ in range(700):
-            damaged = bytearray(content)
-            for _ in range(draw.choice((1, 3, 10))):
-                damaged[draw.randrange(min(len(damaged), 320))] = draw.randrange(256)
-            path.write_bytes(damaged)
-            refused += whole_or_error(path, "RGB") is None
-    assert refused > 300
-
-
-# --------------------------------------------------------------------------------------- resizing
-
-
-def test_letterbox_geometry() -> None:
-    assert letterbox_box(400, 200, 100) == (0, 25, 100, 50)
-    assert letterbox_box(200, 400, 100) == (25, 0, 50, 100)
-    assert letterbox_box(64, 64, 100) == (0, 0, 100, 100)
-    assert letterbox_box(1000, 1, 100) == (0, 49, 100, 1)
-    for width, height, size in ((1024, 768, 224), (333, 77, 256), (3, 5000, 64)):
-        left, top, new_width, new_height = letterbox_box(width, height, size)
-        assert max(new_width, new_height) == size
-        assert abs((size - new_width) - 2 * left) <= 1
-        assert abs((size - new_height) - 2 * top) <= 1
-        assert new_width / new_height == pytest.approx(width / height, rel=0.02) or 1 in (
-            new_width,
-            new_height,
-        )
-
-
-@pytest.mark.parametrize("mode", ["L", "RGB"])
-def test_a_letterboxed_frame_is_centred_on_black(mode: str) -> None:
-    image = Image.new(mode, (80, 40), "white")
-    frame = fit_frame(image, 32, letterbox=True)
-    assert frame.dtype == np.uint8
-    assert frame.shape == ((32, 32) if mode == "L" else (32, 32, 3))
-    assert (frame[8:24] == 255).all()
-    assert (frame[:8] == 0).all()
-    assert (frame[24:] == 0).all()
-
-
-@pytest.mark.parametrize("mode", ["L", "RGB"])
-def test_a_stretched_frame_fills_the_square(mode: str) -> None:
-    frame = fit_frame(Image.new(mode, (80, 40), "white"), 32, letterbox=False)
-    assert frame.shape == ((32, 32) if mode == "L" else (32, 32, 3))
-    assert (frame == 255).all()
-
-
-def test_resizing_averages_rather_than_picks() -> None:
-    stripes = np.zeros((64, 64), np.uint8)
-    stripes[:, ::2] = 255
-    frame = fit_frame(Image.fromarray(stripes), 16, letterbox=False)
-    assert np.abs(frame.astype(int) - 127).max() < 12

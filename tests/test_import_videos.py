@@ -16,11 +16,11 @@ from lus_cli.errors import LusError, UsageError
 from lus_cli.exam_tree import (
     Findings,
     VideoId,
-    decode_frame,
-    find_videos,
     read_annotations,
     read_findings,
 )
+from lus_cli.frames import decode_frame
+from lus_cli.sources import find_sources
 from lus_cli.steps import Result, import_videos, silent
 from lus_cli.video_files import read_frames
 
@@ -86,9 +86,9 @@ def everything(root: Path) -> dict[str, bytes]:
 def test_the_tree_is_an_exam_tree(study: Path) -> None:
     result = run(study)
     root = study.parent / "exams"
-    videos, problems = find_videos(root)
+    videos, problems = find_sources(root, mask_text=False)
     assert problems == []
-    lengths = {str(video.id): [frame.number for frame in video.frames] for video in videos}
+    lengths = {str(video.id): [frame.number for frame in video.frame_files] for video in videos}
     assert lengths == {
         "1017/1048/2": [0, 1, 2],
         "1017/1048/11": list(range(12)),
@@ -120,6 +120,7 @@ def test_the_tree_is_an_exam_tree(study: Path) -> None:
     }  # fmt: skip
     assert result.tables[0].rows == [("0", 1), ("1", 0), ("2", 1), ("3", 1), ("none", 1)]
     assert (result.files, result.problems, result.failed) == ({"exams": root}, [], False)
+    assert result.notes == ["four.avi was imported without a score: no label gives one"]
 
 
 def test_frames_are_those_of_the_video_in_its_order(study: Path) -> None:
@@ -188,7 +189,10 @@ def test_a_damaged_video_is_listed_and_the_others_are_imported(study: Path) -> N
     assert result.numbers["videos"] == 2
     assert result.numbers["failed"] == 2
     root = study.parent / "exams"
-    assert [str(v.id) for v in find_videos(root)[0]] == ["1017/1048/11", "1045/2/11"]
+    assert [str(v.id) for v in find_sources(root, mask_text=False)[0]] == [
+        "1017/1048/11",
+        "1045/2/11",
+    ]
     assert not (root / "1045/1").exists(), "no empty exam"
     assert list(read_annotations(root / "Annotations.txt")) == [VideoId("1017", "1048", "11")]
     assert "three" not in (root / "Sources.csv").read_text()
@@ -212,7 +216,7 @@ def test_a_tree_is_replaced_only_by_force_and_as_a_whole(study: Path) -> None:
     (study.parent / "labels.csv").write_text("file,patient,area,score\none,9,1,1\n")
     result = run(study, force=True)
     root = study.parent / "exams"
-    assert [str(v.id) for v in find_videos(root)[0]] == ["9/1/1"]
+    assert [str(v.id) for v in find_sources(root, mask_text=False)[0]] == ["9/1/1"]
     assert not (root / "Findings.csv").exists(), "nobody said anything"
     assert len(result.problems) == 3, "files that no row names"
     assert not result.failed
@@ -258,7 +262,7 @@ def test_names_with_blanks_and_accents_reach_the_tree(study: Path) -> None:
     )
     run(study)
     root = study.parent / "exams"
-    (video,) = find_videos(root)[0]
+    (video,) = find_sources(root, mask_text=False)[0]
     assert video.id == VideoId("Müller è", "visit 1", "left à")
     assert read_annotations(root / "Annotations.txt") == {video.id: 1}
 

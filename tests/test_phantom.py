@@ -13,10 +13,11 @@ from PIL import Image
 
 from lus_cli.config import PhantomConfig
 from lus_cli.errors import LusError, UsageError
-from lus_cli.exam_tree import ANNOTATIONS, find_videos, read_annotations
+from lus_cli.exam_tree import ANNOTATIONS, read_annotations
 from lus_cli.phantom_probe import Grid, speckle
 from lus_cli.phantom_scene import Label, Lesion, Look, draw_lesions, draw_look
 from lus_cli.phantom_tissue import Scene
+from lus_cli.sources import find_sources
 from lus_cli.steps import phantom, silent
 
 SIZE = 64
@@ -253,16 +254,16 @@ def test_scan_conversion_keeps_a_constant(look: Look) -> None:
 
 
 def test_tree_is_whole(root: Path) -> None:
-    folders, problems = find_videos(root)
+    folders, problems = find_sources(root, mask_text=False)
     assert not problems
     scores = read_annotations(root / ANNOTATIONS)
     planned = {v.id: v for v in phantom.study(small(root))}
     assert set(scores) == {folder.id for folder in folders} == set(planned)
     for folder in folders:
         assert scores[folder.id] == planned[folder.id].score
-        assert [f.number for f in folder.frames] == list(range(planned[folder.id].frames))
-        assert folder.frames[-1].path.name == f"Frame_{len(folder.frames) - 1}.jpg"
-        with Image.open(folder.frames[0].path) as image:
+        assert [f.number for f in folder.frame_files] == list(range(planned[folder.id].frames))
+        assert folder.files[-1].name == f"Frame_{len(folder.files) - 1}.jpg"
+        with Image.open(folder.files[0]) as image:
             assert (image.mode, image.size, image.format) == ("L", (SIZE, SIZE), "JPEG")
 
 
@@ -360,7 +361,7 @@ def test_an_existing_tree_is_replaced_only_by_force(tmp_path: Path) -> None:
     assert (root / "mine.txt").exists()
     phantom.run(small(root, videos=4, force=True), silent)
     assert not (root / "mine.txt").exists()
-    assert len(find_videos(root)[0]) == 4
+    assert len(find_sources(root, mask_text=False)[0]) == 4
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -5,7 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import pickle
+import random
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,12 +18,14 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from lus_cli import ledger
 from lus_cli.cli import app
 from lus_cli.config import PrepareConfig
 from lus_cli.decoding import source_key
 from lus_cli.errors import LusError
 from lus_cli.exam_tree import VideoId
-from lus_cli.sources import find_sources
+from lus_cli.ledger import Reading
+from lus_cli.sources import Source, find_sources
 from lus_cli.split import read_split
 from lus_cli.steps import Result, prepare, silent
 from lus_cli.video_cache import FrameFormat, VideoCache
@@ -29,14 +34,16 @@ SIDE = 40
 
 
 class Watch:
-    """A progress callback that remembers how many frames were decoded."""
+    """A progress callback that remembers how many frames were decoded, and videos compared."""
 
     def __init__(self) -> None:
-        self.decoded = 0
+        self.decoded = self.compared = 0
 
     def __call__(self, task: str, done: int, total: int | None = None, **_facts: object) -> None:
         if task == "decode":
             self.decoded = done
+        if task == "compare":
+            self.compared = done
 
 
 def gray(value: int, side: int = SIDE) -> Image.Image:
@@ -252,7 +259,7 @@ def test_an_edited_split_is_kept_and_a_leaking_one_refused(tree: Path, tmp_path:
     assert json.loads(path.read_text())["train"] == split["train"]
     split["train"] += split["test"]
     path.write_text(json.dumps(split))
-    with pytest.raises(LusError, match="is in two parts"):
+    with pytest.raises(LusError, match="is in train and in test"):
         run(tree, tmp_path)
     run(tree, tmp_path, force=True)
     read_split(path, [f"p{i}" for i in range(5)])
@@ -265,6 +272,41 @@ def test_new_split_settings_draw_a_new_split(tree: Path, tmp_path: Path) -> None
     assert split.test == ("p2",)
 
 
+def add_patient(tree: Path) -> None:
+    shutil.copytree(tree / "p1", tree / "p7")
+    with (tree / "Annotations.txt").open("a") as file:
+        file.write("\np7/1/1;0\np7/1/2;3\n")
+
+
+def test_new_patients_draw_a_new_split_and_say_so(
+    tree: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run(tree, tmp_path)
+    add_patient(tree)
+    run(tree, tmp_path)
+    assert "the study has other patients now" in caplog.text
+    read_split(tmp_path / "split.json", [*(f"p{i}" for i in range(5)), "p7"])
+
+
+def test_an_edited_split_is_never_drawn_anew_without_being_asked(
+    tree: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run(tree, tmp_path)
+    path = tmp_path / "split.json"
+    split = json.loads(path.read_text())
+    split["train"], split["test"] = split["test"], split["train"]
+    path.write_text(json.dumps(split))
+    run(tree, tmp_path, seed=7)
+    assert "the split settings have no effect on it" in caplog.text
+    add_patient(tree)
+    with pytest.raises(LusError, match="no part holds patient p7") as caught:
+        run(tree, tmp_path)
+    assert "add it to a part" in caught.value.remedy
+    assert json.loads(path.read_text()) == split
+    run(tree, tmp_path, force=True)
+    assert "p7" in str(json.loads(path.read_text()))
+
+
 def test_a_second_prepare_is_told_who_is_at_work(tree: Path, tmp_path: Path) -> None:
     from lus_cli.cache import only_writer
 
@@ -273,11 +315,35 @@ def test_a_second_prepare_is_told_who_is_at_work(tree: Path, tmp_path: Path) -> 
     run(tree, tmp_path)
 
 
-def test_figures_are_drawn(tree: Path, tmp_path: Path) -> None:
+FIGURES = ("lengths_by_score", "lengths_by_patient", "scores_by_part", "contact_sheet")
+
+
+def drawn_since(result: Result, files: dict[str, int]) -> set[str]:
+    """The figures written later than `files` says, which this brings up to date: nanoseconds."""
+    now = {name: result.files[name].stat().st_mtime_ns for name in FIGURES}
+    new = {name for name in FIGURES if files.get(name) != now[name]}
+    files |= now
+    return new
+
+
+def test_figures_are_drawn_when_they_show_something_new(tree: Path, tmp_path: Path) -> None:
+    files: dict[str, int] = {}
     result = run(tree, tmp_path)
-    for name in ("lengths_by_score", "lengths_by_patient", "scores_by_part"):
+    assert drawn_since(result, files) == set(FIGURES)
+    for name in FIGURES:
         with Image.open(result.files[name]) as image:
             assert image.width > 200
+    assert not drawn_since(run(tree, tmp_path), files)
+    annotations = tree / "Annotations.txt"
+    annotations.write_text(annotations.read_text().replace("p0/1/1;1", "p0/1/1;3"))
+    scores = {"lengths_by_score", "scores_by_part", "contact_sheet"}
+    assert drawn_since(run(tree, tmp_path), files) == scores
+    split = json.loads((tmp_path / "split.json").read_text())
+    split["train"], split["test"] = split["test"], split["train"]
+    (tmp_path / "split.json").write_text(json.dumps(split))
+    assert drawn_since(run(tree, tmp_path), files) == {"scores_by_part"}
+    result.files["contact_sheet"].unlink()
+    assert drawn_since(run(tree, tmp_path), files) == {"contact_sheet"}
 
 
 def test_an_old_cache_that_cannot_be_read_is_built_anew(tree: Path, tmp_path: Path) -> None:
@@ -298,6 +364,192 @@ def test_findings_are_stored(tree: Path, tmp_path: Path) -> None:
     videos = VideoCache(tmp_path / "videos.h5")
     assert videos.a_lines[:3].tolist() == [1, -1, -1]
     assert videos.b_lines[:3].tolist() == [0, 1, -1]
+
+
+# ------------------------------------------------------------------ in doubt, content decides
+
+
+def age(tree: Path, seconds: float = 1000) -> None:
+    """Makes all frames older, each by as much."""
+    for path in tree.rglob("*.jpg"):
+        known = path.stat()
+        os.utime(path, ns=(known.st_atime_ns, known.st_mtime_ns - int(seconds * 1e9)))
+
+
+def repaint(path: Path) -> None:
+    """Other pixels in a file of the same size and time."""
+    known, before = path.stat(), path.read_bytes()
+    for value in range(256):
+        gray(value).save(path, quality=100)
+        if path.stat().st_size == known.st_size and path.read_bytes() != before:
+            os.utime(path, ns=(known.st_atime_ns, known.st_mtime_ns))
+            return
+    raise AssertionError("no other gray takes as many bytes")
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_study_that_was_copied_is_compared_not_decoded(tree: Path, tmp_path: Path) -> None:
+    run(tree, tmp_path)
+    age(tree)
+    watch = Watch()
+    run(tree, tmp_path, watch)
+    assert (watch.compared, watch.decoded) == (10, 0)
+    watch = Watch()
+    run(tree, tmp_path, watch)
+    assert (watch.compared, watch.decoded) == (0, 0), "and only once"
+    run(tree, tmp_path / "fresh")
+    ours, fresh = tmp_path / "videos.h5", tmp_path / "fresh" / "videos.h5"
+    assert ours.read_bytes() == fresh.read_bytes()
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_of_a_copied_study_what_differs_is_decoded(tree: Path, tmp_path: Path) -> None:
+    run(tree, tmp_path)
+    age(tree)
+    repaint(tree / "p2/1/1/Frame_3.jpg")
+    watch = Watch()
+    run(tree, tmp_path, watch)
+    assert (watch.compared, watch.decoded) == (10, 13)
+    run(tree, tmp_path / "fresh")
+    ours, fresh = tmp_path / "videos.h5", tmp_path / "fresh" / "videos.h5"
+    assert ours.read_bytes() == fresh.read_bytes()
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_frame_rewritten_at_the_same_time_in_the_same_size_is_noticed(
+    tree: Path, tmp_path: Path
+) -> None:
+    """Where disks count whole seconds, times and sizes may not tell."""
+    run(tree, tmp_path)
+    repaint(tree / "p2/1/1/Frame_3.jpg")
+    dry = run(tree, tmp_path, dry_run=True)
+    assert dry.numbers["to_decode"] == 1
+    assert dry.notes == ["video p2/1/1 is decoded again: their files changed"]
+    watch = Watch()
+    run(tree, tmp_path, watch)
+    assert watch.decoded == 13
+    run(tree, tmp_path / "fresh")
+    ours, fresh = tmp_path / "videos.h5", tmp_path / "fresh" / "videos.h5"
+    assert ours.read_bytes() == fresh.read_bytes()
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_where_times_leave_no_doubt_no_file_is_read(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    age(tree)
+    run(tree, tmp_path)
+    add_video(tree)
+    age(tree / "p1/1/3")
+
+    def fail(source: Source, _format: FrameFormat) -> Reading:
+        raise AssertionError(f"{source.id} was read")
+
+    monkeypatch.setattr(ledger, "take_reading", fail)
+    watch = Watch()
+    run(tree, tmp_path, watch)
+    assert (watch.compared, watch.decoded) == (0, 13)
+
+
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize("ledger_there", [True, False])
+def test_without_the_ledger_times_decide(tree: Path, tmp_path: Path, ledger_there: bool) -> None:
+    run(tree, tmp_path)
+    if not ledger_there:
+        (tmp_path / "sources.json").unlink()
+    watch = Watch()
+    run(tree, tmp_path, watch)
+    assert watch.decoded == 0
+    age(tree)
+    watch = Watch()
+    run(tree, tmp_path, watch)
+    assert watch.decoded == (0 if ledger_there else 5 * 27)
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_it_says_what_it_does_again_and_why(
+    tree: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "lus")
+    run(tree, tmp_path)
+    run(tree, tmp_path)
+    assert "videos.h5 is up to date: nothing to decode" in caplog.text
+    assert run(tree, tmp_path, dry_run=True).notes == ["the cache is up to date"]
+    shutil.rmtree(tree / "p0/1/2")
+    again = "frame settings changed from 32x32 gray to letterboxed 16x16 RGB: every video is decoded again"
+    changed = {"size": 16, "letterbox": True, "color": True}
+    gone = "video p0/1/2 is no longer in the study"
+    assert run(tree, tmp_path, dry_run=True, **changed).notes == [again, gone]
+    caplog.clear()
+    run(tree, tmp_path, **changed)
+    assert again in caplog.text
+    assert gone in caplog.text
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_video_that_cannot_be_decoded_costs_no_new_cache(tree: Path, tmp_path: Path) -> None:
+    (tree / "p3/1/2/Frame_5.jpg").write_bytes(b"")
+    run(tree, tmp_path)
+    before = (tmp_path / "videos.h5").stat().st_ino
+    result = run(tree, tmp_path)
+    assert (tmp_path / "videos.h5").stat().st_ino == before
+    assert "video p3/1/2" in result.problems[0]
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_cache_that_is_up_to_date_is_cleaned_of_what_killed_runs_left(
+    tree: Path, tmp_path: Path
+) -> None:
+    cache = tmp_path / "cache"
+    run(tree, cache)
+    whole = sorted(cache.rglob("*"))
+    (cache / "videos.parts").mkdir()
+    for name in ("videos.parts/0123.video", "videos.h5.part", "split.json.part"):
+        (cache / name).write_bytes(b"half")
+    run(tree, cache)
+    assert sorted(cache.rglob("*")) == whole
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_damage_is_not_carried_into_a_new_cache(
+    tree: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run(tree, tmp_path)
+    path = tmp_path / "videos.h5"
+    content = bytearray(path.read_bytes())
+    content[content.index(VideoCache(path).raw_chunk(1, 0)) + 20] ^= 1
+    path.write_bytes(content)
+    add_video(tree)
+    run(tree, tmp_path)
+    assert "is damaged; building it anew" in caplog.text
+    assert not verify(tmp_path).failed
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_reader_never_mixes_two_caches(tree: Path, tmp_path: Path) -> None:
+    """A worker process opens the file anew: by then it may be another."""
+    run(tree, tmp_path)
+    reader = pickle.dumps(VideoCache(tmp_path / "videos.h5"))
+    run(tree, tmp_path)
+    assert len(pickle.loads(reader).read(0)) == 13
+    add_video(tree)
+    run(tree, tmp_path)
+    with pytest.raises(LusError, match="was replaced while it was read"):
+        pickle.loads(reader).read(0)
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_one_patient_under_two_names_is_pointed_out(tree: Path, tmp_path: Path) -> None:
+    for patient in range(5):  # which are alike as they are made
+        gray(10 * patient + 3).save(tree / f"p{patient}/1/1/Frame_0.jpg", quality=100)
+        gray(10 * patient + 7).save(tree / f"p{patient}/1/2/Frame_0.jpg", quality=100)
+    assert run(tree, tmp_path).notes == []
+    shutil.copytree(tree / "p1", tree / "p7")
+    with (tree / "Annotations.txt").open("a") as file:
+        file.write("\np7/1/1;2\np7/1/2;3\n")
+    assert run(tree, tmp_path, force=True).notes == [
+        "videos p1/1/1 and p7/1/1 hold the same frames, and 1 more pairs do: is one patient there twice?"
+    ]
 
 
 # ------------------------------------------------------------------------- what a disk can do to it
@@ -374,7 +626,7 @@ def test_a_full_disk_is_one_line_and_the_next_run_goes_on(
         add_video(tree)
     if victim == "shard":
         new = next(s for s in find_sources(tree, mask_text=False)[0] if s.id.area == "3")
-        victim = f"videos.parts/{source_key(new, FrameFormat(32, False, False))}.npz"
+        victim = f"videos.parts/{source_key(new, FrameFormat(32, False, False))}.video"
     full_disk_under(cache / victim)
     line = refused(tree, cache)
     assert "cannot be written (No space left on device): free some space" in line
@@ -485,3 +737,33 @@ def test_a_cut_cache_or_none_is_one_line(tree: Path, tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:5000])
     with pytest.raises(LusError, match="is damaged"):
         verify(tmp_path)
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_single_flipped_bit_anywhere_is_found(tree: Path, tmp_path: Path) -> None:
+    run(tree, tmp_path)
+    path = tmp_path / "videos.h5"
+    whole = path.read_bytes()
+    draw = random.Random(1)
+    # Videos are small here: the beginning and the end are what HDF5 keeps, tables, and the seal.
+    places = [*draw.sample(range(4096), 60), *draw.sample(range(4096, len(whole)), 160)]
+    found = Counter[str]()
+    for place in [*places, len(whole) - 1]:
+        changed = bytearray(whole)
+        changed[place] ^= 1 << draw.randrange(8)
+        path.write_bytes(changed)
+        try:
+            result = verify(tmp_path)
+        except LusError as error:
+            found[str(error).partition(" (")[0]] += 1
+        else:
+            assert result.failed, f"a flipped bit at {place} of {len(whole)}"
+            found[result.numbers["damaged"][0].partition(" p")[0]] += 1
+    assert found.keys() == {
+        f"{path} is damaged",
+        "the table of ids, scores and settings",
+        "video",
+        "what HDF5 keeps beside videos and tables",
+    }
+    path.write_bytes(whole)
+    assert not verify(tmp_path).failed

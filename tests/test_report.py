@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lus_cli import figures, metrics, report
+from lus_cli import assessment, evaluation_figures, figures, metrics, report, study_figures
 
 RUN = {
     "name": "paper-1",
@@ -36,9 +36,11 @@ def predictions_of(scores, answers, ids=None) -> metrics.Predictions:
 
 
 def page_of(folder: Path, predictions, run=RUN, strips=None, drawn=None) -> str:
-    assessed = metrics.assess(predictions, 50, 0)
+    assessed = assessment.assess(predictions, 50, 0)
     if drawn is None:
-        drawn = {"calibration": figures.svg_text(figures.calibration(assessed["calibration"]))}
+        drawn = {
+            "calibration": figures.svg_text(evaluation_figures.calibration(assessed["calibration"]))
+        }
     path = folder / "report.html"
     report.write_report(path, assessed, predictions, run, drawn, strips)
     return path.read_text(encoding="utf-8")
@@ -104,7 +106,7 @@ def test_the_heading_says_whose_videos_these_are(tmp_path, part, said):
 
 
 def test_every_figure_has_its_numbers(page):
-    assessed = metrics.assess(predictions_of(SCORES, ANSWERS), 50, 0)
+    assessed = assessment.assess(predictions_of(SCORES, ANSWERS), 50, 0)
     said = words(page)
     for name, label in metrics.FIGURES.items():
         entry = assessed["figures"][name]
@@ -113,6 +115,36 @@ def test_every_figure_has_its_numbers(page):
             assert report.three(value) in said
     assert "None" not in said
     assert "nan" not in said.lower().split()
+
+
+def section(page: str, name: str) -> str:
+    return words(page.split(f'<section id="{name}">')[1].split("</section>")[0])
+
+
+def test_intervals_come_with_their_patients_and_few_are_marked(page, tmp_path):
+    assert "95 % interval 6 patients" in section(page, "figures")
+    few = page_of(tmp_path, predictions_of(SCORES[:3], ANSWERS[:3]))
+    assert "fewer than 5 patients, which say little" in section(few, "areas")
+    assert 'class="number off" title="fewer than 5 patients"' in few
+
+
+def test_totals_stand_beside_those_of_answers_that_never_look(page):
+    text = section(page, "totals")
+    for part in ("exam total answered scores", "most frequent score for all", "same videos"):
+        assert part in text
+
+
+def test_a_temperature_is_shown_with_what_it_was_fitted_on(tmp_path, page):
+    assert "No temperature: no validation video was scored." in section(page, "sureness")
+    predictions = predictions_of(SCORES, ANSWERS)
+    assessed = assessment.assess(predictions, 50, 0, training=[4, 3, 2, 1], validation=predictions)
+    run = RUN | {"recipe": {"loss": "sord"}}
+    report.write_report(tmp_path / "report.html", assessed, predictions, run, {})
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    sureness = section(text, "sureness")
+    assert "fitted on 8 validation videos of 6 patients" in sureness
+    assert "trained with soft labels" in sureness
+    assert "4, 3, 2, 1 of score 0 to 3" in section(text, "figures")
 
 
 def test_every_video_is_there_the_worst_first(page):
@@ -145,7 +177,9 @@ def test_ids_names_and_settings_cannot_become_markup(tmp_path):
         "recipe": {attack: attack},
         "provenance": {},
     }
-    drawn = {attack: figures.svg_text(figures.lengths_by_patient(np.array([3, 4]), [attack, "b"]))}
+    drawn = {
+        attack: figures.svg_text(study_figures.lengths_by_patient(np.array([3, 4]), [attack, "b"]))
+    }
     outline = Outline(page_of(tmp_path, predictions_of([0, 1], [0, 1], ids), run, drawn=drawn))
     assert [tag for tag, _ in outline.tags].count("script") == 1
     assert "img" not in [tag for tag, _ in outline.tags]
@@ -166,7 +200,7 @@ def test_the_page_needs_nothing_from_anywhere(page):
 
 
 def test_figures_follow_the_pages_colours_and_share_no_ids(tmp_path):
-    svg = figures.svg_text(figures.confusion([[1, 0, 0, 0]] * 4))
+    svg = figures.svg_text(evaluation_figures.confusion([[1, 0, 0, 0]] * 4))
     text = page_of(
         tmp_path, predictions_of(SCORES, ANSWERS), drawn={"one": svg, "two": svg, "confusion": svg}
     )

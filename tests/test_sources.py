@@ -638,6 +638,41 @@ def test_a_link_back_to_the_root_is_no_way_round(tmp_path: Path) -> None:
     assert len(problems) == 2
 
 
+@pytest.mark.parametrize("linked", ["p1", "p1/1", "p1/1/frames", "p0/1/again"])
+def test_a_video_that_a_link_makes_two_of_is_left_out(tmp_path: Path, linked: str) -> None:
+    """Or one patient would look like two, and be in two parts."""
+    root = tmp_path / "exams"
+    for kind in ("frames", "dicom"):
+        write_area(root / "p0" / "1", kind, pixels())
+    write_area(root / "p2" / "1", "frames", pixels())
+    link = root / linked
+    link.parent.mkdir(parents=True, exist_ok=True)
+    target = root.joinpath("p0", *link.relative_to(root).parts[1:])
+    link.symlink_to(target if target != link else root / "p0/1/frames")
+    found, problems = find_sources(root, mask_text=False)
+    doubles = [line for line in problems if "one and the same by a link" in line]
+    twin = {"p0/1/again": "p0/1/again and p0/1/frames"}.get(linked, "p0/1/frames and p1/1/frames")
+    both = f"videos {twin} are"
+    assert any(line.startswith(both) for line in doubles), problems
+    assert len(doubles) == len(problems) == (2 if linked in ("p1", "p1/1") else 1)
+    assert "p2/1/frames" in map(str, (source.id for source in found))
+    assert not {"p0/1/frames", "p1/1/frames"} & set(map(str, (source.id for source in found)))
+
+
+def test_a_table_row_about_a_linked_file_is_left_out(tmp_path: Path) -> None:
+    write_area(tmp_path / "videos" / "p0", "video", pixels())
+    (tmp_path / "videos" / "other.gif").symlink_to(tmp_path / "videos" / "p0" / "video.gif")
+    write_area(tmp_path / "videos" / "p1", "video", pixels(1))
+    rows = ["p0/video.gif,1,1,1,0", "other.gif,2,1,1,0", "p1/video.gif,3,1,1,2"]
+    labels = write_labels(tmp_path / "labels.csv", rows)
+    config = settings(tmp_path / "videos", tmp_path, labels=labels)
+    study = read_study(config, tmp_path / "videos")
+    assert list(map(str, study.sources)) == ["3/1/1"]
+    assert study.problems == [
+        "videos 1/1/1 and 2/1/1 are one and the same by a link: remove the link"
+    ]
+
+
 def test_a_file_without_suffix_is_known_by_its_content(tmp_path: Path) -> None:
     exam = tmp_path / "p0" / "1"
     write_dicom(exam / "1.2.840.113619", pixels())

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from lus_cli.errors import LusError, UsageError
 from lus_cli.split import (
     PARTS,
+    PER_PATIENT,
     draw_split,
-    imbalance,
+    misfit,
     named_test_patients,
     read_split,
+    share_of,
+    ways_to_deal,
     write_split,
 )
 
@@ -57,20 +63,141 @@ def test_one_seed_draws_one_split_whatever_the_order_of_the_videos() -> None:
     assert again == draw_split(patients, scores, SETTINGS, ("1047",))
 
 
+def scores_of(part: tuple[str, ...], patients: list[str], scores: np.ndarray) -> np.ndarray:
+    """Videos of each score in a part: (4,) int."""
+    return np.bincount(scores[np.isin(patients, part)], minlength=4)
+
+
 def test_stratified_parts_are_better_balanced() -> None:
     patients, scores = study([str(i) for i in range(40)])
     whole = np.bincount(scores, minlength=4)
 
     def cost(stratify: bool) -> float:
-        costs = []
-        for seed in range(5):
-            settings = SETTINGS | {"seed": seed, "stratify": stratify}
-            split = draw_split(patients, scores, settings, ())
-            mine = [p in split.test for p in patients]
-            costs.append(imbalance(np.bincount(scores[mine], minlength=4), whole))
-        return float(np.mean(costs))
+        settings = [SETTINGS | {"seed": seed, "stratify": stratify} for seed in range(5)]
+        splits = [draw_split(patients, scores, setting, ()) for setting in settings]
+        held = [scores_of(split.test, patients, scores) for split in splits]
+        return float(np.mean(misfit(np.array(held), whole / 5)))
 
-    assert cost(True) < 0.5 * cost(False)
+    assert cost(True) < 0.3 * cost(False)
+
+
+@pytest.mark.parametrize("stratify", [False, True])
+def test_another_seed_draws_another_split_even_of_few_balanced_ones(stratify: bool) -> None:
+    patients, scores = study(REPORT)
+    settings = [SETTINGS | {"seed": seed, "stratify": stratify} for seed in range(20)]
+    splits = [draw_split(patients, scores, setting, ("1047", "1051")) for setting in settings]
+    assert len({split.test for split in splits}) >= 3
+    assert len({split.validation for split in splits}) >= 3
+    assert len({split.folds for split in splits}) >= 3
+
+
+@pytest.mark.parametrize("stratify", [False, True])
+def test_a_patient_with_most_of_the_videos_is_trained_on(stratify: bool) -> None:
+    """Nobody asks for a fifth of the patients and expects most of the videos."""
+    patients, scores = study([str(i) for i in range(20)], videos=10)
+    patients += ["giant"] * 300
+    scores = np.append(scores, np.arange(300) % 4)
+    for seed in range(5):
+        setting = SETTINGS | {"seed": seed, "stratify": stratify}
+        assert "giant" in draw_split(patients, scores, setting, ()).train
+
+
+@st.composite
+def studies(draw: st.DrawFn) -> tuple[list[str], np.ndarray]:
+    """Any study of 4 patients or more, some with a single video, some with a thousand."""
+    sizes = draw(st.lists(st.sampled_from([1, 2, 14, 1000]), min_size=4, max_size=30))
+    patients = [f"{n}" for n, size in enumerate(sizes) for _ in range(size)]
+    random = np.random.default_rng(draw(st.integers(0, 99)))
+    return patients, random.choice(draw(st.sampled_from([(0, 1, 2, 3), (2,)])), len(patients))
+
+
+@settings(deadline=None, max_examples=30, derandomize=True)
+@given(
+    studies(),
+    st.floats(0.0, 0.5),
+    st.floats(0.0, 0.4),
+    st.booleans(),
+    st.sampled_from([0, 2, 3, 4, PER_PATIENT]),
+    st.integers(0, 3),
+)
+def test_any_split_is_whole(
+    a_study: tuple[list[str], np.ndarray],
+    test_share: float,
+    validation_share: float,
+    stratify: bool,
+    folds: int | str,
+    named: int,
+) -> None:
+    patients, scores = a_study
+    names = sorted(set(patients), key=int)
+    setting = {"test_share": test_share, "validation_share": validation_share, "seed": 1}
+    setting |= {"stratify": stratify, "folds": folds}
+    rest = len(names) - max(named, share_of(len(names), test_share))
+    if rest == share_of(rest, validation_share):
+        with pytest.raises(LusError, match="leave none for training"):
+            draw_split(patients, scores, setting, names[:named])
+        return
+    split = draw_split(patients, scores, setting, names[:named])
+    assert sorted(split.train + split.validation + split.test, key=int) == names
+    assert set(names[:named]) <= set(split.test)
+    size = len(names) * test_share
+    assert named == len(split.test) or size <= len(split.test) + 1e-6 < size + 1 + 1e-5
+    dealt = [len(fold) for fold in split.folds]
+    assert len(dealt) == (len(names) if folds == PER_PATIENT else folds)
+    if dealt:
+        assert sorted((p for fold in split.folds for p in fold), key=int) == names
+        assert 1 <= min(dealt) <= max(dealt) <= min(dealt) + 1
+
+
+@pytest.mark.parametrize("patients", [4, 11, 50, 300])
+def test_folds_hold_about_as_many_videos_of_each_score(patients: int) -> None:
+    """Beside dealing the patients out as they come."""
+    names, scores = study([str(i) for i in range(patients)])
+    folds = draw_split(names, scores, SETTINGS | {"folds": 4}, ()).folds
+    dealt = [tuple(str(i) for i in range(first, patients, 4)) for first in range(4)]
+
+    def cost(groups: list[tuple[str, ...]]) -> float:
+        held = np.array([scores_of(group, names, scores) for group in groups])
+        return float(np.mean(misfit(held, held.sum(axis=0) / 4)))
+
+    assert cost(list(folds)) <= cost(dealt)
+    assert patients == 4 or cost(list(folds)) < 0.8 * cost(dealt)
+
+
+def test_leaving_one_patient_out_has_a_fold_a_patient() -> None:
+    patients, scores = study(REPORT)
+    folds = draw_split(patients, scores, SETTINGS | {"folds": PER_PATIENT}, ()).folds
+    assert folds == tuple((name,) for name in REPORT)
+
+
+def test_more_folds_than_patients_are_not_made_in_silence(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    patients, scores = study(REPORT)
+    draw_split(patients, scores, SETTINGS | {"folds": 12}, ())
+    assert "12 folds asked for, but there are 11 patients" in caplog.text
+
+
+def test_a_single_fold_is_refused() -> None:
+    patients, scores = study(REPORT)
+    with pytest.raises(UsageError, match="--folds 1 leaves nobody to train on"):
+        draw_split(patients, scores, SETTINGS | {"folds": 1}, ())
+
+
+def test_ways_to_deal_are_those_one_can_count() -> None:
+    def count(patients: int, folds: int) -> int:
+        sizes = [len(range(first, patients, folds)) for first in range(folds)]
+        deals = itertools.product(range(folds), repeat=patients)
+        fits = [d for d in deals if sorted(map(d.count, range(folds))) == sorted(sizes)]
+        return len(
+            {
+                frozenset(frozenset(np.flatnonzero(np.equal(d, f)).tolist()) for f in range(folds))
+                for d in fits
+            }
+        )
+
+    for patients, folds in ((2, 2), (4, 2), (5, 2), (5, 3), (6, 3), (7, 3), (4, 4)):
+        assert ways_to_deal(patients, folds) == count(patients, folds)
 
 
 @pytest.mark.parametrize("count", [2, 5, 11, 30])
@@ -92,6 +219,8 @@ def test_folds_change_with_the_seed() -> None:
 def test_too_few_patients_for_training_is_an_error() -> None:
     with pytest.raises(LusError, match="leave none for training"):
         draw_split(["a", "b"], np.array([0, 1]), SETTINGS | {"folds": 0}, ())
+    with pytest.raises(LusError, match="leave none for training"):
+        draw_split(["a", "b"], np.array([0, 1]), SETTINGS | {"test_share": 0.9}, ())
 
 
 def test_usual_test_patients_need_not_exist_but_asked_for_ones_must() -> None:
@@ -129,11 +258,22 @@ def test_an_edited_split_is_taken_and_known_as_edited(written: tuple[Path, list[
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        (lambda s: {"train": (*s.train, s.test[0])}, "is in two parts"),
-        (lambda s: {"folds": [*s.folds, s.folds[0]]}, "is in two folds"),
-        (lambda s: {"test": s.test[1:]}, "none of the parts"),
-        (lambda s: {"test": (*s.test, "9999")}, "no patient 9999"),
-        (lambda s: {"test": 7}, "no proper"),
+        (lambda s: {"train": (*s.train, s.test[0])}, "is in train and in test"),
+        (lambda s: {"test": (*s.test, s.test[0])}, "is twice in test"),
+        (lambda s: {"test": s.test[1:]}, "no part holds patient"),
+        (lambda s: {"test": (*s.test, "9999")}, "the study has no patient 9999"),
+        (lambda s: {"train": (), "test": s.train + s.test}, "train has no patient"),
+        (lambda s: {"test": 7}, "test must be a list of patients"),
+        (lambda s: {"test": s.test[0]}, "test must be a list of patients"),
+        (lambda s: {"test": [None]}, "test must be a list of patients"),
+        (lambda s: {"tets": []}, "there is no 'tets' in a split"),
+        (lambda s: {"folds": [*s.folds, s.folds[0]]}, "is in fold 1 and in fold 6"),
+        (lambda s: {"folds": s.folds[1:]}, "no fold holds patient"),
+        (lambda s: {"folds": [*s.folds, []]}, "fold 6 has no patient"),
+        (lambda s: {"folds": [[*s.folds[0], "9999"], *s.folds[1:]]}, "no patient 9999"),
+        (lambda s: {"folds": [REPORT]}, "the only fold holds everybody"),
+        (lambda s: {"folds": REPORT}, "fold 1 must be a list of patients"),
+        (lambda s: {"folds": 5}, "folds must be a list of lists"),
     ],
 )
 def test_a_leaking_or_broken_split_is_refused(
@@ -142,8 +282,36 @@ def test_a_leaking_or_broken_split_is_refused(
     path, patients = written
     split, _ = read_split(path, patients)
     edit(path, **change(split))  # type: ignore[operator]
-    with pytest.raises(LusError, match=complaint):
+    with pytest.raises(LusError, match=complaint) as caught:
         read_split(path, patients)
+    assert str(path) in caught.value.message
+    assert caught.value.remedy
+    assert "\n" not in str(caught.value)
+
+
+def test_a_part_that_is_missing_is_named(written: tuple[Path, list[str]]) -> None:
+    path, patients = written
+    content = json.loads(path.read_text())
+    del content["validation"]
+    path.write_text(json.dumps(content))
+    with pytest.raises(LusError, match="has no 'validation'"):
+        read_split(path, patients)
+
+
+def test_hundreds_of_new_patients_are_not_all_written_out(
+    written: tuple[Path, list[str]],
+) -> None:
+    path, patients = written
+    grown = patients + [str(n) for n in range(2000, 2300)]
+    with pytest.raises(LusError, match=r"2000, 2001, .* 2005 and 294 more"):
+        read_split(path, grown)
+
+
+def test_a_split_written_by_hand_needs_only_its_parts(tmp_path: Path) -> None:
+    path = tmp_path / "split.json"
+    path.write_text('{"train": [1017, "a"], "validation": [], "test": ["b"]}')
+    split, edited = read_split(path, ["1017", "a", "b"])
+    assert (split.train, split.folds, edited) == (("1017", "a"), (), True)
 
 
 def test_text_that_is_no_json_is_refused(tmp_path: Path) -> None:

@@ -120,7 +120,7 @@ def test_the_fingerprint_is_of_the_pixels(tmp_path: Path) -> None:
 
 def test_a_shard_comes_back_whole_or_not_at_all(tmp_path: Path) -> None:
     video = store_video(iter(pixels(20, (8, 8), 0)), list(range(20)), (8, 8))
-    path = tmp_path / "shard.npz"
+    path = tmp_path / "shard.video"
     video.save(path)
     loaded = StoredVideo.load(path)
     assert loaded is not None

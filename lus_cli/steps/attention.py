@@ -15,7 +15,8 @@ from lus_cli.cache import Cache, replacing
 from lus_cli.config import AttentionConfig
 from lus_cli.devices import choose_device, set_threads
 from lus_cli.errors import LusError
-from lus_cli.exam_tree import SCORES, VideoId, letterbox_box, parse_frame_id
+from lus_cli.exam_tree import SCORES, VideoId, parse_frame_id
+from lus_cli.frames import letterbox_box
 from lus_cli.overlay import Caption, colour_mask, draw_card
 from lus_cli.scoring import TrainedRun, open_run
 from lus_cli.sources import Mode, Source, open_source
@@ -195,7 +196,7 @@ def draw_gallery(
 
     Of each video the frame is shown whose mask stands out most, by its largest value less its mean.
     """
-    from lus_cli import figures
+    from lus_cli import evaluation_figures, figures
 
     part = "test" if trained.split.test else "validation"
     indices = trained.split.indices(part, trained.videos.patients, trained.videos.scores)
@@ -217,7 +218,7 @@ def draw_gallery(
         rows.append(row)
         progress("draw", len(images))
     gallery = trained.run.attention / "gallery"
-    figures.save(figures.attention_gallery(images), gallery)
+    figures.save(evaluation_figures.attention_gallery(images), gallery)
     return gallery.with_suffix(".png"), rows
 
 

@@ -16,10 +16,11 @@ from pathlib import Path
 
 from PIL import Image
 
-from lus_cli.cache import Cache, replacing_folder
+from lus_cli.cache import Cache
 from lus_cli.config import ImportConfig
 from lus_cli.errors import LusError, UsageError
 from lus_cli.exam_tree import ANNOTATIONS, FINDINGS, SCORES, Findings, VideoId, write_annotations
+from lus_cli.folders import replacing_folder
 from lus_cli.labels import LabelledFile, find_labelled
 from lus_cli.processes import spread
 from lus_cli.steps import Progress, Result, Table
@@ -149,6 +150,15 @@ def remove_empty_folders(tree: Path) -> None:
                 folder.rmdir()
 
 
+def unscored(done: Sequence[tuple[LabelledFile, Imported]]) -> list[str]:
+    """A sentence about the videos that are in the tree, but that `lus prepare` will leave out."""
+    names = [source.name for source, _ in done if source.label.score is None]
+    if not names:
+        return []
+    first = f"{names[0]} was" if len(names) == 1 else f"{names[0]} and {len(names) - 1} more were"
+    return [f"{first} imported without a score: no label gives one"]
+
+
 def result(
     root: Path,
     done: Sequence[tuple[LabelledFile, Imported]],
@@ -169,6 +179,7 @@ def result(
         },
         tables=[Table("Score", ("score", "videos"), rows)],
         files={"exams": root},
+        notes=unscored(done),
         problems=failed + problems,
         failed=bool(failed),
     )

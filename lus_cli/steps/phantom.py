@@ -22,10 +22,11 @@ import numpy as np
 from PIL import Image
 
 import lus_cli
-from lus_cli.cache import Cache, replacing_folder, write_json
+from lus_cli.cache import Cache, write_json
 from lus_cli.config import PhantomConfig
 from lus_cli.errors import LusError, UsageError
 from lus_cli.exam_tree import ANNOTATIONS, SCORES, VideoId, video_order, write_annotations
+from lus_cli.folders import replacing_folders
 from lus_cli.phantom_scene import Label, Lesion, Look, draw_lesions, draw_look
 from lus_cli.phantom_tissue import Scene
 from lus_cli.processes import spread
@@ -87,10 +88,7 @@ def run(config: PhantomConfig, progress: Progress) -> Result:
     root = (config.root or Cache(config.cache).exams).resolve()
     masks = masks_folder(root)
     videos = study(config)
-    with (
-        replacing_folder(root, config.force) as new_root,
-        replacing_folder(masks, config.force) as new_masks,  # in place before the exam tree is
-    ):
+    with replacing_folders(root, masks, force=config.force) as [new_root, new_masks]:
         render_all([RenderTask(v, new_root, new_masks) for v in videos], config.workers, progress)
         write_annotations(new_root / ANNOTATIONS, [(v.id, v.score) for v in videos])
         write_json(new_masks / STUDY, study_record(config, videos))

@@ -10,48 +10,43 @@ from __future__ import annotations
 
 import logging
 import shutil
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lus_cli.cache import Cache, only_writer
+from lus_cli.cache import Cache, explaining_disk_errors, only_writer
 from lus_cli.config import REPORT_TEST_PATIENTS, PrepareConfig
-from lus_cli.decoding import DecodeTask, decode_all, decode_video, source_key
+from lus_cli.decoding import decode_all, decode_video
+from lus_cli.drawn import draw_new
 from lus_cli.errors import LusError
-from lus_cli.exam_tree import SCORES, Findings, VideoId
-from lus_cli.sources import Source
+from lus_cli.exam_tree import SCORES, VideoId
+from lus_cli.ledger import read_ledger, write_ledger
+from lus_cli.planning import (
+    Plan,
+    Work,
+    find_work,
+    is_current,
+    make_plan,
+    shard_readings,
+    shards_folder,
+)
+from lus_cli.seal import is_sealed
 from lus_cli.split import (
     PARTS,
     Split,
+    check_split,
     count_table,
     draw_split,
+    load_split,
     named_test_patients,
-    read_split,
     write_split,
 )
 from lus_cli.steps import Progress, Result, Table
-from lus_cli.study import read_study
-from lus_cli.video_cache import (
-    UNKNOWN,
-    Entry,
-    FrameFormat,
-    StoredVideo,
-    VideoCache,
-    write_video_cache,
-)
+from lus_cli.video_cache import Entry, StoredVideo, VideoCache, write_video_cache
 
 log = logging.getLogger("lus.prepare")
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What the cache is to hold, and what has to be left out of it."""
-
-    sources: dict[VideoId, Source]
-    entries: list[Entry]
-    problems: list[str]
 
 
 def run(config: PrepareConfig, progress: Progress) -> Result:
@@ -59,49 +54,22 @@ def run(config: PrepareConfig, progress: Progress) -> Result:
     cache = Cache(config.cache)
     if config.verify:
         return verify(cache, progress)
-    frame_format = FrameFormat(config.size, config.letterbox, config.color)
-    plan = make_plan(config, config.exams or cache.exams, frame_format)
+    plan = make_plan(config, config.exams or cache.exams)
     if config.strict and plan.problems:
         raise LusError(
             f"{len(plan.problems)} problems, the first: {plan.problems[0]}", "--strict is on"
         )
-    old = open_old(cache)
     if config.dry_run:
-        return dry_result(plan, old, cache)
+        old = open_old(cache)
+        return dry_result(plan, old, find_work(plan, old, cache, progress))
     with only_writer(config.cache):
-        if is_current(old, plan, frame_format):
-            assert old is not None
-            log.info("%s is up to date: nothing to decode", cache.videos)
-            failed: list[str] = []
-        else:
-            failed = build(config, cache, plan, old, frame_format, progress)
+        old = open_old(cache)  # not before: another prepare may just have replaced it
+        failed = renew(config, cache, plan, old, progress)
         videos = VideoCache(cache.videos)
         split = update_split(config, cache, videos)
         files = draw_figures(cache, videos, split)
+        clean(cache)
     return result(cache, videos, split, plan.problems + failed, files)
-
-
-def make_plan(config: PrepareConfig, root: Path, frame_format: FrameFormat) -> Plan:
-    """An entry for each scored video whose files can be read. Raises LusError if none is left."""
-    study = read_study(config, root)
-    entries, problems = [], list(study.problems)
-    for video, source in study.sources.items():
-        seen = study.findings.get(video, Findings(None, None))
-        try:
-            key = source_key(source, frame_format)
-        except LusError as error:
-            problems.append(str(error))
-            continue
-        a_lines, b_lines = known(seen.a_lines), known(seen.b_lines)
-        score = study.scores[video]
-        entries.append(Entry(video, score, a_lines, b_lines, key, source.kind, source.path))
-    if not entries:
-        raise LusError(f"no video in {root} can be read, the first", problems[0])
-    return Plan(study.sources, entries, problems)
-
-
-def known(finding: bool | None) -> int:
-    return UNKNOWN if finding is None else int(finding)
 
 
 def open_old(cache: Cache) -> VideoCache | None:
@@ -115,69 +83,82 @@ def open_old(cache: Cache) -> VideoCache | None:
         return None
 
 
-def is_current(old: VideoCache | None, plan: Plan, frame_format: FrameFormat) -> bool:
-    return old is not None and old.frame_format == frame_format and old.entries == plan.entries
-
-
-def shards_folder(cache: Cache) -> Path:
-    return cache.root / "videos.parts"
-
-
-def decode_task(entry: Entry, plan: Plan, cache: Cache, frame_format: FrameFormat) -> DecodeTask:
-    shard = shards_folder(cache) / f"{entry.source_key}.npz"
-    return DecodeTask(plan.sources[entry.id], frame_format, shard)
-
-
-def undecoded(plan: Plan, old: VideoCache | None, cache: Cache) -> list[Entry]:
-    """The videos that neither the previous cache nor a shard holds."""
-    kept = set(old.source_keys) if old is not None else set()
-    kept |= {path.stem for path in shards_folder(cache).glob("*.npz")}
-    return [entry for entry in plan.entries if entry.source_key not in kept]
-
-
-def build(
-    config: PrepareConfig,
-    cache: Cache,
-    plan: Plan,
-    old: VideoCache | None,
-    frame_format: FrameFormat,
-    progress: Progress,
+def renew(
+    config: PrepareConfig, cache: Cache, plan: Plan, old: VideoCache | None, progress: Progress
 ) -> list[str]:
-    """Decodes what is new, writes videos.h5, and returns what could not be decoded."""
-    if old is not None and old.frame_format != frame_format:
-        log.info("frame settings changed: every video is decoded again")
-    kept = {key: i for i, key in enumerate(old.source_keys)} if old is not None else {}
-    tasks = {e.id: decode_task(e, plan, cache, frame_format) for e in plan.entries}
-    new = [tasks[e.id] for e in undecoded(plan, old, cache)]
-    failed = decode_all(new, config.workers, progress)
+    """Makes videos.h5 what the plan says; returns what could not be decoded."""
+    work = find_work(plan, old, cache, progress)
+    if is_current(old, plan, work):
+        log.info("%s is up to date: nothing to decode", cache.videos)
+        if work.compared:
+            write_ledger(cache.sources, work.ledger)  # so that they need no second look
+        return []
+    if old is not None and not is_sealed(cache.videos):
+        log.warning("%s is damaged; building it anew", cache.videos)
+        old = None  # what is copied from it would be damaged too
+        work = find_work(plan, old, cache, progress)
+    for remark in work.remarks:
+        log.info("%s", remark)
+    failed = decode_all([plan.task(e, cache) for e in work.new], config.workers, progress)
     if config.strict and failed:
         raise LusError(f"{len(failed)} videos failed, the first: {failed[0][1]}", "--strict is on")
+    reasons = [reason for _, reason in failed]
     bad = {task.source.id for task, _ in failed}
-    entries = [e for e in plan.entries if e.id not in bad]
-    if not entries:
-        raise LusError("no video could be decoded", failed[0][1])
+    plan = replace(plan, entries=[entry for entry in plan.entries if entry.id not in bad])
+    work = replace(work, new=[entry for entry in work.new if entry.id not in bad])
+    if not plan.entries:
+        raise LusError("no video could be decoded", reasons[0])
+    if is_current(old, plan, work):
+        log.info("%s is up to date but for what is left out", cache.videos)
+    else:
+        write_cache(cache, plan, old, work)
+    return reasons
+
+
+def write_cache(cache: Cache, plan: Plan, old: VideoCache | None, work: Work) -> None:
+    """Puts videos.h5 together from what the old one holds and from shards."""
 
     def video_of(entry: Entry) -> StoredVideo:
-        if old is not None and entry.source_key in kept:
-            return old.stored(kept[entry.source_key])
+        index = work.kept.get(entry.source_key)
+        if old is not None and index is not None:
+            return old.stored(index)
+        task = plan.task(entry, cache)
         # A shard that the disk damaged is decoded once more.
-        return StoredVideo.load(tasks[entry.id].shard) or decode_video(tasks[entry.id])
+        return StoredVideo.load(task.shard) or decode_video(task)
 
-    exams = (config.exams or cache.exams).absolute()
-    provenance = {"exams": str(exams), "mask_text": config.mask_text}
-    write_video_cache(cache.videos, entries, video_of, frame_format, provenance)
-    shutil.rmtree(shards_folder(cache), ignore_errors=True)
-    return [reason for _, reason in failed]
+    ledger = work.ledger | shard_readings(cache)
+    # Of both caches, until it is certain which of them there is.
+    write_ledger(cache.sources, read_ledger(cache.sources) | ledger)
+    write_video_cache(cache.videos, plan.entries, video_of, plan.frame_format, plan.provenance)
+    keys = {entry.source_key for entry in plan.entries}
+    write_ledger(cache.sources, {key: value for key, value in ledger.items() if key in keys})
+
+
+def clean(cache: Cache) -> None:
+    """Removes what killed runs left: everything they decoded is in videos.h5 by now."""
+    with explaining_disk_errors(cache.root):
+        if shards_folder(cache).exists():
+            shutil.rmtree(shards_folder(cache))
+        for path in (cache.videos, cache.sources, cache.split):
+            path.with_name(f"{path.name}.part").unlink(missing_ok=True)
+        for path in cache.figures.glob("*.part"):
+            path.unlink()
 
 
 def verify(cache: Cache, progress: Progress) -> Result:
     """Reads the cache from end to end and names what is not as it was written."""
     videos = VideoCache(cache.videos)
-    damaged = ["the table of ids, scores and settings"] if videos.tables_damaged() else []
-    for done, (index, is_damaged) in enumerate(videos.damaged(), start=1):
-        if is_damaged:
-            damaged.append(f"video {videos.ids[index]}")
-        progress("verify", done, len(videos))
+    damaged = []
+    if videos.tables_damaged():
+        # Without their numbers videos cannot be read.
+        damaged.append("the table of ids, scores and settings")
+    else:
+        for done, (index, is_damaged) in enumerate(videos.damaged(), start=1):
+            if is_damaged:
+                damaged.append(f"video {videos.ids[index]}")
+            progress("verify", done, len(videos))
+    if not damaged and not is_sealed(cache.videos):
+        damaged.append("what HDF5 keeps beside videos and tables")
     notes = [f"{cache.videos}: {what} is damaged" for what in damaged]
     if damaged:
         notes.append(f"delete {cache.videos} and run `lus prepare`")
@@ -198,13 +179,19 @@ def update_split(config: PrepareConfig, cache: Cache, videos: VideoCache) -> Spl
     named = named_test_patients(config.test_patients, REPORT_TEST_PATIENTS, videos.patients)
     settings["test_patients"] = list(named)
     if cache.split.exists() and not config.force:
-        split, edited = read_split(cache.split, videos.patients)
+        split, edited = load_split(cache.split)
         if edited:
+            check_split(cache.split, split, videos.patients)
             log.info("%s was edited by hand: kept as it is", cache.split)
+            if split.drawn_by not in ({}, settings):  # {}: written by hand from the start
+                log.warning("the split settings have no effect on it; --force draws it anew")
             return split
-        if split.drawn_by == settings:
+        if set(split.patients("all")) != set(videos.patients):
+            log.warning("the study has other patients now: %s is drawn anew", cache.split)
+        elif split.drawn_by == settings:
             return split
-        log.info("split settings changed: %s is drawn anew", cache.split)
+        else:
+            log.info("split settings changed: %s is drawn anew", cache.split)
     split = draw_split(videos.patients, videos.scores, settings, named)
     write_split(cache.split, split)
     return split
@@ -221,17 +208,31 @@ def part_counts(videos: VideoCache, split: Split) -> dict[str, list[int]]:
 
 
 def draw_figures(cache: Cache, videos: VideoCache, split: Split) -> dict[str, Path]:
-    """Figures 3 and 4 and Table I of the report."""
-    from lus_cli import figures
-
-    drawn = {
-        "lengths_by_score": figures.lengths_by_score(videos.lengths, videos.scores),
-        "lengths_by_patient": figures.lengths_by_patient(videos.lengths, videos.patients),
-        "scores_by_part": figures.scores_by_part(part_counts(videos, split)),
+    """Figures 3 and 4, Table I and the contact sheet: those of them that show something new."""
+    lengths, scores, counts = videos.lengths, videos.scores, part_counts(videos, split)
+    shows = {
+        "lengths_by_score": [lengths.tolist(), scores.tolist()],
+        "lengths_by_patient": [lengths.tolist(), videos.patients],
+        "scores_by_part": counts,
+        "contact_sheet": [videos.fingerprint, scores.tolist()],
     }
-    for name, figure in drawn.items():
-        figures.save(figure, cache.figures / name)
-    return {name: cache.figures / f"{name}.png" for name in drawn}
+
+    def draw(name: str) -> list[Path]:
+        from lus_cli import contact_sheet, figures, study_figures
+
+        match name:
+            case "lengths_by_score":
+                figure = study_figures.lengths_by_score(lengths, scores)
+            case "lengths_by_patient":
+                figure = study_figures.lengths_by_patient(lengths, videos.patients)
+            case "scores_by_part":
+                figure = study_figures.scores_by_part(counts)
+            case _:
+                return contact_sheet.write_pages(videos, cache.figures)
+        return figures.save(figure, cache.figures / name)
+
+    files = draw_new(cache.figures, shows, draw)
+    return {name: next(f for f in files[name] if f.suffix == ".png") for name in shows}
 
 
 def result(
@@ -257,8 +258,21 @@ def result(
         numbers,
         [Table(title, columns, rows)],
         {"cache": cache.videos, "split": cache.split, **files},
+        notes=twins(videos),
         problems=problems,
     )
+
+
+def twins(videos: VideoCache) -> list[str]:
+    """A sentence for two patients with the same video: a copied folder leaks between the parts."""
+    owners: dict[str, VideoId] = {}
+    found = []
+    for video, checksum in zip(videos.ids, videos.checksums, strict=True):
+        first = owners.setdefault(checksum, video)
+        if first.patient != video.patient:
+            found.append(f"videos {first} and {video} hold the same frames")
+    more = f", and {len(found) - 1} more pairs do" if len(found) > 1 else ""
+    return [f"{found[0]}{more}: is one patient there twice?"] if found else []
 
 
 def names(patients: tuple[str, ...]) -> str:
@@ -266,19 +280,24 @@ def names(patients: tuple[str, ...]) -> str:
     return f"{len(patients)}: {shown}{' ...' if len(patients) > 6 else ''}"
 
 
-def dry_result(plan: Plan, old: VideoCache | None, cache: Cache) -> Result:
+def dry_result(plan: Plan, old: VideoCache | None, work: Work) -> Result:
     """What a run would do, without doing it."""
-    new = undecoded(plan, old, cache)
-    lengths = [plan.sources[e.id].length for e in new]
+    lengths = [plan.sources[entry.id].length for entry in work.new]
     # Only folders say beforehand how many frames they hold.
     frames = None if None in lengths else sum(length or 0 for length in lengths)
     rows = [
         ("annotated videos", len(plan.entries)),
-        ("already decoded", len(plan.entries) - len(new)),
-        ("to decode", len(new)),
+        ("already decoded", len(plan.entries) - len(work.new)),
+        ("to decode", len(work.new)),
         ("frames to decode", frames),
         ("problems", len(plan.problems)),
     ]
-    numbers = {"videos": len(plan.entries), "to_decode": len(new), "frames_to_decode": frames}
+    numbers = {
+        "videos": len(plan.entries),
+        "to_decode": len(work.new),
+        "frames_to_decode": frames,
+        "up_to_date": is_current(old, plan, work),
+    }
+    notes = ["the cache is up to date"] if numbers["up_to_date"] else work.remarks
     table = Table("dry run: nothing was written", ("", "count"), rows)
-    return Result(numbers, [table], problems=plan.problems)
+    return Result(numbers, [table], notes=notes, problems=plan.problems)

@@ -1,0 +1,248 @@
+"""Everything an evaluation says about predictions, ready for JSON, and what to doubt, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from lus_cli.calibration import abstention, reliability, temperature_scaling
+from lus_cli.clinical import FEW_PATIENTS, UNITS, areas, sums
+from lus_cli.metrics import CLASS_FIGURES, FIGURES, SCORES, Predictions, point_values
+from lus_cli.references import chance, majority, prior
+from lus_cli.resampling import Bootstrap, PatientSums, number, permutation_test
+
+REFERENCES = ("majority", "prior", "chance")
+SIGNIFICANT = 0.05
+
+
+def assess(
+    predictions: Predictions,
+    resamples: int,
+    seed: int,
+    *,
+    training: Sequence[int] | None = None,
+    validation: Predictions | None = None,
+) -> dict[str, Any]:
+    """Everything evaluation reports: no NaN, but None and a `why` beside it.
+
+    resamples: patient resamples behind an interval, and deals behind a p-value.
+    training: numbers of training videos of each score, for the reference `prior`.
+    validation: what a temperature is fitted on.
+    """
+    by_patient = PatientSums(predictions)
+    random = np.random.default_rng(seed)
+    bootstrap = Bootstrap.drawn(len(by_patient.names), resamples, random)
+    figures, per_class = estimates(predictions, by_patient, bootstrap)
+    references = {"majority": majority(by_patient), "chance": chance(by_patient)}
+    if training is not None:
+        references["prior"] = prior(by_patient, np.array(training, dtype=float))
+    for name, figure in figures.items():
+        for reference in REFERENCES:
+            figure[reference] = number(references.get(reference, {}).get(name, np.nan))
+    if figures["auroc_macro"]["value"] is None:  # then of anybody's probabilities
+        figures["auroc_macro"] |= dict.fromkeys(REFERENCES)
+    for name, p_value in permutation_test(by_patient, resamples, random).items():
+        figures[name]["p_value"] = p_value
+    confusion = by_patient.confusion.sum(axis=0).astype(int)
+    constants = {"majority": float(confusion.sum(axis=1).argmax())}
+    if training is not None:
+        constants["prior"] = float(np.average(SCORES, weights=training))
+    wrong = confusion * (1 - np.eye(len(SCORES), dtype=int))
+    assessed = {
+        "videos": len(predictions.videos),
+        "patients": len(by_patient.names),
+        "scores": confusion.sum(axis=1).tolist(),
+        "answers": confusion.sum(axis=0).tolist(),
+        "training_scores": None if training is None else [int(count) for count in training],
+        "resamples": resamples,
+        "seed": seed,
+        "figures": figures,
+        "per_class": per_class,
+        "confusion": confusion.tolist(),
+        "errors_per_class": [
+            {"score": score, "wrong": int(row.sum()), "as": row.tolist()}
+            for score, row in zip(SCORES, wrong, strict=True)
+        ],
+        "calibration": reliability(by_patient),
+        "temperature": {"value": None, "why": "no validation video was scored"}
+        if validation is None
+        else temperature_scaling(predictions, validation, bootstrap),
+        "abstention": abstention(predictions, bootstrap),
+        "sums": sums(predictions, bootstrap, constants),
+        "areas": areas(predictions, bootstrap),
+    }
+    return assessed | {"warnings": [f"{w[0].upper()}{w[1:]}." for w in warnings(assessed)]}
+
+
+def estimates(
+    predictions: Predictions, by_patient: PatientSums, bootstrap: Bootstrap
+) -> tuple[dict[str, dict[str, Any]], list[dict[str, Any]]]:
+    """Each figure with its interval, and a row a score with its class figures."""
+    own = {n: float(v[0]) for n, v in by_patient.figures(by_patient.as_they_are).items()}
+    values, resampled = point_values(predictions, own), by_patient.figures(bootstrap.draws)
+    having = (by_patient.confusion.sum(axis=2) > 0).sum(axis=0)
+    answered = (by_patient.confusion.sum(axis=1) > 0).sum(axis=0)
+    figures = {
+        name: bootstrap.estimate(
+            values[name], resampled[name], len(by_patient.names), undefined_figure(name)
+        )
+        for name in FIGURES
+    }
+    per_class: list[dict[str, Any]] = []
+    for score in SCORES:
+        row: dict[str, Any] = {
+            "score": score,
+            "videos": int((predictions.scores == score).sum()),
+            "patients": int(having[score]),
+        }
+        for name in CLASS_FIGURES:
+            patients = int((answered if name == "precision" else having)[score])
+            figure, why = f"{name}_{score}", undefined_for(name, score)
+            row[name] = bootstrap.estimate(values[figure], resampled[figure], patients, why)
+        per_class.append(row)
+    return figures, per_class
+
+
+def undefined_figure(name: str) -> str:
+    if name == "auroc_macro":
+        return "all videos have one score"
+    return "all videos have one score, and it is every answer"
+
+
+def undefined_for(name: str, score: int) -> str:
+    return {
+        "recall": f"no video has score {score}",
+        "precision": f"score {score} is never answered",
+        "f1": f"no video has score {score}, and it is never answered",
+        "auroc": f"no video has score {score}, or every video",
+    }[name]
+
+
+# ---------------------------------------------------------------------------------------- warnings
+
+
+def warnings(assessed: dict[str, Any]) -> list[str]:
+    """What a reader must know before believing a figure, a plain sentence each."""
+    return [*of_the_answers(assessed), *of_the_patients(assessed), *of_the_temperature(assessed)]
+
+
+def of_the_answers(assessed: dict[str, Any]) -> list[str]:
+    """A constant model, scores that are never answered, no better than the references."""
+    true, answered = assessed["scores"], assessed["answers"]
+    accuracy, kappa = (assessed["figures"][name] for name in ("accuracy", "kappa_quadratic"))
+    most = int(np.argmax(true))
+    found = []
+    if np.count_nonzero(answered) == 1:
+        only = int(np.argmax(answered))
+        learned = (
+            "but the most frequent score" if true[only] == true[most] else "about these videos"
+        )
+        found.append(
+            f"this model answers score {only} for every video: it has learned nothing {learned}"
+        )
+    else:
+        never = [score for score in SCORES if not answered[score] and true[score]]
+        if never:
+            found.append(f"this model never answers score {listed(never)}")
+        found += against_references(assessed["figures"], most)
+        found += against_constants(assessed["sums"])
+    if kappa["value"] is None:
+        found.append(f"kappa is undefined: {kappa['why']}")
+    if accuracy["low"] is None:
+        found.append(f"there are no intervals: {accuracy['why']}")
+    return found
+
+
+def against_references(figures: dict[str, Any], most: int) -> list[str]:
+    """Whether accuracy is above the majority's, and accuracy and kappa above chance."""
+    accuracy, found = figures["accuracy"], []
+    value, without, low = (accuracy[key] for key in ("value", "majority", "low"))
+    if value <= without:
+        found.append(
+            f"accuracy {value:.3f} is no better than answering score {most} for every video "
+            f"({without:.3f})"
+        )
+    elif low is not None and low <= without:
+        found.append(
+            f"the interval of accuracy ({low:.3f} to {accuracy['high']:.3f}) holds what answering "
+            f"score {most} for every video reaches ({without:.3f})"
+        )
+    for name, word in (("accuracy", "accuracy"), ("kappa_quadratic", "kappa")):
+        p_value = figures[name].get("p_value")
+        if p_value is not None and p_value > SIGNIFICANT:
+            found.append(
+                f"{word} cannot be told from chance: the same answers dealt out at random do as "
+                f"well {100 * p_value:.0f} times in 100"
+            )
+    return found
+
+
+def against_constants(sums: dict[str, Any]) -> list[str]:
+    """Whether totals are nearer the true ones than those of one score given to every video."""
+    found = []
+    for unit in UNITS:
+        error, *without = (
+            sums[unit]["total"][name]["mae"]["value"]
+            for name in ("answered", "majority", "prior")
+            if name in sums[unit]["total"]
+        )
+        if error >= min(without):
+            found.append(
+                f"totals of {unit}s are {error:.2f} off on average, no better than one score for "
+                f"every video ({min(without):.2f})"
+            )
+    return found
+
+
+def of_the_patients(assessed: dict[str, Any]) -> list[str]:
+    """Missing scores, and figures that rest on few patients."""
+    patients, found = assessed["patients"], []
+    missing = [score for score in SCORES if not assessed["scores"][score]]
+    if missing:
+        found.append(
+            f"no video has score {listed(missing)}: macro F1 counts it as 0, AUROC leaves it out"
+        )
+    if patients < FEW_PATIENTS:
+        people = "1 patient" if patients == 1 else f"{patients} patients"
+        found.append(
+            f"only {people}: fewer than {FEW_PATIENTS} say little about the next patient, and an "
+            "interval over them is too narrow"
+        )
+        return found  # so does every score and every area
+    for row in assessed["per_class"]:
+        if 0 < row["patients"] < FEW_PATIENTS:
+            found.append(
+                f"score {row['score']} was found in {row['patients']} of {patients} patients: its "
+                "recall, precision, F1 and AUROC say little about the next patient"
+            )
+    few = sum(row["few"] for row in assessed["areas"])
+    if few:
+        found.append(
+            f"{few} of {len(assessed['areas'])} areas were seen in fewer than {FEW_PATIENTS} "
+            "patients: their figures say little about the next patient"
+        )
+    return found
+
+
+def of_the_temperature(assessed: dict[str, Any]) -> list[str]:
+    """A temperature that few patients fixed, or none."""
+    temperature = assessed["temperature"]
+    if temperature["value"] is None:
+        return []
+    patients, found = temperature["fitted_on"]["patients"], []
+    if patients < FEW_PATIENTS:
+        people = "1 validation patient" if patients == 1 else f"{patients} validation patients"
+        found.append(f"the temperature was fitted on only {people}: another few would give another")
+    if temperature["at_limit"]:
+        found.append(
+            f"the temperature ended at the limit of what is tried, {temperature['value']:g}: on the "
+            "validation videos the answers are all right, or tell nothing"
+        )
+    return found
+
+
+def listed(scores: Sequence[int]) -> str:
+    *first, last = map(str, scores)
+    return f"{', '.join(first)} or {last}" if first else last

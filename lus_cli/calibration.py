@@ -1,0 +1,191 @@
+"""Whether probabilities mean what they say: reliability, temperature, leaving out the unsure."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from lus_cli.metrics import SCORES, Predictions, label_figures, quotient
+from lus_cli.resampling import (
+    CALIBRATION_BINS,
+    LEAST_PROBABILITY,
+    Bootstrap,
+    PatientSums,
+    percentile_interval,
+)
+
+TEMPERATURES = (0.05, 20.0)  # beyond, every answer is certain, or every score equally probable
+HALVINGS = 60  # of the range of log temperature: to the last bit of a float
+SCALED_FIGURES = ("ece", "brier", "nll")
+COVERAGES = tuple(tenths / 10 for tenths in range(10, 0, -1))
+
+
+def reliability(sums: PatientSums) -> list[dict[str, Any]]:
+    """The reliability diagram: per bin of confidence the mean confidence and the accuracy."""
+    return [
+        {
+            "from": index / CALIBRATION_BINS,
+            "to": (index + 1) / CALIBRATION_BINS,
+            "videos": int(videos),
+            "confidence": float(confidence / videos) if videos else None,
+            "accuracy": float(right / videos) if videos else None,
+        }
+        for index, (videos, confidence, right) in enumerate(sums.bins.sum(axis=0))
+    ]
+
+
+# ------------------------------------------------------------------------------------- temperature
+
+
+def scaled(predictions: Predictions, temperature: float) -> Predictions:
+    """The same answers with probabilities softmax(logits / temperature).
+
+    Probabilities fix the logits up to a constant, which softmax does not see.
+    """
+    logits = log_probabilities(predictions) / temperature
+    shares = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return replace(predictions, probabilities=shares / shares.sum(axis=1, keepdims=True))
+
+
+def log_probabilities(predictions: Predictions) -> np.ndarray:
+    """(video, score) float64, nats; finite."""
+    return np.log(np.maximum(predictions.probabilities.astype(np.float64), LEAST_PROBABILITY))
+
+
+def fit_temperature(predictions: Predictions) -> float:
+    """The temperature, within TEMPERATURES, with the least negative log-likelihood.
+
+    Guo et al. 2017, ICML, section 4.2. Of the true scores, not of SORD's soft labels, also for a
+    network trained with these: its probabilities then aim at the soft labels, which are less sure
+    than the score is, and the question here is how often an answer is right. The likelihood is
+    convex in 1 / temperature, so its slope, mean over videos of E[logit] - logit of the true score,
+    changes its sign once: bisection finds where.
+    """
+    logits = log_probabilities(predictions)
+    given = logits[np.arange(len(logits)), predictions.scores].mean()
+    low, high = np.log(TEMPERATURES)
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        probabilities = scaled(predictions, float(np.exp(middle))).probabilities
+        too_sure = (probabilities * logits).sum(axis=1).mean() > given
+        low, high = (middle, high) if too_sure else (low, middle)
+    return float(np.exp((low + high) / 2))
+
+
+def temperature_scaling(
+    predictions: Predictions, validation: Predictions, bootstrap: Bootstrap
+) -> dict[str, Any]:
+    """What a temperature fitted on validation videos does to the calibration of `predictions`."""
+    temperature = fit_temperature(validation)
+    sums = {
+        "before": PatientSums(predictions),
+        "after": PatientSums(scaled(predictions, temperature)),
+    }
+    figures: dict[str, dict[str, Any]] = {}
+    for when, own in sums.items():
+        values, resampled = (
+            own.probability_figures(draws) for draws in (own.as_they_are, bootstrap.draws)
+        )
+        for name in SCALED_FIGURES:
+            estimate = bootstrap.estimate(
+                float(values[name][0]), resampled[name], len(own.names), ""
+            )
+            figures.setdefault(name, {})[when] = estimate
+    at_limit = min(abs(np.log(temperature / limit)) for limit in TEMPERATURES) < 1e-6
+    return {
+        "value": temperature,
+        "at_limit": bool(at_limit),
+        "fitted_on": {
+            "videos": len(validation.videos),
+            "patients": len(set(validation.patients)),
+        },
+        "figures": figures,
+        "calibration": reliability(sums["after"]),
+    }
+
+
+# -------------------------------------------------------------------------------------- abstention
+
+
+class RiskCoverage:
+    """Accuracy of the surest videos, against how many these are, for any resample of patients.
+
+    A point of the curve is a threshold of confidence. Videos that are equally sure stay or go
+    together, since no threshold can part them.
+    """
+
+    def __init__(self, predictions: Predictions) -> None:
+        sums = PatientSums(predictions)
+        levels, level = np.unique(-predictions.confidence, return_inverse=True)
+        self.thresholds = -levels  # surest first
+        counts = np.zeros((len(sums.names), len(levels), 2))
+        right = predictions.predicted == predictions.scores
+        np.add.at(counts, (sums.patient, level), np.stack([np.ones(len(right)), ~right], axis=1))
+        self.counts = counts  # (patient, threshold, 2): videos, and wrong answers among them
+        self.confusion = np.zeros((len(levels), len(SCORES), len(SCORES)))  # at each threshold
+        np.add.at(self.confusion, (level, predictions.scores, predictions.predicted), 1)
+
+    def risks(self, draws: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Per resample and threshold the videos at it, the share of videos kept, and of these the
+        share answered wrongly, NaN where none is kept; each (resample, threshold).
+        """
+        at = np.tensordot(draws.astype(np.float64), self.counts, axes=1)
+        kept, wrong = np.moveaxis(at.cumsum(axis=1), 2, 0)
+        return at[:, :, 0], kept / kept[:, -1:], quotient(wrong, kept)
+
+    def areas(self, draws: np.ndarray) -> np.ndarray:
+        """Area under the risk-coverage curve, (resample,): the mean over videos of the risk at
+        each video's own confidence (Geifman, Uziel and El-Yaniv 2019, ICLR, section 2). 0 is best;
+        abstaining at random gives the share of wrong answers.
+        """
+        at, _, risk = self.risks(draws)
+        areas: np.ndarray = (at * np.nan_to_num(risk)).sum(axis=1) / at.sum(axis=1)
+        return areas
+
+    def curve(self) -> list[dict[str, Any]]:
+        """A row a threshold, surest first, of the videos as they are."""
+        _, coverage, risk = self.risks(np.ones((1, len(self.counts))))
+        kept = self.counts[:, :, 0].cumsum(axis=1)  # (patient, threshold)
+        columns = {
+            "threshold": self.thresholds,
+            "coverage": coverage[0],
+            "videos": kept.sum(axis=0).astype(int),
+            "patients": (kept > 0).sum(axis=0),
+            "accuracy": 1 - risk[0],
+            "f1_macro": label_figures(self.confusion.cumsum(axis=0))["f1_macro"],
+        }
+        rows = zip(*(values.tolist() for values in columns.values()), strict=True)
+        return [dict(zip(columns, row, strict=True)) for row in rows]
+
+
+def abstention(predictions: Predictions, bootstrap: Bootstrap) -> dict[str, Any]:
+    """What leaving the least sure videos out does: AURC, accuracy at tenths of coverage, the curve.
+
+    Beside it abstaining at random, which leaves the accuracy as it is, and the best there could be
+    with these answers: all wrong ones left out first.
+    """
+    risk_coverage = RiskCoverage(predictions)
+    curve, draws = risk_coverage.curve(), bootstrap.draws
+    _, coverage, risk = risk_coverage.risks(draws)
+    rows = []
+    for wanted in COVERAGES:
+        enough = 1e-9  # 0.7 of 10 videos are 7
+        row = next(row for row in curve if row["coverage"] >= wanted - enough)
+        first = (coverage >= wanted - enough).argmax(axis=1)
+        low, high = percentile_interval(1 - risk[np.arange(len(draws)), first])
+        rows.append({"at_least": wanted, **row, "low": low, "high": high})
+    wrong = predictions.predicted != predictions.scores
+    patients = len(set(predictions.patients))
+    area = float(risk_coverage.areas(np.ones((1, patients)))[0])
+    best = np.maximum(np.arange(1, len(wrong) + 1) - (~wrong).sum(), 0) / np.arange(
+        1, len(wrong) + 1
+    )
+    return {
+        "aurc": bootstrap.estimate(area, risk_coverage.areas(draws), patients, ""),
+        "aurc_random": float(wrong.mean()),
+        "aurc_best": float(best.mean()),
+        "at_coverage": rows,
+        "curve": curve,
+    }

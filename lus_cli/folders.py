@@ -1,0 +1,91 @@
+"""Folders that are made whole or not at all, alone or several that belong together.
+
+Each is filled as `.name.part` beside its place. When all are full they are renamed to `.name.new`,
+the first one last: from then on all of them are whole and will be put in place, if need be by the
+next command that writes there. The old ones are out of the way before the first new one is in, so
+nobody ever finds the new beside the old.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from lus_cli.cache import explaining_disk_errors, locked
+from lus_cli.errors import LusError
+
+
+@contextlib.contextmanager
+def replacing_folder(path: Path, force: bool) -> Iterator[Path]:
+    """An empty folder to fill, moved to `path` when the block ends well and removed when not.
+
+    Raises LusError if something is at `path` already and `force` is false, or if another process
+    is making the same folder.
+    """
+    with replacing_folders(path, force=force) as [part]:
+        yield part
+
+
+@contextlib.contextmanager
+def replacing_folders(*paths: Path, force: bool) -> Iterator[list[Path]]:
+    """Empty folders to fill, moved to `paths` together, the first one last: see replacing_folder."""
+    places = [path.resolve() for path in paths]  # what a link points to is replaced, not the link
+    lock = beside(places[0], "lock")
+    with explaining_disk_errors(places[0]):
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        with locked(lock, places[0], keep=False):
+            settle(places)
+            for place in places:
+                refuse_replacing(place, force)
+            try:
+                parts = [beside(place, "part") for place in places]
+                for part in parts:
+                    part.mkdir()
+                yield parts
+                for place in reversed(places):
+                    beside(place, "part").rename(beside(place, "new"))
+            except BaseException:
+                settle(places)
+                raise
+            settle(places)
+
+
+def beside(place: Path, what: str) -> Path:
+    """Hidden, so that nobody takes it for a study, and never a name that somebody chose."""
+    return place.with_name(f".{place.name}.{what}")
+
+
+def refuse_replacing(place: Path, force: bool) -> None:
+    if place.exists() and not place.is_dir():
+        raise LusError(f"{place} is a file", "name a folder")
+    if place.is_dir() and any(place.iterdir()) and not force:
+        raise LusError(
+            f"{place} is already there", "name another folder, or replace it with --force"
+        )
+
+
+def settle(places: Sequence[Path]) -> None:
+    """Puts new folders in place where all are whole, and removes what is left beside them.
+
+    May be stopped anywhere and done again.
+    """
+    first, *others = places
+    if beside(first, "new").exists():
+        for place in places:
+            # A place whose new folder is in already holds nothing old.
+            if place.exists() and beside(place, "new").exists():
+                remove(beside(place, "old"))
+                place.rename(beside(place, "old"))
+        for place in (*others, first):
+            if beside(place, "new").exists():
+                beside(place, "new").rename(place)
+    for place in places:
+        for what in ("part", "new", "old"):
+            remove(beside(place, what))
+
+
+def remove(folder: Path) -> None:
+    if folder.exists():
+        shutil.rmtree(folder)

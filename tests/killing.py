@@ -1,0 +1,94 @@
+"""Processes to be killed: forked from a server that has everything imported, so that a kill costs a
+fraction of a second."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from typing import Any
+
+from lus_cli.errors import LusError
+
+SERVER = multiprocessing.get_context("forkserver")
+SERVER.set_forkserver_preload(
+    ["tests.test_crash", "tests.test_train_crash", "hdf5plugin", "lus_cli.figures"]
+)
+CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir")  # audit events
+Work = Callable[[], object]
+
+
+def child(work: Work, pipe: Connection, last_change: int | None) -> None:
+    """Does the work, and ends itself right before the `last_change`-th change of the disk."""
+    os.setsid()  # so that its workers can be told from others
+    changes = 0
+
+    def count(event: str, args: tuple[Any, ...]) -> None:
+        nonlocal changes
+        writes = (
+            event == "open" and isinstance(args[2], int) and args[2] & (os.O_WRONLY | os.O_RDWR)
+        )
+        if event in CHANGES or writes:
+            changes += 1
+            if changes == last_change:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(count)
+    pipe.send("ready")
+    changes = 0
+    try:
+        work()
+    except LusError as error:
+        pipe.send(error)
+    else:
+        pipe.send(changes)
+
+
+class Child:
+    """A process that works until it is killed or done."""
+
+    def __init__(self, work: Work, last_change: int | None = None) -> None:
+        self.pipe, theirs = SERVER.Pipe()
+        self.process = SERVER.Process(target=child, args=(work, theirs, last_change))
+        self.process.start()
+        theirs.close()
+        assert self.pipe.recv() == "ready"
+        self.started = time.perf_counter()
+
+    def kill(self, how: int = signal.SIGKILL) -> bool:
+        """Ends it by a signal; whether it was still at work. Raises what it ended with itself."""
+        assert self.process.pid is not None
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.process.pid, how)
+        outcome = self.end()
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome is None
+
+    def end(self) -> object:
+        """What it sent; None if it was killed. No process of it is left."""
+        with contextlib.suppress(EOFError, ConnectionError):
+            self.outcome: object = None
+            self.outcome = self.pipe.recv()
+        self.seconds = time.perf_counter() - self.started
+        self.process.join()
+        self.pipe.close()
+        assert self.process.pid is not None
+        deadline = time.monotonic() + 20
+        while is_group(self.process.pid):
+            assert time.monotonic() < deadline, "a worker outlived its parent"
+            time.sleep(0.002)
+        return self.outcome
+
+
+def is_group(pid: int) -> bool:
+    try:
+        os.killpg(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
