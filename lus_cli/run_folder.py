@@ -11,6 +11,7 @@ import logging
 import math
 import platform
 import subprocess
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,9 @@ from typing import Any
 import torch
 
 import lus_cli
-from lus_cli.cache import Cache, Run, explaining_disk_errors, write_json, write_text
+from lus_cli.cache import Cache, Run, write_json, write_text
 from lus_cli.config import Recipe, to_toml
+from lus_cli.folders import replacing_folder
 from lus_cli.losses import entropy_floor, soft_labels
 from lus_cli.ranks import Ranks
 from lus_cli.split import Split, write_split
@@ -40,11 +42,11 @@ def start_folder(
     cache: Cache, run: Run, recipe: Recipe, split: Split, origin: dict[str, Any]
 ) -> None:
     """Writes down what is about to be run, before the first step."""
-    with explaining_disk_errors(run.root):
-        run.root.mkdir(parents=True)
-    write_text(run.config, to_toml(recipe, only=Recipe))
-    write_split(run.split, split)
-    write_json(run.provenance, origin)
+    with replacing_folder(run.root, force=False) as part:
+        new = Run(part)
+        write_text(new.config, to_toml(recipe, only=Recipe))
+        write_split(new.split, split)
+        write_json(new.provenance, origin)
     write_text(cache.latest, run.name + "\n")
 
 
@@ -106,7 +108,13 @@ def note_nonfinite(run: Run, event: dict[str, Any]) -> None:
 
 
 class EpochBook:
-    """Writes the figures of the epochs down: epochs.csv, curves, TensorBoard, log."""
+    """Writes the figures of the epochs down: epochs.csv, TensorBoard, curves.
+
+    The curves are drawn after every epoch, unless epochs are so short that this would cost more
+    than DRAWING_SHARE of the time; then after as many as it takes, and at the end.
+    """
+
+    DRAWING_SHARE = 0.1
 
     def __init__(self, run: Run, epochs: list[dict[str, float]], scores: torch.Tensor, loss: str):
         """`epochs` are those done before; `scores` the validation videos', (video,) int64."""
@@ -120,19 +128,31 @@ class EpochBook:
             "majority": torch.bincount(scores).max().item() / len(scores),
         }
         self.board = SummaryWriter(str(run.root / "tensorboard"), purge_step=len(epochs) + 1)
+        self.drawn = 0  # epochs
+        self.drawing_s, self.drawn_at = 0.0, -math.inf  # how long it took, and when it ended
 
     def write(self, frames_per_s: float) -> None:
         """The newest epoch. What depends on the clock stays out of epochs.csv, which a repeated
         run writes alike."""
-        from lus_cli import figures
-
         newest = self.epochs[-1]
         write_text(self.run.epochs, to_csv(self.epochs))
-        figures.save(figures.curves(self.epochs, **self.levels), self.run.root / "curves")
         for name, value in (newest | {"train_frames_per_s": frames_per_s}).items():
             self.board.add_scalar(name.replace("_", "/", 1), value, newest["epoch"])
+        if self.drawing_s <= self.DRAWING_SHARE * (time.perf_counter() - self.drawn_at):
+            self.draw()
+
+    def draw(self) -> None:
+        from lus_cli import figures, run_figures
+
+        started = time.perf_counter()
+        figures.save(run_figures.curves(self.epochs, **self.levels), self.run.root / "curves")
+        self.drawn, self.drawn_at = len(self.epochs), time.perf_counter()
+        self.drawing_s = self.drawn_at - started
 
     def close(self) -> None:
+        """Writes down what is not yet; an interrupted run may have left curves of fewer epochs."""
+        if self.drawn < len(self.epochs):
+            self.draw()
         self.board.close()
 
 

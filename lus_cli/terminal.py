@@ -133,16 +133,22 @@ class WarningPrefix(logging.Formatter):
 
 
 class BarProgress:
-    """Draws each task as a bar."""
+    """Draws each task as a bar, until it is done and another one begins."""
 
     def __init__(self, bars: Progress) -> None:
         self.bars = bars
         self.tasks: dict[str, TaskID] = {}
 
     def __call__(self, task: str, done: int, total: int | None = None, **facts: object) -> None:
-        if task not in self.tasks:
+        if task not in self.tasks or (self.finished(task) and done != total):
+            for other in filter(self.finished, list(self.tasks)):
+                self.bars.remove_task(self.tasks.pop(other))
             self.tasks[task] = self.bars.add_task(task, total=total, facts="")
         self.bars.update(self.tasks[task], completed=done, total=total, facts=joined(facts))
+
+    def finished(self, task: str) -> bool:
+        bar = next(bar for bar in self.bars.tasks if bar.id == self.tasks[task])
+        return bar.finished
 
 
 class PlainProgress:

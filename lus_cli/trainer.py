@@ -121,7 +121,7 @@ class Trainer:
                 done,
                 len(self.indices),
                 loss=tally.mean_loss,
-                learning_rate=self.recipe.learning_rate * factor,
+                learning_rate=f"{self.recipe.learning_rate * factor:.2g}",
                 frames_per_s=round(tally.frames_per_s),
             )
         self.frames_per_s = tally.frames_per_s

@@ -193,6 +193,7 @@ def fit(setting: Setting, trainer: Trainer, progress: Progress) -> list[dict[str
             log.info("run %s had finished no epoch: starting it over", run.name)
     scores = torch.from_numpy(setting.videos.scores[validation])
     book = run_folder.EpochBook(run, epochs, scores, config.loss) if ranks.first else None
+    progress("epochs", len(epochs), config.epochs)
     for epoch in range(len(epochs) + 1, config.epochs + 1):
         if out_of_patience(epochs, config.patience):
             log.info("no better epoch in %d: stopping", config.patience)
@@ -203,6 +204,7 @@ def fit(setting: Setting, trainer: Trainer, progress: Progress) -> list[dict[str
             keep(setting, trainer, epochs)
             book.write(trainer.frames_per_s)
             log.info("%s", told(epochs, config.epochs, trainer.frames_per_s))
+        progress("epochs", len(epochs), config.epochs)
     if book is not None:
         book.close()
     return epochs
