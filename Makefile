@@ -34,8 +34,8 @@ lint: $(INSTALLED)  ## ruff and mypy
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
-bench:  ## speed and memory: not there yet
-	@echo "make bench comes with the work on preparing and training at the speed of the hardware (issue 3)"
+bench: $(INSTALLED)  ## speed, memory and size, as tables and in cache/bench.json
+	$(VENV)/bin/python -m tests.benchmarks
 
 clean:  ## remove .venv and what tests left; the cache stays
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache *.egg-info
