@@ -16,7 +16,8 @@ from lus_cli.ledger import take_reading, write_ledger
 from lus_cli.processes import spread
 from lus_cli.sources import FrameFolder, Source
 from lus_cli.steps import Progress
-from lus_cli.video_cache import FORMAT_VERSION, FrameFormat, StoredVideo, store_video
+from lus_cli.stored_video import StoredVideo, store_video
+from lus_cli.video_cache import FORMAT_VERSION, FrameFormat
 
 
 @dataclass(frozen=True)

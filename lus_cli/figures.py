@@ -17,6 +17,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from lus_cli import cache
 
@@ -94,8 +95,16 @@ def rendered(figure: Figure, kind: str) -> bytes:
     stream = io.BytesIO()
     nameless = {"Date": None, "Creator": None} if kind == "svg" else {"Software": None}
     with matplotlib.rc_context(STYLE):
+        lay_out(figure)
         figure.savefig(stream, format=kind, metadata=nameless)
     return stream.getvalue()
+
+
+def lay_out(figure: Figure) -> None:
+    """Places everything, once: it takes twice as long as drawing, and would be done for each file."""
+    if isinstance(figure.get_layout_engine(), ConstrainedLayoutEngine):
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
 
 
 def svg_text(figure: Figure) -> str:

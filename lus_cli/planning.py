@@ -15,8 +15,9 @@ from lus_cli.exam_tree import Findings, VideoId
 from lus_cli.ledger import Ledger, Reading, read_ledger, sizes_of, take_readings
 from lus_cli.sources import Source
 from lus_cli.steps import Progress
+from lus_cli.stored_video import SHARD_SUFFIX
 from lus_cli.study import read_study
-from lus_cli.video_cache import SHARD_SUFFIX, UNKNOWN, Entry, FrameFormat, VideoCache
+from lus_cli.video_cache import UNKNOWN, Entry, FrameFormat, VideoCache
 
 log = logging.getLogger("lus.prepare")
 

@@ -18,7 +18,8 @@ from lus_cli.errors import LusError
 from lus_cli.exam_tree import VideoId
 from lus_cli.sources import Source, find_sources
 from lus_cli.steps import prepare, silent
-from lus_cli.video_cache import FrameFormat, StoredVideo, VideoCache
+from lus_cli.stored_video import StoredVideo
+from lus_cli.video_cache import FrameFormat, VideoCache
 
 WIDTH, HEIGHT, FRAMES = 60, 40, 4
 BAD = VideoId("p0", "1", "bad")

@@ -12,13 +12,12 @@ import pytest
 
 from lus_cli.errors import LusError
 from lus_cli.exam_tree import VideoId
+from lus_cli.stored_video import StoredVideo, store_video
 from lus_cli.video_cache import (
     UNKNOWN,
     Entry,
     FrameFormat,
-    StoredVideo,
     VideoCache,
-    store_video,
     write_masks,
     write_video_cache,
 )

@@ -44,7 +44,8 @@ from lus_cli.split import (
     write_split,
 )
 from lus_cli.steps import Progress, Result, Table
-from lus_cli.video_cache import Entry, StoredVideo, VideoCache, write_video_cache
+from lus_cli.stored_video import StoredVideo
+from lus_cli.video_cache import Entry, VideoCache, write_video_cache
 
 log = logging.getLogger("lus.prepare")
 
