@@ -45,13 +45,17 @@ def test_the_reports_model_is_named_for_what_it_is():
     ],
 )
 def test_what_is_undefined_is_none_with_a_reason(patients, scores, answers):
-    assessed = assess(predictions_for(patients, scores, answering(answers)), 100, 0)
+    predictions = predictions_for(patients, scores, answering(answers))
+    assessed = assess(predictions, 100, 0, training=[1, 0, 0, 2], validation=predictions)
     json.dumps(assessed, allow_nan=False)
     entries = [*assessed["figures"].values()]
     entries += [row[name] for row in assessed["per_class"] for name in metrics.CLASS_FIGURES]
     for entry in entries:
         undefined = entry["value"] is None or entry["low"] is None
         assert bool(entry.get("why")) == undefined
+    for reference in ("majority", "prior", "chance"):
+        if assessed["figures"]["auroc_macro"]["value"] is None:
+            assert assessed["figures"]["auroc_macro"][reference] is None
     if set(scores) == set(answers) == {2}:
         assert assessed["figures"]["kappa_quadratic"]["value"] is None
         assert any("Kappa is undefined" in line for line in assessed["warnings"])
