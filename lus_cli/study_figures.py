@@ -85,7 +85,7 @@ def rows_of_patients(by_patient: Mapping[str, np.ndarray]) -> Figure:
     """A row a patient: every video a dot, the median and the middle half over them."""
     count = len(by_patient)
     row = min(ROW, max(LEAST_ROW, ROWS_HEIGHT / max(count, 1)))
-    figure, axes = blank(1.1 + row * max(count, 2))
+    figure, axes = blank(1.1 + row * max(count, 6))
     for y, lengths in enumerate(by_patient.values()):
         axes.plot(lengths, [y] * len(lengths), "o", color=ACCENT, alpha=0.3, ms=20 * row, mew=0)
         mark_quartiles(axes, lengths, y, row / ROW)
