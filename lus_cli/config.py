@@ -350,7 +350,8 @@ class EvaluateConfig:
     ] = 1000
     seed: Annotated[int, typer.Option(help="Seed of the bootstrap.", min=0, max=MAX_SEED)] = 0
     temperature: Annotated[
-        bool, typer.Option(help="Fit a temperature on the validation videos, which are scored for it.")
+        bool,
+        typer.Option(help="Fit a temperature on the validation videos, which are scored for it."),
     ] = True
     device: Device = "auto"
     threads: Annotated[int, typer.Option(help="CPU threads; 0: one a core.", min=0)] = 0
