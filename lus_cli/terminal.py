@@ -176,7 +176,7 @@ def formatted(value: Any) -> str:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return "–"
     if isinstance(value, float):
-        return f"{value:.3f}" if abs(value) < 1000 else f"{value:.0f}"
+        return f"{value:z.3f}" if abs(value) < 1000 else f"{value:.0f}"
     return str(value)
 
 
