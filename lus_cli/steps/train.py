@@ -113,13 +113,13 @@ def resumed(config: TrainConfig, cache: Cache, device: torch.device, ranks: Rank
     run = cache.run(config.run)
     recipe = build(Recipe, read_toml(run.config), str(run.config))
     videos = VideoCache(cache.videos)
-    split, _ = read_split(run.split, videos.patients)
     provenance = json.loads(run.provenance.read_text())
     if provenance["fingerprint"] != videos.fingerprint:
         raise LusError(
             f"{cache.videos} has changed since run {run.name} began",
             "prepare the same study again, or start a new run",
         )
+    split, _ = read_split(run.split, videos.patients)
     config = dataclasses.replace(config, **dataclasses.asdict(recipe))
     return Setting(config, run, videos, split, device, ranks)
 
