@@ -6,10 +6,10 @@ INSTALLED := $(VENV)/installed
 DEMO := cache/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test lint bench stability clean
 
 help:  ## list the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-8s %s\n", $$1, $$2}'
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-9s %s\n", $$1, $$2}'
 
 $(INSTALLED): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("lus needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
@@ -36,6 +36,9 @@ lint: $(INSTALLED)  ## ruff and mypy
 
 bench: $(INSTALLED)  ## speed, memory and size, as tables and in cache/bench.json
 	$(VENV)/bin/python -m tests.benchmarks
+
+stability: $(INSTALLED)  ## the search for the report's NaN gradients, kept in cache/stability; takes long
+	$(VENV)/bin/python -m tests.benchmarks.stability
 
 clean:  ## remove .venv and what tests left; the cache stays
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache *.egg-info

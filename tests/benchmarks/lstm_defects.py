@@ -79,7 +79,7 @@ class Case:
 
 CASES = [
     *(Case(fault, size) for fault in FAULTS for size in (1, 2, 4, 8)),
-    *(Case(fault, 4, steps=300, every=1) for fault in ("vanished", "transposed")),
+    *(Case(fault, 4, steps=100, every=1) for fault in ("vanished", "transposed")),
 ]
 
 
