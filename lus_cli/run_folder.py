@@ -128,6 +128,8 @@ class EpochBook:
             "majority": torch.bincount(scores).max().item() / len(scores),
         }
         self.board = SummaryWriter(str(run.root / "tensorboard"), purge_step=len(epochs) + 1)
+        if epochs:  # a run may have been stopped between its checkpoint and this
+            write_text(run.epochs, to_csv(epochs))
         self.drawn = 0  # epochs
         self.drawing_s, self.drawn_at = 0.0, -math.inf  # how long it took, and when it ended
 

@@ -155,6 +155,17 @@ def test_resuming_a_finished_run_trains_no_more(cache: Path) -> None:
     assert Cache(cache).run(None).last.read_bytes() == last
 
 
+def test_a_run_stopped_right_after_its_last_checkpoint_is_completed(cache: Path) -> None:
+    train.run(tiny(cache), silent)
+    run = Cache(cache).run(None)
+    whole = run.epochs.read_bytes()
+    run.epochs.write_bytes(b"".join(whole.splitlines(keepends=True)[:-1]))
+    (run.root / "curves.png").unlink()
+    train.run(tiny(cache, resume=True), silent)
+    assert run.epochs.read_bytes() == whole
+    assert (run.root / "curves.png").is_file()
+
+
 def test_resume_never_starts_afresh(cache: Path) -> None:
     with pytest.raises(LusError, match="run `lus train` first"):
         train.run(tiny(cache, resume=True), silent)
