@@ -30,7 +30,9 @@ def flattened(values: object) -> list[Tensor]:
 
 
 def finite(values: object) -> bool:
-    return all(bool(torch.isfinite(tensor).all()) for tensor in flattened(values))
+    """Whether the norm of every tensor is finite: numbers so large that their squares overflow make
+    a step's gradient norm infinite, too."""
+    return all(bool(torch.isfinite(tensor.norm())) for tensor in flattened(values))
 
 
 def trace(model: nn.Module, replay: Callable[[], Tensor]) -> dict[str, Any]:
@@ -52,6 +54,8 @@ def trace(model: nn.Module, replay: Callable[[], Tensor]) -> dict[str, Any]:
         note(name, "forward", inputs, outputs)
         watch_backward(inputs, outputs, lambda came, made: note(name, "backward", came, made))
 
+    # What is left of the step's own gradients would be added to, and taken for the replay's.
+    model.zero_grad(set_to_none=True)
     # Hooks see what a layer made, not what the next one overwrote.
     in_place = [module for module in model.modules() if getattr(module, "inplace", False) is True]
     for module in in_place:

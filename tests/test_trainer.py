@@ -112,17 +112,20 @@ class Poison(nn.Module):
         output = self.inner(*inputs)
         if not self.armed or not isinstance(output, Tensor):
             return output
-        return output * math.inf if self.direction == "forward" else SpoilBackward.apply(output)
+        if self.direction == "forward":
+            return output * math.inf
+        return SpoilBackward.apply(output, 1e25 if self.direction == "huge" else math.nan)
 
 
 class SpoilBackward(torch.autograd.Function):
     @staticmethod
-    def forward(_ctx: Any, values: Tensor) -> Tensor:
+    def forward(ctx: Any, values: Tensor, factor: float) -> Tensor:
+        ctx.factor = factor
         return values.clone()
 
     @staticmethod
-    def backward(_ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
-        return gradient * math.nan
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        return gradient * ctx.factor, None
 
 
 def poison_backbone(model: nn.Module, direction: str) -> Poison:
@@ -181,6 +184,15 @@ def test_lstm_weights_that_are_not_finite_are_traced_to_the_lstm(prepared: Path)
         trainer.model.lstm.weight_hh_l0[0, 0] = math.nan
     trainer.step(next(trainer.loader.batches([[0]])), [0], 1, Tally())
     assert (events[0]["module"], events[0]["direction"]) == ("lstm", "forward")
+
+
+def test_a_gradient_too_large_for_its_norm_is_traced_to_who_made_it(prepared: Path) -> None:
+    """Every number is finite, their squares are not; clipping then leaves NaN in all gradients."""
+    events: list[dict[str, Any]] = []
+    trainer = trainer_of(tiny(prepared, clip_norm=0.0), events)
+    poison_lstm(trainer.model, "huge")
+    trainer.step(trainer.loader.load([0, 1]), [0, 1], 1, Tally())
+    assert [(e["module"], e["direction"]) for e in events] == [("lstm", "backward")]
 
 
 @pytest.mark.parametrize("backbone", ["resnet18", "efficientnet_b0"])
