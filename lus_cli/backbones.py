@@ -37,6 +37,11 @@ UNREADABLE = (
 PROBE = 128  # pixels: large enough for every backbone to keep some rows and columns
 
 
+def reason_of(error: BaseException) -> str:
+    """The first line of what one of UNREADABLE says; PyTorch's go on for many."""
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
 def build_backbone(name: str, weights: str, stride: int = 0) -> tuple[nn.Module, int]:
     """A torchvision network up to its last feature map, and that map's channels.
 
@@ -163,7 +168,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
             return load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except UNREADABLE as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = reason_of(error)
         raise LusError(f"{path} holds no weights that can be read safely ({reason})") from error
     content = content.get("state_dict", content) if isinstance(content, dict) else content
     if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):

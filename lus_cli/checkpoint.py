@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import lus_cli
-from lus_cli.backbones import UNREADABLE, build_backbone
+from lus_cli.backbones import UNREADABLE, build_backbone, reason_of
 from lus_cli.cache import replacing
 from lus_cli.config import Recipe, build
 from lus_cli.errors import LusError
@@ -80,11 +80,13 @@ def save_best(path: Path, weights: dict[str, Tensor], card: Card) -> None:
         save_file(weights, part, {"lus": text, "checksum": checksum(text, weights)})
 
 
-def checksum(card: str, weights: dict[str, Tensor]) -> str:
-    """Of a card and its weights: a disk may change a weight without making the file unreadable."""
-    digest = hashlib.blake2b(card.encode(), digest_size=16)
+def checksum(text: str, weights: dict[str, Tensor]) -> str:
+    """Of weights and what is said about them, a model's card for one: a disk may change a weight
+    without making the file unreadable."""
+    digest = hashlib.blake2b(text.encode(), digest_size=16)
     for name in sorted(weights):
-        digest.update(name.encode() + weights[name].numpy().tobytes())
+        values = weights[name].detach().cpu().contiguous()
+        digest.update(name.encode() + values.numpy().tobytes())
     return digest.hexdigest()
 
 
@@ -104,7 +106,7 @@ def load_best(path: Path) -> tuple[LusModel, Card]:
         model = new_model(replace(card.recipe, weights="none"))
         model.load_state_dict(weights)
     except UNREADABLE as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = reason_of(error)
         raise LusError(f"{path} is no lus model ({reason})", "train it anew") from error
     return model.eval(), card
 
@@ -134,7 +136,7 @@ def load_last(path: Path) -> dict[str, Any] | None:
         try:
             state = read_last(candidate)
         except UNREADABLE as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            reason = reason_of(error)
             reasons.append(f"{candidate} is damaged ({reason})")
         else:
             if reasons:

@@ -6,7 +6,6 @@ the precision and the kind of device. So a file is never stale, and runs share t
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import zipfile
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ from torch import Tensor
 
 from lus_cli.batches import Batch, BatchLoader
 from lus_cli.cache import fingerprint, replacing
+from lus_cli.checkpoint import checksum
 from lus_cli.config import Recipe
 from lus_cli.errors import UsageError
 from lus_cli.model import LusModel
@@ -53,7 +53,8 @@ class FeatureLoader(BatchLoader):
             )
         super().__init__(videos, recipe, device)
         self.model, self.folder = model, folder
-        self.cnn = digest(model)
+        made_by = f"{model.backbone!r}{model.prepare.__name__}"
+        self.cnn = checksum(made_by, model.backbone.state_dict())
         self.dtype = torch.float16 if recipe.feature_cache == "float16" else torch.float32
         black = torch.zeros(1, *videos.frame_format.shape, dtype=torch.uint8)
         self.black = self.compute(black) if recipe.padding == "zeros" else None
@@ -116,12 +117,3 @@ class FeatureLoader(BatchLoader):
             return batch
         black = self.black.to(batch.frames.device)
         return Batch(batch.indices, torch.cat([batch.frames, black]), batch.lengths, batch.scores)
-
-
-def digest(model: LusModel) -> str:
-    """Names a CNN by its layers and weights."""
-    content = hashlib.blake2b(repr(model.backbone).encode(), digest_size=16)
-    content.update(model.prepare.__name__.encode())
-    for name, values in model.backbone.state_dict().items():
-        content.update(name.encode() + values.detach().cpu().contiguous().numpy().tobytes())
-    return content.hexdigest()
