@@ -282,6 +282,7 @@ def test_no_worker_outlives_a_killed_prepare(
         time.sleep(seconds)
         victim.kill()  # waits for the workers
         checked(config.cache, scenario)
+    shutil.rmtree(config.cache / "figures", ignore_errors=True)  # real ones: not the scenario's
     finish(config, scenario)
 
 
