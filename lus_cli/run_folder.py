@@ -38,16 +38,13 @@ def next_run(cache: Cache, name: str) -> Run:
     return cache.new_run(f"{name}-{number}")
 
 
-def start_folder(
-    cache: Cache, run: Run, recipe: Recipe, split: Split, origin: dict[str, Any]
-) -> None:
+def start_folder(run: Run, recipe: Recipe, split: Split, origin: dict[str, Any]) -> None:
     """Writes down what is about to be run, before the first step."""
     with replacing_folder(run.root, force=False) as part:
         new = Run(part)
         write_text(new.config, to_toml(recipe, only=Recipe))
         write_split(new.split, split)
         write_json(new.provenance, origin)
-    write_text(cache.latest, run.name + "\n")
 
 
 def provenance(videos: VideoCache, device: torch.device, ranks: Ranks) -> dict[str, Any]:

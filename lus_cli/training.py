@@ -1,0 +1,258 @@
+"""One training run, from its setting to the test patients' figures; what `lus train` does once and
+`lus crossval` once a fold."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from lus_cli import run_folder
+from lus_cli.batches import BatchLoader
+from lus_cli.cache import Cache, Run, write_text
+from lus_cli.checkpoint import Card, load_best, load_last, new_model, save_best, save_last
+from lus_cli.config import Recipe, TrainConfig, build, read_toml
+from lus_cli.devices import choose_precision, frames_at_once
+from lus_cli.errors import LusError, UsageError
+from lus_cli.feature_cache import FeatureLoader
+from lus_cli.model import LusModel
+from lus_cli.ranks import Ranks
+from lus_cli.scoring import score_videos
+from lus_cli.split import Split, read_split
+from lus_cli.steps import Progress, Result, Table
+from lus_cli.trainer import Trainer, summary
+from lus_cli.video_cache import VideoCache
+
+log = logging.getLogger("lus.train")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Everything a run works with, before its first step."""
+
+    config: TrainConfig
+    run: Run
+    videos: VideoCache
+    split: Split
+    device: torch.device
+    ranks: Ranks
+
+    def indices(self, part: str) -> list[int]:
+        """The videos of a part. Raises LusError if it has none."""
+        indices = self.split.indices(part, self.videos.patients, self.videos.scores)
+        if not indices:
+            raise LusError(f"the {part} patients have no annotated video", "mend split.json")
+        return indices
+
+    @property
+    def recipe(self) -> Recipe:
+        names = [field.name for field in dataclasses.fields(Recipe)]
+        return Recipe(**{name: getattr(self.config, name) for name in names})
+
+
+def train(
+    setting: Setting, trainer: Trainer, progress: Progress, *, becomes_latest: bool = True
+) -> Result:
+    """Runs the epochs that are left and scores the test patients; the run can be resumed after it
+    was stopped at any moment."""
+    if isinstance(trainer.loader, FeatureLoader):
+        both = setting.indices("train") + setting.indices("validation")
+        trainer.loader.fill(both, setting.ranks, progress)
+    with contextlib.ExitStack() as open_files:
+        if setting.ranks.first:
+            if not setting.config.resume:
+                origin = run_folder.provenance(setting.videos, setting.device, setting.ranks)
+                run_folder.start_folder(setting.run, setting.recipe, setting.split, origin)
+                if becomes_latest:
+                    write_text(Cache(setting.config.cache).latest, setting.run.name + "\n")
+            open_files.enter_context(run_folder.logging_to(setting.run.root / "log.txt"))
+        epochs = fit(setting, trainer, progress)
+        return finish(setting, epochs, progress)
+
+
+def resumed(config: TrainConfig, run: Run, device: torch.device, ranks: Ranks) -> Setting:
+    """The setting of an interrupted run: its own recipe and split, today's device and threads."""
+    cache = Cache(config.cache)
+    recipe = build(Recipe, read_toml(run.config), str(run.config))
+    videos = VideoCache(cache.videos)
+    provenance = json.loads(run.provenance.read_text())
+    if provenance["fingerprint"] != videos.fingerprint:
+        raise LusError(
+            f"{cache.videos} has changed since run {run.name} began",
+            "prepare the same study again, or start a new run",
+        )
+    split, _ = read_split(run.split, videos.patients)
+    config = dataclasses.replace(config, **dataclasses.asdict(recipe))
+    return Setting(config, run, videos, split, device, ranks)
+
+
+def new_trainer(setting: Setting) -> Trainer:
+    """The model and what trains it. Raises LusError or UsageError for what cannot be trained."""
+    config, device, ranks = setting.config, setting.device, setting.ranks
+    if ranks.world > config.batch_size * config.accumulate:
+        raise UsageError(
+            f"{ranks.world} processes cannot share steps of "
+            f"{config.batch_size * config.accumulate} videos",
+            "start fewer, or raise --batch-size, which counts the videos of all",
+        )
+    choose_precision(config.precision, device)
+    torch.manual_seed(config.seed)
+    model = new_model(config).to(device)
+    if device.type == "mps":
+        model.frames_at_once = frames_at_once(model.backbone, setting.videos.frame_format.shape)
+    check_map(model, setting)
+    loader = BatchLoader(setting.videos, config, device)
+    if config.freeze:
+        kept = (
+            None
+            if config.dry_run or config.feature_cache == "none"
+            else Cache(config.cache).features
+        )
+        loader = FeatureLoader(setting.videos, config, device, model, kept)
+    setting.indices("validation")
+    return Trainer(
+        model,
+        loader,
+        setting.indices("train"),
+        lambda event: run_folder.note_nonfinite(setting.run, event) if ranks.first else None,
+        ranks,
+    )
+
+
+def check_map(model: LusModel, setting: Setting) -> None:
+    """Raises LusError if frames are so small that attention has a single cell to look at."""
+    frame = torch.zeros((1, *setting.videos.frame_format.shape), dtype=torch.uint8)
+    with torch.no_grad():
+        rows, columns = model.eval().cnn(frame.to(setting.device)).shape[2:]
+    if setting.config.attention and min(rows, columns) < 2:
+        raise LusError(
+            f"frames of {setting.videos.frame_format.size} pixels leave {setting.config.backbone} a map "
+            f"of {rows}x{columns}: nothing to attend to",
+            "prepare with a larger --size, or train with --feature-stride 16 or --no-attention",
+        )
+
+
+def smaller(config: TrainConfig) -> str:
+    """What to try where memory does not suffice, the mildest first."""
+    half = config.batch_size // 2
+    tries = [
+        "" if config.checkpointing else "--checkpointing",
+        f"--batch-size {half} --accumulate {config.accumulate * 2}" if half else "",
+        f"--stride {config.stride * 2}",
+        "" if 0 < config.frames_per_video <= 32 else "--frames-per-video 32",
+    ]
+    return f"try {', or '.join(t for t in tries if t)}"
+
+
+def fit(setting: Setting, trainer: Trainer, progress: Progress) -> list[dict[str, float]]:
+    """The epochs still to be run; returns the figures of all, earlier ones included."""
+    config, run, ranks = setting.config, setting.run, setting.ranks
+    validation = setting.indices("validation")
+    epochs: list[dict[str, float]] = []
+    if config.resume:
+        state = load_last(run.last)
+        if state is not None:
+            trainer.restore(state)
+            epochs = state["epochs"]
+            log.info("going on with run %s after epoch %d", run.name, len(epochs))
+        else:
+            log.info("run %s had finished no epoch: starting it over", run.name)
+    scores = torch.from_numpy(setting.videos.scores[validation])
+    book = run_folder.EpochBook(run, epochs, scores, config.loss) if ranks.first else None
+    progress("epochs", len(epochs), config.epochs)
+    for epoch in range(len(epochs) + 1, config.epochs + 1):
+        if out_of_patience(epochs, config.patience):
+            log.info("no better epoch in %d: stopping", config.patience)
+            break
+        figures = trainer.epoch(epoch, progress) | trainer.validate(validation, progress)
+        epochs.append({"epoch": epoch, **figures})
+        if book is not None:
+            keep(setting, trainer, epochs)
+            book.write(trainer.frames_per_s)
+            log.info("%s", told(epochs, config.epochs, trainer.frames_per_s))
+        progress("epochs", len(epochs), config.epochs)
+    if book is not None:
+        book.close()
+    return epochs
+
+
+def keep(setting: Setting, trainer: Trainer, epochs: list[dict[str, float]]) -> None:
+    """Saves the newest epoch: as the best, if it is, and to go on from."""
+    if best_epoch(epochs) is epochs[-1]:
+        card = card_of(setting, trainer, epochs[-1])
+        save_best(setting.run.best, trainer.answering.state_dict(), card)
+    save_last(setting.run.last, trainer.state() | {"epochs": epochs})
+
+
+def told(epochs: Sequence[dict[str, float]], total: int, frames_per_s: float) -> str:
+    newest = epochs[-1]
+    return (
+        f"epoch {len(epochs)}/{total}  train loss {newest['train_loss']:.4f}  "
+        f"validation loss {newest['validation_loss']:.4f}  "
+        f"accuracy {newest['validation_accuracy']:.3f}  kappa {newest['validation_kappa']:.3f}  "
+        f"{frames_per_s:.0f} frames/s{'  best' if best_epoch(epochs) is newest else ''}"
+    )
+
+
+def best_epoch(epochs: Sequence[dict[str, float]]) -> dict[str, float]:
+    """The epoch with the lowest validation loss, the earlier one of equals."""
+    return min(epochs, key=lambda row: (row["validation_loss"], row["epoch"]))
+
+
+def out_of_patience(epochs: Sequence[dict[str, float]], patience: int) -> bool:
+    return bool(patience and epochs and len(epochs) - best_epoch(epochs)["epoch"] >= patience)
+
+
+def card_of(setting: Setting, trainer: Trainer, figures: dict[str, float]) -> Card:
+    return Card(
+        setting.recipe,
+        setting.videos.frame_format,
+        trainer.pad_to,
+        int(figures["epoch"]),
+        figures["validation_loss"],
+        setting.videos.fingerprint,
+    )
+
+
+def finish(setting: Setting, epochs: list[dict[str, float]], progress: Progress) -> Result:
+    """Scores the test patients, this once, with the best epoch's weights."""
+    run = setting.run
+    setting.ranks.gathered(None)  # the first process may still be writing them
+    model, card = load_best(run.best)
+    test = score_part(setting, model, card, "test", progress) if setting.split.test else {}
+    best = best_epoch(epochs)
+    numbers = {"run": run.name, "best_epoch": best, "epochs": len(epochs), "test": test}
+    rows = [
+        ("validation", best["validation_loss"], best["validation_excess"],
+         best["validation_accuracy"], best["validation_kappa"]),
+    ]  # fmt: skip
+    if test:
+        rows.append(("test", test["loss"], test["excess"], test["accuracy"], test["kappa"]))
+    columns = ("part", "loss", "above a perfect answer", "accuracy", "kappa")
+    return Result(
+        numbers,
+        [Table(f"run {run.name}: best epoch {card.epoch} of {len(epochs)}", columns, rows)],
+        {"run": run.root, "curves": run.root / "curves.png"},
+    )
+
+
+def score_part(
+    setting: Setting, model: LusModel, card: Card, part: str, progress: Progress
+) -> dict[str, float]:
+    """The figures of a trained model on the videos of a part."""
+    indices = setting.indices(part)
+    logits = score_videos(
+        model.to(setting.device),
+        BatchLoader(setting.videos, card.recipe, setting.device),
+        indices,
+        pad_to=card.longest,
+        task=f"score {part}",
+        progress=progress,
+        ranks=setting.ranks,
+    )
+    return summary(logits, setting.videos.scores[indices], card.recipe.loss)
