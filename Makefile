@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/installed
 DEMO := cache/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench stability clean
+.PHONY: help demo gallery test lint bench stability clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-9s %s\n", $$1, $$2}'
@@ -25,6 +25,10 @@ demo: $(INSTALLED)  ## the whole pipeline on a synthetic study, about 10 minutes
 	$(LUS) evaluate --cache $(DEMO)
 	$(LUS) attention --cache $(DEMO) --frame 1017/1048/11/86
 	$(LUS) attention --cache $(DEMO)
+	$(VENV)/bin/python -m tests.gallery $(DEMO) $(DEMO)/gallery
+
+gallery: $(INSTALLED)  ## the README's pictures, from what the last demo left
+	$(VENV)/bin/python -m tests.gallery $(DEMO) .readme
 
 test: lint  ## lint, types and tests
 	$(VENV)/bin/python -m pytest

@@ -1,4 +1,7 @@
-"""CNNs of torchvision, cut off where their feature map ends, and their pretrained weights."""
+"""CNNs, cut off where their feature map ends, and their pretrained weights.
+
+They are torchvision's and, for a machine without a network, EfficientNet-Lite0: see efficientnet_lite.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision import models
 
+from lus_cli import efficientnet_lite
 from lus_cli.errors import LusError, UsageError
 
 log = logging.getLogger("lus.backbones")
@@ -43,14 +47,15 @@ def reason_of(error: BaseException) -> str:
 
 
 def build_backbone(name: str, weights: str, stride: int = 0) -> tuple[nn.Module, int]:
-    """A torchvision network up to its last feature map, and that map's channels.
+    """A network of torchvision, or EfficientNet-Lite0, up to its last feature map, and that map's
+    channels.
 
     With `stride`, up to the last one whose cells are at most so many pixels apart: shallower,
     faster, and a finer map to attend to.
 
-    `weights` is "imagenet" (torchvision's own download), "none", or a file (.pth, .pt or
-    .safetensors) with the state dict of that network or of an earlier lus run. Raises UsageError
-    for a name torchvision does not have or that yields no feature map, LusError if the weights
+    `weights` is "imagenet" (torchvision's own download, or an installed package's file), "none", or
+    a file (.pth, .pt or .safetensors) with the state dict of that network or of an earlier lus run.
+    Raises UsageError for a name nobody has or that yields no feature map, LusError if the weights
     cannot be had.
     """
     network = pretrained(name) if weights == "imagenet" else untrained(name)
@@ -70,11 +75,14 @@ def build_backbone(name: str, weights: str, stride: int = 0) -> tuple[nn.Module,
 
 
 def untrained(name: str) -> nn.Module:
+    if name in efficientnet_lite.NAMES:
+        return efficientnet_lite.EfficientNetLite0()
     names = models.list_models(module=models)
     if name not in names:
+        names = [*names, *efficientnet_lite.NAMES]
         near = difflib.get_close_matches(name, names, n=3, cutoff=0.4)
         raise UsageError(
-            f"torchvision has no backbone {name!r}",
+            f"there is no backbone {name!r}",
             f"did you mean {', '.join(near)}?" if near else "for example alexnet, resnet18",
         )
     # These two cut training on auxiliary heads that have no place here.
@@ -86,14 +94,19 @@ def untrained(name: str) -> nn.Module:
 
 
 def pretrained(name: str) -> nn.Module:
-    """The network with torchvision's best ImageNet weights, downloaded or from its cache."""
-    untrained(name)  # for its errors
+    """The network with its ImageNet weights: torchvision's best, downloaded or from its cache, or
+    those of the installed package."""
+    network = untrained(name)
+    if name in efficientnet_lite.NAMES:
+        load_into(network, efficientnet_lite.weights_file(), name)
+        return network
     try:
-        network: nn.Module = models.get_model(name, weights="DEFAULT")
+        network = models.get_model(name, weights="DEFAULT")
     except (URLError, OSError, RuntimeError) as error:
         raise LusError(
             f"the ImageNet weights of {name} cannot be had ({error})",
-            "give a file with --weights FILE, or start from scratch with --weights none",
+            f"give a file with --weights FILE, take --backbone {efficientnet_lite.NAMES[0]}, whose "
+            "weights are installed, or start from scratch with --weights none",
         ) from error
     return network
 
@@ -142,6 +155,8 @@ def load_into(body: nn.Module, path: Path, name: str) -> None:
     for prefix in ("module.", "backbone."):
         if any(key.startswith(prefix) for key in state):
             state = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+    if name in efficientnet_lite.NAMES:
+        state = efficientnet_lite.own_names(state)
     wanted = body.state_dict()
     lacking = [
         key for key in wanted if key not in state and not key.endswith("num_batches_tracked")

@@ -55,6 +55,14 @@ class Cache:
         return self.root / "runs"
 
     @property
+    def comparisons(self) -> Path:
+        return self.root / "comparisons"
+
+    @property
+    def crossvals(self) -> Path:
+        return self.root / "crossvals"
+
+    @property
     def latest(self) -> Path:
         return self.root / "latest"
 
@@ -114,12 +122,24 @@ class Run:
     def best(self) -> Path:
         return self.root / "best.safetensors"
 
+    @property
+    def model_card(self) -> Path:
+        return self.root / "model-card.md"
+
+    @property
+    def export(self) -> Path:
+        return self.root / "export"
+
     def evaluation(self, part: str) -> Path:
         return self.root / "evaluation" / part
 
     @property
     def attention(self) -> Path:
         return self.root / "attention"
+
+    @property
+    def predictions(self) -> Path:
+        return self.root / "predictions"
 
 
 @contextlib.contextmanager

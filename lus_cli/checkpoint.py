@@ -65,6 +65,7 @@ def new_model(recipe: Recipe) -> LusModel:
         backbone,
         channels,
         attention_channels=recipe.attention_channels if recipe.attention else None,
+        attention_mask=recipe.attention_mask,
         hidden=recipe.hidden,
         pool=recipe.pool,
         dropout=recipe.dropout,

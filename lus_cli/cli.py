@@ -136,8 +136,18 @@ add_command(
 )
 add_command("prepare", "prepare", config.PrepareConfig, "Turn an exam tree into the video cache.")
 add_command("train", "train", config.TrainConfig, "Train the model on the training patients.")
+add_command(
+    "crossval",
+    "crossval",
+    config.CrossvalConfig,
+    "Cross-validate a recipe by patient, beside simple methods.",
+)
 add_command("evaluate", "evaluate", config.EvaluateConfig, "Say how good a trained model is.")
 add_command("attention", "attention", config.AttentionConfig, "Show where a trained model looked.")
+add_command(
+    "predict", "predict", config.PredictConfig, "Score new videos, without labels or a cache."
+)
+add_command("export", "export", config.ExportConfig, "Write a trained model as ONNX, checked.")
 add_command(
     "devices",
     "devices",

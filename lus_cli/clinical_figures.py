@@ -14,6 +14,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from lus_cli.figures import (
     ACCENT,
+    COLUMN,
     INK,
     MUTED,
     PAPER,
@@ -22,12 +23,13 @@ from lus_cli.figures import (
     WIDTH,
     bare_left,
     blank,
+    column,
     plural,
     styled,
 )
 
 DASHED = (0, (4, 3))
-NOTE = {"color": MUTED, "fontsize": 8}
+NOTE = {"color": MUTED, "fontsize": "small"}
 
 
 @styled
@@ -117,13 +119,13 @@ def icc_text(icc: Mapping[str, Any]) -> str:
     return f"{text}\n{plural(icc['patients'], 'patient')}".replace("-", "−")
 
 
-@styled
+@column
 def abstention(found: Mapping[str, Any]) -> Figure:
     """Accuracy and macro F1 of the surest videos, against the share of videos that these are.
 
     found: curve, at_coverage, aurc and aurc_random.
     """
-    figure, axes = blank(3.4)
+    figure, axes = blank(2.5, width=COLUMN)
     curve, tenths = found["curve"], [row for row in found["at_coverage"] if row["low"] is not None]
     tenths = tenths if len(curve) > 1 else []
     if tenths:
@@ -152,13 +154,13 @@ def abstention(found: Mapping[str, Any]) -> Figure:
         **NOTE,
     )
     axes.set(xlim=(0, 1.01), ylim=(-0.02, 1.03))
-    band = f"; band: 95 %, {plural(found['aurc']['patients'], 'patient')}" if tenths else ""
+    band = f"\nband: 95 %, {plural(found['aurc']['patients'], 'patient')}" if tenths else ""
     axes.set(xlabel=f"share of videos answered, the surest first{band}")
     axes.set_ylabel("accuracy, macro F1")
     axes.xaxis.set_major_formatter(PercentFormatter(1))
     axes.grid(axis="y")
-    axes.set_title(f"Leaving out the least sure (AURC {found['aurc']['value']:.3f})")
-    axes.legend(loc="lower right", bbox_to_anchor=(1, 1.0), ncols=2, borderaxespad=0.2)
+    axes.set_title(f"Surest first (AURC {found['aurc']['value']:.3f})")
+    axes.legend(loc="upper right", ncols=2, borderaxespad=0.2, handlelength=1.4)
     return figure
 
 
@@ -193,7 +195,7 @@ def areas(rows: Sequence[Mapping[str, Any]], overall: Mapping[str, float]) -> Fi
     return figure
 
 
-@styled
+@column
 def temperature(
     before: Sequence[Mapping[str, Any]],
     after: Sequence[Mapping[str, Any]],
@@ -203,7 +205,7 @@ def temperature(
 
     before, after: bins of the reliability diagram. found: value, and figures with the ECE of both.
     """
-    figure = Figure(figsize=(4.6, 4.4), layout="constrained")
+    figure = Figure(figsize=(COLUMN, 3.3), layout="constrained")
     axes = figure.subplots()
     axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=DASHED, zorder=1)
     for when, bins, colour, marker in (
@@ -218,7 +220,7 @@ def temperature(
         axes.scatter(
             x,
             y,
-            s=[20 + 90 * row["videos"] / most for row in filled],
+            s=[10 + 50 * row["videos"] / most for row in filled],
             color=colour,
             marker=marker,
             edgecolor=PAPER,

@@ -210,6 +210,13 @@ class Recipe:
     attention_channels: Annotated[
         tuple[int, ...], typer.Option(help="Channels of the attention's inner convolutions.", min=1)
     ]
+    attention_mask: Annotated[
+        Literal["sigmoid", "softmax"],
+        typer.Option(
+            help="sigmoid: every cell of a map has a mask of its own; softmax: the cells of a frame "
+            "share what attention there is."
+        ),
+    ]
     hidden: Annotated[int, typer.Option(help="LSTM units per direction.", min=1)]
     pool: Annotated[
         Literal["mean", "max", "last", "attention"],
@@ -334,6 +341,36 @@ class TrainConfig(Recipe):
     cache: CachePath = DEFAULT_CACHE
 
 
+@dataclass(frozen=True, kw_only=True)
+class CrossvalConfig(Recipe):
+    """lus crossval."""
+
+    repeats: Annotated[
+        int,
+        typer.Option(
+            help="Times over: the first with the folds of split.json, then others.", min=1
+        ),
+    ] = 1
+    baselines: Annotated[
+        bool, typer.Option(help="Measure what simple methods reach on the same folds.")
+    ] = True
+    bootstrap: Annotated[
+        int, typer.Option(help="Patient resamples behind each interval.", min=0, max=100_000)
+    ] = 1000
+    device: Device = "auto"
+    threads: Annotated[int, typer.Option(help="CPU threads; 0: one a core.", min=0)] = 0
+    run: Annotated[
+        str | None,
+        typer.Option(
+            help="Name; its runs add repeat and fold to it. [default: recipe, -cv and a number]"
+        ),
+    ] = None
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the interrupted one that --run names.")
+    ] = False
+    cache: CachePath = DEFAULT_CACHE
+
+
 Part = Literal["train", "validation", "test", "all"]
 
 
@@ -341,10 +378,22 @@ Part = Literal["train", "validation", "test", "all"]
 class EvaluateConfig:
     """lus evaluate."""
 
+    runs: Annotated[
+        tuple[str, ...],
+        typer.Argument(help="Runs to evaluate; several are compared. [default: the latest]"),
+    ] = ()
     split: Annotated[Part, typer.Option(help="Which videos; all includes training patients.")] = (
         "test"
     )
     run: RunName = None
+    videos: Annotated[
+        Path | None,
+        typer.Option(help="videos.h5 of another study: score its labelled videos instead."),
+    ] = None
+    trained_patients: Annotated[
+        Literal["refuse", "skip", "keep"],
+        typer.Option(help="What becomes of videos in --videos of patients the run was trained on."),
+    ] = "refuse"
     bootstrap: Annotated[
         int, typer.Option(help="Patient resamples behind each interval.", min=0, max=100_000)
     ] = 1000
@@ -372,13 +421,93 @@ class AttentionConfig:
         tuple[str, ...],
         typer.Option(help="Video to explain, patient/exam/area; comma-separated for several."),
     ] = ()
-    format: Annotated[Literal["mp4", "gif"], typer.Option(help="File format of a video.")] = "mp4"
+    split: Annotated[
+        Part | None,
+        typer.Option(
+            help="Explain every video of a part of the study, and measure what the attention finds."
+        ),
+    ] = None
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check",
+            help="Say whether the maps change when weights are drawn anew, on videos of the split.",
+        ),
+    ] = False
+    format: Annotated[
+        Literal["mp4", "gif"] | None,
+        typer.Option(
+            help="File format of a video; with --split also draws every video. [default: mp4]"
+        ),
+    ] = None
+    bootstrap: Annotated[
+        int, typer.Option(help="Patient resamples behind each interval.", min=0, max=100_000)
+    ] = 1000
     exams: Annotated[
         Path | None, typer.Option(help="Exam tree with the original frames. [default: as prepared]")
     ] = None
     run: RunName = None
     device: Device = "auto"
     threads: Annotated[int, typer.Option(help="CPU threads; 0: one a core.", min=0)] = 0
+    cache: CachePath = DEFAULT_CACHE
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictConfig:
+    """lus predict."""
+
+    paths: Annotated[
+        tuple[Path, ...],
+        typer.Argument(
+            help="Folders of frames, video files, DICOM or .mat files, or folders that hold some."
+        ),
+    ]
+    run: RunName = None
+    output: Annotated[
+        Path | None,
+        typer.Option(help="Folder to write to. [default: predictions/<number> in the run]"),
+    ] = None
+    page: Annotated[
+        bool, typer.Option(help="Write a page with the videos playing under their masks.")
+    ] = True
+    temperature: Annotated[
+        bool,
+        typer.Option(
+            "--temperature",
+            help="Scale the probabilities by the temperature that `lus evaluate` fitted.",
+        ),
+    ] = False
+    mask_text: Annotated[
+        bool,
+        typer.Option(
+            "--mask-text",
+            help="Blacken DICOM frames outside their ultrasound regions, as `lus prepare` does.",
+        ),
+    ] = False
+    device: Device = "auto"
+    threads: Annotated[int, typer.Option(help="CPU threads; 0: one a core.", min=0)] = 0
+    force: Force = False
+    cache: CachePath = DEFAULT_CACHE
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportConfig:
+    """lus export."""
+
+    run: RunName = None
+    frames: Annotated[
+        int | None,
+        typer.Option(
+            help="Frames of a video that the whole model takes. [default: the recipe's, or those of "
+            "the longest video]",
+            min=1,
+        ),
+    ] = None
+    patients: Annotated[
+        bool, typer.Option("--patients", help="Name the patients of each part in the card.")
+    ] = False
+    threads: Annotated[int, typer.Option(help="CPU threads; 0: one a core.", min=0)] = 0
+    force: Force = False
     cache: CachePath = DEFAULT_CACHE
 
 
@@ -460,9 +589,12 @@ class OptionField:
         """Like `read`, for a list, whose items may also be given with commas between them."""
         if not isinstance(value, (list, tuple)):
             raise UsageError(f"{where} must be a list, not {value!r}")
+        kind = get_args(self.bare)[0]
+        if kind is Path:  # its name may hold commas and spaces
+            return tuple(map(Path, value))
         items = [item.strip() for entry in value for item in str(entry).split(",")]
         try:
-            read = tuple(get_args(self.bare)[0](item) for item in items if item)
+            read = tuple(kind(item) for item in items if item)
         except ValueError:
             raise UsageError(f"{where} cannot be read: {','.join(items)}") from None
         for item in read:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -106,11 +106,16 @@ def refuse_change(task: DecodeTask) -> None:
 
 def decode_video(task: DecodeTask) -> StoredVideo:
     """Reads, resizes and compresses the frames of one video. Raises LusError if one is no image."""
+    return stored_frames(fitted_frames(task.source, task.frame_format))
+
+
+def stored_frames(frames: Iterable[tuple[int, np.ndarray, tuple[int, int]]]) -> StoredVideo:
+    """Compresses what `fitted_frames` yields. Raises LusError for frames of different sizes."""
     shapes: set[tuple[int, int]] = set()
     numbers: list[int] = []
 
-    def frames() -> Iterator[np.ndarray]:
-        for number, frame, shape in fitted_frames(task.source, task.frame_format):
+    def pixels() -> Iterator[np.ndarray]:
+        for number, frame, shape in frames:
             shapes.add(shape)
             if len(shapes) > 1:
                 sizes = " and ".join(f"{width}x{height}" for height, width in sorted(shapes))
@@ -118,7 +123,7 @@ def decode_video(task: DecodeTask) -> StoredVideo:
             numbers.append(number)
             yield frame
 
-    stored = store_video(frames(), numbers, (0, 0))
+    stored = store_video(pixels(), numbers, (0, 0))
     return replace(stored, source_shape=shapes.pop())
 
 

@@ -14,6 +14,7 @@ from matplotlib.ticker import MaxNLocator
 
 from lus_cli.figures import (
     ACCENT,
+    COLUMN,
     INK,
     MUTED,
     PAPER,
@@ -21,6 +22,7 @@ from lus_cli.figures import (
     SHARE_COLOURS,
     bare_left,
     blank,
+    column,
     draw_segment,
     label_inside,
     score_legend,
@@ -28,7 +30,7 @@ from lus_cli.figures import (
 )
 
 
-@styled
+@column
 def confusion(matrix: Sequence[Sequence[int]]) -> Figure:
     """True against answered scores (the report's Fig. 8): numbers, and shares of each true score.
 
@@ -37,7 +39,7 @@ def confusion(matrix: Sequence[Sequence[int]]) -> Figure:
     counts = np.asarray(matrix, dtype=float)
     totals = counts.sum(axis=1, keepdims=True)
     shares = np.divide(counts, totals, out=np.zeros_like(counts), where=totals > 0)
-    figure = Figure(figsize=(4.6, 4.4), layout="constrained")
+    figure = Figure(figsize=(COLUMN, 3.2), layout="constrained")
     axes = figure.subplots()
     axes.pcolormesh(shares, cmap=SHARE_COLOURS, vmin=0, vmax=1, edgecolors=PAPER, linewidth=2)
     for (true, answered), share in np.ndenumerate(shares):
@@ -47,14 +49,14 @@ def confusion(matrix: Sequence[Sequence[int]]) -> Figure:
         write_cell(
             axes,
             place,
-            (4 if videos else 0),
+            (3 if videos else 0),
             str(videos),
             color=ink,
-            fontsize=13,
+            fontsize=10,
             fontweight=weight,
         )
         if videos:
-            write_cell(axes, place, -10, f"{share:.0%}", color=ink, fontsize=8)
+            write_cell(axes, place, -7.5, f"{share:.0%}", color=ink, fontsize="small")
     ticks = np.arange(4) + 0.5
     axes.set_xticks(ticks, [str(score) for score in range(4)])
     axes.set_yticks(ticks, [f"{score}\nof {total:.0f}" for score, total in enumerate(totals[:, 0])])
@@ -76,7 +78,7 @@ def write_cell(
     axes.annotate(text, place, (0, rise), **style)
 
 
-@styled
+@column
 def errors_per_class(matrix: Sequence[Sequence[int]]) -> Figure:
     """The videos of each true score answered wrongly, and as which score (the report's Fig. 9).
 
@@ -84,7 +86,7 @@ def errors_per_class(matrix: Sequence[Sequence[int]]) -> Figure:
     """
     counts = np.asarray(matrix, dtype=int)
     wrong = counts.sum(axis=1) - counts.diagonal()
-    figure, axes = blank(2.9)
+    figure, axes = blank(2.1, width=COLUMN)
     widest = max(1, int(wrong.max()))
     for true in range(4):
         left = 0
@@ -100,7 +102,7 @@ def errors_per_class(matrix: Sequence[Sequence[int]]) -> Figure:
         )
     axes.set_yticks(range(4), [f"score {score}" for score in range(4)])
     axes.set_ylim(3.5, -0.5)
-    axes.set_xlim(0, widest * 1.14)
+    axes.set_xlim(0, widest * 1.24)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("videos of this true score answered wrongly")
     bare_left(axes)
@@ -108,14 +110,14 @@ def errors_per_class(matrix: Sequence[Sequence[int]]) -> Figure:
     return figure
 
 
-@styled
+@column
 def calibration(bins: Sequence[Mapping[str, Any]], ece: float | None = None) -> Figure:
     """How often the model is right, given how sure it is; below, how sure it is how often.
 
     bins: mappings with from, to, videos, confidence and accuracy (None in an empty bin), as
         `metrics.assess` gives them; ece: the expected calibration error, written into the title.
     """
-    figure = Figure(figsize=(4.6, 5.0), layout="constrained")
+    figure = Figure(figsize=(COLUMN, 3.7), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
     filled = [row for row in bins if row["videos"]]
     upper.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
@@ -124,19 +126,19 @@ def calibration(bins: Sequence[Mapping[str, Any]], ece: float | None = None) -> 
         0.07,
         "as sure as right",
         color=MUTED,
-        fontsize=8,
+        fontsize="small",
         rotation=45,
         rotation_mode="anchor",
         transform_rotates_text=True,
     )
     for row in filled:
         ends = [row["confidence"], row["accuracy"]]
-        upper.plot([row["confidence"]] * 2, ends, color=SECOND, linewidth=2, alpha=0.7, zorder=2)
+        upper.plot([row["confidence"]] * 2, ends, color=SECOND, linewidth=1.5, alpha=0.7, zorder=2)
     most = max((row["videos"] for row in filled), default=1)
     upper.scatter(
         [row["confidence"] for row in filled],
         [row["accuracy"] for row in filled],
-        s=[25 + 130 * row["videos"] / most for row in filled],
+        s=[12 + 70 * row["videos"] / most for row in filled],
         color=ACCENT,
         edgecolor=PAPER,
         zorder=3,

@@ -1,8 +1,9 @@
 """How every figure looks and is saved: made for print, plain arrays in, matplotlib figures out.
 
 Everything is drawn in INK, MUTED, GRID, ACCENT and the four SCORE_COLOURS on PAPER, so that a page
-can swap these few colours for its own. `save` writes SVG, with its text as text, and PNG, the same
-bytes for the same figure every time.
+can swap these few colours for its own. A figure is one column of a journal wide (`column`) or a page
+(`styled`), and its text is of a size to be read there. `save` writes SVG, with its text as text, and
+PNG, the same bytes for the same figure every time.
 """
 
 from __future__ import annotations
@@ -24,12 +25,13 @@ from lus_cli import cache
 INK, MUTED, GRID, PAPER = "#1f2933", "#66727f", "#dfe4e8", "#ffffff"
 ACCENT, SECOND = "#2f5f9e", "#c8641b"  # blue and orange: apart for every common colour vision
 # Scores 0 to 3, from viridis: apart in lightness too, so also in gray and for colour-blind readers.
-SCORE_COLOURS = ("#5ec962", "#1f9e89", "#31688e", "#482475")
+SCORE_COLOURS = ("#7ad151", "#1f9e89", "#31688e", "#482475")
 SHARE_COLOURS = LinearSegmentedColormap.from_list(
     "share", ["#f3f6f9", "#a9c4e4", ACCENT, "#17325a"]
 )
 
 WIDTH = 6.5  # inches: the text width of a page
+COLUMN = 85 / 25.4  # inches: a column of a two-column page, 85 mm
 STYLE: Any = {
     "font.family": "DejaVu Sans",  # comes with matplotlib
     "font.size": 9,
@@ -65,18 +67,49 @@ STYLE: Any = {
     "svg.hashsalt": "lus",
 }
 
+# The same for a figure of one column: "small" text is 6.2 points high.
+COLUMN_STYLE: Any = STYLE | {
+    "font.size": 7.5,
+    "axes.titlesize": 8,
+    "axes.titlepad": 7,
+    "axes.labelsize": 7.5,
+    "axes.labelpad": 3,
+    "axes.linewidth": 0.6,
+    "grid.linewidth": 0.6,
+    "lines.linewidth": 1.4,
+    "legend.fontsize": 6.5,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+    "xtick.major.pad": 2.5,
+    "ytick.major.pad": 2.5,
+    "savefig.dpi": 400,
+}
+
 Drawing = Callable[..., Figure]
 
 
 def styled(draw: Drawing) -> Drawing:
     """Runs `draw` in the house style, leaving matplotlib's own settings as they were."""
+    return in_style(draw, STYLE)
 
+
+def column(draw: Drawing) -> Drawing:
+    """The same for a figure that is `COLUMN` wide."""
+    return in_style(draw, COLUMN_STYLE)
+
+
+def in_style(draw: Drawing, style: Any) -> Drawing:
     @functools.wraps(draw)
     def wrapped(*args: Any, **kwargs: Any) -> Figure:
-        with matplotlib.rc_context(STYLE):
+        with matplotlib.rc_context(style):
             return draw(*args, **kwargs)
 
     return wrapped
+
+
+def style_of(figure: Figure) -> Any:
+    """The style a figure was drawn in, for what is only made when it is saved, such as ticks."""
+    return COLUMN_STYLE if figure.get_figwidth() <= COLUMN else STYLE
 
 
 def save(figure: Figure, path_stem: Path) -> list[Path]:
@@ -94,7 +127,7 @@ def rendered(figure: Figure, kind: str) -> bytes:
     """The figure as the bytes of an svg or png file, without a date or a version in them."""
     stream = io.BytesIO()
     nameless = {"Date": None, "Creator": None} if kind == "svg" else {"Software": None}
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context(style_of(figure)):
         lay_out(figure)
         figure.savefig(stream, format=kind, metadata=nameless)
     return stream.getvalue()
@@ -112,9 +145,11 @@ def svg_text(figure: Figure) -> str:
     return rendered(figure, "svg").decode()
 
 
-def blank(height: float, rows: int = 1, **options: Any) -> tuple[Figure, Any]:
-    """An empty figure of the text width and `height` inches, and its axes."""
-    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+def blank(
+    height: float, rows: int = 1, *, width: float = WIDTH, **options: Any
+) -> tuple[Figure, Any]:
+    """An empty figure, `height` and `width` in inches, and its axes."""
+    figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.subplots(rows, 1, **options)
 
 
@@ -129,7 +164,7 @@ def draw_segment(axes: Axes, row: float, left: float, width: float, score: int) 
 def label_inside(axes: Axes, x: float, row: float, text: str, score: int) -> None:
     """Writes on a bar in a score's colour; black on the lightest one, white on the others."""
     ink = "#000000" if score == 0 else "#fefefe"
-    axes.text(x, row, text, ha="center", va="center", color=ink, fontsize=8.5)
+    axes.text(x, row, text, ha="center", va="center", color=ink, fontsize="small")
 
 
 def score_legend(figure: Figure, title: str) -> None:

@@ -26,26 +26,46 @@ class Output(NamedTuple):
     """What the model says about a batch."""
 
     logits: Tensor  # (video, class)
-    masks: Tensor  # (frame, row, column), in [0, 1]; all ones without attention
+    masks: Tensor  # (frame, row, column), in [0, 1]: see Attention; all ones without
     weights: Tensor  # (frame,): the share of each frame in its video's answer, summing to 1
 
 
 class Attention(nn.Module):
-    """A mask per feature map: three 3x3 convolutions (Kerdegari et al. 2021, section 3.2)."""
+    """A mask per feature map: three 3x3 convolutions (Kerdegari et al. 2021, section 3.2).
 
-    def __init__(self, channels: int, inner: tuple[int, ...]) -> None:
+    Under "sigmoid" every cell has a mask of its own, and nothing keeps them all from being 1. Under
+    "softmax" the cells of a frame share what attention there is (the softmax over a map of Xu et
+    al. 2015, eq. 5), so it must be spent where it counts; the mask is this softmax over its largest
+    value, so that it can be drawn.
+    """
+
+    def __init__(self, channels: int, inner: tuple[int, ...], mask: str) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         for wide, narrow in zip((channels, *inner), inner, strict=False):
             layers += [nn.Conv2d(wide, narrow, 3, padding=1), nn.BatchNorm2d(narrow), nn.ReLU()]
-        self.layers = nn.Sequential(
-            *layers, nn.Conv2d((channels, *inner)[-1], 1, 3, padding=1), nn.Sigmoid()
-        )
+        last = nn.Conv2d((channels, *inner)[-1], 1, 3, padding=1)
+        self.layers = nn.Sequential(*layers, last, nn.Sigmoid() if mask == "sigmoid" else Shared())
+        self.shared = mask == "softmax"
 
     def forward(self, features: Tensor) -> Tensor:
-        """(frame, channel, row, column) -> (frame, 1, row, column) in (0, 1)."""
+        """(frame, channel, row, column) -> (frame, 1, row, column) in [0, 1]."""
         mask: Tensor = self.layers(features)
         return mask
+
+    def pooled(self, features: Tensor, mask: Tensor) -> Tensor:
+        """The features of each frame under its mask: (frame, channel)."""
+        if self.shared:
+            return (features * mask).sum(dim=(2, 3)) / mask.sum(dim=(2, 3))
+        return (features * mask).mean(dim=(2, 3))
+
+
+class Shared(nn.Module):
+    """The softmax over the cells of each map, over its largest value."""
+
+    def forward(self, scores: Tensor) -> Tensor:
+        """(frame, 1, row, column), any value -> the same shape in [0, 1], largest 1."""
+        return torch.exp(scores - scores.amax(dim=(2, 3), keepdim=True))
 
 
 class VideoLSTM(nn.LSTM):
@@ -74,6 +94,7 @@ class LusModel(nn.Module):
         channels: int,
         *,
         attention_channels: tuple[int, ...] | None,
+        attention_mask: str,
         hidden: int,
         pool: str,
         dropout: float,
@@ -85,7 +106,9 @@ class LusModel(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.attention = (
-            Attention(channels, attention_channels) if attention_channels is not None else None
+            Attention(channels, attention_channels, attention_mask)
+            if attention_channels is not None
+            else None
         )
         self.lstm = VideoLSTM(channels, hidden)
         self.frame_score = nn.Linear(2 * hidden, 1) if pool == "attention" else None
@@ -154,8 +177,7 @@ class LusModel(nn.Module):
             longest = max(pad_to, int(lengths.max()))
             features = features[padded_rows(lengths, longest, self.padding).to(features.device)]
             steps = torch.full_like(lengths, longest)
-        mask = self.attention(features) if self.attention else torch.ones_like(features[:, :1])
-        vectors = (features * mask).mean(dim=(2, 3))  # (frame, channel)
+        vectors, mask = self.masked(features)
         states = self.lstm(pad(vectors, steps), steps)  # (video, time, 2 hidden)
         weights = self.frame_weights(states, steps)  # (video, time)
         if self.pool == "max":
@@ -169,6 +191,14 @@ class LusModel(nn.Module):
         )
         assert masks.shape[0] == real
         return Output(logits, masks, weights[kept])
+
+    def masked(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Feature maps -> what is left of them under their masks, (frame, channel), and the masks,
+        (frame, 1, row, column)."""
+        if self.attention is None:
+            return features.mean(dim=(2, 3)), torch.ones_like(features[:, :1])
+        mask = self.attention(features)
+        return self.attention.pooled(features, mask), mask
 
     def unscored(self, features: Tensor) -> Output:
         """The answer to no video. It still meets the other processes in the batch norms."""

@@ -93,29 +93,38 @@ def outline(inside: np.ndarray, thickness: int) -> np.ndarray:
     return inside & ~core
 
 
-def draw_card(frame: np.ndarray, mask: np.ndarray, caption: Caption) -> np.ndarray:
+def draw_card(
+    frame: np.ndarray, mask: np.ndarray, caption: Caption, saliency: np.ndarray | None = None
+) -> np.ndarray:
     """One frame, the same under its mask, and what was answered: (row, column, 3) uint8.
 
-    Small frames are enlarged and very large ones reduced, so that a card always reads well.
+    With `saliency` (see saliency.py) the frame stands there a third time, under that. Small frames
+    are enlarged and very large ones reduced, so that a card always reads well.
 
-    frame: (row, column[, 3]) uint8. mask: (row', column') float32 in [0, 1], of any size.
+    frame: (row, column[, 3]) uint8. mask, saliency: (row', column') float32 in [0, 1], any size.
     """
     original = Image.fromarray(as_rgb(frame))
-    scale = min(max(1.0, PANEL / original.height), LARGEST_PANEL / max(original.size))
+    covers = {"attention": mask} | ({} if saliency is None else {"Grad-CAM": saliency})
+    largest = LARGEST_PANEL * 2 // (1 + len(covers))
+    scale = min(max(1.0, PANEL / original.height), largest / max(original.size))
     size = (max(1, round(original.width * scale)), max(1, round(original.height * scale)))
     shown = original.resize(size, Image.Resampling.BICUBIC)
-    overlaid = Image.fromarray(colour_mask(np.asarray(shown), mask))
-    return np.asarray(Card((shown, overlaid), caption).image)
+    pictures = {"": shown}
+    for name, cover in covers.items():
+        pictures[name] = Image.fromarray(colour_mask(np.asarray(shown), cover))
+    return np.asarray(Card(pictures, caption).image)
 
 
 class Card:
-    """Lays a card out, top to bottom: ids, both pictures and a colour bar, answer, disclaimer."""
+    """Lays a card out, top to bottom: ids, the pictures and a colour bar, answer, disclaimer."""
 
-    def __init__(self, pictures: tuple[Image.Image, Image.Image], caption: Caption) -> None:
-        width, height = pictures[0].size
+    def __init__(self, pictures: dict[str, Image.Image], caption: Caption) -> None:
+        """`pictures` are of one size; each but the first has a name, which stands below where there
+        are several."""
+        width, height = next(iter(pictures.values())).size
         self.unit = max(15, min(24, height // 26))  # size of the body text, pixels
         gap, bar = self.unit, round(4.2 * self.unit)
-        pictures_width = 2 * width + 2 * gap + bar
+        pictures_width = len(pictures) * (width + gap) + bar
         inner = max(pictures_width, 40 * self.unit)  # the caption needs this much
         self.left, self.right = 2 * self.unit, 2 * self.unit + inner
         top = round(4.4 * self.unit)
@@ -126,9 +135,13 @@ class Card:
 
         x = self.left + (inner - pictures_width) // 2
         self.draw_ids(caption)
-        self.image.paste(pictures[0], (x, top))
-        self.image.paste(pictures[1], (x + width + gap, top))
-        self.draw_colour_bar(x + 2 * width + 2 * gap, top, height)
+        several = len(pictures) > 2
+        for name, picture in pictures.items():
+            self.image.paste(picture, (x, top))
+            if several:
+                self.write((x, top + height + round(0.45 * self.unit)), name, 0.85, MUTED, "lt")
+            x += width + gap
+        self.draw_colour_bar(x, top, height, "" if several else "attention")
         self.draw_answer(caption, below)
         self.draw_probabilities(caption, below)
         bottom = full[1] - round(1.3 * self.unit)
@@ -161,8 +174,8 @@ class Card:
         room = width - self.font(1).getlength(run) - 2 * self.unit
         self.write((self.left, line), self.fitted(caption.frame_id, 1.5, room), 1.5, INK)
 
-    def draw_colour_bar(self, x: int, top: int, height: int) -> None:
-        """What the colours mean: the mask from 0 to 1, with the outlined value marked."""
+    def draw_colour_bar(self, x: int, top: int, height: int, name: str) -> None:
+        """What the colours mean: `name` from 0 to 1, with the outlined value marked."""
         ramp = np.linspace(1, 0, height, dtype=np.float32)
         strip = np.repeat(ramp[:, None], max(1, round(0.8 * self.unit)), axis=1)
         colours = colour_table()[np.rint(strip * 255).astype(int)]
@@ -173,7 +186,7 @@ class Card:
             self.write(place, f"{value:g}", 0.85, INK, anchor)
         line = top + round((1 - CONTOUR) * (height - 1))
         self.draw.line((x, line, x + strip.shape[1] - 1, line), "#ffffff")
-        self.write((x, top + height + round(0.45 * self.unit)), "attention", 0.85, MUTED, "lt")
+        self.write((x, top + height + round(0.45 * self.unit)), name, 0.85, MUTED, "lt")
 
     def draw_answer(self, caption: Caption, top: int) -> None:
         """True and answered score, and whether they agree, in a word and in a colour."""

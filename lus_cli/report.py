@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,58 +16,18 @@ import jinja2
 from markupsafe import Markup
 
 from lus_cli import cache, clinical, metrics
-from lus_cli.figures import ACCENT, GRID, INK, MUTED, PAPER, SCORE_COLOURS, SECOND
+from lus_cli.clips import Clip
+from lus_cli.page_figures import PageFigure, page_figure
 
-# The colours of a figure, by the name under which the page's style sheet has them, light and dark.
-PAGE_COLOURS = {
-    INK: "ink",
-    MUTED: "muted",
-    GRID: "line",
-    PAPER: "paper",
-    ACCENT: "accent",
-    SECOND: "second",
-    "#fefefe": "on-score",
-} | {colour: f"score-{score}" for score, colour in enumerate(SCORE_COLOURS)}
-
-# Figure -> heading and what to look for. The page draws its own confusion matrix.
-FIGURE_TEXTS = {
-    "curves": (
-        "Training",
-        "A validation loss that stays near the best constant answer has learned nothing about the "
-        "single video. The dotted line marks the epoch whose weights were kept.",
-    ),
-    "errors_per_class": (
-        "Errors by true score",
-        "Each bar holds the videos of one true score that were answered wrongly, coloured by the "
-        "answer.",
-    ),
-    "calibration": (
-        "Calibration",
-        "On the dashed line the model is as sure as it is right; below it, it is too sure. Larger "
-        "dots hold more videos.",
-    ),
-    "temperature": (
-        "Temperature",
-        "The same diagram before and after temperature scaling, fitted on the validation videos. "
-        "Everything else on this page shows the probabilities as the model gave them.",
-    ),
-    "abstention": (
-        "Leaving out the unsure",
-        "A model that knows when it is unsure gets better from right to left. Macro F1 counts a "
-        "score that is left out altogether as 0.",
-    ),
-    "exam_totals": (
-        "Totals of exams",
-        "On the dashed line the predicted total is the true one. Right: their difference, with the "
-        "limits between which 95 % of exams are expected.",
-    ),
-    "patient_totals": ("Totals of patients", "The same over all videos of a patient."),
-    "areas": (
-        "Areas",
-        "Hollow dots rest on fewer than 5 patients, and say little about the next one.",
-    ),
+OWN_FIGURES = {"confusion"}  # the page draws its own confusion matrix
+# Which figures stand in which section; what is in none comes last.
+SECTIONS = {
+    "matrix": ("errors_per_class",),
+    "totals": ("exam_totals", "patient_totals"),
+    "sureness": ("calibration", "temperature", "abstention"),
+    "areas": ("areas",),
+    "training": ("curves",),
 }
-OWN_FIGURES = {"confusion"}
 
 PART_NAMES = {"test": "test video", "validation": "validation video", "train": "training video"}
 # Where the axis of a figure's little plot ends; the losses have no natural end.
@@ -82,17 +41,17 @@ def write_report(
     predictions: metrics.Predictions,
     run: Mapping[str, Any],
     figures: Mapping[str, str],
-    strips: Mapping[str, Sequence[bytes]] | None = None,
+    clips: Mapping[str, Clip] | None = None,
 ) -> None:
     """Writes the evaluation page to `path`.
 
     scores: what `metrics.assess` gave for `predictions`.
     run: `name`; `part` (train, validation, test or all); `epoch`, whose weights were scored, or
         None; `recipe` and `provenance`, mappings that are shown as they are.
-    figures: name -> SVG text, as `figures.svg_text` gives it, shown in this order.
-    strips: patient/exam/area -> PNG files of a few of its frames, in order.
+    figures: name -> SVG text, as `figures.svg_text` gives it.
+    clips: patient/exam/area -> its frames, masks and weights, to be played.
     """
-    script = template_text("report.js")
+    script = template_text("player.js") + template_text("report.js")
     page = environment().get_template("report.html")
     cache.write_text(
         path,
@@ -106,11 +65,11 @@ def write_report(
             few_patients=clinical.FEW_PATIENTS,
             total_rows=list(total_rows(scores["sums"])),
             matrix=matrix_rows(scores["confusion"]),
-            drawn=[page_figure(n, svg) for n, svg in figures.items() if n not in OWN_FIGURES],
-            videos=video_rows(predictions, strips or {}),
-            has_strips=bool(strips),
+            drawn=figures_by_section(figures),
+            videos=video_rows(predictions, clips or {}),
+            has_clips=bool(clips),
             details={"Recipe": flat(run.get("recipe")), "Provenance": flat(run.get("provenance"))},
-            style=Markup(template_text("report.css")),
+            style=Markup(template_text("report.css") + template_text("player.css")),
             script=Markup(script),
             script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         ),
@@ -155,6 +114,14 @@ def interval(entry: Mapping[str, Any]) -> str:
     return f"{three(entry['low'])} to {three(entry['high'])}"
 
 
+def headline(answers: Sequence[int], right: int, videos: int) -> str:
+    """answers: how many videos were answered as each score."""
+    said = f"ight about {right} of {counted(videos, 'video')}."
+    if videos > 1 and max(answers) == videos:
+        return f"Answers score {list(answers).index(videos)} for every video. R{said}"
+    return f"R{said}"
+
+
 def summary(scores: Mapping[str, Any]) -> dict[str, str]:
     """The result in plain words: a headline, and a paragraph on each of the questions behind it."""
     found, videos = scores["figures"], scores["videos"]
@@ -169,7 +136,7 @@ def summary(scores: Mapping[str, Any]) -> dict[str, str]:
         spread = f"95 % interval over patients: {low} to {high}"
     luck = f", p = {three(accuracy['p_value'])}" if accuracy.get("p_value") is not None else ""
     texts = {
-        "headline": f"Right about {right} of {counted(videos, 'video')}.",
+        "headline": headline(scores["answers"], right, videos),
         "references": f"That is an accuracy of {percent(accuracy['value'])} ({spread}). Answering "
         f"score {most} for every video would reach {percent(accuracy['majority'])}; the same answers "
         f"dealt out at random would reach {percent(accuracy['chance'])}{luck}.",
@@ -245,9 +212,7 @@ def matrix_rows(confusion: Sequence[Sequence[int]]) -> list[dict[str, Any]]:
     ]
 
 
-def video_rows(
-    predictions: metrics.Predictions, strips: Mapping[str, Sequence[bytes]]
-) -> list[dict[str, Any]]:
+def video_rows(predictions: metrics.Predictions, clips: Mapping[str, Clip]) -> list[dict[str, Any]]:
     """Every video, the worst answers first: by distance, then by how little the truth was given."""
     rows: list[dict[str, Any]] = []
     for index, video in enumerate(predictions.videos):
@@ -262,7 +227,7 @@ def video_rows(
                 "error": abs(true - answered),
                 "probabilities": predictions.probabilities[index].tolist(),
                 "given": float(predictions.probabilities[index, true]),
-                "frames": [base64.b64encode(png).decode() for png in strips.get(name, ())],
+                "clip": clips.get(name),
             }
         )
     return sorted(rows, key=lambda row: (-row["error"], row["given"], row["order"]))
@@ -282,22 +247,12 @@ def flat(value: Any, name: str = "") -> list[tuple[str, str]]:
 # ----------------------------------------------------------------------------------------- figures
 
 
-def page_figure(name: str, svg: str) -> dict[str, Any]:
-    """A figure made fit for the page: its colours follow the page's, its ids are its own."""
-    title, text = FIGURE_TEXTS.get(name, (name.replace("_", " ").capitalize(), ""))
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", svg, flags=re.DOTALL)
-    prefix = re.sub(r"\W", "-", name)
-    svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{prefix}-", svg)
-    for colour, variable in PAGE_COLOURS.items():
-        svg = svg.replace(colour, f"var(--{variable})")
-    # The size in points becomes the largest size; the page may show it smaller.
-    width = re.search(r'width="([\d.]+)pt"', svg)
-    svg = re.sub(r' (width|height)="[\d.]+pt"', "", svg, count=2)
-    return {
-        "name": name,
-        "title": title,
-        "text": text,
-        "svg": Markup(svg),
-        "width": round(float(width[1]) * 4 / 3) if width else 640,
-    }
+def figures_by_section(figures: Mapping[str, str]) -> dict[str, list[PageFigure]]:
+    """Every figure but the page's own, in the section it belongs to; others under `others`."""
+    placed = {name: section for section, names in SECTIONS.items() for name in names}
+    sections: dict[str, list[PageFigure]] = {section: [] for section in (*SECTIONS, "others")}
+    order = [name for name in placed if name in figures]
+    order += [name for name in figures if name not in placed and name not in OWN_FIGURES]
+    for name in order:
+        sections[placed.get(name, "others")].append(page_figure(name, figures[name]))
+    return sections

@@ -11,10 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter, StrMethodFormatter
 
-from lus_cli.figures import ACCENT, INK, MUTED, PAPER, SCORE_COLOURS, SECOND, blank, styled
+from lus_cli.figures import ACCENT, COLUMN, INK, MUTED, PAPER, SCORE_COLOURS, SECOND, blank, column
 
 
-@styled
+@column
 def curves(
     epochs: Sequence[Mapping[str, Any]],
     constant_loss: float | None = None,
@@ -28,13 +28,15 @@ def curves(
     constant_loss, floor: validation loss of the best constant answer, and of a perfect one.
     majority: validation accuracy of always answering the most frequent score.
     """
-    figure, (loss, quality, rate) = blank(6.2, 3, sharex=True, height_ratios=(3, 2, 1))
+    figure, (loss, quality, rate) = blank(
+        4.9, 3, width=COLUMN, sharex=True, height_ratios=(3, 2, 1)
+    )
     loss.set_title("Loss, nats per video")
     lines = {"train_loss": ("training", SECOND), "validation_loss": ("validation", ACCENT)}
     draw_lines(loss, epochs, lines)
     draw_level(loss, constant_loss, "best constant answer")
     draw_level(loss, floor, "perfect answer")
-    quality.set_title("Validation accuracy and kappa")
+    quality.set_title("Validation")
     lines = {
         "validation_accuracy": ("accuracy", ACCENT),
         "validation_kappa": ("kappa", SCORE_COLOURS[1]),
@@ -52,7 +54,14 @@ def curves(
     for axes in (loss, quality, rate):
         axes.grid(axis="y")
         if axes.get_legend_handles_labels()[0]:
-            axes.legend(loc="lower right", bbox_to_anchor=(1, 1.0), ncols=3, borderaxespad=0.2)
+            axes.legend(
+                loc="lower right",
+                bbox_to_anchor=(1, 1.0),
+                ncols=3,
+                borderaxespad=0.2,
+                handlelength=1.4,
+                columnspacing=1,
+            )
     return figure
 
 
@@ -85,7 +94,7 @@ def draw_lines(
         y = series(epochs, name)
         if not np.isnan(y).all():
             marker = "o" if np.count_nonzero(~np.isnan(y)) <= 15 else None
-            axes.plot(x, y, color=colour, label=label or None, marker=marker, markersize=3.5)
+            axes.plot(x, y, color=colour, label=label or None, marker=marker, markersize=2.5)
 
 
 def draw_level(axes: Axes, level: float | None, label: str) -> None:
@@ -100,7 +109,7 @@ def draw_level(axes: Axes, level: float | None, label: str) -> None:
             textcoords="offset points",
             ha="right",
             color=MUTED,
-            fontsize=8,
+            fontsize="small",
             bbox={"facecolor": PAPER, "edgecolor": "none", "alpha": 0.8, "pad": 0.5},
         )
 
@@ -114,15 +123,6 @@ def mark_best_epoch(panels: Sequence[Axes], epochs: Sequence[Mapping[str, Any]])
     epoch = series(epochs, "epoch")[best]
     for axes in panels:
         axes.axvline(epoch, color=INK, linewidth=0.8, linestyle=":", zorder=1)
-    panels[0].plot([epoch], [losses[best]], "o", color=ACCENT, mec=PAPER, mew=1.2, ms=7, zorder=4)
-    right_half = best > len(epochs) / 2
-    panels[0].annotate(
-        f"best: epoch {epoch:g}, {losses[best]:.3f}",
-        (epoch, 1),
-        (-5 if right_half else 5, -2),
-        xycoords=("data", "axes fraction"),
-        textcoords="offset points",
-        ha="right" if right_half else "left",
-        va="top",
-        fontsize=8.5,
-    )
+    panels[0].plot([epoch], [losses[best]], "o", color=ACCENT, mec=PAPER, mew=1, ms=5, zorder=4)
+    note = f"dotted: the best epoch, {epoch:g}, of validation loss {losses[best]:.3f}"
+    panels[-1].set_xlabel(f"epoch\n{note}")

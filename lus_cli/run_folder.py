@@ -16,15 +16,17 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 import lus_cli
 from lus_cli.cache import Cache, Run, write_json, write_text
 from lus_cli.config import Recipe, to_toml
+from lus_cli.exam_tree import SCORES
 from lus_cli.folders import replacing_folder
 from lus_cli.losses import entropy_floor, soft_labels
 from lus_cli.ranks import Ranks
-from lus_cli.split import Split, write_split
+from lus_cli.split import PARTS, Split, write_split
 from lus_cli.video_cache import VideoCache
 
 log = logging.getLogger("lus.train")
@@ -65,6 +67,22 @@ def provenance(videos: VideoCache, device: torch.device, ranks: Ranks) -> dict[s
         "videos": len(videos),
         "exams": videos.provenance.get("exams"),
     }
+
+
+def composition(videos: VideoCache, split: Split) -> dict[str, Any]:
+    """How many patients each part has, and of its labelled videos how many, of how many frames, and
+    how many of each score. No ids."""
+    counts: dict[str, Any] = {}
+    for part in PARTS:
+        patients = getattr(split, part)
+        indices = split.indices(part, videos.patients, videos.scores) if patients else []
+        counts[part] = {
+            "patients": len(patients),
+            "videos": len(indices),
+            "frames": int(videos.lengths[indices].sum()),
+            "scores": np.bincount(videos.scores[indices], minlength=len(SCORES)).tolist(),
+        }
+    return counts
 
 
 def git_commit() -> str | None:

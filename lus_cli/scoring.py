@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,10 +15,14 @@ from lus_cli.checkpoint import Card, load_best
 from lus_cli.devices import frames_at_once
 from lus_cli.errors import LusError
 from lus_cli.model import CLASSES, LusModel, Output
+from lus_cli.other_study import OtherStudy
 from lus_cli.ranks import ALONE, Ranks
-from lus_cli.split import Split, read_split
+from lus_cli.split import Split, load_split, read_split
 from lus_cli.steps import Progress
 from lus_cli.video_cache import VideoCache
+
+# Takes from a batch and its answer what is wanted beside the logits.
+Keep = Callable[[Batch, Output], None]
 
 
 def score_videos(
@@ -29,11 +34,13 @@ def score_videos(
     task: str,
     progress: Progress,
     ranks: Ranks = ALONE,
+    keep: Keep | None = None,
 ) -> np.ndarray:
     """The logits of videos, (video, class) float32, in the order of `indices`.
 
     On the device the model is on, in evaluation mode, one batch at a time; each of several
-    processes scores its share and knows all answers afterwards.
+    processes scores its share and knows all answers afterwards. `keep` is given each batch and what
+    the model says about it.
     """
     device = next(model.parameters()).device
     was_training = model.training
@@ -42,8 +49,10 @@ def score_videos(
     try:
         with torch.inference_mode():
             for batch in loader.batches(grouped(ranks.share(indices), loader.recipe.batch_size)):
-                logits = answer(model, batch.to(device), pad_to).logits
-                own.append(logits.float().cpu().numpy())
+                output = answer(model, batch.to(device), pad_to)
+                own.append(output.logits.float().cpu().numpy())
+                if keep is not None:
+                    keep(batch, output)
                 progress(task, min(sum(map(len, own)) * ranks.world, len(indices)), len(indices))
     finally:
         model.train(was_training)
@@ -78,17 +87,29 @@ class TrainedRun:
     videos: VideoCache
     split: Split
 
-    def probabilities(self, indices: Sequence[int], task: str, progress: Progress) -> np.ndarray:
+    def probabilities(
+        self,
+        indices: Sequence[int],
+        task: str,
+        progress: Progress,
+        keep: Keep | None = None,
+    ) -> np.ndarray:
         """What the model answers for videos of the cache: (video, class), rows summing to 1."""
         loader = BatchLoader(self.videos, self.card.recipe)
         logits = score_videos(
-            self.model, loader, indices, pad_to=self.card.longest, task=task, progress=progress
+            self.model,
+            loader,
+            indices,
+            pad_to=self.card.longest,
+            task=task,
+            progress=progress,
+            keep=keep,
         )
         return softmax(logits)
 
 
 def open_run(cache: Cache, name: str | None, device: torch.device) -> TrainedRun:
-    """The run called `name`, or the latest, with its model on `device`.
+    """The run called `name`, or the latest, with its model on `device` and its own study.
 
     Raises LusError if the cache now holds other videos than the run was trained on.
     """
@@ -101,5 +122,26 @@ def open_run(cache: Cache, name: str | None, device: torch.device) -> TrainedRun
             "prepare the study of that run again, or train a new run with `lus train`",
         )
     split, _ = read_split(run.split, videos.patients)
-    model.frames_at_once = frames_at_once(model.backbone, videos.frame_format.shape)
-    return TrainedRun(run, model.to(device), card, videos, split)
+    return TrainedRun(run, on_device(model, device, card), card, videos, split)
+
+
+def open_elsewhere(
+    cache: Cache, name: str | None, device: torch.device, other: Path
+) -> tuple[TrainedRun, VideoCache | None]:
+    """The run called `name`, or the latest, beside the videos of another study.
+
+    With it the videos it was trained on, if the cache still holds them.
+    """
+    run = cache.run(name)
+    model, card = load_best(run.best)
+    split, _ = load_split(run.split)
+    videos = OtherStudy(other, card.frame_format)
+    home = VideoCache(cache.videos) if cache.videos.is_file() else None
+    if home is not None and home.fingerprint != card.fingerprint:
+        home = None
+    return TrainedRun(run, on_device(model, device, card), card, videos, split), home
+
+
+def on_device(model: LusModel, device: torch.device, card: Card) -> LusModel:
+    model.frames_at_once = frames_at_once(model.backbone, card.frame_format.shape)
+    return model.to(device)

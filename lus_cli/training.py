@@ -21,6 +21,7 @@ from lus_cli.devices import choose_precision, frames_at_once
 from lus_cli.errors import LusError, UsageError
 from lus_cli.feature_cache import FeatureLoader
 from lus_cli.model import LusModel
+from lus_cli.model_card import write_model_card
 from lus_cli.ranks import Ranks
 from lus_cli.scoring import score_videos
 from lus_cli.split import Split, read_split
@@ -67,6 +68,7 @@ def train(
         if setting.ranks.first:
             if not setting.config.resume:
                 origin = run_folder.provenance(setting.videos, setting.device, setting.ranks)
+                origin["parts"] = run_folder.composition(setting.videos, setting.split)
                 run_folder.start_folder(setting.run, setting.recipe, setting.split, origin)
                 if becomes_latest:
                     write_text(Cache(setting.config.cache).latest, setting.run.name + "\n")
@@ -225,6 +227,8 @@ def finish(setting: Setting, epochs: list[dict[str, float]], progress: Progress)
     setting.ranks.gathered(None)  # the first process may still be writing them
     model, card = load_best(run.best)
     test = score_part(setting, model, card, "test", progress) if setting.split.test else {}
+    if setting.ranks.first:
+        write_model_card(run)
     best = best_epoch(epochs)
     numbers = {"run": run.name, "best_epoch": best, "epochs": len(epochs), "test": test}
     rows = [
@@ -237,7 +241,7 @@ def finish(setting: Setting, epochs: list[dict[str, float]], progress: Progress)
     return Result(
         numbers,
         [Table(f"run {run.name}: best epoch {card.epoch} of {len(epochs)}", columns, rows)],
-        {"run": run.root, "curves": run.root / "curves.png"},
+        {"run": run.root, "curves": run.root / "curves.png", "card": run.model_card},
     )
 
 

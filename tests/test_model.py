@@ -181,6 +181,30 @@ def test_attention_is_the_reports_three_convolutions() -> None:
     assert kinds == ["Conv2d", "BatchNorm2d", "ReLU"] * 2 + ["Conv2d", "Sigmoid"]
 
 
+def test_a_softmax_mask_is_a_softmax_and_weighs_the_features() -> None:
+    attention = model_of(attention_mask="softmax").attention
+    assert attention is not None
+    features = torch.randn(3, 256, 5, 6)
+    with torch.no_grad():
+        mask = attention(features)
+        vectors = attention.pooled(features, mask)
+        scores = attention.layers[:-1](features)
+    assert mask.amax(dim=(1, 2, 3)).tolist() == [1, 1, 1]
+    shares = torch.softmax(scores.flatten(1), dim=1).view_as(mask)
+    torch.testing.assert_close(mask / mask.sum(dim=(2, 3), keepdim=True), shares)
+    torch.testing.assert_close(vectors, (features * shares).sum(dim=(2, 3)))
+
+
+def test_a_sigmoid_mask_multiplies_the_features_before_they_are_averaged() -> None:
+    attention = model_of().attention
+    assert attention is not None
+    features = torch.randn(3, 256, 5, 6)
+    with torch.no_grad():
+        mask = attention(features)
+        expected = (features * torch.sigmoid(attention.layers[:-1](features))).mean(dim=(2, 3))
+        assert torch.equal(attention.pooled(features, mask), expected)
+
+
 def test_gray_and_equal_channels_look_the_same() -> None:
     gray = video(2, 1)
     torch.testing.assert_close(normalised(gray), normalised(gray[..., None].expand(-1, -1, -1, 3)))

@@ -90,6 +90,34 @@ def test_a_card_holds_the_frame_and_the_overlay():
         assert (card[row : row + 450, column : column + 500] == picture).all()
 
 
+def test_a_card_with_grad_cam_holds_the_frame_three_times_and_names_both_maps():
+    frame = frame_of(450, 500)
+    mask, saliency = np.full((7, 7), 0.3, np.float32), np.eye(7, dtype=np.float32)
+    card = draw_card(frame, mask, CAPTION, saliency)
+    assert 280 <= card.shape[0] <= 1500
+    assert card.shape[1] <= 2000
+    places = []
+    for picture in (overlay.as_rgb(frame), colour_mask(frame, mask), colour_mask(frame, saliency)):
+        windows = np.lib.stride_tricks.sliding_window_view(card, (1, 40, 3))[:, :, 0, 0]
+        [place] = np.argwhere((windows == picture[0, :40]).all(axis=(2, 3)))
+        places.append(place)
+    assert len({row for row, _ in places}) == 1
+    columns = [column for _, column in places]
+    assert columns == sorted(columns)
+    below = card[places[0][0] + 450 :]
+    for column in columns[1:]:  # a name under each map, none under the frame
+        assert below[:30, column : column + 60].max() > 80
+    assert below[:30, columns[0] : columns[0] + 60].max() < 40
+
+
+@pytest.mark.parametrize("size", [(64, 64), (768, 1024), (512, 64), (48, 640)])
+def test_a_card_with_grad_cam_reads_well_at_any_frame_size(size):
+    mask = np.full((7, 7), 0.4, np.float32)
+    rows, columns = draw_card(frame_of(*size), mask, CAPTION, mask).shape[:2]
+    assert 550 <= columns <= 2000
+    assert 280 <= rows <= 1500
+
+
 def test_right_wrong_and_unlabelled_look_different():
     frame, mask = np.zeros((64, 64), np.uint8), np.zeros((3, 3), np.float32)
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lus_cli import true_masks
 from lus_cli.config import PhantomConfig
 from lus_cli.errors import LusError, UsageError
 from lus_cli.exam_tree import ANNOTATIONS, read_annotations
@@ -272,9 +273,9 @@ def test_masks_show_what_makes_the_score(root: Path) -> None:
     scores = read_annotations(root / ANNOTATIONS)
     assert set(scores.values()) == {0, 1, 2, 3}
     for video, score in scores.items():
-        frames = sorted(phantom.masks_folder(root).joinpath(*video).glob("Frame_*.png"))
+        frames = sorted(true_masks.masks_folder(root).joinpath(*video).glob("Frame_*.png"))
         assert len(frames) == len(list(root.joinpath(*video).glob("*.jpg")))
-        masks = np.stack([phantom.read_mask(path) for path in frames])
+        masks = np.stack([true_masks.read_mask(path) for path in frames])
         shown = {Label(value) for value in np.unique(masks)}
         needed = {
             0: {Label.PLEURA},
@@ -292,7 +293,7 @@ def test_masks_show_what_makes_the_score(root: Path) -> None:
 def test_a_mask_is_read_back_as_written(tmp_path: Path) -> None:
     mask = np.random.default_rng(0).integers(0, 6, (37, 53)).astype(np.uint8)
     phantom.write_mask(tmp_path / "mask.png", mask)
-    np.testing.assert_array_equal(phantom.read_mask(tmp_path / "mask.png"), mask)
+    np.testing.assert_array_equal(true_masks.read_mask(tmp_path / "mask.png"), mask)
     with Image.open(tmp_path / "mask.png") as image:
         colours = np.asarray(image.convert("RGB"))
     assert tuple(colours[mask == Label.B_LINE][0]) == phantom.PALETTE[Label.B_LINE]
@@ -300,14 +301,14 @@ def test_a_mask_is_read_back_as_written(tmp_path: Path) -> None:
 
 def test_what_is_no_mask_is_refused(root: Path, tmp_path: Path) -> None:
     with pytest.raises(LusError, match="is no mask"):
-        phantom.read_mask(next(root.rglob("*.jpg")))
+        true_masks.read_mask(next(root.rglob("*.jpg")))
     (tmp_path / "half.png").write_bytes(b"\x89PNG")
     with pytest.raises(LusError, match="cannot be read"):
-        phantom.read_mask(tmp_path / "half.png")
+        true_masks.read_mask(tmp_path / "half.png")
 
 
 def test_study_json_says_what_was_drawn(root: Path) -> None:
-    study = json.loads((phantom.masks_folder(root) / phantom.STUDY).read_text())
+    study = json.loads((true_masks.masks_folder(root) / phantom.STUDY).read_text())
     scores = read_annotations(root / ANNOTATIONS)
     assert {video: entry["score"] for video, entry in study["videos"].items()} == {
         str(video): score for video, score in scores.items()
@@ -343,7 +344,7 @@ def test_bytes_depend_on_no_number_of_workers(
     other = tmp_path / "exams"
     phantom.run(small(other, workers=2), silent)
     assert files(other) == files(root)
-    assert files(phantom.masks_folder(other)) == files(phantom.masks_folder(root))
+    assert files(true_masks.masks_folder(other)) == files(true_masks.masks_folder(root))
 
 
 def test_another_seed_gives_other_frames(root: Path, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import io
+import json
 import re
 import shutil
 import subprocess
@@ -11,9 +11,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
-from lus_cli import assessment, evaluation_figures, figures, metrics, report, study_figures
+from lus_cli import (
+    assessment,
+    clips,
+    evaluation_figures,
+    figures,
+    metrics,
+    overlay,
+    page_figures,
+    report,
+    study_figures,
+)
 
 RUN = {
     "name": "paper-1",
@@ -35,14 +44,23 @@ def predictions_of(scores, answers, ids=None) -> metrics.Predictions:
     return metrics.Predictions(videos, np.array(scores), probabilities)
 
 
-def page_of(folder: Path, predictions, run=RUN, strips=None, drawn=None) -> str:
+def clip_of(weighed: bool = False) -> clips.Clip:
+    """Seven gray frames, each brighter than the one before, with a mask on their right half."""
+    frames = np.full((7, 32, 48), 30, np.uint8) * np.arange(1, 8, dtype=np.uint8)[:, None, None]
+    masks = np.zeros((7, 4, 6), np.float32)
+    masks[:, :, 3:] = 1
+    weights = np.arange(1, 8, dtype=np.float32) / 28 if weighed else None
+    return clips.make_clip(frames, np.arange(0, 70, 10), masks, weights, length=70, note="Alike.")
+
+
+def page_of(folder: Path, predictions, run=RUN, clips=None, drawn=None) -> str:
     assessed = assessment.assess(predictions, 50, 0)
     if drawn is None:
         drawn = {
             "calibration": figures.svg_text(evaluation_figures.calibration(assessed["calibration"]))
         }
     path = folder / "report.html"
-    report.write_report(path, assessed, predictions, run, drawn, strips)
+    report.write_report(path, assessed, predictions, run, drawn, clips)
     return path.read_text(encoding="utf-8")
 
 
@@ -209,19 +227,48 @@ def test_figures_follow_the_pages_colours_and_share_no_ids(tmp_path):
     assert len(ids) == len(set(ids))
     for reference in re.findall(r'(?:href="#|url\(#)([\w-]+)', body):
         assert reference in ids
-    for colour in report.PAGE_COLOURS:
+    for colour in page_figures.PAGE_COLOURS:
         assert colour not in body
     assert Outline(text).having("figure", "data-figure") == ["one", "two"]
 
 
-def test_thumbnails_are_the_videos_own(tmp_path):
-    stream = io.BytesIO()
-    Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8)).save(stream, "png")
-    text = page_of(
-        tmp_path, predictions_of(SCORES, ANSWERS), strips={"p2/1/2": [stream.getvalue()] * 3}
-    )
+def test_figures_stand_in_the_section_they_belong_to(tmp_path):
+    svg = figures.svg_text(evaluation_figures.confusion([[1, 0, 0, 0]] * 4))
+    names = ("curves", "calibration", "areas", "exam_totals", "errors_per_class", "confusion")
+    text = page_of(tmp_path, predictions_of(SCORES, ANSWERS), drawn=dict.fromkeys(names, svg))
+    for name, where in zip(
+        names, ("training", "sureness", "areas", "totals", "matrix"), strict=False
+    ):
+        own = text.split(f'<section id="{where}">')[1].split("</section>")[0]
+        assert Outline(own).having("figure", "data-figure") == [name]
+
+
+def test_every_table_and_figure_has_a_name_to_be_read_out(page):
+    outline = Outline(page)
+    for part in page.split("<table")[1:]:
+        before = page[: page.index(part)].rsplit("<", 2)[1]
+        assert "aria-label" in before or "aria-label" in part.split(">")[0] or "plain" in part[:20]
+    drawings = [found for tag, found in outline.tags if found.get("class") == "drawing"]
+    assert drawings
+    assert all(found["role"] == "img" and found["aria-label"] for found in drawings)
+
+
+def test_a_videos_frames_are_on_the_page_once(tmp_path):
+    clip = clip_of(weighed=True)
+    text = page_of(tmp_path, predictions_of(SCORES, ANSWERS), clips={"p2/1/2": clip})
     row = text[text.index('data-id="p2/1/2"') :].split("</tr>")[0]
-    assert row.count("data:image/png;base64,") == text.count("data:image/png;base64,") == 3
+    assert row.count(clip.sheet_url) == text.count("data:image/") == 1
+    said = json.loads(row.split('<script type="application/json">')[1].split("</script>")[0])
+    assert said == json.loads(clip.script)
+    assert Outline(text).having("button", "aria-expanded") == ["false"]
+
+
+def test_the_player_has_the_colours_of_the_overlays():
+    player = report.template_text("player.js")
+    anchors = " ".join(re.findall(r"[0-9a-f]{6}(?: [0-9a-f]{6})+", player))
+    assert anchors.split() == overlay.INFERNO.split()
+    assert f"STRONGEST = {overlay.STRONGEST};" in player
+    assert f"CONTOUR = {overlay.CONTOUR};" in player
 
 
 def test_undefined_figures_are_a_dash_with_a_reason(tmp_path):
@@ -250,6 +297,7 @@ def loaded(page: str, folder: Path, address: str = "", script: str = "") -> str:
             *options.split(),
             f"--user-data-dir={folder / 'profile'}",
             "--enable-logging=stderr",
+            "--virtual-time-budget=4000",
             "--dump-dom",
             f"{path.as_uri()}{address}",
         ],
@@ -278,6 +326,13 @@ def test_an_address_names_a_cell_of_the_matrix(page, tmp_path):
     assert status(dom) == "2 videos of true score 1 answered as 1"
 
 
+def test_an_address_names_a_video_to_be_played(tmp_path):
+    page = page_of(tmp_path, predictions_of(SCORES, ANSWERS), clips={"p1/1/1": clip_of()}, drawn={})
+    dom = loaded(page, tmp_path, "#video=p1/1/1")
+    assert 'aria-label="Player of p1/1/1"' in dom
+    assert "frame 0</output>" in dom
+
+
 def test_a_click_shows_a_cells_videos_and_another_shows_all(page, tmp_path):
     click = 'document.querySelector(\'.cell[data-true="0"][data-answered="3"]\').click();'
     dom = loaded(page, tmp_path, script=click)
@@ -292,3 +347,134 @@ def test_a_press_on_a_heading_sorts(page, tmp_path):
     press = "document.querySelector('[data-sort=\"order\"]').click();"
     assert shown(loaded(page, tmp_path, script=press))[0] == "p0/1/0"
     assert shown(loaded(page, tmp_path, script=press + press))[0] == "p1/1/7"
+
+
+ATTACK = '</script><script>alert(1)</script>"><img src=x onerror=alert(1)>'
+PLAY = """
+const tell = (name, value) => document.body.setAttribute(`data-seen-${name}`, value);
+const press = (target, key) => target.dispatchEvent(
+  new KeyboardEvent("keydown", {key, bubbles: true, cancelable: true}));
+const pixels = (canvas) => {  // of a copy: reading it back often is not the page's habit
+  const copy = document.createElement("canvas");
+  Object.assign(copy, {width: canvas.width, height: canvas.height});
+  const pen = copy.getContext("2d", {willReadFrequently: true});
+  pen.drawImage(canvas, 0, 0);
+  return pen.getImageData(0, 0, copy.width, copy.height).data;
+};
+const mean = (canvas, from, to) => {  // of red, over a share of the columns
+  const data = pixels(canvas);
+  let sum = 0, count = 0;
+  for (let i = 0; i < data.length; i += 4) {
+    const x = (i / 4) % canvas.width / canvas.width;
+    if (x >= from && x < to) { sum += data[i]; count++; }
+  }
+  return sum / count;
+};
+document.querySelector(".open").click();
+const player = document.querySelector(".player");
+const where = () => player.querySelector(".player-where").textContent;
+const [plain, masked] = player.querySelectorAll("canvas");
+const step = (wait, then) => new Promise((r) => setTimeout(() => { then(); r(); }, wait));
+"""
+
+
+def seen(dom: str) -> dict[str, str]:
+    return dict(re.findall(r'data-seen-(\w+)="([^"]*)"', dom))
+
+
+def played(folder: Path, script: str, weighed: bool = False) -> dict[str, str]:
+    """What `script` told after the first video was opened."""
+    page = page_of(
+        folder, predictions_of(SCORES, ANSWERS), clips={"p1/1/1": clip_of(weighed)}, drawn={}
+    )
+    return seen(loaded(page, folder, script=f"{PLAY}(async () => {{{script}}})();"))
+
+
+def test_a_player_shows_a_frame_and_its_mask(tmp_path):
+    script = """
+    await step(300, () => tell("where", where()));
+    tell("same", Math.abs(mean(plain, 0, 0.3) - mean(masked, 0, 0.3)) < 3);
+    tell("covered", mean(masked, 0.7, 1) - mean(plain, 0.7, 1) > 20);
+    press(player, "m");
+    tell("bare", Math.abs(mean(masked, 0.7, 1) - mean(plain, 0.7, 1)) < 3);
+    tell("pressed", player.querySelector(".player-mask").getAttribute("aria-pressed"));
+    tell("expanded", document.querySelector(".open").getAttribute("aria-expanded"));
+    tell("note", player.querySelector(".player-note").textContent);
+    """
+    told = played(tmp_path, script)
+    assert told["where"] == "frame 0"
+    assert [told[name] for name in ("same", "covered", "bare")] == ["true"] * 3
+    assert (told["pressed"], told["expanded"]) == ("false", "true")
+    assert "The model scored 7 of the video’s 70 frames; all of them are here" in told["note"]
+    assert "Alike." in told["note"]
+
+
+def test_a_player_plays_and_follows_the_keys(tmp_path):
+    script = """
+    await step(300, () => press(document.activeElement, "ArrowRight"));
+    tell("right", where());
+    tell("brighter", mean(plain, 0, 1));
+    press(document.activeElement, "End"); tell("end", where());
+    press(document.activeElement, "ArrowRight"); tell("around", where());
+    press(document.activeElement, "ArrowLeft"); tell("back", where());
+    tell("slider", player.querySelector(".player-seek").getAttribute("aria-valuetext"));
+    press(document.activeElement, "Home");
+    press(document.activeElement, " "); tell("playing", player.querySelector("button").textContent);
+    await step(1300, () => tell("moved", where() !== "frame 0, weight 3.6 %"));
+    press(document.activeElement, " "); tell("paused", player.querySelector("button").textContent);
+    tell("bars", player.querySelector(".weights").getAttribute("d").split("z").length - 1);
+    press(document.activeElement, "Escape");
+    tell("closed", document.querySelector(".player") === null);
+    tell("focus", document.activeElement.className);
+    """
+    told = played(tmp_path, script, weighed=True)
+    assert told["right"] == "frame 10, weight 7.1 %"
+    assert 55 < float(told["brighter"]) < 65
+    assert told["end"] == "frame 60, weight 25 %"
+    assert told["around"] == "frame 0, weight 3.6 %"
+    assert told["back"] == told["end"]
+    assert told["slider"] == "frame 60, 7 of 7, weight 25 %"
+    assert (told["playing"], told["moved"], told["paused"]) == ("Pause", "true", "Play")
+    assert (told["bars"], told["closed"], told["focus"]) == ("7", "true", "open")
+
+
+def test_arrow_keys_walk_the_matrix_and_tab_stops_there_once(page, tmp_path):
+    script = """
+    const cell = (t, a) => document.querySelector(`.cell[data-true="${t}"][data-answered="${a}"]`);
+    const press = (key) => document.activeElement.dispatchEvent(
+      new KeyboardEvent("keydown", {key, bubbles: true, cancelable: true}));
+    cell(0, 0).focus();
+    press("ArrowRight");  // over cells without videos
+    document.body.dataset.seenFirst = document.activeElement.dataset.answered;
+    press("ArrowDown");
+    document.body.dataset.seenSecond = document.activeElement.dataset.true;
+    document.body.dataset.seenStops = document.querySelectorAll('.cell[tabindex="0"]').length;
+    """
+    told = seen(loaded(page, tmp_path, script=script))
+    assert told == {"first": "3", "second": "3", "stops": "1"}
+
+
+def test_an_open_player_goes_with_its_video(tmp_path):
+    script = """
+    document.querySelector('[data-sort="order"]').click();
+    tell("after", player.closest("tr").previousElementSibling.dataset.id);
+    document.querySelector('.cell[data-true="3"]:not([disabled])').click();
+    tell("left", document.querySelectorAll(".player").length);
+    """
+    assert played(tmp_path, script) == {"after": "p1/1/1", "left": "0"}
+
+
+def test_an_id_stays_text_in_the_browser_too(tmp_path):
+    ids = [(ATTACK, "1", str(index)) for index in range(len(SCORES))]
+    page = page_of(
+        tmp_path,
+        predictions_of(SCORES, ANSWERS, ids),
+        clips={f"{ATTACK}/1/1": clip_of()},
+        drawn={},
+    )
+    script = """
+    tell("title", document.querySelector(".player h3").textContent.length);
+    tell("images", document.querySelectorAll("img").length);
+    """
+    told = seen(loaded(page, tmp_path, script=f"{PLAY}{script}"))
+    assert told == {"title": str(len(f"{ATTACK}/1/1")), "images": "1"}

@@ -22,7 +22,7 @@ EPOCHS: list[dict[str, Any]] = [
 
 def test_curves_mark_the_epoch_with_the_lowest_validation_loss() -> None:
     words = " ".join(words_on(run_figures.curves(EPOCHS, 1.34, 0.542, 0.41)))
-    assert "best: epoch 2, 0.900" in words
+    assert "the best epoch, 2, of validation loss 0.900" in words
     assert "best constant answer 1.340" in words
     assert "perfect answer 0.542" in words
     assert "accuracy of the most frequent score 0.410" in words
@@ -35,6 +35,6 @@ def test_curves_show_what_there_is() -> None:
         {"epoch": 1, "train_loss": 1.2, "validation_loss": None, "learning_rate": 0.0}
     ]
     figure = run_figures.curves(without_validation)
-    assert "best" not in " ".join(words_on(figure))
+    assert "best epoch" not in " ".join(words_on(figure))
     assert len(figure.axes[0].lines) == 1
     words_on(run_figures.curves([]))

@@ -25,6 +25,7 @@ from pydicom.uid import (
     UltrasoundMultiFrameImageStorage,
 )
 
+from lus_cli import explained
 from lus_cli.config import AttentionConfig, PrepareConfig
 from lus_cli.decoding import source_key
 from lus_cli.errors import LusError, UsageError
@@ -750,13 +751,13 @@ def test_attention_is_drawn_over_the_original_frame_of_any_source(
     tree: Path, trained: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     originals = []
-    draw_card = attention.draw_card
+    draw_card = explained.draw_card
 
     def keep(original: np.ndarray, *rest: Any) -> np.ndarray:
         originals.append(original)
         return draw_card(original, *rest)
 
-    monkeypatch.setattr(attention, "draw_card", keep)
+    monkeypatch.setattr(explained, "draw_card", keep)
     areas = ("dicom", "frames", "mat", "video")
     wanted = tuple(f"p2/1/{area}/3" for area in areas)
     result = attention.run(AttentionConfig(cache=trained, frame=wanted, threads=1), silent)

@@ -18,7 +18,6 @@ from lus_cli.video_cache import (
     Entry,
     FrameFormat,
     VideoCache,
-    write_masks,
     write_video_cache,
 )
 
@@ -171,15 +170,3 @@ def test_an_unknown_video_names_what_there_is(tmp_path: Path) -> None:
     ):
         with pytest.raises(LusError, match=complaint):
             cache.index(video)
-
-
-def test_masks_are_added_and_replaced(tmp_path: Path) -> None:
-    path = tmp_path / "masks.h5"
-    one, two = VideoId("p", "1", "0"), VideoId("p", "1", "1")
-    write_masks(path, {one: (np.array([4]), np.ones((1, 2, 2)))})
-    write_masks(path, {two: (np.array([1, 2]), np.zeros((2, 2, 2)))})
-    write_masks(path, {one: (np.array([5]), np.full((1, 2, 2), 0.5))})
-    with h5py.File(path) as file:
-        assert file["p/1/0/frame_number"][:].tolist() == [5]
-        assert file["p/1/0/mask"][:].tolist() == [[[0.5, 0.5], [0.5, 0.5]]]
-        assert file["p/1/1/mask"].shape == (2, 2, 2)

@@ -1,225 +1,270 @@
-"""lus attention: the model's mask over the original frames."""
+"""lus attention: where a trained model looked, over the original frames and by number."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
-from PIL import Image
 
-from lus_cli.batches import select_frames
-from lus_cli.cache import Cache, replacing
+from lus_cli.cache import Cache, write_json
 from lus_cli.config import AttentionConfig
 from lus_cli.devices import choose_device, set_threads
 from lus_cli.errors import LusError
 from lus_cli.exam_tree import SCORES, VideoId, parse_frame_id
-from lus_cli.frames import letterbox_box
-from lus_cli.overlay import Caption, colour_mask, draw_card
+from lus_cli.explained import (
+    Explained,
+    all_masks,
+    card,
+    explain,
+    original_frames,
+    over_frame,
+    save_png,
+)
+from lus_cli.mask_file import write_masks
+from lus_cli.overlay import colour_mask, draw_card
 from lus_cli.scoring import TrainedRun, open_run
-from lus_cli.sources import Mode, Source, open_source
-from lus_cli.steps import Progress, Result, Table, silent
-from lus_cli.video_cache import UNKNOWN, FrameFormat, write_masks
+from lus_cli.steps import Progress, Result, Table
+from lus_cli.video_cache import UNKNOWN
 
 FRAMES_PER_S = 25  # of a written video; exam trees do not say how fast their frames were taken
 GALLERY_PER_SCORE = 2  # two videos of each score make the report's eight pictures (Fig. 10)
 
 
-@dataclass(frozen=True)
-class Explained:
-    """A video of the run, what the model answered for it, and where its frames are."""
+@dataclass
+class Studio:
+    """A run, where the original frames of its study are, and what has been drawn so far."""
 
-    index: int
-    id: VideoId
-    probabilities: tuple[float, ...]
-    source: Source
+    config: AttentionConfig
+    trained: TrainedRun
+    progress: Progress
+    rows: list[tuple[object, ...]] = field(default_factory=list)
+    files: dict[str, Path] = field(default_factory=dict)
+    numbers: dict[str, Any] = field(default_factory=dict)
+    tables: list[Table] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
-    def caption(self, trained: TrainedRun, frame: int) -> Caption:
-        score = int(trained.videos.scores[self.index])
-        return Caption(
-            f"{self.id}/{frame}",
-            trained.run.name,
-            None if score == UNKNOWN else score,
-            self.probabilities,
-        )
+    @property
+    def root(self) -> Path:
+        return self.config.exams or Path(self.trained.videos.provenance["exams"])
+
+    @property
+    def masks(self) -> Path:
+        return self.trained.run.attention / "masks.h5"
+
+    def keep_row(self, shown: Explained, frame: int | None) -> None:
+        name = str(shown.id) if frame is None else f"{shown.id}/{frame}"
+        score = None if shown.score == UNKNOWN else shown.score
+        answered = int(np.argmax(shown.probabilities))
+        self.rows.append((name, score, answered, *shown.probabilities))
 
 
 def run(config: AttentionConfig, progress: Progress) -> Result:
-    """Draws the frames and videos asked for, or eight telling frames."""
+    """Draws the frames, videos or part of the study asked for, or eight telling frames."""
     frames = [parse_frame_id(text) for text in config.frame]
     videos = [VideoId.parse(text) for text in config.video]
     set_threads(config.threads)
     trained = open_run(Cache(config.cache), config.run, choose_device(config.device))
     if not trained.card.recipe.attention:
         raise LusError(f"run {trained.run.name} has no attention", "train one with --attention")
-    root = config.exams or Path(trained.videos.provenance["exams"])
-    files: dict[str, Path] = {}
-    rows = []
+    studio = Studio(config, trained, progress)
     for video, frame in frames:
-        shown = explain(trained, root, video)
-        files[f"{video}/{frame}"] = draw_frame(trained, shown, frame)
-        rows.append(row_of(trained, shown, frame))
+        draw_frame(studio, video, frame)
     for video in videos:
-        shown = explain(trained, root, video)
-        files[str(video)] = draw_video(trained, shown, config.format, progress)
-        rows.append(row_of(trained, shown, None))
-    if not frames and not videos:
-        files["gallery"], rows = draw_gallery(trained, root, progress)
-    files["masks"] = masks_path(trained)
-    table = Table(
-        f"run {trained.run.name}", ("", "score", "answered", *(f"p({s})" for s in SCORES)), rows
-    )
-    numbers = {
-        "run": trained.run.name,
-        "answers": [dict(zip(table.columns, r, strict=True)) for r in rows],
-    }
-    return Result(numbers, [table], files)
+        draw_video(studio, video)
+    if config.check:
+        check(studio)
+    if config.split is not None:
+        draw_split(studio)
+    elif not (frames or videos or config.check):
+        draw_gallery(studio)
+    if studio.rows:
+        studio.files["masks"] = studio.masks
+        columns = ("", "score", "answered", *(f"p({score})" for score in SCORES))
+        studio.tables.insert(0, Table(f"run {trained.run.name}", columns, studio.rows))
+        answers = [dict(zip(columns, row, strict=True)) for row in studio.rows]
+        studio.numbers["answers"] = answers
+    numbers = {"run": trained.run.name, **studio.numbers}
+    return Result(numbers, studio.tables, studio.files, studio.notes)
 
 
-def row_of(trained: TrainedRun, shown: Explained, frame: int | None) -> tuple[object, ...]:
-    name = str(shown.id) if frame is None else f"{shown.id}/{frame}"
-    score = int(trained.videos.scores[shown.index])
-    answered = int(np.argmax(shown.probabilities))
-    return (name, None if score == UNKNOWN else score, answered, *shown.probabilities)
-
-
-def explain(
-    trained: TrainedRun, root: Path, video: VideoId, probabilities: np.ndarray | None = None
-) -> Explained:
-    """Scores a video (unless its probabilities are known) and finds its original frames."""
-    index = trained.videos.index(video)
-    if probabilities is None:
-        probabilities = trained.probabilities([index], "score", silent)[0]
-    videos = trained.videos
-    path = root / videos.source_paths[index]
-    if not path.exists():
-        raise LusError(f"the original frames are not at {path}", "say where with --exams")
-    mask_text = videos.provenance["mask_text"]  # what was masked then must not be shown now
-    source = open_source(videos.source_kinds[index], video, root, path, mask_text)
-    return Explained(index, video, tuple(map(float, probabilities)), source)
-
-
-def masks_of(trained: TrainedRun, index: int, positions: np.ndarray) -> np.ndarray:
-    """Masks of some frames of a video, by position: (frame, row, column) float32 in [0, 1]."""
-    device = next(trained.model.parameters()).device
-    frames = trained.videos.read(index, positions)
-    with torch.inference_mode():
-        return trained.model.mask(torch.from_numpy(frames).to(device)).float().cpu().numpy()
-
-
-def masks_path(trained: TrainedRun) -> Path:
-    return trained.run.attention / "masks.h5"
-
-
-def draw_frame(trained: TrainedRun, shown: Explained, frame: int) -> Path:
+def draw_frame(studio: Studio, video: VideoId, frame: int) -> None:
     """The card of one frame, by its number, as PNG; its mask goes into masks.h5."""
-    numbers = trained.videos.frame_numbers(shown.index)
+    trained = studio.trained
+    index = trained.videos.index(video)
+    numbers = trained.videos.frame_numbers(index)
     position = np.flatnonzero(numbers == frame)
     if not len(position):
         raise LusError(
-            f"video {shown.id} has no frame {frame}",
+            f"video {video} has no frame {frame}",
             f"it has {len(numbers)} frames, {numbers[0]} to {numbers[-1]}",
         )
-    mask = masks_of(trained, shown.index, position)
-    write_masks(masks_path(trained), {shown.id: (numbers[position], mask)})
+    shown = explain(trained, index, int(position[0]))
+    write_masks(studio.masks, {video: {"frame_number": numbers[position], "mask": shown.masks}})
+    save_card(studio, shown, 0)
+
+
+def save_card(studio: Studio, shown: Explained, place: int) -> np.ndarray:
+    """Saves the card of a scored frame; gives the frame as it was recorded."""
+    trained = studio.trained
+    frame = int(trained.videos.frame_numbers(shown.index)[shown.positions[place]])
+    [original] = original_frames(trained, studio.root, shown.index, [frame])
     path = trained.run.attention / f"{'-'.join(shown.id)}-{frame}.png"
-    [original] = original_frames(trained, shown, [frame])
-    save_png(path, card(trained, shown, frame, mask[0], original))
-    return path
+    save_png(path, card(trained, shown, place, original))
+    studio.files[f"{shown.id}/{frame}"] = path
+    studio.keep_row(shown, frame)
+    return original
 
 
-def original_frames(
-    trained: TrainedRun, shown: Explained, numbers: Sequence[int]
-) -> Iterator[np.ndarray]:
-    """Frames by their ascending numbers, as they lie in their source: (row, column[, 3]) uint8.
-
-    Raises LusError if one of them is gone.
-    """
-    mode: Mode = "RGB" if trained.videos.frame_format.color else "L"
-    there = shown.source.frames(mode, set(numbers))
-    for wanted in numbers:
-        number, image = next(there, (None, None))
-        if number != wanted:
-            raise LusError(f"video {shown.id}: frame {wanted} is gone", "run `lus prepare` again")
-        yield np.asarray(image)
-
-
-def card(
-    trained: TrainedRun, shown: Explained, frame: int, mask: np.ndarray, original: np.ndarray
-) -> np.ndarray:
-    """(row, column, 3) uint8: the original frame, the mask over it, and the model's answer."""
-    fitted = without_bars(mask, trained.videos.frame_format, original.shape[:2])
-    return draw_card(original, fitted, shown.caption(trained, frame))
-
-
-def without_bars(mask: np.ndarray, frame_format: FrameFormat, shape: tuple[int, ...]) -> np.ndarray:
-    """The part of a mask that lies over the original frame: letterboxing adds bars around it."""
-    if not frame_format.letterbox:
-        return mask
-    size = frame_format.size
-    whole = Image.fromarray(mask.astype(np.float32)).resize((size, size), Image.Resampling.BILINEAR)
-    left, top, width, height = letterbox_box(shape[1], shape[0], size)
-    return np.asarray(whole)[top : top + height, left : left + width]
-
-
-def save_png(path: Path, image: np.ndarray) -> None:
-    with replacing(path) as part:
-        Image.fromarray(image).save(part, format="PNG")
-
-
-def draw_video(trained: TrainedRun, shown: Explained, suffix: str, progress: Progress) -> Path:
+def draw_video(studio: Studio, video: VideoId) -> None:
     """Every frame's card as a video file; all masks go into masks.h5."""
+    trained = studio.trained
+    index = trained.videos.index(video)
+    shown, masks = explain(trained, index), all_masks(trained, index)
+    numbers = trained.videos.frame_numbers(index)
+    write_masks(studio.masks, {video: {"frame_number": numbers, "mask": masks}})
+    path = trained.run.attention / f"{'-'.join(video)}.{studio.config.format or 'mp4'}"
+    film(studio, shown, masks, path)
+    studio.files[str(video)] = path
+    studio.keep_row(shown, None)
+
+
+def film(studio: Studio, shown: Explained, masks: np.ndarray, path: Path) -> None:
+    """Writes every frame of a video under its mask, (frame, row, column), as a video file."""
     from lus_cli.video_files import write_video
 
-    numbers = trained.videos.frame_numbers(shown.index)
-    masks = masks_of(trained, shown.index, np.arange(len(numbers)))
-    write_masks(masks_path(trained), {shown.id: (numbers, masks)})
+    trained = studio.trained
+    numbers = trained.videos.frame_numbers(shown.index).tolist()
 
     def cards() -> Iterator[np.ndarray]:
-        originals = original_frames(trained, shown, numbers.tolist())
-        rows = zip(numbers.tolist(), masks, originals, strict=True)
+        originals = original_frames(trained, studio.root, shown.index, numbers)
+        rows = zip(numbers, masks, originals, strict=True)
         for done, (number, mask, original) in enumerate(rows, start=1):
-            yield card(trained, shown, number, mask, original)
-            progress(f"draw {shown.id}", done, len(numbers))
+            over = over_frame(trained, mask, original.shape[:2])
+            yield draw_card(original, over, shown.caption(trained.run.name, number))
+            studio.progress(f"draw {shown.id}", done, len(numbers))
 
-    path = trained.run.attention / f"{'-'.join(shown.id)}.{suffix}"
     write_video(path, cards(), FRAMES_PER_S)
-    return path
 
 
-def draw_gallery(
-    trained: TrainedRun, root: Path, progress: Progress
-) -> tuple[Path, list[tuple[object, ...]]]:
+# ---------------------------------------------------------------------------------- the whole part
+
+
+def draw_split(studio: Studio) -> None:
+    """Every video of a part of the study, and what its attention finds."""
+    from lus_cli.attention_maps import SplitFolder, draw_videos
+    from lus_cli.attention_measures import localised, separated
+
+    config, trained, progress = studio.config, studio.trained, studio.progress
+    assert config.split is not None
+    folder = SplitFolder(trained.run.attention / config.split)
+    indices = indices_of(trained, config.split)
+    films = None
+    if config.format is not None:
+        films = config.format, lambda shown, masks, path: film(studio, shown, masks, path)
+    studio.notes += draw_videos(
+        trained, studio.root, folder, indices, films=films, progress=progress
+    )
+    studio.files |= {"overlays": folder.root, "masks of the part": folder.masks}
+    studio.numbers |= {"split": config.split, "videos": len(indices)}
+    found = localised(trained, studio.root, folder, indices, config.bootstrap, progress)
+    if found is None:
+        studio.notes.append(
+            "Localisation was not measured: the study has no true masks beside its exam tree."
+        )
+    else:
+        report_localisation(studio, folder.root, found)
+    findings = separated(trained, folder, indices, config.bootstrap)
+    if findings is not None:
+        report_findings(studio, folder.root, findings)
+
+
+def indices_of(trained: TrainedRun, part: str) -> list[int]:
+    videos = trained.videos
+    return trained.split.indices(part, videos.patients, videos.scores)
+
+
+def report_localisation(studio: Studio, root: Path, found: dict[str, Any]) -> None:
+    from lus_cli import attention_figures, figures
+    from lus_cli.attention_measures import in_words, localisation_rows
+
+    words = in_words(found)
+    found = {"words": words, **found}
+    write_json(root / "localisation.json", found)
+    figures.save(attention_figures.localisation(found["scores"]), root / "localisation")
+    columns = ("score", "map", "pointing", "energy", "of frame", "of sector", "IoU")
+    studio.tables.append(Table("Where the artefacts are", columns, localisation_rows(found)))
+    studio.numbers["localisation"] = found
+    studio.files["localisation"] = root / "localisation.json"
+    studio.notes += words
+
+
+def report_findings(studio: Studio, root: Path, found: dict[str, Any]) -> None:
+    from lus_cli.attention_measures import interval
+
+    write_json(root / "findings.json", found)
+    rows = [(name, interval(area), area["with"], area["without"]) for name, area in found.items()]
+    columns = ("figure", "AUROC", "with", "without")
+    studio.tables.append(Table("B-lines or none", columns, rows))
+    studio.numbers["b_lines"] = found
+    studio.files["findings"] = root / "findings.json"
+
+
+def check(studio: Studio) -> None:
+    """Whether the maps depend on what the model learned."""
+    from lus_cli.attention_check import checked, in_words
+
+    trained = studio.trained
+    part = studio.config.split or ("test" if trained.split.test else "validation")
+    found = checked(trained, indices_of(trained, part), studio.progress)
+    words = in_words(found)
+    path = trained.run.attention / "check.json"
+    write_json(path, {"split": part, "words": words, "alike": found})
+    rows = [
+        (stage, kind, likeness["spearman"], likeness["ssim"])
+        for stage, kinds in found.items()
+        for kind, likeness in kinds.items()
+    ]
+    columns = ("drawn anew, with all above", "map", "Spearman", "SSIM")
+    studio.tables.append(Table("Alike before and after", columns, rows))
+    studio.numbers["check"] = found
+    studio.files["check"] = path
+    studio.notes += words
+
+
+# ------------------------------------------------------------------------------ eight telling frames
+
+
+def draw_gallery(studio: Studio) -> None:
     """Eight telling frames: of each score the test video the model is surest of, right and wrong.
 
-    Of each video the frame is shown whose mask stands out most, by its largest value less its mean.
+    Of each video the frame is shown whose mask stands out most.
     """
     from lus_cli import evaluation_figures, figures
 
+    trained, progress = studio.trained, studio.progress
     part = "test" if trained.split.test else "validation"
-    indices = trained.split.indices(part, trained.videos.patients, trained.videos.scores)
+    indices = indices_of(trained, part)
     probabilities = trained.probabilities(indices, f"score {part}", progress)
-    images, rows = [], []
+    images = []
     for place in telling(trained.videos.scores[indices], probabilities):
-        shown = explain(trained, root, trained.videos.ids[indices[place]], probabilities[place])
-        recipe, length = trained.card.recipe, int(trained.videos.lengths[shown.index])
-        positions = select_frames(length, recipe.stride, recipe.frames_per_video)
-        masks = masks_of(trained, shown.index, positions)
-        best = int(np.argmax(masks.max(axis=(1, 2)) - masks.mean(axis=(1, 2))))
-        frame = int(trained.videos.frame_numbers(shown.index)[positions[best]])
-        draw_frame(trained, shown, frame)
-        row = row_of(trained, shown, frame)
-        [original] = original_frames(trained, shown, [frame])
-        mask = without_bars(masks[best], trained.videos.frame_format, original.shape[:2])
+        shown = explain(trained, indices[place])
+        best = shown.telling
+        position = shown.positions[best : best + 1]
+        number = trained.videos.frame_numbers(shown.index)[position]
+        maps = {"frame_number": number, "mask": shown.masks[best : best + 1]}
+        write_masks(studio.masks, {shown.id: maps})
+        original = save_card(studio, shown, best)
+        mask = over_frame(trained, shown.masks[best], original.shape[:2])
+        row = studio.rows[-1]
         title = f"{row[0]}\ntrue {row[1]}, answered {row[2]}"
         images.append((title, colour_mask(original, mask)))
-        rows.append(row)
         progress("draw", len(images))
     gallery = trained.run.attention / "gallery"
     figures.save(evaluation_figures.attention_gallery(images), gallery)
-    return gallery.with_suffix(".png"), rows
+    studio.files["gallery"] = gallery.with_suffix(".png")
 
 
 def telling(scores: np.ndarray, probabilities: np.ndarray) -> list[int]:

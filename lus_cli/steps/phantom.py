@@ -1,6 +1,6 @@
 """lus phantom: a synthetic study, shaped like the original data, that needs no download.
 
-Beside the exam tree lies `<root>-masks/`: for every frame what is truly where (read_mask), and
+Beside the exam tree lies `<root>-masks/`: for every frame what is truly where (see true_masks), and
 study.json with what was drawn for every video, so that shortcuts can be looked for.
 """
 
@@ -24,13 +24,14 @@ from PIL import Image
 import lus_cli
 from lus_cli.cache import Cache, write_json
 from lus_cli.config import PhantomConfig
-from lus_cli.errors import LusError, UsageError
+from lus_cli.errors import UsageError
 from lus_cli.exam_tree import ANNOTATIONS, SCORES, VideoId, video_order, write_annotations
 from lus_cli.folders import replacing_folders
 from lus_cli.phantom_scene import Label, Lesion, Look, draw_lesions, draw_look
 from lus_cli.phantom_tissue import Scene
 from lus_cli.processes import spread
 from lus_cli.steps import Progress, Result, Table
+from lus_cli.true_masks import masks_folder
 
 # The original study: these patients, 1.64 exams each, up to 14 areas an exam, these scores.
 PATIENTS = (1017, 1045, 1047, 1048, 1050, 1051, 1052, 1066, 1067, 1068, 1069)
@@ -93,11 +94,6 @@ def run(config: PhantomConfig, progress: Progress) -> Result:
         write_annotations(new_root / ANNOTATIONS, [(v.id, v.score) for v in videos])
         write_json(new_masks / STUDY, study_record(config, videos))
     return result(videos, root, masks)
-
-
-def masks_folder(root: Path) -> Path:
-    """Where the true masks of the exam tree `root` lie."""
-    return root.with_name(root.name + "-masks")
 
 
 # --------------------------------------------------------------------------------------- the study
@@ -277,16 +273,3 @@ def write_mask(path: Path, mask: np.ndarray) -> None:
         png_chunk(b"IEND", b""),
     )
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
-
-
-def read_mask(path: Path) -> np.ndarray:
-    """The labels (row, column) uint8 of a frame: see Label. Raises LusError if it is no mask."""
-    try:
-        with Image.open(path) as image:
-            if image.mode != "P":
-                raise LusError(
-                    f"{path} is no mask", "masks are palette PNGs that lus phantom wrote"
-                )
-            return np.asarray(image).copy()
-    except OSError as error:
-        raise LusError(f"{path} cannot be read", error.strerror or str(error)) from error

@@ -1,5 +1,5 @@
 "use strict";
-// Filters and sorts the table of videos. Without it the page still shows everything.
+// Filters, sorts and plays the videos. Without it the page still shows everything.
 (() => {
   const body = document.querySelector("#list tbody");
   const rows = [...body.rows];
@@ -8,7 +8,10 @@
   const status = document.getElementById("status");
   const all = document.getElementById("all");
   const find = document.getElementById("find");
+  const players = new Map(); // row -> the row below it that holds its player
   let chosen = null; // the pressed cell of the matrix
+
+  // ------------------------------------------------------------------------------------- filter
 
   function show() {
     const text = find.value.trim().toLowerCase();
@@ -20,6 +23,7 @@
             row.dataset.answered === chosen.dataset.answered)) &&
         row.dataset.id.toLowerCase().includes(text);
       row.hidden = !fits;
+      if (!fits) close(row);
       shown += fits;
     }
     for (const cell of cells) cell.setAttribute("aria-pressed", String(cell === chosen));
@@ -52,7 +56,14 @@
       show();
       document.getElementById("matrix").scrollIntoView();
     }
+    const video = rows.find((row) => row.dataset.id === wanted.get("video"));
+    if (video?.querySelector(".open") && !players.has(video)) {
+      open(video);
+      video.scrollIntoView({ block: "center", behavior: "instant" });
+    }
   }
+
+  // --------------------------------------------------------------------------------------- sort
 
   function sortBy(header) {
     const button = header.querySelector("button");
@@ -65,14 +76,97 @@
     rows.sort(
       (a, b) => sign * (a.dataset[key] - b.dataset[key]) || a.dataset.order - b.dataset.order,
     );
-    body.append(...rows);
+    body.append(...rows.flatMap((row) => (players.has(row) ? [row, players.get(row)] : [row])));
+  }
+
+  // ------------------------------------------------------------------------------------- matrix
+
+  // One stop of the Tab key for the whole matrix; arrow keys go on to the next cell with videos.
+  const full = cells.filter((cell) => !cell.disabled);
+  function enter(cell) {
+    for (const other of full) other.tabIndex = other === cell ? 0 : -1;
+  }
+
+  function walk(event) {
+    const [down, right] =
+      { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key] || [];
+    if (down === undefined) return;
+    event.preventDefault();
+    let place = cells.indexOf(event.currentTarget);
+    do {
+      const row = Math.floor(place / 4) + down;
+      const column = (place % 4) + right;
+      if (Math.min(row, column) < 0 || Math.max(row, column) > 3) return;
+      place = 4 * row + column;
+    } while (cells[place].disabled);
+    cells[place].focus();
+  }
+
+  // ------------------------------------------------------------------------------------ players
+
+  function facts(row) {
+    const { id, true: truth, answered, error } = row.dataset;
+    const box = document.createElement("div");
+    const title = document.createElement("h3");
+    title.textContent = id;
+    const verdict = document.createElement("p");
+    verdict.className = Number(error) ? "off" : "strong";
+    verdict.textContent = Number(error)
+      ? `Wrong by ${error}: true score ${truth}, answered ${answered}`
+      : `Right: score ${truth}`;
+    const bars = document.createElement("dl");
+    bars.className = "bars";
+    [...row.querySelectorAll(".probability")].forEach((cell, score) => {
+      const name = document.createElement("dt");
+      name.textContent = `score ${score}${score === Number(truth) ? ", true" : ""}`;
+      const bar = document.createElement("dd");
+      bar.textContent = cell.textContent;
+      bar.style.cssText = cell.style.cssText;
+      if (cell.classList.contains("chosen")) bar.className = name.className = "chosen";
+      bars.append(name, bar);
+    });
+    box.append(title, verdict, bars);
+    return box;
+  }
+
+  function open(row) {
+    const below = document.createElement("tr");
+    below.className = "below-row";
+    const cell = below.insertCell();
+    cell.colSpan = row.cells.length;
+    const player = lusPlayer(row.querySelector(".frames"), row.dataset.id, facts(row));
+    cell.append(player);
+    row.after(below);
+    players.set(row, below);
+    row.querySelector(".open").setAttribute("aria-expanded", "true");
+    below.addEventListener("keydown", (event) => {
+      if (event.key !== "Escape") return;
+      close(row);
+      row.querySelector(".open").focus();
+    });
+    player.start();
+  }
+
+  function close(row) {
+    if (!players.has(row)) return;
+    players.get(row).remove();
+    players.delete(row);
+    row.querySelector(".open").setAttribute("aria-expanded", "false");
   }
 
   for (const cell of cells) {
     cell.addEventListener("click", () => choose(cell === chosen ? null : cell));
+    cell.addEventListener("keydown", walk);
+    cell.addEventListener("focus", () => enter(cell));
   }
+  enter(full[0]);
   for (const header of headers) {
     header.querySelector("button").addEventListener("click", () => sortBy(header));
+  }
+  for (const row of rows) {
+    row
+      .querySelector(".open")
+      ?.addEventListener("click", () => (players.has(row) ? close(row) : open(row)));
   }
   all.addEventListener("click", () => {
     find.value = "";
@@ -83,6 +177,35 @@
   addEventListener("hashchange", readAddress);
   addEventListener("beforeprint", () => {
     for (const part of document.querySelectorAll("details")) part.open = true;
+    // A printer would be sent whole sheets, of which it shows the first row.
+    for (const sheet of document.querySelectorAll(".strip img")) {
+      const aspect = parseFloat(sheet.parentElement.style.aspectRatio);
+      const strip = document.createElement("canvas");
+      Object.assign(strip, { width: 500, height: Math.round(500 / aspect) });
+      const shown = [sheet.naturalWidth, Math.round(sheet.naturalWidth / aspect)];
+      const pen = strip.getContext("2d", { willReadFrequently: true });
+      const whole = [0, 0, strip.width, strip.height];
+      pen.drawImage(sheet, 0, 0, ...shown, ...whole);
+      // As pixels: Chromium prints what was drawn, which would be the sheet again.
+      pen.putImageData(pen.getImageData(...whole), 0, 0);
+      sheet.before(strip);
+      sheet.hidden = true;
+    }
   });
+  addEventListener("afterprint", () => {
+    for (const strip of document.querySelectorAll(".strip canvas")) {
+      strip.nextSibling.hidden = false;
+      strip.remove();
+    }
+  });
+
+  // What does not fit its box is scrolled there, with the keyboard too.
+  const boxes = new ResizeObserver((seen) => {
+    for (const { target } of seen) {
+      if (target.scrollWidth > target.clientWidth) target.tabIndex = 0;
+      else target.removeAttribute("tabindex");
+    }
+  });
+  for (const box of document.querySelectorAll(".wide")) boxes.observe(box);
   readAddress();
 })();

@@ -1,0 +1,63 @@
+"""An evaluation as tables for the terminal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lus_cli.assessment import REFERENCES
+from lus_cli.clinical import MEASURES, UNITS
+from lus_cli.figures import plural
+from lus_cli.metrics import FIGURES
+from lus_cli.steps import Table
+
+
+def figure_table(scores: dict[str, Any]) -> Table:
+    """The figures of merit beside their references."""
+    rows = []
+    for name, title in FIGURES.items():
+        figure = scores["figures"][name]
+        references = (figure[reference] for reference in REFERENCES)
+        rows.append((title, figure["value"], interval(figure), *references))
+    title = (
+        f"run {scores['run']} on {scores['split']}: "
+        f"{plural(scores['videos'], 'video')} of n = {plural(scores['patients'], 'patient')}"
+    )
+    by_luck = [
+        f"{scores['figures'][name]['p_value']:.3f} ({word})"
+        for name, word in (("accuracy", "accuracy"), ("kappa_quadratic", "kappa"))
+        if scores["figures"][name]["p_value"] is not None
+    ]
+    if by_luck:
+        title += f"\nas good by chance: p = {', '.join(by_luck)}"
+    return Table(title, ("", "value", over_patients(scores), *REFERENCES), rows)
+
+
+def total_table(scores: dict[str, Any]) -> Table:
+    """How the totals of exams and patients agree; beside them those of constant answers."""
+    rows = []
+    for unit in UNITS:
+        sums = scores["sums"][unit]
+        for measure in MEASURES:
+            found = sums[measure][scores["sums"]["drawn"]]
+            constants = (
+                sums[measure][name]["mae"]["value"] if name in sums[measure] else None
+                for name in ("majority", "prior")
+            )
+            icc, error = found["icc"], found["mae"]
+            name = f"{unit} {measure}" if measure == "total" else f"{unit}, per video"
+            rows.append((name, icc["value"], interval(icc), error["value"], *constants))
+    exams, patients = (scores["sums"][unit]["units"] for unit in UNITS)
+    title = f"totals: {plural(exams, 'exam')} of n = {plural(patients, 'patient')}"
+    columns = ("", "ICC", over_patients(scores), "error", "majority's", "prior's")
+    return Table(title, columns, rows)
+
+
+def over_patients(scores: dict[str, Any]) -> str:
+    """No interval without the number of patients that it is over."""
+    return f"95 %, n = {scores['patients']}"
+
+
+def interval(figure: dict[str, Any], decimals: int = 3) -> str:
+    if figure["low"] is None:
+        return "–"
+    return f"{figure['low']:z.{decimals}f} to {figure['high']:z.{decimals}f}"

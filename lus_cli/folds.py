@@ -1,0 +1,66 @@
+"""Cross-validation by patient: everybody is tested on once, by models that never saw them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lus_cli.config import PrepareConfig
+from lus_cli.errors import LusError
+from lus_cli.split import Split, count_table, draw_folds, draw_part, share_of
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One model of a cross-validation: which time over, which fold it is tested on (both from 1),
+    and who it may see."""
+
+    repeat: int
+    number: int
+    split: Split
+
+    @property
+    def name(self) -> str:
+        return f"r{self.repeat}-f{self.number}"
+
+
+def draw_repeats(
+    split: Split, patients: Sequence[str], scores: np.ndarray, repeats: int
+) -> list[list[tuple[str, ...]]]:
+    """The folds of each time over: those of the split, then others, drawn as many and as even.
+
+    Raises LusError if the split has no folds.
+    """
+    if not split.folds:
+        raise LusError("split.json has no folds", "run `lus prepare --folds 5 --force`")
+    table, seed = count_table(patients, scores), split.drawn_by.get("seed", 0)
+    drawn = [list(split.folds)]
+    for repeat in range(1, repeats):
+        random = np.random.default_rng([seed, len(table), repeat])
+        drawn.append(list(draw_folds(table, len(split.folds), random)))
+    return drawn
+
+
+def folds_of(
+    split: Split,
+    repeats: Sequence[Sequence[Sequence[str]]],
+    patients: Sequence[str],
+    scores: np.ndarray,
+) -> list[Fold]:
+    """Every model to train. A fold's patients are its test part; validation, by which the best
+    epoch is chosen, is drawn from the others by the share and the rule of the split."""
+    table = count_table(patients, scores)
+    rule = split.drawn_by
+    share = rule.get("validation_share", PrepareConfig.validation_share)
+    folds = []
+    for repeat, groups in enumerate(repeats, start=1):
+        for number, test in enumerate(groups, start=1):
+            rest = [name for name in table if name not in test]
+            random = np.random.default_rng([rule.get("seed", 0), repeat, number])
+            size = min(share_of(len(rest), share), len(rest) - 1)
+            validation = draw_part(table, rest, size, random, bool(rule.get("stratify")))
+            train = tuple(name for name in rest if name not in validation)
+            folds.append(Fold(repeat, number, Split(train, tuple(validation), tuple(test))))
+    return folds

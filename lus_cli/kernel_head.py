@@ -1,0 +1,150 @@
+"""Scores a video by its likeness to videos with known scores: kernel ridge regression, cut in four.
+
+With a few hundred videos and a frozen CNN this beats what gradient descent makes of the same
+features, has nothing to be stopped early, and is fitted in seconds. Tensors and arrays only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+PENALTIES = 10.0 ** np.arange(-2, 2.5, 0.5)
+SHARPNESSES = 2.0 ** np.arange(-5, 3, 0.5)
+INNER_FOLDS = 5
+BETWEEN = (0.5, 1.5, 2.5)  # scores that the cuts stand for
+SCORES = 4
+
+
+class KernelHead(nn.Module):
+    """Vectors -> logits. Everything it knows are buffers, so it is saved with the weights."""
+
+    mean: Tensor
+    spread: Tensor
+    known: Tensor
+    dual: Tensor
+    offset: Tensor
+    cuts: Tensor
+    sharpness: Tensor
+
+    def __init__(self, videos: int, kinds: int, channels: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(kinds, channels))
+        self.register_buffer("spread", torch.ones(kinds, channels))
+        self.register_buffer("known", torch.zeros(videos, kinds, channels))
+        self.register_buffer("dual", torch.zeros(videos))
+        self.register_buffer("offset", torch.zeros(()))
+        self.register_buffer("cuts", torch.tensor(BETWEEN))
+        self.register_buffer("sharpness", torch.ones(()))
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """(video, kind, channel) -> logits (video, class): -sharpness (class - place)^2.
+
+        The most probable score is the one whose cuts the video lies between, whatever the
+        sharpness.
+        """
+        place = placed(self.level(vectors), self.cuts)
+        classes = torch.arange(SCORES, device=vectors.device)
+        return -self.sharpness * (classes - place[:, None]) ** 2
+
+    def level(self, vectors: Tensor) -> Tensor:
+        """(video,): the regression's answer, before it is cut."""
+        standard = (vectors - self.mean) / self.spread
+        return kernel(standard, self.known) @ self.dual + self.offset
+
+
+def kernel(some: Tensor, others: Tensor) -> Tensor:
+    """Likeness in (0, 1], (video, other video): of each kind exp(-d^2 / 2 channels), averaged.
+
+    some, others: (video, kind, channel), standardized.
+    """
+    kinds = [
+        torch.cdist(some[:, kind], others[:, kind]).square() / some.shape[2]
+        for kind in range(some.shape[1])
+    ]
+    return torch.exp(-torch.stack(kinds) / 2).mean(dim=0)
+
+
+def placed(levels: Tensor, cuts: Tensor) -> Tensor:
+    """Levels on the scale of the scores, where the cuts lie at 0.5, 1.5 and 2.5: (video,)."""
+    between = levels.new_tensor(BETWEEN)
+    width = torch.stack([cuts[1] - cuts[0], cuts[2] - cuts[1]]).clamp_min(1e-6)
+    below = between[0] + (levels - cuts[0]) / width[0]
+    above = between[1] + (levels - cuts[1]) / width[1]
+    place = torch.where(levels < cuts[1], below, above)
+    return place.clamp(-0.5, SCORES - 0.5)
+
+
+def fit(vectors: np.ndarray, scores: np.ndarray, patients: Sequence[str], seed: int) -> KernelHead:
+    """The head that these videos make. What is chosen is chosen by patients left out.
+
+    vectors: (video, kind, channel) float32. scores: (video,) int in 0..3.
+
+    The penalty is that with the least squared error on patients left out. The cuts are where the
+    answers for these have the training scores' frequencies: rounding a regression's answers, which
+    keep to the middle, would leave the ends empty. The sharpness is that with the least log loss.
+    """
+    count, kinds, channels = vectors.shape
+    head = KernelHead(count, kinds, channels)
+    mean, spread = vectors.mean(axis=0), vectors.std(axis=0)
+    head.mean, head.spread = torch.from_numpy(mean), torch.from_numpy(np.maximum(spread, 1e-6))
+    head.known = (torch.from_numpy(vectors) - head.mean) / head.spread
+    gram = kernel(head.known, head.known).double().numpy()
+    truth = scores.astype(np.float64)
+    left_out = np.zeros((len(PENALTIES), count))
+    for known, rest in inner_folds(scores, patients, seed):
+        dual, offset = ridge(gram[np.ix_(known, known)], truth[known])
+        left_out[:, rest] = dual @ gram[np.ix_(known, rest)] + offset[:, None]
+    best = int(((left_out - truth) ** 2).mean(axis=1).argmin())
+    levels = left_out[best]
+    dual, offset = ridge(gram, truth)
+    head.dual = torch.from_numpy(dual[best].astype(np.float32))
+    head.offset = torch.tensor(offset[best], dtype=torch.float32)
+    shares = np.cumsum(np.bincount(scores, minlength=SCORES)[:-1]) / count
+    cuts = np.quantile(levels, shares)
+    cuts = np.where(shares <= 0, levels.min() - 1, np.where(shares >= 1, levels.max() + 1, cuts))
+    head.cuts = torch.from_numpy(cuts.astype(np.float32))
+    head.sharpness = torch.tensor(
+        best_sharpness(torch.from_numpy(levels).float(), scores, head.cuts)
+    )
+    return head
+
+
+def ridge(gram: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Dual weights, (penalty, video), and offsets, (penalty,), of centred kernel ridge regression
+    (Saunders et al. 1998): (K_c + penalty) dual = truth - mean."""
+    rows = gram.mean(axis=1)
+    centred = gram - rows[:, None] - rows[None, :] + rows.mean()
+    values, axes = np.linalg.eigh(centred)
+    along = axes.T @ (truth - truth.mean())
+    shrunk = along / (np.maximum(values, 0)[None, :] + PENALTIES[:, None])
+    dual = shrunk @ axes.T
+    dual -= dual.mean(axis=1, keepdims=True)  # centring what it is multiplied with comes to this
+    return dual, truth.mean() - dual @ rows
+
+
+def inner_folds(
+    scores: np.ndarray, patients: Sequence[str], seed: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Videos to fit on and videos of patients left out; with one patient all are both."""
+    names = np.asarray(patients)
+    unique = np.random.default_rng([seed, len(names)]).permutation(np.unique(names))
+    count = min(INNER_FOLDS, len(unique))
+    for number in range(count):
+        out = np.isin(names, unique[number::count])
+        yield (np.flatnonzero(~out) if count > 1 else np.arange(len(names))), np.flatnonzero(out)
+
+
+def best_sharpness(levels: Tensor, scores: np.ndarray, cuts: Tensor) -> float:
+    """The sharpness with the least log loss."""
+    place = placed(levels, cuts)
+    distance = (torch.arange(SCORES) - place[:, None]) ** 2
+    right = torch.from_numpy(scores.astype(np.int64))
+    losses = [
+        float(nn.functional.cross_entropy(-sharpness * distance, right))
+        for sharpness in SHARPNESSES
+    ]
+    return float(SHARPNESSES[int(np.argmin(losses))])

@@ -1,0 +1,69 @@
+"""masks.h5: where a model looked, as numbers.
+
+A group patient/exam/area a video, with `frame_number` (frame,) int32 and `mask` (frame, row, column)
+float32 in [0, 1]. Of a whole split also `scored` (scored frame,) int32, the numbers of the frames
+that the answer rests on, `grad_cam` (scored frame, row, column) float32, 0 and more, and
+`probability` (score,) float32.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from lus_cli.cache import replacing
+from lus_cli.errors import LusError
+from lus_cli.exam_tree import VideoId
+
+Maps = Mapping[str, np.ndarray]  # the datasets of one video, by name
+
+
+def write_masks(path: Path, videos: Mapping[VideoId, Maps]) -> None:
+    """Adds videos to the file. Those already in it stay, one that is given again is replaced."""
+    with replacing(path) as part:
+        if path.is_file():
+            shutil.copyfile(path, part)
+        with h5py.File(part, "a") as file:
+            for video, maps in videos.items():
+                if str(video) in file:
+                    del file[str(video)]
+                group = file.create_group(str(video))
+                for name, values in maps.items():
+                    kind = np.int32 if values.dtype.kind == "i" else np.float32
+                    packed = "gzip" if values.ndim > 1 else None
+                    group.create_dataset(name, data=values.astype(kind), compression=packed)
+
+
+def joined(path: Path, parts: Mapping[VideoId, Path]) -> None:
+    """Adds to the file what lies in a file of its own for each video."""
+    with replacing(path) as part:
+        if path.is_file():
+            shutil.copyfile(path, part)
+        with h5py.File(part, "a") as file:
+            for video, own in parts.items():
+                with h5py.File(own, "r") as source:
+                    source.copy(str(video), file, str(video))
+
+
+def written(path: Path, videos: Iterable[VideoId]) -> set[VideoId]:
+    """Which of the videos are in the file; none if there is no file.
+
+    Raises LusError if it cannot be read.
+    """
+    if not path.is_file():
+        return set()
+    try:
+        with h5py.File(path, "r") as file:
+            return {video for video in videos if str(video) in file}
+    except OSError as error:
+        raise LusError(f"{path} is damaged", "delete it and run the command again") from error
+
+
+def read_maps(path: Path, video: VideoId) -> dict[str, np.ndarray]:
+    """Everything in the file about one video. Raises KeyError if there is nothing."""
+    with h5py.File(path, "r") as file:
+        return {name: values[:] for name, values in file[str(video)].items()}

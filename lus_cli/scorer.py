@@ -1,0 +1,138 @@
+"""A trained model that scores single videos, and what its run knows of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from lus_cli.batches import Batch, select_frames
+from lus_cli.cache import Cache, Run, read_json
+from lus_cli.calibration import scaled
+from lus_cli.checkpoint import Card
+from lus_cli.devices import explaining_out_of_memory
+from lus_cli.errors import LusError
+from lus_cli.metrics import Predictions
+from lus_cli.model import LusModel
+from lus_cli.new_videos import NewVideo, decode, frames_at, open_video, printable
+from lus_cli.prediction import Prediction
+from lus_cli.scoring import answer, softmax
+from lus_cli.split import load_split
+from lus_cli.stored_video import StoredVideo
+from lus_cli.video_cache import VideoCache
+
+EVALUATED = ("validation", "test", "all", "train")  # where evaluate may have left a temperature
+
+
+@dataclass(frozen=True)
+class Temperature:
+    """What `lus evaluate` fitted, and on how many."""
+
+    value: float
+    videos: int
+    patients: int
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """A trained model, ready to score videos one at a time."""
+
+    model: LusModel
+    card: Card
+    temperature: Temperature | None  # None: probabilities as the model gives them
+    mask_text: bool
+    known: dict[str, str] = field(default_factory=dict)  # checksum -> what the model knows of it
+
+    def score(self, video: NewVideo) -> tuple[Prediction, StoredVideo]:
+        """The answer for one video, and its frames. Raises LusError if it cannot be given."""
+        source = open_video(video, self.mask_text)
+        stored = decode(source, self.card.frame_format)
+        recipe = self.card.recipe
+        positions = select_frames(stored.length, recipe.stride, recipe.frames_per_video)
+        frames = frames_at(stored, positions, self.card.frame_format)
+        probabilities, weights = self.answer(frames)
+        return Prediction(
+            video.name,
+            printable(str(video.path)),
+            tuple(probabilities.tolist()),
+            stored.length,
+            tuple(stored.frame_numbers[positions].tolist()),
+            tuple(weights.tolist()) if recipe.pool == "attention" else None,
+            tuple(self.remarks(stored, frames)),
+        ), stored
+
+    def answer(self, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Probabilities of the scores, and the share of each frame in them."""
+        batch = Batch(
+            [0], torch.from_numpy(frames), torch.tensor([len(frames)]), torch.tensor([-1])
+        )
+        device = next(self.model.parameters()).device
+        with torch.inference_mode(), explaining_out_of_memory("cut out fewer seconds"):
+            output = answer(self.model, batch.to(device), self.card.longest)
+            logits, weights = output.logits.float().cpu(), output.weights.float().cpu()
+        probabilities = softmax(logits.numpy())
+        if self.temperature is not None:
+            whole = Predictions([("", "", "")], np.zeros(1, int), probabilities)
+            probabilities = scaled(whole, self.temperature.value).probabilities
+        return probabilities[0], weights.numpy()
+
+    def masks(self, frames: np.ndarray) -> np.ndarray | None:
+        """Where the model looks in each frame: (frame, row, column) float32 in [0, 1], or None."""
+        if self.model.attention is None:
+            return None
+        device = next(self.model.parameters()).device
+        with torch.inference_mode():
+            return self.model.mask(torch.from_numpy(frames).to(device)).float().cpu().numpy()
+
+    def remarks(self, stored: StoredVideo, frames: np.ndarray) -> list[str]:
+        """What makes a video one that the model's answer means little for."""
+        found = []
+        if stored.checksum in self.known:
+            found.append(self.known[stored.checksum])
+        if stored.length > self.card.longest:
+            found.append(
+                f"{stored.length} frames: longer than any video of the model's own study, whose "
+                f"longest has {self.card.longest}"
+            )
+        if stored.length == 1:
+            found.append("a single frame: the model was made for videos")
+        elif (frames == frames[:1]).all():
+            found.append("nothing moves: all frames looked at are the same")
+        blank = int((np.ptp(frames.reshape(len(frames), -1), axis=1) == 0).sum())
+        if blank:
+            found.append(f"{blank} of the {len(frames)} frames looked at are blank")
+        return found
+
+
+def fitted_temperature(trained: Run) -> Temperature | None:
+    """The temperature that `lus evaluate` fitted on the validation videos of a run."""
+    for part in EVALUATED:
+        path = trained.evaluation(part) / "scores.json"
+        if path.is_file():
+            found = read_json(path, "run `lus evaluate` again").get("temperature") or {}
+            if found.get("value"):
+                fitted_on = found["fitted_on"]
+                return Temperature(found["value"], fitted_on["videos"], fitted_on["patients"])
+    return None
+
+
+def videos_of_study(cache: Cache, trained: Run, card: Card) -> dict[str, str]:
+    """Videos of the run's own study, by the checksum of their frames, where the cache has it."""
+    if not cache.videos.is_file() or not trained.split.is_file():
+        return {}
+    try:
+        videos, (split, _) = VideoCache(cache.videos), load_split(trained.split)
+    except LusError:
+        return {}  # it is not needed to score a video
+    if videos.fingerprint != card.fingerprint:
+        return {}
+    seen = {
+        **dict.fromkeys(split.train, "the model was trained on it"),
+        **dict.fromkeys(split.validation, "the model's best epoch was chosen on it"),
+    }
+    return {
+        checksum: f"this is video {video} of the model's own study: {seen[video.patient]}"
+        for checksum, video in zip(videos.checksums, videos.ids, strict=True)
+        if video.patient in seen
+    }

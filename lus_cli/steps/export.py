@@ -1,0 +1,180 @@
+"""lus export: a trained model as ONNX files that were compared with PyTorch, beside its card."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import lus_cli
+from lus_cli import onnx_files
+from lus_cli.cache import Cache, Run, write_json, write_text
+from lus_cli.checkpoint import Card, load_best
+from lus_cli.config import ExportConfig
+from lus_cli.devices import set_threads
+from lus_cli.errors import LusError
+from lus_cli.folders import replacing_folder
+from lus_cli.metrics import SCORES
+from lus_cli.model import LusModel
+from lus_cli.model_card import DISCLAIMER, model_card, start_of, write_model_card
+from lus_cli.onnx_files import OPSET, TOLERANCE, Difference
+from lus_cli.steps import Progress, Result, Table
+from lus_cli.video_cache import FrameFormat, VideoCache
+
+ENCODER, SCORER = "frame-encoder.onnx", "model.onnx"
+CHECKED_VIDEOS = 4
+CHECKED_LENGTHS = (1, 2, 7)  # frames at once through the encoder; none is what was traced
+
+
+def run(config: ExportConfig, progress: Progress) -> Result:
+    """Writes both files, compares each with PyTorch, and keeps them only if both pass."""
+    set_threads(config.threads)
+    cache = Cache(config.cache)
+    run = cache.run(config.run)
+    model, card = load_best(run.best)
+    frames = config.frames or card.recipe.frames_per_video or card.longest
+    videos, checked_on = videos_to_check(cache, card.frame_format, frames)
+    task = Task(run, model, card, frames, videos)
+    with replacing_folder(run.export, config.force) as folder:
+        graphs = {}
+        for done, (name, differences) in enumerate(written(task, folder)):
+            progress("export", done, 2)
+            graphs[name] = graph_facts(folder / name, differences)
+        progress("export", 2, 2)
+        facts = {
+            "run": run.name,
+            "frames": frames,
+            "axes": ["row", "column", "channel"][: len(card.frame_format.shape)],
+            "shape": list(card.frame_format.shape),
+            "opset": OPSET,
+            "checked_on": checked_on,
+            "tolerance": TOLERANCE,
+            "graphs": graphs,
+        }
+        write_json(folder / "export.json", facts)
+        text = model_card(run, exported=facts, name_patients=config.patients)
+        write_text(folder / "README.md", text)
+    write_model_card(run)
+    return Result(facts, [table(facts)], listing(run), notes(run, facts))
+
+
+@dataclass(frozen=True)
+class Task:
+    """A model, and what its files are to be compared on."""
+
+    run: Run
+    model: LusModel
+    card: Card
+    frames: int  # of the whole model's input
+    videos: list[np.ndarray]  # each uint8 (frame, row, column[, channel]), `frames` long
+
+
+def written(task: Task, folder: Path) -> Iterator[tuple[str, list[Difference]]]:
+    """Each file once it is written and compared. Raises LusError for one that is too far off."""
+    model, shape = task.model, task.card.frame_format.shape
+    onnx_files.write_encoder(folder / ENCODER, model, shape, about(task, "any number"))
+    pieces = [np.resize(task.videos[0], (length, *shape)) for length in CHECKED_LENGTHS]
+    truth = onnx_files.encoder_truth(model)
+    found = onnx_files.differences(folder / ENCODER, truth, [*pieces, *task.videos])
+    yield ENCODER, close_enough(ENCODER, found)
+    length = (task.frames, task.card.longest)
+    onnx_files.write_scorer(
+        folder / SCORER, model, shape, length=length, about=about(task, str(task.frames))
+    )
+    truth = onnx_files.scorer_truth(model, task.card.longest)
+    found = onnx_files.differences(folder / SCORER, truth, task.videos)
+    yield SCORER, close_enough(SCORER, found)
+
+
+def close_enough(name: str, differences: list[Difference]) -> list[Difference]:
+    for difference in differences:
+        if not difference.passes:
+            raise LusError(
+                f"{name}: {difference.output} differs from PyTorch's by "
+                f"{difference.share:.1e} of its size, more than {TOLERANCE:.0e}; nothing is kept",
+                "try other versions of torch, onnxscript and onnxruntime",
+            )
+    return differences
+
+
+def about(task: Task, frames: str) -> dict[str, str]:
+    """What an ONNX file says of itself. No path of this machine, and no patient."""
+    recipe = replace(task.card.recipe, weights=start_of(task.card.recipe.weights))
+    return {
+        "lus": lus_cli.__version__,
+        "run": task.run.name,
+        "epoch": str(task.card.epoch),
+        "fingerprint": task.card.fingerprint,
+        "frames": frames,
+        "frame_format": json.dumps(asdict(task.card.frame_format)),
+        "classes": json.dumps(list(SCORES)),
+        "recipe": json.dumps(asdict(recipe)),
+        "disclaimer": DISCLAIMER,
+    }
+
+
+def videos_to_check(
+    cache: Cache, frame_format: FrameFormat, frames: int
+) -> tuple[list[np.ndarray], str]:
+    """A few videos of `frames` frames to compare on, and where they are from, in words.
+
+    From the cache, if its frames are such as the model takes, evenly spread over the video (a short
+    one shows some twice); else noise.
+    """
+    if cache.videos.is_file():
+        stored = VideoCache(cache.videos)
+        if stored.frame_format == frame_format and len(stored):
+            count = min(CHECKED_VIDEOS, len(stored))
+            chosen = np.linspace(0, len(stored) - 1, count).round().astype(int)
+            return [spread(stored, int(index), frames) for index in chosen], (
+                f"frames of {count} videos in the cache"
+            )
+    random = np.random.default_rng(0)
+    shape = (frames, *frame_format.shape)
+    return [random.integers(0, 256, shape, dtype=np.uint8) for _ in range(2)], "noise"
+
+
+def spread(videos: VideoCache, index: int, frames: int) -> np.ndarray:
+    """So many frames of a video, from its first to its last."""
+    positions = np.linspace(0, int(videos.lengths[index]) - 1, frames).round().astype(int)
+    places, where = np.unique(positions, return_inverse=True)
+    return np.ascontiguousarray(videos.read(index, places)[where])
+
+
+# ------------------------------------------------------------------------------ what is reported
+
+
+def graph_facts(path: Path, differences: list[Difference]) -> dict[str, Any]:
+    return {
+        "bytes": path.stat().st_size,
+        "largest": max(difference.largest for difference in differences),
+        "outputs": [asdict(difference) for difference in differences],
+    }
+
+
+def table(facts: dict[str, Any]) -> Table:
+    rows = [
+        (name, output["output"], f"{output['largest']:.1e}", f"{output['share']:.1e}")
+        for name, graph in facts["graphs"].items()
+        for output in graph["outputs"]
+    ]
+    title = f"run {facts['run']}: onnxruntime against PyTorch, on {facts['checked_on']}"
+    return Table(title, ("file", "output", "largest difference", "of its size"), rows)
+
+
+def listing(run: Run) -> dict[str, Path]:
+    files = {"encoder": ENCODER, "model": SCORER, "card": "README.md"}
+    return {name: run.export / file for name, file in files.items()}
+
+
+def notes(run: Run, facts: dict[str, Any]) -> list[str]:
+    found = [f"{SCORER} takes videos of exactly {facts['frames']} frames."]
+    if facts["checked_on"] == "noise":
+        found.append("The cache holds no frames such as this model takes: compared on noise.")
+    if not any((run.root / "evaluation").glob("*/scores.json")):
+        found.append("The card has no figures yet: `lus evaluate`, then `lus export --force`.")
+    return found

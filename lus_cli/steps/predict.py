@@ -1,0 +1,190 @@
+"""lus predict: what a trained model says about videos outside any cache, without labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lus_cli.batches import select_frames
+from lus_cli.cache import Cache, Run, explaining_disk_errors, write_json, write_text
+from lus_cli.checkpoint import Card, load_best
+from lus_cli.config import PredictConfig
+from lus_cli.devices import choose_device, set_threads
+from lus_cli.errors import LusError
+from lus_cli.evaluation_folder import csv_text
+from lus_cli.exam_tree import SCORES
+from lus_cli.figures import plural
+from lus_cli.new_videos import (
+    NewVideo,
+    find_videos,
+    frames_at,
+    printable,
+    rate_of,
+)
+from lus_cli.prediction import Prediction, counted_scores
+from lus_cli.prediction_page import SHOWN_FRAMES, Page, Player, make_player, write_page
+from lus_cli.scorer import Scorer, Temperature, fitted_temperature, videos_of_study
+from lus_cli.scoring import on_device
+from lus_cli.steps import Progress, Result, Table
+from lus_cli.stored_video import StoredVideo
+
+MOST_NOTES = 10  # about single videos, on the terminal
+
+
+def run(config: PredictConfig, progress: Progress) -> Result:
+    """Scores every video at or under the paths; what cannot be scored is named, with a reason."""
+    set_threads(config.threads)
+    cache = Cache(config.cache)
+    device = choose_device(config.device)
+    trained = cache.run(config.run)
+    model, card = load_best(trained.best)
+    temperature = fitted_temperature(trained)
+    if config.temperature and temperature is None:
+        raise LusError(f"run {trained.name} has no temperature", "`lus evaluate` fits one")
+    refuse_replacing(config)
+    scorer = Scorer(
+        on_device(model, device, card),
+        card,
+        temperature if config.temperature else None,
+        config.mask_text,
+        videos_of_study(cache, trained, card),
+    )
+    search = find_videos(config.paths)
+    problems = list(search.problems)
+    page = Page()
+    for done, video in enumerate(search.videos):
+        progress("predict", done, len(search.videos), video=video.name)
+        try:
+            prediction, stored = scorer.score(video)
+            wanted = config.page and not page.is_full
+            player = player_of(scorer, video, prediction, stored) if wanted else None
+        except LusError as error:
+            problems.append(named(video, error))
+        else:
+            page.add(prediction, player)
+    progress("predict", len(search.videos), len(search.videos))
+    numbers = document(trained, card, scorer.temperature, page.predictions)
+    files = {}
+    if page.predictions:
+        said = meaning(scorer.temperature, temperature)
+        about = numbers | {"meaning": said, "problems": problems, "remarks": search.remarks}
+        files = write_files(output_folder(config, trained), about, page, config)
+    return Result(
+        numbers,
+        [table(trained, page.predictions)] if page.predictions else [],
+        files,
+        notes=search.remarks + notes(page, scorer, temperature),
+        problems=problems,
+        failed=bool(problems),
+    )
+
+
+def named(video: NewVideo, error: LusError) -> str:
+    """Why a video could not be scored, with its path."""
+    said = printable(str(error))
+    return said if printable(str(video.path)) in said else f"{printable(str(video.path))}: {said}"
+
+
+def player_of(
+    scorer: Scorer, video: NewVideo, prediction: Prediction, stored: StoredVideo
+) -> Player:
+    """The video as the page shows it: its frames as the model got them, evenly chosen of many."""
+    shown = select_frames(stored.length, 1, SHOWN_FRAMES)
+    frames = frames_at(stored, shown, scorer.card.frame_format)
+    rate = rate_of(video)
+    return make_player(
+        frames,
+        scorer.masks(frames),
+        stored.frame_numbers[shown],
+        prediction,
+        None if rate is None else rate * len(shown) / stored.length,
+        (1, 1) if scorer.card.frame_format.letterbox else stored.source_shape,
+    )
+
+
+# ----------------------------------------------------------------------------------------- results
+
+
+def document(
+    trained: Run, card: Card, temperature: Temperature | None, predictions: Sequence[Prediction]
+) -> dict[str, Any]:
+    return {
+        "run": trained.name,
+        "epoch": card.epoch,
+        "calibrated": temperature is not None,
+        "temperature": None if temperature is None else temperature.value,
+        "scores": counted_scores(predictions),
+        "videos": [prediction.to_json() for prediction in predictions],
+    }
+
+
+def notes(page: Page, scorer: Scorer, temperature: Temperature | None) -> list[str]:
+    """How the probabilities are to be taken, and what was noticed of single videos."""
+    found = [f"{p.video}: {remark}" for p in page.predictions for remark in p.remarks]
+    if len(found) > MOST_NOTES:
+        found[MOST_NOTES:] = [f"{len(found) - MOST_NOTES} more remarks are in predictions.json"]
+    if page.predictions:
+        found.append(meaning(scorer.temperature, temperature))
+    if page.is_full and (missing := page.players.count(None)):
+        found.append(f"the page is full: {plural(missing, 'video')} on it cannot be played")
+    return found
+
+
+def meaning(applied: Temperature | None, fitted: Temperature | None) -> str:
+    if applied is not None:
+        return (
+            f"probabilities are scaled by temperature {applied.value:.2f}, fitted on "
+            f"{applied.videos} videos of {applied.patients} validation patients"
+        )
+    remedy = "--temperature applies the one fitted on validation patients"
+    return "probabilities are the model's own, not calibrated" + (f": {remedy}" if fitted else "")
+
+
+def table(trained: Run, predictions: Sequence[Prediction]) -> Table:
+    columns = ("", "score", *(f"p({s})" for s in SCORES), "expected", "unsure")
+    rows = [(p.video, p.score, *p.probabilities, p.expected, p.uncertainty) for p in predictions]
+    return Table(f"run {trained.name}", columns, rows)
+
+
+def refuse_replacing(config: PredictConfig) -> None:
+    """Raises LusError if the folder to write to holds something already, unless forced."""
+    folder = config.output
+    if folder is None:
+        return
+    if folder.exists() and not folder.is_dir():
+        raise LusError(f"{folder} is a file", "name a folder with --output")
+    if folder.is_dir() and any(folder.iterdir()) and not config.force:
+        raise LusError(
+            f"{folder} is already there", "name another folder, or write into it with --force"
+        )
+
+
+def output_folder(config: PredictConfig, trained: Run) -> Path:
+    """The folder asked for, or the first of predictions/1, 2, ... that is not there: made here."""
+    number = 1
+    folder = config.output or trained.predictions / "1"
+    with explaining_disk_errors(folder):
+        while True:
+            try:
+                folder.mkdir(parents=True, exist_ok=config.output is not None)
+                return folder
+            except FileExistsError:
+                number += 1
+                folder = trained.predictions / str(number)
+
+
+def write_files(
+    folder: Path, about: dict[str, Any], page: Page, config: PredictConfig
+) -> dict[str, Path]:
+    """JSON, CSV and the page."""
+    files = {"numbers": folder / "predictions.json", "table": folder / "predictions.csv"}
+    write_json(files["numbers"], about)
+    write_text(files["table"], csv_text([p.to_row() for p in page.predictions]))
+    path = folder / "predictions.html"
+    if config.page:
+        files["page"] = path
+        write_page(path, about, page)
+    else:
+        path.unlink(missing_ok=True)  # of the predictions that were there
+    return files

@@ -1,0 +1,47 @@
+"""What is truly where in the frames of a study: the masks that `lus phantom` writes beside its exams.
+
+`<exams>-masks/patient/exam/area/Frame_<number>.png`, palette PNGs of the labels of phantom_scene.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from lus_cli.errors import LusError
+from lus_cli.exam_tree import VideoId
+from lus_cli.phantom_scene import Label
+
+# What makes each score; a healthy lung shows A-lines.
+ARTEFACTS = {0: (Label.A_LINE,)} | dict.fromkeys(
+    (1, 2, 3), (Label.B_LINE, Label.CONSOLIDATION, Label.WHITE_LUNG)
+)
+
+
+def masks_folder(root: Path) -> Path:
+    """Where the true masks of the exam tree `root` lie."""
+    return root.with_name(root.name + "-masks")
+
+
+def read_mask(path: Path) -> np.ndarray:
+    """The labels (row, column) uint8 of a frame: see Label. Raises LusError if it is no mask."""
+    try:
+        with Image.open(path) as image:
+            if image.mode != "P":
+                raise LusError(
+                    f"{path} is no mask", "masks are palette PNGs that lus phantom wrote"
+                )
+            return np.asarray(image).copy()
+    except OSError as error:
+        raise LusError(f"{path} cannot be read", error.strerror or str(error)) from error
+
+
+def artefacts(root: Path, video: VideoId, frame: int, score: int) -> np.ndarray:
+    """(row, column) bool: where a frame of the exam tree `root` shows what makes the score.
+
+    Raises LusError if its mask cannot be read.
+    """
+    labels = read_mask(masks_folder(root).joinpath(*video, f"Frame_{frame}.png"))
+    return np.isin(labels, ARTEFACTS[score])

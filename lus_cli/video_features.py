@@ -1,0 +1,115 @@
+"""What the baselines know of a video: a few vectors, computed once and kept in cache/features/.
+
+signs, confounders  hand-made: see signs.
+frames              a frozen CNN's features, averaged over the view and over evenly spread frames.
+projections         the same CNN's features of the maximum, the mean and the minimum of each pixel over
+                    time, side by side (Khan et al. 2024: a video compressed to three frames).
+
+A file is named by everything its vectors depend on, so none is ever stale, and an interrupted
+computation goes on where it was.
+"""
+
+from __future__ import annotations
+
+import logging
+import zipfile
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from lus_cli import signs
+from lus_cli.cache import fingerprint, replacing
+from lus_cli.checkpoint import checksum
+from lus_cli.steps import Progress
+from lus_cli.video_cache import VideoCache
+
+log = logging.getLogger("lus.features")
+
+KINDS = ("signs", "confounders", "frames", "projections")
+BACKBONE, WEIGHTS = "efficientnet_lite0", "imagenet"
+CNN_FRAMES = 8  # evenly spread over the video
+
+Features = dict[str, np.ndarray]  # kind -> (video, feature) float64
+Vectors = dict[str, np.ndarray]  # kind -> (feature,) float32, of one video
+
+
+def compute_features(videos: VideoCache, folder: Path, progress: Progress) -> Features:
+    """The vectors of every video of the cache, a row each, by kind."""
+    cnn = FrozenCNN()
+    columns = sum(1 for _ in signs.SIGNS)
+    rows: list[Vectors] = []
+    for index in range(len(videos)):
+        made_from = [videos.checksums[index], asdict(videos.frame_format)]
+        measured = kept(
+            folder / f"{fingerprint([*made_from, 'signs', signs.VERSION])}.npz",
+            lambda at=index: {"all": hand_made(videos.read(at))},  # type: ignore[misc]
+        )["all"]
+        vectors = {"signs": measured[:columns], "confounders": measured[columns:]}
+        name = fingerprint([*made_from, "cnn", cnn.made_by, CNN_FRAMES])
+        vectors |= kept(
+            folder / f"{name}.npz",
+            lambda at=index: cnn.vectors(videos.read(at)),  # type: ignore[misc]
+        )
+        rows.append(vectors)
+        progress("baseline features", index + 1, len(videos))
+    return {kind: np.array([row[kind] for row in rows], np.float64) for kind in KINDS}
+
+
+def kept(path: Path, compute: Callable[[], Vectors]) -> Vectors:
+    """The vectors in a file; computed and written if they are not there or not whole."""
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return dict(stored)
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        log.warning("%s is damaged: computed again", path)
+    vectors = compute()
+    with replacing(path) as part, part.open("wb") as file:
+        np.savez(file, **vectors)  # type: ignore[arg-type]
+    return vectors
+
+
+def hand_made(frames: np.ndarray) -> np.ndarray:
+    """Signs, then confounders, of a video: (frame, row, column[, channel]) uint8 -> (feature,)."""
+    gray = frames if frames.ndim == 3 else frames.mean(axis=3).round().astype(np.uint8)
+    return np.array(list(signs.measure(gray).values()), np.float32)
+
+
+class FrozenCNN:
+    """A CNN as ImageNet made it, on the CPU."""
+
+    def __init__(self) -> None:
+        from lus_cli.backbones import build_backbone
+
+        body, _ = build_backbone(BACKBONE, WEIGHTS)
+        self.body = body.eval()
+        self.made_by = checksum(f"{self.body!r}", self.body.state_dict())
+
+    def vectors(self, frames: np.ndarray) -> Vectors:
+        """The CNN's view of a video, (frame, row, column[, channel]) uint8."""
+        chosen = np.linspace(0, len(frames) - 1, min(CNN_FRAMES, len(frames))).round().astype(int)
+        projected = projections(frames)
+        pooled = self.pooled(np.concatenate([frames[chosen], projected]))
+        return {
+            "frames": pooled[: -len(projected)].mean(axis=0),
+            "projections": pooled[-len(projected) :].ravel(),
+        }
+
+    def pooled(self, frames: np.ndarray) -> np.ndarray:
+        """(frame, row, column[, channel]) uint8 -> (frame, channel) float32, means over the view."""
+        import torch
+
+        from lus_cli.model import normalised
+
+        with torch.inference_mode():
+            maps = self.body(normalised(torch.from_numpy(frames)))
+            return np.asarray(maps.mean(dim=(2, 3)).numpy())
+
+
+def projections(frames: np.ndarray) -> np.ndarray:
+    """The maximum, mean and minimum over time: (frame, ...) uint8 -> (3, ...) uint8."""
+    mean = frames.mean(axis=0).round().astype(np.uint8)
+    return np.stack([frames.max(axis=0), mean, frames.min(axis=0)])

@@ -1,0 +1,81 @@
+"""The README's pictures, from a cache that `make demo` left: `python -m tests.gallery CACHE FOLDER`.
+
+All are of synthetic videos. The report page is pictured by Chromium; without it that one is left out.
+"""
+
+from __future__ import annotations
+
+import csv
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from PIL import Image
+
+from lus_cli.cache import Cache, Run, replacing
+
+WIDTH = 900  # pixels, at most
+# Of the page only the confusion matrix and one video: Chromium's --screenshot cannot scroll.
+SHOWN = """<style>
+nav, footer, .controls, #videos .note, main > section:not(#matrix):not(#videos),
+#list tr[data-id]:not([data-id="{video}"]) {{ display: none; }}
+</style></head>"""
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+
+
+def main(cache: Path, folder: Path) -> None:
+    run = Cache(cache).run(None)
+    [card, *_] = sorted(run.attention.glob("*-*.png"))
+    save(Image.open(card), folder / "phantom.png")
+    save(Image.open(run.root / "curves.png"), folder / "curves.png")
+    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if browser is None:
+        print("no Chromium: the picture of the report page is left out")  # noqa: T201
+    else:
+        save(screenshot(browser, run), folder / "report.png")
+    print(*sorted(folder.glob("*.png")), sep="\n")  # noqa: T201
+
+
+def save(picture: Image.Image, path: Path) -> None:
+    """As a PNG of few colours: small, and no different to the eye."""
+    picture = picture.convert("RGB")
+    if picture.width > WIDTH:
+        picture = picture.resize((WIDTH, round(WIDTH * picture.height / picture.width)))
+    with replacing(path) as part:
+        palette = picture.quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=3)
+        picture.quantize(palette=palette).save(part, format="PNG", optimize=True)
+
+
+def screenshot(browser: str, run: Run) -> Image.Image:
+    """The player of the video of the highest score that was answered right."""
+    evaluation = run.evaluation("test")
+    with (evaluation / "predictions.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["score"] == row["predicted"]]
+    best = max(rows, key=lambda row: (row["score"], row[f"p{row['score']}"]))
+    video = f"{best['patient']}/{best['exam']}/{best['area']}"
+    text = (evaluation / "report.html").read_text(encoding="utf-8")
+    with tempfile.TemporaryDirectory(prefix="lus-") as scratch:
+        page, path = Path(scratch) / "report.html", Path(scratch) / "report.png"
+        page.write_text(text.replace("</head>", SHOWN.format(video=video)), encoding="utf-8")
+        options = f"--headless --no-sandbox --disable-gpu --hide-scrollbars --screenshot={path}"
+        subprocess.run(
+            [
+                browser,
+                *options.split(),
+                f"--user-data-dir={scratch}/profile",
+                "--window-size=1180,1300",
+                "--virtual-time-budget=4000",
+                f"{page.as_uri()}#video={video}",
+            ],
+            check=True,
+            capture_output=True,
+            timeout=120,
+        )
+        with Image.open(path) as image:
+            return image.convert("RGB")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -1,0 +1,99 @@
+"""Paired comparisons against hand-made bootstraps, and what they must not do."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.metrics import cohen_kappa_score
+
+from lus_cli.comparison import compare, ensemble, verdict
+from lus_cli.metrics import Predictions
+
+PATIENTS, AREAS = 12, 5
+
+
+def answers(share_right: float, seed: int) -> Predictions:
+    """Answers for the same 60 videos, a share of them right."""
+    truth = np.random.default_rng(7).integers(0, 4, PATIENTS * AREAS)
+    random = np.random.default_rng(seed)
+    answered = np.where(random.random(len(truth)) < share_right, truth, (truth + 1) % 4)
+    probabilities = np.full((len(truth), 4), 0.1)
+    probabilities[np.arange(len(truth)), answered] = 0.7
+    videos = [(f"p{i // AREAS}", "1", str(i % AREAS)) for i in range(len(truth))]
+    return Predictions(videos, truth, probabilities)
+
+
+def test_figures_are_means_over_the_times_and_differences_are_paired() -> None:
+    good, bad = [answers(0.9, 1), answers(0.8, 2)], [answers(0.5, 3)]
+    compared = compare({"bad": bad, "good": good}, 400, 3)
+    row_bad, row_good = (row["figures"]["accuracy"] for row in compared["candidates"])
+    accuracies = [(p.predicted == p.scores).mean() for p in good]
+    assert row_good["value"] == pytest.approx(np.mean(accuracies))
+    assert row_good["sd"] == pytest.approx(np.std(accuracies, ddof=1))
+    assert row_bad["sd"] is None
+    assert "difference" not in row_bad
+    # The same by hand: draw patients, take the mean accuracy of each, subtract.
+    draws = np.random.default_rng(3).multinomial(PATIENTS, [1 / PATIENTS] * PATIENTS, size=400)
+    names = sorted(set(good[0].patients))
+    weights = draws[:, [names.index(p) for p in good[0].patients]]
+
+    def accuracy(predictions: Predictions) -> np.ndarray:
+        right = (predictions.predicted == predictions.scores).astype(float)
+        return (weights @ right) / weights.sum(axis=1)
+
+    by_hand = (accuracy(good[0]) + accuracy(good[1])) / 2 - accuracy(bad[0])
+    found = row_good["difference"]
+    assert (found["low"], found["high"]) == pytest.approx(np.percentile(by_hand, (2.5, 97.5)))
+    assert verdict(row_good, "accuracy") == "better"
+
+
+def test_kappa_is_that_of_scikit_learn_and_who_is_worse_is_called_so() -> None:
+    good, bad = answers(0.9, 1), answers(0.4, 3)
+    compared = compare({"good": [good], "bad": [bad]}, 300, 0)
+    figures = compared["candidates"][1]["figures"]
+    assert figures["kappa_quadratic"]["value"] == pytest.approx(
+        cohen_kappa_score(bad.scores, bad.predicted, weights="quadratic")
+    )
+    assert verdict(figures["accuracy"], "accuracy") == "worse"
+    assert (
+        verdict(figures["mean_absolute_error"], "mean_absolute_error") == "worse"
+    )  # lower is better
+    assert compared["reference"] == "good"
+
+
+def test_the_same_answers_do_not_differ() -> None:
+    compared = compare({"one": [answers(0.7, 1)], "other": [answers(0.7, 1)]}, 100, 0)
+    for figure, entry in compared["candidates"][1]["figures"].items():
+        if entry["value"] is not None:
+            difference = entry["difference"]
+            assert (difference["value"], difference["low"], difference["high"]) == (0, 0, 0), figure
+            assert verdict(entry, figure) == "alike"
+
+
+def test_paired_intervals_are_narrower_than_those_of_two_studies() -> None:
+    """Two models that err on nearly the same videos: the patients' difficulty cancels out."""
+    one = answers(0.6, 1)
+    probabilities = one.probabilities.copy()
+    wrong = np.flatnonzero(one.predicted != one.scores)[:3]
+    probabilities[wrong] = 0.1
+    probabilities[wrong, one.scores[wrong]] = 0.7
+    other = Predictions(one.videos, one.scores, probabilities)
+    entry = compare({"one": [one], "other": [other]}, 500, 0)["candidates"][1]["figures"][
+        "accuracy"
+    ]
+    width = entry["difference"]["high"] - entry["difference"]["low"]
+    assert width < 0.6 * (entry["high"] - entry["low"])
+
+
+def test_other_videos_are_refused() -> None:
+    one = answers(0.7, 1)
+    fewer = Predictions(one.videos[1:], one.scores[1:], one.probabilities[1:])
+    with pytest.raises(ValueError, match="same videos"):
+        compare({"one": [one], "fewer": [fewer]}, 10, 0)
+
+
+def test_an_ensemble_is_the_mean_of_the_probabilities() -> None:
+    both = [answers(0.9, 1), answers(0.5, 3)]
+    together = ensemble(both)
+    assert np.allclose(together.probabilities, (both[0].probabilities + both[1].probabilities) / 2)
+    assert together.videos == both[0].videos

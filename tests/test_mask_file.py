@@ -1,0 +1,53 @@
+"""masks.h5: added to, replaced, put together from parts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from lus_cli.errors import LusError
+from lus_cli.exam_tree import VideoId
+from lus_cli.mask_file import joined, read_maps, write_masks, written
+
+ONE, TWO = VideoId("p", "1", "0"), VideoId("p", "1", "1")
+
+
+def maps(numbers: list[int], level: float) -> dict[str, np.ndarray]:
+    masks = np.full((len(numbers), 2, 2), level)
+    return {"frame_number": np.array(numbers), "mask": masks}
+
+
+def test_masks_are_added_and_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "masks.h5"
+    write_masks(path, {ONE: maps([4], 1)})
+    write_masks(path, {TWO: maps([1, 2], 0)})
+    write_masks(path, {ONE: maps([5], 0.5)})
+    with h5py.File(path) as file:
+        assert file["p/1/0/frame_number"][:].tolist() == [5]
+        assert file["p/1/0/mask"][:].tolist() == [[[0.5, 0.5], [0.5, 0.5]]]
+        assert file["p/1/1/mask"].shape == (2, 2, 2)
+        assert file["p/1/1/mask"].dtype == np.float32
+        assert file["p/1/1/frame_number"].dtype == np.int32
+
+
+def test_parts_are_joined_to_what_is_there(tmp_path: Path) -> None:
+    path = tmp_path / "masks.h5"
+    assert written(path, [ONE, TWO]) == set()
+    write_masks(path, {ONE: maps([4], 1)})
+    write_masks(tmp_path / "part.h5", {TWO: maps([7, 8], 0.25)})
+    joined(path, {TWO: tmp_path / "part.h5"})
+    assert written(path, [ONE, TWO, VideoId("q", "1", "0")]) == {ONE, TWO}
+    assert read_maps(path, ONE)["frame_number"].tolist() == [4]
+    assert read_maps(path, TWO)["mask"].mean() == 0.25
+    with pytest.raises(KeyError):
+        read_maps(path, VideoId("q", "1", "0"))
+
+
+def test_a_file_that_is_not_whole_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "masks.h5"
+    path.write_bytes(b"\x89HDF")
+    with pytest.raises(LusError, match=r"masks\.h5 is damaged: delete it"):
+        written(path, [ONE])
