@@ -182,7 +182,7 @@ def likeness(kind: str, parts: int) -> Callable[[Training, Features], np.ndarray
             np.ascontiguousarray(features[kind].reshape(videos_in(features), parts, -1), np.float32)
             for features in (train.features, test)
         )
-        head = kernel_head.fit(known, train.scores, train.patients, SEED)
+        head, _ = kernel_head.fit(known, train.scores, train.patients, SEED)
         with torch.inference_mode():
             answers = torch.softmax(head(torch.from_numpy(new)).double(), dim=1)
         return np.asarray(answers.numpy())

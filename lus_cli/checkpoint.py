@@ -24,6 +24,7 @@ from lus_cli.backbones import UNREADABLE, build_backbone, reason_of
 from lus_cli.cache import replacing
 from lus_cli.config import Recipe, build
 from lus_cli.errors import LusError
+from lus_cli.kernel_model import KernelModel, without_head
 from lus_cli.model import LusModel
 from lus_cli.video_cache import FrameFormat
 
@@ -58,9 +59,14 @@ class Card:
         return cls(**content)
 
 
-def new_model(recipe: Recipe) -> LusModel:
-    """The model of a recipe, its weights drawn from torch's global generator or loaded."""
+def new_model(recipe: Recipe, known: int = 0) -> LusModel:
+    """The model of a recipe, its weights drawn from torch's global generator or loaded.
+
+    known: how many training videos a kernel head has.
+    """
     backbone, channels = build_backbone(recipe.backbone, recipe.weights, recipe.feature_stride)
+    if recipe.head == "kernel":
+        return KernelModel(*without_head(backbone, channels), known)
     return LusModel(
         backbone,
         channels,
@@ -104,7 +110,8 @@ def load_best(path: Path) -> tuple[LusModel, Card]:
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         if checksum(written["lus"], weights) != written["checksum"]:
             raise ValueError("its checksum does not fit")
-        model = new_model(replace(card.recipe, weights="none"))
+        known = len(weights["head.known"]) if card.recipe.head == "kernel" else 0
+        model = new_model(replace(card.recipe, weights="none"), known)
         model.load_state_dict(weights)
     except UNREADABLE as error:
         reason = reason_of(error)

@@ -187,6 +187,13 @@ class Recipe:
     weights: Annotated[
         str, typer.Option(help="Backbone weights: imagenet, none, or a file (.pth, .safetensors).")
     ]
+    head: Annotated[
+        Literal["lstm", "kernel"],
+        typer.Option(
+            help="lstm: the network of the report. kernel: one picture of the whole video, the CNN "
+            "as its weights are, and likeness to the training videos; for few videos."
+        ),
+    ]
     freeze: Annotated[
         bool,
         typer.Option(

@@ -78,8 +78,11 @@ def placed(levels: Tensor, cuts: Tensor) -> Tensor:
     return place.clamp(-0.5, SCORES - 0.5)
 
 
-def fit(vectors: np.ndarray, scores: np.ndarray, patients: Sequence[str], seed: int) -> KernelHead:
-    """The head that these videos make. What is chosen is chosen by patients left out.
+def fit(
+    vectors: np.ndarray, scores: np.ndarray, patients: Sequence[str], seed: int
+) -> tuple[KernelHead, np.ndarray]:
+    """The head that these videos make, and what it answers for each of them, (video, class) logits,
+    when the video's patient is left out. What is chosen is chosen by these.
 
     vectors: (video, kind, channel) float32. scores: (video,) int in 0..3.
 
@@ -110,7 +113,9 @@ def fit(vectors: np.ndarray, scores: np.ndarray, patients: Sequence[str], seed: 
     head.sharpness = torch.tensor(
         best_sharpness(torch.from_numpy(levels).float(), scores, head.cuts)
     )
-    return head
+    place = placed(torch.from_numpy(levels).float(), head.cuts)
+    logits = -head.sharpness * (torch.arange(SCORES) - place[:, None]) ** 2
+    return head, logits.numpy()
 
 
 def ridge(gram: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -19,6 +19,7 @@ from lus_cli.cache import replacing
 from lus_cli.errors import LusError
 from lus_cli.exam_tree import VideoId
 
+NUMBERS = "frame_number", "scored"  # the datasets of whole numbers
 Maps = Mapping[str, np.ndarray]  # the datasets of one video, by name
 
 
@@ -33,7 +34,7 @@ def write_masks(path: Path, videos: Mapping[VideoId, Maps]) -> None:
                     del file[str(video)]
                 group = file.create_group(str(video))
                 for name, values in maps.items():
-                    kind = np.int32 if values.dtype.kind == "i" else np.float32
+                    kind = np.int32 if name in NUMBERS else np.float32
                     packed = "gzip" if values.ndim > 1 else None
                     group.create_dataset(name, data=values.astype(kind), compression=packed)
 

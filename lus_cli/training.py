@@ -7,19 +7,21 @@ import contextlib
 import dataclasses
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
-from lus_cli import run_folder
-from lus_cli.batches import BatchLoader
+from lus_cli import kernel_head, run_folder
+from lus_cli.batches import BatchLoader, grouped
 from lus_cli.cache import Cache, Run, write_text
 from lus_cli.checkpoint import Card, load_best, load_last, new_model, save_best, save_last
 from lus_cli.config import Recipe, TrainConfig, build, read_toml
-from lus_cli.devices import choose_precision, frames_at_once
+from lus_cli.devices import choose_precision, explaining_out_of_memory, frames_at_once
 from lus_cli.errors import LusError, UsageError
 from lus_cli.feature_cache import FeatureLoader
+from lus_cli.kernel_model import KernelModel
 from lus_cli.model import LusModel
 from lus_cli.model_card import write_model_card
 from lus_cli.ranks import Ranks
@@ -56,25 +58,80 @@ class Setting:
         return Recipe(**{name: getattr(self.config, name) for name in names})
 
 
-def train(
-    setting: Setting, trainer: Trainer, progress: Progress, *, becomes_latest: bool = True
-) -> Result:
+def train(setting: Setting, progress: Progress, *, becomes_latest: bool = True) -> Result:
     """Runs the epochs that are left and scores the test patients; the run can be resumed after it
     was stopped at any moment."""
-    if isinstance(trainer.loader, FeatureLoader):
-        both = setting.indices("train") + setting.indices("validation")
-        trainer.loader.fill(both, setting.ranks, progress)
-    with contextlib.ExitStack() as open_files:
-        if setting.ranks.first:
-            if not setting.config.resume:
-                origin = run_folder.provenance(setting.videos, setting.device, setting.ranks)
-                origin["parts"] = run_folder.composition(setting.videos, setting.split)
-                run_folder.start_folder(setting.run, setting.recipe, setting.split, origin)
-                if becomes_latest:
-                    write_text(Cache(setting.config.cache).latest, setting.run.name + "\n")
-            open_files.enter_context(run_folder.logging_to(setting.run.root / "log.txt"))
-        epochs = fit(setting, trainer, progress)
-        return finish(setting, epochs, progress)
+    if setting.config.head == "kernel":
+        if setting.ranks.world > 1:
+            raise UsageError("a kernel head is fitted in one process", "start it without torchrun")
+        with run_begun(setting, becomes_latest):
+            return finish(setting, fit_kernel(setting, progress), progress)
+    trainer = new_trainer(setting)
+    with explaining_out_of_memory(smaller(setting.config)):
+        if isinstance(trainer.loader, FeatureLoader):
+            both = setting.indices("train") + setting.indices("validation")
+            trainer.loader.fill(both, setting.ranks, progress)
+        with run_begun(setting, becomes_latest):
+            epochs = fit(setting, trainer, progress)
+            return finish(setting, epochs, progress)
+
+
+@contextlib.contextmanager
+def run_begun(setting: Setting, becomes_latest: bool) -> Iterator[None]:
+    """The run's folder, with what is about to be run written down, and its log."""
+    if not setting.ranks.first:
+        yield
+        return
+    if not setting.config.resume:
+        origin = run_folder.provenance(setting.videos, setting.device, setting.ranks)
+        origin["parts"] = run_folder.composition(setting.videos, setting.split)
+        run_folder.start_folder(setting.run, setting.recipe, setting.split, origin)
+        if becomes_latest:
+            write_text(Cache(setting.config.cache).latest, setting.run.name + "\n")
+    with run_folder.logging_to(setting.run.root / "log.txt"):
+        yield
+
+
+def fit_kernel(setting: Setting, progress: Progress) -> list[dict[str, float]]:
+    """Fits a kernel head at once, on the training and validation patients.
+
+    Nothing is stopped early, so nobody is needed to stop by: the validation figures are of the
+    answers for each of these patients when left out.
+    """
+    config, videos, device = setting.config, setting.videos, setting.device
+    split = setting.split
+    known = [i for part in ("train", "validation") if getattr(split, part) for i in
+             split.indices(part, videos.patients, videos.scores)]  # fmt: skip
+    if not known:
+        raise LusError("the training patients have no annotated video", "mend split.json")
+    choose_precision(config.precision, device)
+    model = new_model(config, len(known)).eval().to(device)
+    assert isinstance(model, KernelModel)
+    vectors: list[np.ndarray] = []
+    loader = BatchLoader(videos, config, device)
+    with torch.inference_mode():
+        for batch in loader.batches(grouped(known, 1)):
+            moved = batch.to(device)
+            vectors.append(model.vectors(moved.frames, moved.lengths).cpu().numpy())
+            loader.kept.clear()  # each is needed once
+            progress("videos", len(vectors), len(known))
+    scores = videos.scores[known]
+    patients = [videos.patients[index] for index in known]
+    head, left_out = kernel_head.fit(np.concatenate(vectors), scores, patients, config.seed)
+    model.head = head
+    figures = {f"validation_{k}": v for k, v in summary(left_out, scores, config.loss).items()}
+    card = Card(
+        setting.recipe,
+        videos.frame_format,
+        int(videos.lengths[known].max()),
+        1,
+        figures["validation_loss"],
+        videos.fingerprint,
+    )
+    save_best(setting.run.best, model.state_dict(), card)
+    epochs = [{"epoch": 1.0, **figures}]
+    write_text(setting.run.epochs, run_folder.to_csv(epochs))
+    return epochs
 
 
 def resumed(config: TrainConfig, run: Run, device: torch.device, ranks: Ranks) -> Setting:
@@ -238,10 +295,12 @@ def finish(setting: Setting, epochs: list[dict[str, float]], progress: Progress)
     if test:
         rows.append(("test", test["loss"], test["excess"], test["accuracy"], test["kappa"]))
     columns = ("part", "loss", "above a perfect answer", "accuracy", "kappa")
+    path = run.root / "curves.png"
+    curves = {"curves": path} if path.is_file() else {}
     return Result(
         numbers,
         [Table(f"run {run.name}: best epoch {card.epoch} of {len(epochs)}", columns, rows)],
-        {"run": run.root, "curves": run.root / "curves.png", "card": run.model_card},
+        {"run": run.root, **curves, "card": run.model_card},
     )
 
 

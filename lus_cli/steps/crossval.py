@@ -16,7 +16,7 @@ from lus_cli.assessment import assess
 from lus_cli.cache import Cache, Run, read_json, write_json, write_text
 from lus_cli.config import CrossvalConfig, Recipe, TrainConfig, build, read_toml, to_toml
 from lus_cli.confounders import confounding, followed
-from lus_cli.devices import choose_device, explaining_out_of_memory, set_threads
+from lus_cli.devices import choose_device, set_threads
 from lus_cli.errors import LusError, UsageError
 from lus_cli.evaluation_folder import write_evaluation
 from lus_cli.evaluation_tables import figure_table
@@ -30,7 +30,7 @@ from lus_cli.scoring import TrainedRun, open_run
 from lus_cli.signs import CONFOUNDERS
 from lus_cli.split import Split, check_split, patients_in, read_split
 from lus_cli.steps import Progress, Result
-from lus_cli.training import Setting, new_trainer, resumed, smaller, train
+from lus_cli.training import Setting, resumed, train
 from lus_cli.video_cache import VideoCache
 from lus_cli.video_features import Features, compute_features
 
@@ -164,11 +164,9 @@ def train_fold(study: Crossval, fold: Fold, device: torch.device, progress: Prog
         setting = resumed(config, run, device, ALONE)
     else:
         setting = Setting(config, run, study.videos, fold.split, device, ALONE)
-    with explaining_out_of_memory(smaller(config)):
-        train(setting, new_trainer(setting), progress, becomes_latest=False)
-        trained = open_run(Cache(config.cache), run.name, device)
-        answers = answered(trained, progress)
-    write_json(study.answers(fold), answers)
+    train(setting, progress, becomes_latest=False)
+    trained = open_run(Cache(config.cache), run.name, device)
+    write_json(study.answers(fold), answered(trained, progress))
 
 
 def answered(trained: TrainedRun, progress: Progress) -> dict[str, Any]:

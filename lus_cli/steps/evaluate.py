@@ -83,7 +83,9 @@ class Subject:
     @property
     def warnings(self) -> list[str]:
         if self.part in SEEN_IN_TRAINING:
-            return [f"{SEEN_IN_TRAINING[self.part].capitalize()}."]
+            kernel = self.trained.card.recipe.head == "kernel"  # fitted on both
+            part = "train" if kernel and self.part == "validation" else self.part
+            return [f"{SEEN_IN_TRAINING[part].capitalize()}."]
         if isinstance(self.trained.videos, OtherStudy) and (words := self.trained.videos.changed):
             return [f"{words.capitalize()}."]
         return []
@@ -141,10 +143,12 @@ def evaluate(subject: Subject, config: EvaluateConfig, progress: Progress) -> Re
     clips = Clips(trained.videos, trained.card.recipe, len(subject.indices))
     predictions = subject.answers(progress, clips)
     validation = None
-    if config.temperature and subject.part == "validation":
+    kernel = subject.trained.card.recipe.head == "kernel"  # fitted on the validation patients, too
+    if config.temperature and not kernel and subject.part == "validation":
         validation = predictions
-    elif config.temperature and subject.home and (o := part_indices(subject.home, "validation")):
-        validation = predict(subject.home, o, "validation", progress)
+    elif config.temperature and not kernel and subject.home:
+        others = part_indices(subject.home, "validation")
+        validation = predict(subject.home, others, "validation", progress) if others else None
     progress("intervals", 0, 1)
     scores = assess(
         predictions,

@@ -36,6 +36,11 @@ def run(config: ExportConfig, progress: Progress) -> Result:
     cache = Cache(config.cache)
     run = cache.run(config.run)
     model, card = load_best(run.best)
+    if card.recipe.head == "kernel":
+        raise LusError(
+            f"run {run.name} has a kernel head, which finds the sector of each video: no ONNX graph",
+            "share its best.safetensors, which `lus predict` reads",
+        )
     frames = config.frames or card.recipe.frames_per_video or card.longest
     videos, checked_on = videos_to_check(cache, card.frame_format, frames)
     task = Task(run, model, card, frames, videos)

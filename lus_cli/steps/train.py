@@ -9,7 +9,7 @@ from lus_cli import estimate, run_folder
 from lus_cli.cache import Cache, Run
 from lus_cli.config import TrainConfig
 from lus_cli.devices import choose_device, explaining_out_of_memory, set_threads
-from lus_cli.errors import LusError
+from lus_cli.errors import LusError, UsageError
 from lus_cli.ranks import Ranks, joined, ranks_of_environment
 from lus_cli.split import read_split
 from lus_cli.steps import Progress, Result
@@ -30,11 +30,16 @@ def run(config: TrainConfig, progress: Progress) -> Result:
             split, _ = read_split(cache.split, videos.patients)
             run = new_run(config, cache, ranks)
             setting = Setting(config, run, videos, split, device, ranks)
-        trainer = new_trainer(setting)
-        with explaining_out_of_memory(smaller(setting.config)):
-            if config.dry_run:
-                return estimate.dry_result(trainer, setting.videos, setting.indices("validation"))
-            return train(setting, trainer, progress)
+        return dry_run(setting) if config.dry_run else train(setting, progress)
+
+
+def dry_run(setting: Setting) -> Result:
+    """One real batch: how long training would take, and how much memory."""
+    if setting.config.head == "kernel":
+        raise UsageError("a kernel head is fitted at once", "train it: it takes minutes")
+    trainer = new_trainer(setting)
+    with explaining_out_of_memory(smaller(setting.config)):
+        return estimate.dry_result(trainer, setting.videos, setting.indices("validation"))
 
 
 def new_run(config: TrainConfig, cache: Cache, ranks: Ranks) -> Run:

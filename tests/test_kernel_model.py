@@ -1,0 +1,142 @@
+"""The recipe `tuned`: the picture of a video, and the whole way from training to a prediction."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lus_cli.backbones import build_backbone
+from lus_cli.cache import Cache
+from lus_cli.checkpoint import load_best
+from lus_cli.config import (
+    AttentionConfig,
+    EvaluateConfig,
+    ExportConfig,
+    PredictConfig,
+    TrainConfig,
+    build,
+    read_toml,
+    recipe_path,
+)
+from lus_cli.errors import LusError, UsageError
+from lus_cli.kernel_model import SIDE, KernelModel, picture, without_head
+from lus_cli.steps import attention, evaluate, export, predict, silent, train
+from lus_cli.video_cache import VideoCache
+
+
+def tuned(cache: Path, **changes) -> TrainConfig:
+    recipe = build(TrainConfig, read_toml(recipe_path("tuned")))
+    return dataclasses.replace(recipe, cache=cache, device="cpu", threads=1, **changes)
+
+
+def a_video(frames: int = 6, size: int = 96, seed: int = 0) -> torch.Tensor:
+    random = np.random.default_rng(seed)
+    return torch.from_numpy(random.integers(0, 200, (frames, size, size), np.uint8))
+
+
+def test_the_picture_holds_maximum_mean_and_spread() -> None:
+    still = a_video(1).repeat(5, 1, 1)
+    shown = picture(still)
+    assert shown.shape == (3, SIDE, SIDE)
+    assert float(shown.min()) >= 0
+    assert float(shown.max()) <= 1
+    assert torch.allclose(shown[0], shown[1], atol=1e-5)  # nothing moves
+    assert float(shown[2].abs().max()) < 1e-5
+    moving = picture(a_video())
+    assert (moving[0] != moving[1]).any()
+    assert float(moving[2].max()) == 1
+
+
+def test_gain_leaves_the_picture_as_it_is() -> None:
+    video = a_video() // 2
+    once, twice = picture(video), picture(video * 2)
+    assert torch.allclose(once, twice, atol=0.02)
+
+
+@pytest.mark.parametrize("frames", [torch.zeros(4, 40, 40, dtype=torch.uint8), a_video(1, 30)])
+def test_black_and_single_frames_give_a_finite_picture(frames: torch.Tensor) -> None:
+    assert torch.isfinite(picture(frames)).all()
+    color = frames[..., None].expand(-1, -1, -1, 3)
+    assert torch.allclose(picture(color), picture(frames), atol=1e-4)
+
+
+def test_a_video_is_scored_alike_alone_and_in_a_batch() -> None:
+    torch.manual_seed(0)
+    model = KernelModel(*without_head(*build_backbone("efficientnet_lite0", "imagenet")), 3).eval()
+    model.head.dual.normal_()
+    model.head.known.normal_()
+    videos = [a_video(3, seed=1), a_video(5, seed=2)]
+    with torch.inference_mode():
+        both = model(torch.cat(videos), torch.tensor([3, 5]))
+        alone = [model(v, torch.tensor([len(v)])).logits for v in videos]
+    assert torch.allclose(both.logits, torch.cat(alone), atol=1e-5)
+    assert both.masks.shape[0] == 8
+    assert torch.allclose(both.weights, torch.tensor([1 / 3] * 3 + [1 / 5] * 5))
+
+
+@pytest.fixture(scope="module")
+def run(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache with a run of the recipe."""
+    folder = tmp_path_factory.mktemp("tuned") / "cache"
+    shutil.copytree(prepared, folder)
+    train.run(tuned(folder), silent)
+    return folder
+
+
+def test_it_is_fitted_on_everybody_but_the_test_patients(run: Path) -> None:
+    model, card = load_best(Cache(run).run(None).best)
+    assert isinstance(model, KernelModel)
+    videos = VideoCache(run / "videos.h5")
+    split = json.loads(Cache(run).run(None).split.read_text())
+    known = [
+        p not in split["test"] and s >= 0
+        for p, s in zip(videos.patients, videos.scores, strict=True)
+    ]
+    assert len(model.head.known) == sum(known)
+    assert card.recipe.name == "tuned"
+    rows = Cache(run).run(None).epochs.read_text().splitlines()
+    assert len(rows) == 2
+    assert rows[0].startswith("epoch,validation_loss")
+
+
+def test_the_same_seed_fits_the_same_model(run: Path) -> None:
+    train.run(tuned(run, run="again"), silent)
+    first, second = (
+        load_best(Cache(run).run(n).best)[0].state_dict() for n in ("tuned-1", "again")
+    )
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_evaluation_fits_no_temperature_on_patients_it_was_fitted_on(
+    run: Path, exams: Path
+) -> None:
+    config = EvaluateConfig(cache=run, run="tuned-1", device="cpu", threads=1, bootstrap=20)
+    numbers = evaluate.run(config, silent).numbers
+    assert numbers["temperature"]["value"] is None
+    validation = evaluate.run(dataclasses.replace(config, split="validation"), silent)
+    assert "trained on" in validation.notes[0]
+    video = numbers and VideoCache(run / "videos.h5").ids[0]
+    asked = PredictConfig(
+        paths=(exams / video.patient / video.exam / video.area,),
+        cache=run,
+        run="tuned-1",
+        device="cpu",
+        threads=1,
+    )
+    (answer,) = predict.run(asked, silent).numbers["videos"]
+    assert sum(answer["probabilities"]) == pytest.approx(1)
+
+
+def test_what_it_cannot_do_is_said(run: Path) -> None:
+    with pytest.raises(UsageError, match="fitted at once"):
+        train.run(tuned(run, dry_run=True), silent)
+    with pytest.raises(LusError, match="no ONNX graph"):
+        export.run(ExportConfig(cache=run, run="tuned-1"), silent)
+    with pytest.raises(LusError, match="has no attention"):
+        attention.run(AttentionConfig(cache=run, run="tuned-1", device="cpu"), silent)
