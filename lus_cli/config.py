@@ -183,7 +183,9 @@ class Recipe:
 
     name: Annotated[str, typer.Option(help="Name of the recipe; runs are called after it.")]
 
-    backbone: Annotated[str, typer.Option(help="torchvision CNN, by its name there.")]
+    backbone: Annotated[
+        str, typer.Option(help="CNN, by its name in torchvision, or efficientnet_lite0.")
+    ]
     weights: Annotated[
         str, typer.Option(help="Backbone weights: imagenet, none, or a file (.pth, .safetensors).")
     ]
