@@ -178,3 +178,24 @@ def test_features_are_computed_once_and_a_damaged_file_again(
 def test_projections_by_hand() -> None:
     frames = np.array([[[10, 0]], [[20, 3]], [[60, 0]]], np.uint8)
     assert video_features.projections(frames).tolist() == [[[60, 3]], [[30, 1]], [[10, 0]]]
+
+
+def test_turning_the_features_changes_no_answer() -> None:
+    """With more features than videos, as those of a CNN."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    from lus_cli.baselines import regression
+
+    random = np.random.default_rng(0)
+    known, new = random.normal(size=(40, 200)), random.normal(size=(15, 200))
+    scores = np.arange(40) % 4
+    plain = make_pipeline(
+        StandardScaler(),
+        LogisticRegression(C=0.01, class_weight="balanced", max_iter=2000, tol=1e-8),
+    )
+    ours = regression(0.01)
+    ours.set_params(logisticregression__tol=1e-8)
+    answers = [model.fit(known, scores).predict_proba(new) for model in (plain, ours)]
+    assert np.allclose(*answers, atol=1e-5)
