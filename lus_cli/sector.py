@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from scipy import ndimage  # type: ignore[import-untyped]
 
 DEPTHS, LINES = 160, 96  # the size of the (depth, line) image
 LIT = 0.05  # of nearly the brightest level: what is seen is the same at any gain
@@ -71,6 +70,8 @@ def find_sector(brightest: np.ndarray) -> Sector:
     writing, does not count. With no edges that lean apart, it is the rectangle around the region, or
     the whole frame if hardly anything is lit.
     """
+    from scipy import ndimage  # type: ignore[import-untyped]  # loading it takes most of a second
+
     height, width = brightest.shape
     threshold = max(LIT * float(np.percentile(brightest, 99)), LEAST)
     lit = largest_part(ndimage.gaussian_filter(brightest.astype(np.float32), 1.0) > threshold)
@@ -115,6 +116,8 @@ def rectangle(shape: tuple[int, ...], top: int, bottom: int, left: int, right: i
 
 def largest_part(lit: np.ndarray) -> np.ndarray:
     """(row, column) bool: the largest connected part of what is lit."""
+    from scipy import ndimage
+
     parts, count = ndimage.label(lit)
     if not count:
         return lit

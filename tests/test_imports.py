@@ -124,3 +124,13 @@ def test_help_loads_nothing_heavy() -> None:
         "tomlkit",
     }
     assert not heavy & loaded
+
+
+def test_a_frames_card_waits_for_nothing_but_torch() -> None:
+    script = "import sys, lus_cli.steps.attention; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    loaded = set(done.stdout.split())
+    assert "torch" in loaded
+    assert not {"scipy.ndimage", "sklearn", "matplotlib", "pydicom"} & loaded
