@@ -10,12 +10,15 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lus_cli.metrics import SCORES
-from lus_cli.video_features import Features
+from lus_cli.video_features import CNN_FRAMES, Features
+
+if TYPE_CHECKING:
+    from lus_cli.aggregation import How
 
 FOLDS = 5  # inside the training patients
 STRENGTHS = tuple(
@@ -170,6 +173,54 @@ def boosting(kind: str) -> Callable[[Training, Features], np.ndarray]:
     return fit
 
 
+def framewise(how: How) -> Callable[[Training, Features], np.ndarray]:
+    """Logistic regression on frames, each with its video's score, and one answer of a video's
+    frames (Roy et al. 2020: see aggregation)."""
+
+    def fit(train: Training, test: Features) -> np.ndarray:
+        import torch
+
+        from lus_cli import aggregation
+
+        model = regression(best_strength(train.features["frames"], train.scores, train.patients))
+        known, new = train.features["framewise"], test["framewise"]
+        frames = torch.from_numpy(of_frames(model, known, train.scores, new))
+        if how == "mean":
+            answers = frames.mean(dim=0)
+        elif how == "max":
+            answers = aggregation.worst(frames)
+        else:
+            left_out = torch.from_numpy(of_frames_left_out(model, train))
+            scores = torch.from_numpy(train.scores.astype(np.int64))
+            neutral = aggregation.learned_neutral(left_out, scores)
+            answers = torch.softmax(aggregation.uninorm(frames, neutral), dim=1)
+        return np.asarray(answers.numpy())
+
+    return fit
+
+
+def of_frames(model: Any, known: np.ndarray, scores: np.ndarray, new: np.ndarray) -> np.ndarray:
+    """What a classifier of frames says of each frame of new videos: (frame, video, class)."""
+    apart, wanted = (
+        rows.reshape(len(rows) * CNN_FRAMES, rows.shape[1] // CNN_FRAMES) for rows in (known, new)
+    )
+    given = fitted(model, apart, np.repeat(scores, CNN_FRAMES), wanted)
+    return np.ascontiguousarray(given.reshape(len(new), CNN_FRAMES, -1).swapaxes(0, 1))
+
+
+def of_frames_left_out(model: Any, train: Training) -> np.ndarray:
+    """The same of the training videos, by classifiers that never saw their patients."""
+    known, count = train.features["framewise"], min(FOLDS, len(set(train.patients)))
+    if count < 2:
+        return of_frames(model, known, train.scores, known)
+    given = np.zeros((CNN_FRAMES, len(known), len(SCORES)))
+    from sklearn.model_selection import GroupKFold
+
+    for some, rest in GroupKFold(count).split(known, train.scores, train.patients):
+        given[:, rest] = of_frames(model, known[some], train.scores[some], known[rest])
+    return given
+
+
 def likeness(kind: str, parts: int) -> Callable[[Training, Features], np.ndarray]:
     """Kernel ridge regression on the score, cut where the scores come up as often as in training.
 
@@ -219,6 +270,14 @@ BASELINES = (
     Baseline("signs-boosted", "hand-made LUS signs; gradient boosting", boosting("signs")),
     Baseline(
         "frozen", "frozen ImageNet features of frames; logistic regression", logistic("frames")
+    ),
+    *(
+        Baseline(
+            f"frames-{how}",
+            f"frozen ImageNet features; logistic regression on frames, {how} of their answers",
+            framewise(how),
+        )
+        for how in ("mean", "max", "uninorm")
     ),
     Baseline(
         "projections",

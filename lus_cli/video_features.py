@@ -1,7 +1,9 @@
 """What the baselines know of a video: a few vectors, computed once and kept in cache/features/.
 
 signs, confounders  hand-made: see signs.
-frames              a frozen CNN's features, averaged over the view and over evenly spread frames.
+framewise           a frozen CNN's features of evenly spread frames, each averaged over the view, side
+                    by side.
+frames              the mean of these over the frames.
 projections         the same CNN's features of the maximum, the mean and the minimum of each pixel over
                     time, side by side (Khan et al. 2024: a video compressed to three frames).
 
@@ -27,9 +29,9 @@ from lus_cli.video_cache import VideoCache
 
 log = logging.getLogger("lus.features")
 
-KINDS = ("signs", "confounders", "frames", "projections")
+KINDS = ("signs", "confounders", "framewise", "frames", "projections")
 BACKBONE, WEIGHTS = "efficientnet_lite0", "imagenet"
-CNN_FRAMES = 8  # evenly spread over the video
+CNN_FRAMES = 8  # evenly spread over the video; of a shorter one, some more than once
 
 Features = dict[str, np.ndarray]  # kind -> (video, feature) float64
 Vectors = dict[str, np.ndarray]  # kind -> (feature,) float32, of one video
@@ -47,11 +49,12 @@ def compute_features(videos: VideoCache, folder: Path, progress: Progress) -> Fe
             lambda at=index: {"all": hand_made(videos.read(at))},  # type: ignore[misc]
         )["all"]
         vectors = {"signs": measured[:columns], "confounders": measured[columns:]}
-        name = fingerprint([*made_from, "cnn", cnn.made_by, CNN_FRAMES])
+        name = fingerprint([*made_from, "framewise", cnn.made_by, CNN_FRAMES])
         vectors |= kept(
             folder / f"{name}.npz",
             lambda at=index: cnn.vectors(videos.read(at)),  # type: ignore[misc]
         )
+        vectors["frames"] = vectors["framewise"].reshape(CNN_FRAMES, -1).mean(axis=0)
         rows.append(vectors)
         progress("baseline features", index + 1, len(videos))
     return {kind: np.array([row[kind] for row in rows], np.float64) for kind in KINDS}
@@ -90,12 +93,11 @@ class FrozenCNN:
 
     def vectors(self, frames: np.ndarray) -> Vectors:
         """The CNN's view of a video, (frame, row, column[, channel]) uint8."""
-        chosen = np.linspace(0, len(frames) - 1, min(CNN_FRAMES, len(frames))).round().astype(int)
-        projected = projections(frames)
-        pooled = self.pooled(np.concatenate([frames[chosen], projected]))
+        chosen = np.linspace(0, len(frames) - 1, CNN_FRAMES).round().astype(int)
+        pooled = self.pooled(np.concatenate([frames[chosen], projections(frames)]))
         return {
-            "frames": pooled[: -len(projected)].mean(axis=0),
-            "projections": pooled[-len(projected) :].ravel(),
+            "framewise": pooled[:CNN_FRAMES].ravel(),
+            "projections": pooled[CNN_FRAMES:].ravel(),
         }
 
     def pooled(self, frames: np.ndarray) -> np.ndarray:

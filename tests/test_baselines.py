@@ -11,7 +11,7 @@ from lus_cli import baselines, video_features
 from lus_cli.baselines import BASELINES, Baseline, Training, answers
 from lus_cli.steps import silent
 from lus_cli.video_cache import VideoCache
-from lus_cli.video_features import KINDS, Features, compute_features
+from lus_cli.video_features import CNN_FRAMES, KINDS, Features, compute_features
 
 PATIENTS = [str(number // 8) for number in range(72)]  # nine, of eight videos
 TRAIN, TEST = list(range(56)), list(range(56, 72))
@@ -25,7 +25,7 @@ def study() -> tuple[Features, np.ndarray]:
     """Features of every kind from which the score can be read, with some noise."""
     random = np.random.default_rng(1)
     scores = random.integers(0, 4, len(PATIENTS))
-    noise = random.normal(0, 0.3, (len(KINDS), len(PATIENTS), 6))
+    noise = random.normal(0, 0.3, (len(KINDS), len(PATIENTS), 3 * CNN_FRAMES))
     return {k: n + scores[:, None] for k, n in zip(KINDS, noise, strict=True)}, scores
 
 
@@ -148,7 +148,8 @@ def test_every_video_has_vectors_of_every_kind(
     prepared: Path, computed: tuple[Path, Features]
 ) -> None:
     count = len(VideoCache(prepared / "videos.h5"))
-    widths = {"signs": 18, "confounders": 9, "frames": 1280, "projections": 3 * 1280}
+    widths = {"signs": 18, "confounders": 9, "framewise": 8 * 1280}
+    widths |= {"frames": 1280, "projections": 3 * 1280}
     assert {k: m.shape for k, m in computed[1].items()} == {
         k: (count, w) for k, w in widths.items()
     }

@@ -79,7 +79,7 @@ def test_imports_go_one_way(path: Path) -> None:
     assert "cli" not in used or name == "__main__"
     if name in FOUNDATION:
         assert used <= FOUNDATION
-    if name in ("model", "losses", "metrics", "phantom_scene", "sector"):
+    if name in ("model", "losses", "metrics", "phantom_scene", "sector", "aggregation"):
         assert not used, f"{name} knows arrays and tensors only"
     if name == "localisation":
         assert used <= {"resampling"}, "localisation knows arrays only"
