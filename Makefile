@@ -4,12 +4,14 @@ VENV := .venv
 LUS := $(VENV)/bin/lus
 INSTALLED := $(VENV)/installed
 DEMO := cache/demo
+COVID_BLUES ?= ../shared/covid-blues
+BLUES := cache/covid-blues
 
 .DEFAULT_GOAL := help
-.PHONY: help demo gallery test lint bench stability clean
+.PHONY: help demo covid-blues gallery test lint bench stability clean
 
 help:  ## list the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-9s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-11s %s\n", $$1, $$2}'
 
 $(INSTALLED): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("lus needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
@@ -26,6 +28,12 @@ demo: $(INSTALLED)  ## the whole pipeline on a synthetic study, about 15 minutes
 	$(LUS) attention --cache $(DEMO) --frame 1017/1048/11/86
 	$(LUS) attention --cache $(DEMO)
 	$(VENV)/bin/python -m tests.gallery $(DEMO) $(DEMO)/gallery
+
+covid-blues: $(INSTALLED)  ## the recipe tuned, fitted to every patient of COVID-BLUES
+	$(LUS) import $(COVID_BLUES) --format covid-blues --cache $(BLUES) --force
+	$(LUS) prepare --cache $(BLUES) --size 224 --test-share 0 --validation-share 0
+	$(LUS) train --cache $(BLUES) --recipe tuned
+	@echo "lus predict VIDEOS --cache $(BLUES)  # scores new videos"
 
 gallery: $(INSTALLED)  ## the README's pictures, from what the last demo left
 	$(VENV)/bin/python -m tests.gallery $(DEMO) .readme

@@ -11,8 +11,8 @@ from PIL import Image, ImageDraw
 
 from lus_cli import localisation
 from lus_cli.attention_maps import Maps, SplitFolder, kept
-from lus_cli.cells import cell_centres, placed
-from lus_cli.explained import over_frame, without_bars
+from lus_cli.cells import placed
+from lus_cli.explained import centres_of, over_frame, without_bars
 from lus_cli.localisation import CENTRE, SECTOR, Measured
 from lus_cli.overlay import enlarged
 from lus_cli.saliency import to_largest
@@ -167,7 +167,7 @@ def separated(
     for maps in kept(trained, folder, stated):
         frames = trained.videos.read(maps.index)
         sector = seen(frames)
-        centres = cell_centres(trained.model.backbone, maps.masks.shape[1], len(sector))
+        centres = centres_of(trained, maps.masks.shape[1], len(sector))
         masks = placed(maps.masks, centres, len(sector))
         height = np.arange(len(sector))[:, None]
         lower = sector & (height >= np.median(np.nonzero(sector)[0]))

@@ -28,9 +28,14 @@ def cell_centres(backbone: nn.Module, cells: int, size: int) -> tuple[float, ...
     step, first = step_and_first(plain(backbone))
     inside = first > -1 and first + step * (cells - 1) < size + 1  # never true of NaN
     if not inside:
-        step = size / cells
-        first = (step - 1) / 2
+        return evenly(cells, size)
     return tuple(float(first + step * cell) for cell in range(cells))
+
+
+def evenly(cells: int, size: int) -> tuple[float, ...]:
+    """The middles of cells that split a frame of `size` pixels evenly."""
+    step = size / cells
+    return tuple((step - 1) / 2 + step * cell for cell in range(cells))
 
 
 def plain(backbone: nn.Module) -> nn.Module:

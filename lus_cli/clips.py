@@ -104,8 +104,9 @@ class Clips:
     videos, or as little as the last of `LEVELS` takes.
     """
 
-    def __init__(self, videos: VideoCache, recipe: Recipe, count: int) -> None:
-        self.videos, self.recipe = videos, recipe
+    def __init__(self, videos: VideoCache, recipe: Recipe, looks: bool, count: int) -> None:
+        """`looks`: whether the model's masks say where it looks."""
+        self.videos, self.recipe, self.looks = videos, recipe, looks
         self.room = min(SHEET_BYTES, PAGE_BYTES // max(count, 1))
         self.of: dict[int, Clip] = {}  # by the video's place in the cache
 
@@ -121,7 +122,7 @@ class Clips:
             self.of[index] = make_clip(
                 frames.cpu().numpy(),
                 videos.frame_numbers(index)[scored],
-                masks.float().cpu().numpy() if recipe.attention else None,
+                masks.float().cpu().numpy() if self.looks else None,
                 weights.float().cpu().numpy() if recipe.pool == "attention" else None,
                 length=length,
                 note=POOLS[recipe.pool],

@@ -12,7 +12,7 @@ from PIL import Image
 
 from lus_cli.batches import select_frames
 from lus_cli.cache import replacing
-from lus_cli.cells import cell_centres, placed
+from lus_cli.cells import cell_centres, evenly, placed
 from lus_cli.errors import LusError
 from lus_cli.exam_tree import VideoId
 from lus_cli.frames import letterbox_box
@@ -97,9 +97,10 @@ def all_masks(trained: TrainedRun, index: int) -> np.ndarray:
     """The mask of every frame of a video: (frame, row, column) float32 in [0, 1]."""
     device = next(trained.model.parameters()).device
     every, masks = np.arange(int(trained.videos.lengths[index])), []
+    at_once = len(every) if trained.model.masks_videos else MASKED_AT_ONCE
     with torch.inference_mode():
-        for start in range(0, len(every), MASKED_AT_ONCE):
-            frames = trained.videos.read(index, every[start : start + MASKED_AT_ONCE])
+        for start in range(0, len(every), at_once):
+            frames = trained.videos.read(index, every[start : start + at_once])
             masks.append(trained.model.mask(torch.from_numpy(frames).to(device)).float().cpu())
     found: np.ndarray = torch.cat(masks).numpy()
     return found
@@ -137,19 +138,26 @@ def card(trained: TrainedRun, shown: Explained, place: int, original: np.ndarray
     model's answer: (row, column, 3) uint8."""
     frame = int(trained.videos.frame_numbers(shown.index)[shown.positions[place]])
     saliency = to_largest(shown.grad_cam[place : place + 1])[0]
-    mask, saliency = (
-        over_frame(trained, cells, original.shape[:2]) for cells in (shown.masks[place], saliency)
-    )
-    return draw_card(original, mask, shown.caption(trained.run.name, frame), saliency)
+    maps = [shown.masks[place]] if trained.model.masks_videos else [shown.masks[place], saliency]
+    covers = [over_frame(trained, cells, original.shape[:2]) for cells in maps]
+    caption = shown.caption(trained.run.name, frame)
+    return draw_card(original, covers[0], caption, *covers[1:])
 
 
 def over_frame(trained: TrainedRun, cells: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """A map, (row, column) of cells, as it lies over an original frame of `shape`: each cell where
     it is centred, and without the bars that letterboxing adds around the frame."""
     frame_format = trained.videos.frame_format
-    centres = cell_centres(trained.model.backbone, len(cells), frame_format.size)
+    centres = centres_of(trained, len(cells), frame_format.size)
     whole: np.ndarray = placed(cells[None], centres, frame_format.size)[0]
     return without_bars(whole, frame_format, shape)
+
+
+def centres_of(trained: TrainedRun, cells: int, size: int) -> tuple[float, ...]:
+    """The pixels of a stored frame on which the rows, and columns, of a map's cells are centred."""
+    if trained.model.masks_videos:
+        return evenly(cells, size)
+    return cell_centres(trained.model.backbone, cells, size)
 
 
 def without_bars(

@@ -50,6 +50,20 @@ class KernelHead(nn.Module):
         classes = torch.arange(SCORES, device=vectors.device)
         return -self.sharpness * (classes - place[:, None]) ** 2
 
+    def slope(self, vectors: Tensor) -> Tensor:
+        """How `level` grows with each feature: (video, kind, channel) -> the same shape.
+
+        The gradient of the kernel's sum: of each kind, likeness (known - vectors) / channels.
+        """
+        kinds, channels = self.known.shape[1:]
+        standard = (vectors - self.mean) / self.spread
+        slopes = []
+        for kind in range(kinds):
+            mine, others = standard[:, kind], self.known[:, kind]
+            pull = torch.exp(-torch.cdist(mine, others).square() / channels / 2) * self.dual
+            slopes.append((pull @ others - pull.sum(dim=1, keepdim=True) * mine) / channels)
+        return torch.stack(slopes, dim=1) / kinds / self.spread
+
     def level(self, vectors: Tensor) -> Tensor:
         """(video,): the regression's answer, before it is cut."""
         standard = (vectors - self.mean) / self.spread

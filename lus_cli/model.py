@@ -88,6 +88,8 @@ class VideoLSTM(nn.LSTM):
 class LusModel(nn.Module):
     """Scores videos: one row of logits per video, one mask per frame."""
 
+    masks_videos = False  # a mask is of its frame, not of the video as a whole
+
     def __init__(
         self,
         backbone: nn.Module,
@@ -206,6 +208,11 @@ class LusModel(nn.Module):
         mask = self.attention(features) if self.attention else features[:, :1]
         logits = (features * mask).sum() * features.new_zeros(0, CLASSES)
         return Output(logits, mask[:, 0], features.new_zeros(0))
+
+    @property
+    def looks(self) -> bool:
+        """Whether its masks say where it looks."""
+        return self.attention is not None or self.masks_videos
 
     def mask(self, frames: Tensor) -> Tensor:
         """The attention masks of single frames: uint8 (frame, row, column[, channel]) -> (frame,

@@ -33,6 +33,10 @@ def explained(
     frames: (frame, row, column[, channel]) uint8. score: None for the answered one. The maps are
     (frame, row, column) float32, 0 and more, at the resolution of the feature map.
     """
+    if model.masks_videos:  # its masks are what speaks for its answer
+        with torch.inference_mode():
+            output = model(frames, torch.tensor([len(frames)]), pad_to)
+        return output, output.masks
     with torch.no_grad():
         features = model.features(frames)
     # The gradient is wanted with respect to the maps, so it need not go through the CNN.

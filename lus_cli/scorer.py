@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,10 +15,10 @@ from lus_cli.cache import Cache, Run, read_json
 from lus_cli.calibration import scaled
 from lus_cli.checkpoint import Card
 from lus_cli.devices import explaining_out_of_memory
-from lus_cli.errors import LusError
+from lus_cli.errors import LusError, printable
 from lus_cli.metrics import Predictions
 from lus_cli.model import LusModel
-from lus_cli.new_videos import NewVideo, decode, frames_at, open_video, printable
+from lus_cli.new_videos import NewVideo, decode, frames_at, open_video
 from lus_cli.prediction import Prediction
 from lus_cli.scoring import answer, softmax
 from lus_cli.split import load_split
@@ -79,7 +82,7 @@ class Scorer:
 
     def masks(self, frames: np.ndarray) -> np.ndarray | None:
         """Where the model looks in each frame: (frame, row, column) float32 in [0, 1], or None."""
-        if self.model.attention is None:
+        if not self.model.looks:
             return None
         device = next(self.model.parameters()).device
         with torch.inference_mode():
@@ -110,11 +113,24 @@ def fitted_temperature(trained: Run) -> Temperature | None:
     for part in EVALUATED:
         path = trained.evaluation(part) / "scores.json"
         if path.is_file():
-            found = read_json(path, "run `lus evaluate` again").get("temperature") or {}
-            if found.get("value"):
-                fitted_on = found["fitted_on"]
-                return Temperature(found["value"], fitted_on["videos"], fitted_on["patients"])
+            found = read_json(path, "run `lus evaluate` again").get("temperature")
+            temperature = as_temperature(path, found) if found else None
+            if temperature is not None:
+                return temperature
     return None
+
+
+def as_temperature(path: Path, found: Any) -> Temperature | None:
+    """What scores.json says; None if it says that there is none. Raises LusError if it is damaged."""
+    try:
+        if found["value"] is None:
+            return None
+        value, fitted_on = float(found["value"]), found["fitted_on"]
+        if math.isfinite(value) and value > 0:
+            return Temperature(value, int(fitted_on["videos"]), int(fitted_on["patients"]))
+    except (KeyError, TypeError, ValueError, OverflowError):
+        pass
+    raise LusError(f"{path} holds no temperature that can be read", "run `lus evaluate` again")
 
 
 def videos_of_study(cache: Cache, trained: Run, card: Card) -> dict[str, str]:

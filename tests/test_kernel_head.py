@@ -48,6 +48,14 @@ def test_the_kernel_is_one_with_itself_and_falls_with_distance() -> None:
     assert kernel(x, x)[0, 1].item() == pytest.approx(by_hand.item(), rel=1e-4)
 
 
+def test_the_slope_is_the_levels_gradient() -> None:
+    vectors, scores, patients = study()
+    head, _ = fit(vectors, scores, patients, 0)
+    some = torch.from_numpy(vectors[:5] + 0.1).requires_grad_()
+    [gradient] = torch.autograd.grad(head.level(some).sum(), some)
+    torch.testing.assert_close(head.slope(some.detach()), gradient)
+
+
 def test_it_scores_videos_of_other_patients() -> None:
     vectors, scores, names = study(patients=30)
     head, _ = fit(vectors[:160], scores[:160], names[:160], seed=0)

@@ -25,7 +25,17 @@ from lus_cli.config import (
     recipe_path,
 )
 from lus_cli.errors import LusError, UsageError
-from lus_cli.kernel_model import SIDE, KernelModel, picture, without_head
+from lus_cli.kernel_model import (
+    CELLS,
+    SIDE,
+    SPOTS,
+    KernelModel,
+    over_frame,
+    picture,
+    without_head,
+)
+from lus_cli.mask_file import read_maps
+from lus_cli.sector import rectangle
 from lus_cli.steps import attention, evaluate, export, predict, silent, train
 from lus_cli.video_cache import VideoCache
 
@@ -40,30 +50,34 @@ def a_video(frames: int = 6, size: int = 96, seed: int = 0) -> torch.Tensor:
     return torch.from_numpy(random.integers(0, 200, (frames, size, size), np.uint8))
 
 
+def shown(frames: torch.Tensor) -> torch.Tensor:
+    return picture(frames)[0]
+
+
 def test_the_picture_holds_maximum_mean_and_spread() -> None:
     still = a_video(1).repeat(5, 1, 1)
-    shown = picture(still)
-    assert shown.shape == (3, SIDE, SIDE)
-    assert float(shown.min()) >= 0
-    assert float(shown.max()) <= 1
-    assert torch.allclose(shown[0], shown[1], atol=1e-5)  # nothing moves
-    assert float(shown[2].abs().max()) < 1e-5
-    moving = picture(a_video())
+    seen = shown(still)
+    assert seen.shape == (3, SIDE, SIDE)
+    assert float(seen.min()) >= 0
+    assert float(seen.max()) <= 1
+    assert torch.allclose(seen[0], seen[1], atol=1e-5)  # nothing moves
+    assert float(seen[2].abs().max()) < 1e-5
+    moving = shown(a_video())
     assert (moving[0] != moving[1]).any()
     assert float(moving[2].max()) == 1
 
 
 def test_gain_leaves_the_picture_as_it_is() -> None:
     video = a_video() // 2
-    once, twice = picture(video), picture(video * 2)
+    once, twice = shown(video), shown(video * 2)
     assert torch.allclose(once, twice, atol=0.02)
 
 
 @pytest.mark.parametrize("frames", [torch.zeros(4, 40, 40, dtype=torch.uint8), a_video(1, 30)])
 def test_black_and_single_frames_give_a_finite_picture(frames: torch.Tensor) -> None:
-    assert torch.isfinite(picture(frames)).all()
+    assert torch.isfinite(shown(frames)).all()
     color = frames[..., None].expand(-1, -1, -1, 3)
-    assert torch.allclose(picture(color), picture(frames), atol=1e-4)
+    assert torch.allclose(shown(color), shown(frames), atol=1e-4)
 
 
 def test_a_video_is_scored_alike_alone_and_in_a_batch() -> None:
@@ -138,5 +152,51 @@ def test_what_it_cannot_do_is_said(run: Path) -> None:
         train.run(tuned(run, dry_run=True), silent)
     with pytest.raises(LusError, match="no ONNX graph"):
         export.run(ExportConfig(cache=run, run="tuned-1"), silent)
-    with pytest.raises(LusError, match="has no attention"):
-        attention.run(AttentionConfig(cache=run, run="tuned-1", device="cpu"), silent)
+    with pytest.raises(UsageError, match="kernel head has none"):
+        attention.run(AttentionConfig(cache=run, run="tuned-1", device="cpu", check=True), silent)
+
+
+def test_what_raised_the_answer_lies_over_the_frames(run: Path, exams: Path) -> None:
+    videos = VideoCache(run / "videos.h5")
+    config = AttentionConfig(
+        cache=run, run="tuned-1", device="cpu", threads=1, split="test", format="gif", bootstrap=20
+    )
+    numbers = attention.run(config, silent).numbers
+    assert numbers["localisation"]["scores"]["all"]["attention"]["energy"]["value"] > 0
+    folder = Cache(run).run("tuned-1").attention / "test"
+    video = next(v for v in videos.ids if folder.joinpath(f"{'-'.join(v)}.gif").is_file())
+    masks = read_maps(folder / "masks.h5", video)["mask"]
+    assert masks.shape == (int(videos.lengths[videos.index(video)]), SPOTS, SPOTS)
+    assert (masks == masks[0]).all()
+    assert masks.min() >= 0
+    assert masks.max() == pytest.approx(1)
+
+
+def test_a_cell_along_the_scan_lines_lies_where_these_are() -> None:
+    cells = torch.zeros(CELLS, CELLS)
+    cells[0, 0] = 1  # shallow, on the left
+    half = rectangle((100, 100), 50, 99, 0, 49)  # the probe sees the lower left quarter
+    row, column = np.unravel_index(over_frame(cells, half).numpy().argmax(), (SPOTS, SPOTS))
+    assert SPOTS / 2 <= row < SPOTS * 0.6
+    assert column < SPOTS * 0.1
+    assert over_frame(cells, half)[: SPOTS // 2 - 1].abs().max() == 0
+    assert over_frame(torch.zeros(CELLS, CELLS), half).max() == 0
+
+
+def test_what_a_cell_raises_is_what_its_change_would_change() -> None:
+    """Of features a little above what training videos have, the parts of the map sum to the rise."""
+    torch.manual_seed(0)
+    model = KernelModel(*without_head(*build_backbone("efficientnet_lite0", "imagenet")), 5).eval()
+    head = model.head
+    head.dual.normal_()
+    head.known.normal_()
+    head.mean.normal_()
+    channels = head.known.shape[2] // CELLS
+    mean = head.mean.view(channels, CELLS)
+    maps = mean[None, ..., None].repeat(1, 1, 1, CELLS)
+    maps[0, :, 2, 4] += 1e-3 * head.slope(head.mean[None]).view(channels, CELLS)[:, 2] * 1e4
+    raised = model.raised(maps)
+    rise = head.level(maps.mean(dim=3).flatten(1)[:, None]) - head.level(head.mean[None])
+    assert raised[0].argmax() == 2 * CELLS + 4
+    assert int((raised > 0).sum()) == 1
+    assert float(raised.sum() / CELLS) == pytest.approx(float(rise), rel=0.02)

@@ -12,7 +12,7 @@ import numpy as np
 from lus_cli.cache import Cache, write_json
 from lus_cli.config import AttentionConfig
 from lus_cli.devices import choose_device, set_threads
-from lus_cli.errors import LusError
+from lus_cli.errors import LusError, UsageError
 from lus_cli.exam_tree import SCORES, VideoId, parse_frame_id
 from lus_cli.explained import (
     Explained,
@@ -67,8 +67,10 @@ def run(config: AttentionConfig, progress: Progress) -> Result:
     videos = [VideoId.parse(text) for text in config.video]
     set_threads(config.threads)
     trained = open_run(Cache(config.cache), config.run, choose_device(config.device))
-    if not trained.card.recipe.attention:
+    if not trained.model.looks:
         raise LusError(f"run {trained.run.name} has no attention", "train one with --attention")
+    if config.check and trained.model.masks_videos:
+        raise UsageError("--check draws the weights of a network anew", "a kernel head has none")
     studio = Studio(config, trained, progress)
     for video, frame in frames:
         draw_frame(studio, video, frame)

@@ -140,7 +140,7 @@ def predict(
 
 def evaluate(subject: Subject, config: EvaluateConfig, progress: Progress) -> Result:
     trained = subject.trained
-    clips = Clips(trained.videos, trained.card.recipe, len(subject.indices))
+    clips = Clips(trained.videos, trained.card.recipe, trained.model.looks, len(subject.indices))
     predictions = subject.answers(progress, clips)
     validation = None
     kernel = subject.trained.card.recipe.head == "kernel"  # fitted on the validation patients, too
