@@ -201,7 +201,7 @@ def read_json(path: Path, remedy: str) -> dict[str, Any]:
         raise LusError(f"there is no {path}", remedy) from None
     except OSError as error:
         raise LusError(f"{path} cannot be read", error.strerror or str(error)) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise LusError(f"{path} is not JSON ({error})", remedy) from error
     if not isinstance(value, dict):
         raise LusError(f"{path} holds no JSON object", remedy)

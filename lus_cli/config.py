@@ -217,7 +217,7 @@ class Recipe:
     ]
     attention: Annotated[bool, typer.Option(help="Mask each feature map by learned attention.")]
     attention_channels: Annotated[
-        tuple[int, ...], typer.Option(help="Channels of the attention's inner convolutions.", min=1)
+        tuple[int, ...], typer.Option(help="Channels of the attention's inner convolutions.", min=1, max=4096)
     ]
     attention_mask: Annotated[
         Literal["sigmoid", "softmax"],
@@ -226,7 +226,7 @@ class Recipe:
             "share what attention there is."
         ),
     ]
-    hidden: Annotated[int, typer.Option(help="LSTM units per direction.", min=1)]
+    hidden: Annotated[int, typer.Option(help="LSTM units per direction.", min=1, max=4096)]
     pool: Annotated[
         Literal["mean", "max", "last", "attention"],
         typer.Option(help="How LSTM outputs over the real frames become one vector."),
@@ -336,7 +336,7 @@ class TrainConfig(Recipe):
     """lus train."""
 
     device: Device = "auto"
-    threads: Annotated[int, typer.Option(help="CPU threads; 0: one a core.", min=0)] = 0
+    threads: Annotated[int, typer.Option(help="CPU threads; 0: one a core.", min=0, max=1024)] = 0
     run: Annotated[
         str | None, typer.Option(help="Name of the run folder. [default: recipe and a number]")
     ] = None
@@ -367,7 +367,7 @@ class CrossvalConfig(Recipe):
         int, typer.Option(help="Patient resamples behind each interval.", min=0, max=100_000)
     ] = 1000
     device: Device = "auto"
-    threads: Annotated[int, typer.Option(help="CPU threads; 0: one a core.", min=0)] = 0
+    threads: Annotated[int, typer.Option(help="CPU threads; 0: one a core.", min=0, max=1024)] = 0
     run: Annotated[
         str | None,
         typer.Option(
@@ -412,7 +412,7 @@ class EvaluateConfig:
         typer.Option(help="Fit a temperature on the validation videos, which are scored for it."),
     ] = True
     device: Device = "auto"
-    threads: Annotated[int, typer.Option(help="CPU threads; 0: one a core.", min=0)] = 0
+    threads: Annotated[int, typer.Option(help="CPU threads; 0: one a core.", min=0, max=1024)] = 0
     cache: CachePath = DEFAULT_CACHE
 
 
@@ -457,7 +457,7 @@ class AttentionConfig:
     ] = None
     run: RunName = None
     device: Device = "auto"
-    threads: Annotated[int, typer.Option(help="CPU threads; 0: one a core.", min=0)] = 0
+    threads: Annotated[int, typer.Option(help="CPU threads; 0: one a core.", min=0, max=1024)] = 0
     cache: CachePath = DEFAULT_CACHE
 
 
@@ -494,7 +494,7 @@ class PredictConfig:
         ),
     ] = False
     device: Device = "auto"
-    threads: Annotated[int, typer.Option(help="CPU threads; 0: one a core.", min=0)] = 0
+    threads: Annotated[int, typer.Option(help="CPU threads; 0: one a core.", min=0, max=1024)] = 0
     force: Force = False
     cache: CachePath = DEFAULT_CACHE
 
@@ -515,7 +515,7 @@ class ExportConfig:
     patients: Annotated[
         bool, typer.Option("--patients", help="Name the patients of each part in the card.")
     ] = False
-    threads: Annotated[int, typer.Option(help="CPU threads; 0: one a core.", min=0)] = 0
+    threads: Annotated[int, typer.Option(help="CPU threads; 0: one a core.", min=0, max=1024)] = 0
     force: Force = False
     cache: CachePath = DEFAULT_CACHE
 
@@ -528,7 +528,7 @@ class DevicesConfig:
         str | None,
         typer.Option(help="torchvision CNN of the model compared. [default: that of recipe paper]"),
     ] = None
-    threads: Annotated[int, typer.Option(help="CPU threads; 0: one a core.", min=0)] = 0
+    threads: Annotated[int, typer.Option(help="CPU threads; 0: one a core.", min=0, max=1024)] = 0
 
 
 # ------------------------------------------------------------------------- fields, TOML in and out
@@ -587,8 +587,9 @@ class OptionField:
             return value
         if kind is Path and isinstance(value, (str, Path)):
             return Path(value)
-        if kind is float and type(value) is int:
-            value = float(value)
+        if type(value) is int:
+            self.check_range(value, where)  # before it is a float: it may be too large for one
+            value = kind(value) if kind is float else value
         if type(value) is not kind:
             raise UsageError(f"{where} must be {kind.__name__}, not {value!r}")
         self.check_range(value, where)
@@ -615,9 +616,10 @@ class OptionField:
         if isinstance(value, float) and not math.isfinite(value):
             raise UsageError(f"{where} is {value}", "write a number")
         low, high = getattr(self.info, "min", None), getattr(self.info, "max", None)
+        high = MAX_SEED if high is None else high  # no option needs a larger number
         if (low is not None and value < low) or (high is not None and value > high):
             raise UsageError(
-                f"{where} is {value}", f"from {low} to {high if high is not None else 'any'}"
+                f"{where} is {value}", f"from {low} to {high}"
             )
 
 
@@ -668,7 +670,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise UsageError(f"{path} cannot be read", error.strerror or str(error)) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # a number of 5000 digits is a plain ValueError
         raise UsageError(f"{path} is not TOML", str(error)) from error
 
 

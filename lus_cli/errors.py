@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+LONGEST = 1000  # characters of a message: what a damaged file says may be megabytes
+
 
 class LusError(Exception):
     """Something could not be done, and the user can do something about it.
@@ -13,6 +15,7 @@ class LusError(Exception):
     exit_code = 1
 
     def __init__(self, message: str, remedy: str = "") -> None:
+        message, remedy = one_line(message), one_line(remedy)
         super().__init__(f"{message}: {remedy}" if remedy else message)
         self.message = message
         self.remedy = remedy
@@ -26,3 +29,19 @@ class UsageError(LusError):
     """The request itself was wrong: an option, a recipe, an id that cannot be read."""
 
     exit_code = 2
+
+
+def one_line(text: str) -> str:
+    """The text as it may stand in a message: printable, and cut if it is far too long."""
+    if len(text) > LONGEST:
+        text = f"{text[: LONGEST // 2]} ... {text[-LONGEST // 2 :]}"
+    return printable(text)
+
+
+def printable(text: str) -> str:
+    """The text on one line, and with a mark for what is no UTF-8.
+
+    A file may be called anything and hold anything: it must not steer the terminal, either.
+    """
+    text = text.encode("utf-8", "replace").decode()
+    return "".join(character if character.isprintable() else " " for character in text)

@@ -31,6 +31,9 @@ REDUCTIONS = (8, 4, 2)
 MARGIN = 1.5
 JPEG_START = b"\xff\xd8\xff"
 SCAN_START = b"\xff\xda"
+# Each scan of a progressive JPEG is a pass over all pixels, though ten bytes are enough for one;
+# encoders write about ten. At MAX_PIXELS, 1000 scans take eight seconds.
+MOST_SCANS = 100
 # What may turn a JPEG: EXIF, or an orientation in XMP. Pillow turns it.
 TURNING = (b"Exif\0\0", b"Orientation")
 # libswscale's bilinear filter, which like Pillow's averages over all pixels that it shrinks into
@@ -69,6 +72,8 @@ def decode_quickly(
         content = path.read_bytes()
         header = jpeg_header(content)
         if not header or any(mark in header for mark in TURNING):
+            return None
+        if content.count(SCAN_START) > MOST_SCANS:
             return None
         height, width, colors, _ = simplejpeg.decode_jpeg_header(content)
         if colors not in ("Gray", "YCbCr") or height * width > MAX_PIXELS:
@@ -117,6 +122,8 @@ def decode_frame(path: Path, mode: Mode) -> Image.Image:
                 raise LusError(
                     f"{path} has {image.width}x{image.height} pixels", "a frame has fewer"
                 )
+            if image.format == "JPEG" and path.read_bytes().count(SCAN_START) > MOST_SCANS:
+                raise LusError(f"{path} has more than {MOST_SCANS} scans", "save it again")
             if mode == "L" and image.format == "JPEG":
                 image.draft("L", image.size)  # decodes only the luminance: same pixels, faster
             image.load()

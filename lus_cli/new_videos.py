@@ -12,7 +12,7 @@ import zstandard
 
 from lus_cli.cache import Cache
 from lus_cli.decoding import fitted_frames, stored_frames
-from lus_cli.errors import LusError
+from lus_cli.errors import LusError, printable
 from lus_cli.exam_tree import (
     FORBIDDEN_IN_ID,
     FRAME_SUFFIXES,
@@ -133,12 +133,6 @@ def name_under(root: Path, path: Path) -> str:
         return path.relative_to(root).as_posix()
     parts = root.resolve().relative_to(root.resolve().anchor).parts
     return "/".join(parts[-3:] if root.is_dir() else parts[-1:])
-
-
-def printable(text: str) -> str:
-    """The text on one line, and with a mark for what is no UTF-8: a file's name may hold anything."""
-    text = text.encode("utf-8", "replace").decode()
-    return "".join(character if character.isprintable() else " " for character in text)
 
 
 # ---------------------------------------------------------------------------------------- decoding

@@ -11,7 +11,7 @@ from lus_cli.cache import Cache, Run, explaining_disk_errors, write_json, write_
 from lus_cli.checkpoint import Card, load_best
 from lus_cli.config import PredictConfig
 from lus_cli.devices import choose_device, set_threads
-from lus_cli.errors import LusError
+from lus_cli.errors import LusError, printable
 from lus_cli.evaluation_folder import csv_text
 from lus_cli.exam_tree import SCORES
 from lus_cli.figures import plural
@@ -19,7 +19,6 @@ from lus_cli.new_videos import (
     NewVideo,
     find_videos,
     frames_at,
-    printable,
     rate_of,
 )
 from lus_cli.prediction import Prediction, counted_scores
