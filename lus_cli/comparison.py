@@ -90,6 +90,15 @@ def verdict(entry: Mapping[str, Any], figure: str) -> str:
     return "better" if above != (figure in LOWER_IS_BETTER) else "worse"
 
 
+def less(difference: Mapping[str, Any] | None) -> dict[str, float | None] | None:
+    """By how much the reference exceeds a candidate: a candidate's difference to it, turned."""
+    if difference is None:
+        return None
+    turned = {"value": "value", "low": "high", "high": "low"}
+    found = {key: difference[other] for key, other in turned.items()}
+    return {key: None if value is None else -value for key, value in found.items()}
+
+
 def ensemble(answers: Sequence[Predictions]) -> Predictions:
     """The mean of what several models answered for the same videos."""
     mean = np.mean([one.probabilities for one in answers], axis=0)

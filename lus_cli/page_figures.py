@@ -37,6 +37,26 @@ TEXTS = {
         "A validation loss that stays near the best constant answer has learned nothing about the "
         "single video. The dotted line marks the epoch whose weights were kept.",
     ),
+    "forest": (
+        "Methods side by side",
+        "Left, what each reaches; right, by how much the recipe exceeds it on the same patients. An "
+        "interval that leaves out 0 tells the two apart, also where those on the left overlap.",
+    ),
+    "folds": (
+        "Single folds",
+        "How far a figure may be off that rests on the patients of one fold alone.",
+    ),
+    "confounders": (
+        "What answers follow",
+        "Left, how the true scores go with a confounder in these patients; middle, how the answers "
+        "do; right, what the answers take from it beyond the true scores, orange where the interval "
+        "leaves out 0.",
+    ),
+    "strata": (
+        "Within strata",
+        "Videos that are alike in a confounder, by thirds. A model that reads the confounder "
+        "instead of the lung falls towards 0 within them.",
+    ),
     "errors_per_class": (
         "Errors by true score",
         "Each bar holds the videos of one true score that were answered wrongly, coloured by the "
@@ -62,7 +82,10 @@ TEXTS = {
         "On the dashed line the predicted total is the true one. Right: their difference, with the "
         "limits between which 95 % of exams are expected.",
     ),
-    "patient_totals": ("Totals of patients", "The same over all videos of a patient."),
+    "patient_totals": (
+        "Totals of patients",
+        "Over all videos of a patient: predicted against true totals, and their difference.",
+    ),
     "areas": (
         "Areas",
         "Hollow dots rest on fewer than 5 patients, and say little about the next one.",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,28 +51,41 @@ def write_report(
     figures: name -> SVG text, as `figures.svg_text` gives it.
     clips: patient/exam/area -> its frames, masks and weights, to be played.
     """
-    script = template_text("player.js") + template_text("report.js")
-    page = environment().get_template("report.html")
-    cache.write_text(
-        path,
-        page.render(
-            run=run,
-            scores=scores,
-            part=PART_NAMES.get(run["part"], "video"),
-            summary=summary(scores),
-            figure_rows=list(figure_rows(scores["figures"])),
-            class_figures=metrics.CLASS_FIGURES,
-            few_patients=clinical.FEW_PATIENTS,
-            total_rows=list(total_rows(scores["sums"])),
-            matrix=matrix_rows(scores["confusion"]),
-            drawn=figures_by_section(figures),
-            videos=video_rows(predictions, clips or {}),
-            has_clips=bool(clips),
-            details={"Recipe": flat(run.get("recipe")), "Provenance": flat(run.get("provenance"))},
-            style=Markup(template_text("report.css") + template_text("player.css")),
+    text = rendered(
+        "report.html",
+        "report.css player.css",
+        "player.js report.js",
+        run=run,
+        scores=scores,
+        part=PART_NAMES.get(run["part"], "video"),
+        summary=summary(scores),
+        figure_rows=list(figure_rows(scores["figures"])),
+        class_figures=metrics.CLASS_FIGURES,
+        total_rows=list(total_rows(scores["sums"])),
+        matrix=matrix_rows(scores["confusion"]),
+        drawn=figures_by_section(figures),
+        videos=video_rows(predictions, clips or {}),
+        has_clips=bool(clips),
+        details={"Recipe": flat(run.get("recipe")), "Provenance": flat(run.get("provenance"))},
+    )
+    cache.write_text(path, text)
+
+
+def rendered(template: str, styles: str, scripts: str, **shown: Any) -> str:
+    """A page with its style sheets and scripts in it, and a policy that lets no other script run.
+
+    styles, scripts: names of templates, by spaces.
+    """
+    script = "".join(map(template_text, scripts.split()))
+    return (
+        environment()
+        .get_template(template)
+        .render(
+            style=Markup("".join(map(template_text, styles.split()))),
             script=Markup(script),
             script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        ),
+            **shown,
+        )
     )
 
 
@@ -85,6 +98,7 @@ def environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     made.filters |= {"three": three, "interval": interval, "percent": percent, "counted": counted}
+    made.globals["few_patients"] = clinical.FEW_PATIENTS
     return made
 
 
@@ -185,11 +199,13 @@ def figure_rows(found: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         }
 
 
-def total_rows(sums: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def total_rows(
+    sums: Mapping[str, Any], units: Iterable[str] = clinical.UNITS
+) -> Iterator[dict[str, Any]]:
     """A row a unit, measure and way of adding up: how predicted sums agree with the true ones."""
     words = {"answered": "answered scores", "expected": "expected scores"}
     words |= {"majority": "most frequent score for all", "prior": "training mean for all"}
-    for unit in clinical.UNITS:
+    for unit in units:
         for measure in clinical.MEASURES:
             for estimate, found in sums[unit][measure].items():
                 yield {

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from lus_cli.config import PhantomConfig, PrepareConfig, TrainConfig, build
-from lus_cli.steps import phantom, prepare, silent
+from lus_cli.config import (
+    CrossvalConfig,
+    PhantomConfig,
+    PrepareConfig,
+    Recipe,
+    TrainConfig,
+    build,
+)
+from lus_cli.steps import Result, crossval, phantom, prepare, silent
 
 COVID_BLUES = Path(__file__).parents[2] / "shared" / "covid-blues"
 
@@ -43,6 +51,28 @@ def tiny(cache: Path, **changes: Any) -> TrainConfig:
     values: dict[str, Any] = {"weights": "none", "feature_stride": 16, "epochs": 2}
     values |= {"frames_per_video": 3, "device": "cpu", "threads": 1}
     return dataclasses.replace(build(TrainConfig, values), cache=cache, **changes)
+
+
+def crossval_config(cache: Path, **changes: Any) -> CrossvalConfig:
+    recipe = {f.name: getattr(tiny(cache, epochs=1), f.name) for f in dataclasses.fields(Recipe)}
+    same = {"cache": cache, "device": "cpu", "threads": 1, "bootstrap": 50, "baselines": False}
+    return CrossvalConfig(**(recipe | same | changes))
+
+
+def folded_study(exams: Path, folder: Path) -> Path:
+    """A study of its own, three folds."""
+    shutil.copytree(exams, folder / "exams")
+    made = PrepareConfig(exams=folder / "exams", cache=folder, size=64, folds=3, workers=1)
+    prepare.run(made, silent)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def crossvalidated(exams: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
+    """`paper-cv-1`, a finished cross-validation, twice over: the cache folder, which nobody may
+    change, and what the step gave."""
+    cache = folded_study(exams, tmp_path_factory.mktemp("crossval"))
+    return cache, crossval.run(crossval_config(cache, repeats=2), silent)
 
 
 @pytest.fixture(scope="session")

@@ -13,13 +13,14 @@ import pytest
 from safetensors.torch import load_file
 
 from lus_cli.cache import Cache
-from lus_cli.config import CrossvalConfig, PrepareConfig, Recipe
+from lus_cli.config import PrepareConfig
 from lus_cli.errors import LusError
 from lus_cli.folds import draw_repeats, folds_of
 from lus_cli.split import Split, read_split
-from lus_cli.steps import crossval, prepare, silent
+from lus_cli.steps import Result, crossval, prepare, silent
 from lus_cli.video_cache import VideoCache
-from tests.conftest import tiny
+from tests.conftest import crossval_config as config
+from tests.conftest import folded_study as study
 
 PATIENTS = [f"p{i}" for i in range(11) for _ in range(4)]
 SCORES = np.arange(len(PATIENTS)) % 4
@@ -81,25 +82,10 @@ def test_two_patients_leave_one_to_train_on() -> None:
 # ------------------------------------------------------------------------------------- the command
 
 
-def config(cache: Path, **changes: Any) -> CrossvalConfig:
-    recipe = {f.name: getattr(tiny(cache, epochs=1), f.name) for f in dataclasses.fields(Recipe)}
-    same = {"cache": cache, "device": "cpu", "threads": 1, "bootstrap": 50, "baselines": False}
-    return CrossvalConfig(**(recipe | same | changes))
-
-
-def study(exams: Path, folder: Path) -> Path:
-    """A study of its own, three folds."""
-    shutil.copytree(exams, folder / "exams")
-    made = PrepareConfig(exams=folder / "exams", cache=folder, size=64, folds=3, workers=1)
-    prepare.run(made, silent)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def done(exams: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+@pytest.fixture
+def done(crossvalidated: tuple[Path, Result]) -> tuple[Path, dict[str, Any]]:
     """A finished cross-validation, twice over: its cache and its numbers."""
-    cache = study(exams, tmp_path_factory.mktemp("crossval"))
-    return cache, crossval.run(config(cache, repeats=2), silent).numbers
+    return crossvalidated[0], crossvalidated[1].numbers
 
 
 def test_every_labelled_video_is_answered_by_a_run_that_never_saw_its_patient(done) -> None:
@@ -172,6 +158,11 @@ def test_stopped_and_resumed_it_ends_as_if_never_stopped(done, exams: Path, tmp_
         crossval.run(config(other, run="paper-cv-1"), silent)
     again = crossval.run(config(other, resume=True), silent).numbers
     assert again == numbers
+
+
+def test_a_recipe_cannot_be_taken_for_a_baseline(prepared: Path) -> None:
+    with pytest.raises(LusError, match="a baseline is called signs, too"):
+        crossval.run(config(prepared, name="signs"), silent)
 
 
 def test_what_cannot_be_resumed_is_said(done, tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ RESERVED = {
         "evaluation_figures",
         "clinical_figures",
         "comparison_figures",
+        "crossval_figures",
         "attention_figures",
     },
     "jinja2": {"report", "model_card"},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,16 +17,17 @@ from lus_cli.assessment import assess
 from lus_cli.cache import Cache, Run, read_json, write_json, write_text
 from lus_cli.config import CrossvalConfig, Recipe, TrainConfig, build, read_toml, to_toml
 from lus_cli.confounders import confounding, followed
+from lus_cli.crossval_folder import write_crossval
 from lus_cli.devices import choose_device, set_threads
 from lus_cli.errors import LusError, UsageError
-from lus_cli.evaluation_folder import write_evaluation
 from lus_cli.evaluation_tables import figure_table
 from lus_cli.exam_tree import VideoId
+from lus_cli.fold_results import by_fold, constant_folds
 from lus_cli.folders import replacing_folder
 from lus_cli.folds import Fold, draw_repeats, folds_of
 from lus_cli.metrics import Predictions
 from lus_cli.ranks import ALONE, ranks_of_environment
-from lus_cli.run_comparison import compare_candidates
+from lus_cli.run_comparison import MAJORITY, compare_candidates
 from lus_cli.scoring import TrainedRun, open_run
 from lus_cli.signs import CONFOUNDERS
 from lus_cli.split import Split, check_split, patients_in, read_split
@@ -90,8 +92,12 @@ class Crossval:
 
 
 def opened(config: CrossvalConfig, cache: Cache, videos: VideoCache) -> Crossval:
-    """A new cross-validation, written down before its first fold. Raises LusError if its name is
-    taken."""
+    """A new cross-validation, written down before its first fold. Raises LusError if its name, or
+    the recipe's, is taken."""
+    from lus_cli.baselines import BASELINES
+
+    if config.name in {MAJORITY, *(baseline.name for baseline in BASELINES)}:
+        raise LusError(f"a baseline is called {config.name}, too", "give the recipe another name")
     split, _ = read_split(cache.split, videos.patients)
     root = cache.crossvals / cache.new_run(config.run or next_name(cache, config.name)).name
     if root.exists():
@@ -248,10 +254,49 @@ def pooled(study: Crossval, config: CrossvalConfig, progress: Progress) -> Resul
         f"{w[0].upper()}{w[1:]}." for w in followed(found.get("confounders", []))
     ]
     scores["comparison"] = compared.numbers
-    write_evaluation(study.root, scores, repeats[0])
+    scores["folds"] = by_fold(study.folds, candidates)
+    scores["warnings"] += [f"{w[0].upper()}{w[1:]}." for w in constant_folds(scores["folds"])]
+    page = write_crossval(study.root, described(study, config), scores, repeats)
     return Result(
         scores,
         [figure_table(scores), *compared.tables],
-        {"numbers": study.root / "scores.json", **compared.files},
+        {"report": page, "numbers": study.root / "scores.json", **compared.files},
         notes=[*scores["warnings"], *compared.notes],
     )
+
+
+def described(study: Crossval, config: CrossvalConfig) -> dict[str, Any]:
+    """What the page says of how it was made; see crossval_page.write_crossval_page."""
+    from lus_cli.baselines import BASELINES
+
+    plan, origin = read_json(study.root / "plan.json", "start it anew"), study.run(study.folds[0])
+    recipe = {field.name: getattr(study.config, field.name) for field in dataclasses.fields(Recipe)}
+    times = len(plan["repeats"])
+    again = {
+        "--config": study.root / "config.toml",
+        "--run": f"{study.name}-again",
+        "--repeats": times,
+        "--bootstrap": config.bootstrap,
+        "--cache": config.cache,
+    }
+    words = ["lus", "crossval", *(str(word) for pair in again.items() for word in pair)]
+    details = {
+        "Recipe": recipe,
+        "Folds and seeds": {
+            "folds": study.root / "plan.json",
+            "drawn by": plan["drawn_by"],
+            "seed of the models, each time over": [recipe["seed"] + time for time in range(times)],
+            "seed of the intervals": SEED,
+            "fingerprint of the videos": plan["fingerprint"],
+        },
+        "Versions": read_json(origin.provenance, "") if origin.provenance.is_file() else None,
+    }
+    return {
+        "name": study.name,
+        "recipe": study.config.name,
+        "folds": len(plan["repeats"][0]),
+        "methods": {one.name: one.words for one in BASELINES} if config.baselines else {},
+        "confounders": CONFOUNDERS,
+        "command": shlex.join(words + ([] if config.baselines else ["--no-baselines"])),
+        "details": details,
+    }
