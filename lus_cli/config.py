@@ -217,7 +217,8 @@ class Recipe:
     ]
     attention: Annotated[bool, typer.Option(help="Mask each feature map by learned attention.")]
     attention_channels: Annotated[
-        tuple[int, ...], typer.Option(help="Channels of the attention's inner convolutions.", min=1, max=4096)
+        tuple[int, ...],
+        typer.Option(help="Channels of the attention's inner convolutions.", min=1, max=4096),
     ]
     attention_mask: Annotated[
         Literal["sigmoid", "softmax"],
@@ -586,7 +587,7 @@ class OptionField:
                 raise UsageError(f"{where} is {value!r}", f"one of {', '.join(get_args(kind))}")
             return value
         if kind is Path and isinstance(value, (str, Path)):
-            return Path(value)
+            return as_path(value, where)
         if type(value) is int:
             self.check_range(value, where)  # before it is a float: it may be too large for one
             value = kind(value) if kind is float else value
@@ -601,7 +602,7 @@ class OptionField:
             raise UsageError(f"{where} must be a list, not {value!r}")
         kind = get_args(self.bare)[0]
         if kind is Path:  # its name may hold commas and spaces
-            return tuple(map(Path, value))
+            return tuple(as_path(item, where) for item in value)
         items = [item.strip() for entry in value for item in str(entry).split(",")]
         try:
             read = tuple(kind(item) for item in items if item)
@@ -613,14 +614,24 @@ class OptionField:
 
     def check_range(self, value: Any, where: str) -> None:
         """Raises UsageError, naming `where`, for a number out of this field's range."""
+        if not isinstance(value, (int, float)):
+            return
         if isinstance(value, float) and not math.isfinite(value):
             raise UsageError(f"{where} is {value}", "write a number")
         low, high = getattr(self.info, "min", None), getattr(self.info, "max", None)
-        high = MAX_SEED if high is None else high  # no option needs a larger number
-        if (low is not None and value < low) or (high is not None and value > high):
-            raise UsageError(
-                f"{where} is {value}", f"from {low} to {high}"
-            )
+        low, high = 0 if low is None else low, MAX_SEED if high is None else high
+        if not low <= value <= high:
+            raise UsageError(f"{where} is {value}", f"from {low} to {high}")
+
+
+def as_path(value: str | Path, where: str) -> Path:
+    """A path that the system can look up. Raises UsageError, naming `where`, for any other."""
+    try:
+        Path(value).exists()  # a name that is too long, or holds a NUL, is an error everywhere
+    except (OSError, ValueError, TypeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UsageError(f"{where} is no path that can be used", reason) from None
+    return Path(value)
 
 
 def whole_number(value: Any, where: str, words: tuple[str, ...]) -> Any:

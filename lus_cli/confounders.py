@@ -123,8 +123,8 @@ def followed(rows: list[dict[str, Any]]) -> list[str]:
         beyond = row["beyond_score"]
         if beyond["low"] is not None and not beyond["low"] <= 0 <= beyond["high"]:
             sentences.append(
-                f"answers follow {row['name']} beyond what the true scores explain: partial rank "
-                f"correlation {beyond['value']:+.2f} ({beyond['low']:+.2f} to "
-                f"{beyond['high']:+.2f})"
+                f"answers follow {row['name'].replace('_', ' ')} beyond what the true scores "
+                f"explain: partial rank correlation {beyond['value']:+.2f} "
+                f"({beyond['low']:+.2f} to {beyond['high']:+.2f})"
             )
     return sentences
