@@ -22,6 +22,7 @@ from lus_cli.devices import choose_device, set_threads
 from lus_cli.errors import LusError, UsageError
 from lus_cli.evaluation_tables import figure_table
 from lus_cli.exam_tree import VideoId
+from lus_cli.fold_baselines import answer_folds
 from lus_cli.fold_results import by_fold, constant_folds
 from lus_cli.folders import replacing_folder
 from lus_cli.folds import Fold, draw_repeats, folds_of
@@ -34,7 +35,7 @@ from lus_cli.split import Split, check_split, patients_in, read_split
 from lus_cli.steps import Progress, Result
 from lus_cli.training import Setting, resumed, train
 from lus_cli.video_cache import VideoCache
-from lus_cli.video_features import Features, compute_features
+from lus_cli.video_features import compute_features
 
 SEED = 0  # of the bootstrap
 
@@ -208,31 +209,6 @@ def answered_in_order(videos: VideoCache, given: Mapping[VideoId, Sequence[float
     return Predictions(list(ids), videos.scores[indices], np.array([given[i] for i in ids]))
 
 
-def of_baselines(
-    study: Crossval, features: Features, progress: Progress
-) -> dict[str, list[Predictions]]:
-    """What each baseline answers, trained on everybody whom the fold's model trained or validated
-    on."""
-    from lus_cli.baselines import BASELINES, answers
-
-    videos, pooled = study.videos, dict[str, list[Predictions]]()
-    for done, baseline in enumerate(BASELINES):
-        progress("baselines", done, len(BASELINES))
-        given: dict[int, dict[VideoId, list[float]]] = {}
-        for fold in study.folds:
-            known = {*fold.split.train, *fold.split.validation}
-            parts = (
-                [i for i in labelled(videos) if videos.patients[i] in known],
-                [i for i in labelled(videos) if videos.patients[i] in fold.split.test],
-            )
-            found = answers(baseline, features, videos.scores, videos.patients, parts)
-            ids = [videos.ids[index] for index in parts[1]]
-            given.setdefault(fold.repeat, {}).update(zip(ids, found.tolist(), strict=True))
-        pooled[baseline.name] = [answered_in_order(videos, one) for one in given.values()]
-    progress("baselines", len(BASELINES), len(BASELINES))
-    return pooled
-
-
 def pooled(study: Crossval, config: CrossvalConfig, progress: Progress) -> Result:
     """Everything that is said about the answers of all folds together."""
     repeats = out_of_fold(study)
@@ -240,7 +216,11 @@ def pooled(study: Crossval, config: CrossvalConfig, progress: Progress) -> Resul
     found: dict[str, Any] = {}
     if config.baselines:
         features = compute_features(study.videos, Cache(config.cache).features, progress)
-        candidates |= of_baselines(study, features, progress)
+        given = answer_folds(study.root, study.folds, study.videos, features, progress)
+        candidates |= {
+            name: [answered_in_order(study.videos, one) for one in repeats]
+            for name, repeats in given.items()
+        }
         columns = features["confounders"][labelled(study.videos)].T
         measured = dict(zip(CONFOUNDERS, columns, strict=True))
         found["confounders"] = confounding(repeats[0], measured, config.bootstrap, SEED)
