@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import logging
 import pickle
+import struct
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
@@ -35,9 +36,15 @@ UNREADABLE = (
     OSError,
     ValueError,
     EOFError,
-    KeyError,
+    LookupError,
     TypeError,
+    AttributeError,
+    ArithmeticError,
+    AssertionError,
+    MemoryError,
+    struct.error,
 )
+ZIP_START = b"PK\x03\x04"
 PROBE = 128  # pixels: large enough for every backbone to keep some rows and columns
 
 
@@ -172,21 +179,37 @@ def load_into(body: nn.Module, path: Path, name: str) -> None:
     log.info("backbone weights: %s", path)
 
 
+def refuse_bomb(path: Path) -> None:
+    """Raises ValueError for a zip archive that unpacks to more than its own size.
+
+    PyTorch writes no such file, and reads one into as much memory as it asks for.
+    """
+    with path.open("rb") as file:
+        if file.read(len(ZIP_START)) != ZIP_START:
+            return
+    with zipfile.ZipFile(path) as archive:
+        if sum(entry.file_size for entry in archive.infolist()) > path.stat().st_size:
+            raise ValueError("it unpacks to more than its size")
+
+
 def read_state_dict(path: Path) -> dict[str, Tensor]:
     """Tensors by name from a .safetensors or a PyTorch file. Executes nothing that is in it."""
-    if not path.is_file():
-        raise LusError(
-            f"there is no weights file {path}", "--weights takes imagenet, none or a file"
-        )
     try:
+        if not path.is_file():
+            raise LusError(
+                f"there is no weights file {path}", "--weights takes imagenet, none or a file"
+            )
         if path.suffix == ".safetensors":
             return load_file(path)
+        refuse_bomb(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except UNREADABLE as error:
         reason = reason_of(error)
         raise LusError(f"{path} holds no weights that can be read safely ({reason})") from error
     content = content.get("state_dict", content) if isinstance(content, dict) else content
-    if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
+    if not isinstance(content, dict) or not all(
+        isinstance(name, str) and isinstance(values, Tensor) for name, values in content.items()
+    ):
         raise LusError(
             f"{path} holds no state dict", "save one with torch.save(model.state_dict(), FILE)"
         )

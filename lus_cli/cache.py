@@ -1,7 +1,8 @@
 """Where everything under cache/ lies, and how it is written: whole, or not at all.
 
 A file is written as `name.part` beside its place and moved there in one step, so a reader never meets
-half a file, and a killed command leaves at most a `.part` that the next one replaces.
+half a file, and a killed command leaves at most a `.part` that the next one replaces. It is on the disk
+before it is moved, so that a power cut leaves no empty file under a whole name, either.
 """
 
 from __future__ import annotations
@@ -68,7 +69,9 @@ class Cache:
 
     def run(self, name: str | None) -> Run:
         """The run called `name`, or the latest. Raises LusError naming the runs there are."""
-        wanted = name or (self.latest.read_text().strip() if self.latest.is_file() else None)
+        wanted = name
+        if name is None and self.latest.is_file():
+            wanted = self.latest.read_text(encoding="utf-8", errors="replace").strip() or None
         if wanted is not None:
             run = self.new_run(wanted)
             if run.root.is_dir():
@@ -143,9 +146,11 @@ class Run:
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, *, lasting: bool = True) -> Iterator[Path]:
     """A place to write a file, moved to `path` when the block ends well and removed when not.
 
+    lasting: whether it must outlast a power cut; not needed for one of many that are made again
+    when damaged, as waiting for the disk takes longer than writing a small file.
     Raises LusError if the disk or the folder's permissions do not allow it.
     """
     part = path.with_name(path.name + ".part")
@@ -153,10 +158,28 @@ def replacing(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield part
+            if lasting:
+                wait_for_disk(part)
             part.replace(path)
+            if lasting:
+                wait_for_disk(path.parent)
         except BaseException:
             part.unlink(missing_ok=True)
             raise
+
+
+def wait_for_disk(path: Path) -> None:
+    """Returns once a file's content, or the names in a folder, would outlast a power cut."""
+    if os.name != "posix":  # elsewhere a file opened for reading cannot be synced, nor can a folder
+        return
+    number = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EROFS):  # a disk that cannot
+            raise
+    finally:
+        os.close(number)
 
 
 @contextlib.contextmanager
@@ -171,6 +194,8 @@ def explaining_disk_errors(path: Path) -> Iterator[None]:
         errno.EPERM: "use a --cache you may write to",
         errno.EROFS: "use a --cache that can be written to",
         errno.ENOTDIR: "a file is where a folder should be",
+        errno.EEXIST: "a file is where a folder should be",
+        errno.EISDIR: "a folder is where a file should be",
         errno.ENAMETOOLONG: "use a shorter path",
     }
     try:

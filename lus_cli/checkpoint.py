@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import lus_cli
-from lus_cli.backbones import UNREADABLE, build_backbone, reason_of
+from lus_cli.backbones import UNREADABLE, build_backbone, reason_of, refuse_bomb
 from lus_cli.cache import replacing
 from lus_cli.config import Recipe, build
 from lus_cli.errors import LusError
@@ -55,8 +55,12 @@ class Card:
             raise ValueError("another format version")
         content.pop("tool")
         content["recipe"] = build(Recipe, content["recipe"])
-        content["frame_format"] = FrameFormat(**content["frame_format"])
-        return cls(**content)
+        content["frame_format"] = FrameFormat.from_json(content["frame_format"])
+        card = cls(**content)
+        kinds = type(card.longest), type(card.epoch), type(card.fingerprint)
+        if kinds != (int, int, str) or not isinstance(card.validation_loss, (int, float)):
+            raise ValueError("its card is none")
+        return card
 
 
 def new_model(recipe: Recipe, known: int = 0) -> LusModel:
@@ -85,6 +89,20 @@ def save_best(path: Path, weights: dict[str, Tensor], card: Card) -> None:
     weights = {name: values.detach().cpu().contiguous() for name, values in weights.items()}
     with replacing(path) as part:
         save_file(weights, part, {"lus": text, "checksum": checksum(text, weights)})
+        put_in_order(part)
+
+
+def put_in_order(path: Path) -> None:
+    """Sorts what a safetensors file says of itself, which is written in an order drawn by chance:
+    equal weights are to be equal files."""
+    with path.open("r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        head = json.loads(file.read(size))
+        head["__metadata__"] = dict(sorted(head["__metadata__"].items()))
+        text = json.dumps(head, separators=(",", ":"), ensure_ascii=False).encode()
+        if len(text) <= size:
+            file.seek(8)
+            file.write(text.ljust(size))
 
 
 def checksum(text: str, weights: dict[str, Tensor]) -> str:
@@ -111,8 +129,13 @@ def load_best(path: Path) -> tuple[LusModel, Card]:
         if checksum(written["lus"], weights) != written["checksum"]:
             raise ValueError("its checksum does not fit")
         known = len(weights["head.known"]) if card.recipe.head == "kernel" else 0
-        model = new_model(replace(card.recipe, weights="none"), known)
-        model.load_state_dict(weights)
+        # On the meta device: no weight is drawn that would be replaced, and a card that asks for
+        # more of them than the file holds gets no memory.
+        with torch.device("meta"):
+            model = new_model(replace(card.recipe, weights="none"), known)
+        if any(values.dtype != weights[name].dtype for name, values in model.state_dict().items()):
+            raise ValueError("weights of another type")
+        model.load_state_dict(weights, assign=True)
     except UNREADABLE as error:
         reason = reason_of(error)
         raise LusError(f"{path} is no lus model ({reason})", "train it anew") from error
@@ -157,6 +180,7 @@ def load_last(path: Path) -> dict[str, Any] | None:
 
 def read_last(path: Path) -> dict[str, Any]:
     """One checkpoint. Raises one of UNREADABLE if it is not what was written."""
+    refuse_bomb(path)
     with zipfile.ZipFile(path) as archive:  # PyTorch does not look at the checksums in the file
         if damaged := archive.testzip():
             raise ValueError(f"checksum of {damaged}")

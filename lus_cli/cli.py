@@ -174,4 +174,7 @@ def top(
 
 def main() -> None:
     """What the `lus` program runs."""
-    app()
+    try:
+        app()
+    except KeyboardInterrupt:  # before a command began, or after it ended
+        raise SystemExit(130) from None

@@ -7,6 +7,7 @@ and where it stands, of the video the weights of its frames. `player.js` plays i
 from __future__ import annotations
 
 import base64
+import heapq
 import io
 import json
 from collections.abc import Sequence
@@ -27,6 +28,7 @@ MASK_SIDE = 28  # the most rows and columns of a mask
 LEVELS = ((25, 60), (25, 40), (15, 40), (10, 30), (5, 30))
 SHEET_BYTES = 54_000  # of one clip's sheet; of all together:
 PAGE_BYTES = 20_000_000
+MOST = 1000  # clips: of more videos those stay whose own score is the least probable
 # What the model makes of its frames, where it does not weigh them one by one.
 POOLS = {
     "mean": "All frames weigh the same in the answer.",
@@ -101,21 +103,26 @@ class Clips:
     """Keeps a clip of each video while it is scored: the `keep` of `scoring.score_videos`.
 
     A video's frames are let go with its batch; what stays is `PAGE_BYTES` for all of `count`
-    videos, or as little as the last of `LEVELS` takes.
+    videos, or as little as the last of `LEVELS` takes. Of more than `MOST` videos the worst errors
+    stay, so that neither memory nor the page grow with the study.
     """
 
     def __init__(self, videos: VideoCache, recipe: Recipe, looks: bool, count: int) -> None:
         """`looks`: whether the model's masks say where it looks."""
         self.videos, self.recipe, self.looks = videos, recipe, looks
-        self.room = min(SHEET_BYTES, PAGE_BYTES // max(count, 1))
+        self.room = min(SHEET_BYTES, PAGE_BYTES // min(max(count, 1), MOST))
         self.of: dict[int, Clip] = {}  # by the video's place in the cache
+        self.chances: list[tuple[float, int]] = []  # a heap: the surest of its own score first
 
     def __call__(self, batch: Batch, output: Output) -> None:
         videos, recipe = self.videos, self.recipe
         sizes = batch.lengths.tolist()
+        chances = output.logits.float().softmax(dim=1).cpu()
         pieces = (batch.frames, output.masks, output.weights)
         of_videos = zip(batch.indices, *(piece.split(sizes) for piece in pieces), strict=True)
-        for index, frames, masks, weights in of_videos:
+        for place, (index, frames, masks, weights) in enumerate(of_videos):
+            if not self.is_among_worst(index, float(chances[place, int(videos.scores[index])])):
+                continue
             rows, columns = videos.source_shapes[index].tolist()
             length = int(videos.lengths[index])
             scored = select_frames(length, recipe.stride, recipe.frames_per_video)
@@ -130,6 +137,17 @@ class Clips:
                 aspect=1.0 if videos.frame_format.letterbox else columns / rows,
                 room=self.room,
             )
+
+    def is_among_worst(self, index: int, chance: float) -> bool:
+        """Whether a video is to be kept whose own score has this probability; if so, the surest of
+        those kept before makes room for it where there is none."""
+        entry = -chance, index
+        if len(self.chances) < MOST:
+            heapq.heappush(self.chances, entry)
+            return True
+        surest = heapq.heappushpop(self.chances, entry)
+        self.of.pop(surest[1], None)
+        return surest != entry
 
 
 def make_clip(

@@ -283,7 +283,9 @@ class Recipe:
     accumulate: Annotated[
         int,
         typer.Option(
-            help="Batches a step: the step of one large batch in the memory of a small one.", min=1
+            help="Batches a step: the step of one large batch in the memory of a small one.",
+            min=1,
+            max=1000,
         ),
     ]
     checkpointing: Annotated[

@@ -110,7 +110,10 @@ def decode_video(task: DecodeTask) -> StoredVideo:
 
 
 def stored_frames(frames: Iterable[tuple[int, np.ndarray, tuple[int, int]]]) -> StoredVideo:
-    """Compresses what `fitted_frames` yields. Raises LusError for frames of different sizes."""
+    """Compresses what `fitted_frames` yields.
+
+    Raises LusError for frames of different sizes, or if there is none.
+    """
     shapes: set[tuple[int, int]] = set()
     numbers: list[int] = []
 
@@ -124,6 +127,8 @@ def stored_frames(frames: Iterable[tuple[int, np.ndarray, tuple[int, int]]]) -> 
             yield frame
 
     stored = store_video(pixels(), numbers, (0, 0))
+    if not numbers:
+        raise LusError("it holds no frame", "remove it, or export it again")
     return replace(stored, source_shape=shapes.pop())
 
 

@@ -104,7 +104,10 @@ def read_header(path: Path, file: BinaryIO) -> pydicom.Dataset:
     if len(tag) < 4 or struct.unpack("<HH" if little else ">HH", tag) != PIXEL_DATA:
         raise LusError(f"{path} holds no picture", "it is a report, a waveform or another record")
     file.seek(4 if implicit else 8, 1)  # length, or value representation, reserved and length
-    if header.Rows * header.Columns > MAX_PIXELS or frame_count(header) > MAX_FRAMES:
+    if (
+        not 0 < header.Rows * header.Columns <= MAX_PIXELS
+        or not 0 < frame_count(header) <= MAX_FRAMES
+    ):
         raise LusError(
             f"{path} says {frame_count(header)} frames of {header.Columns}x{header.Rows}",
             "that is no ultrasound video",

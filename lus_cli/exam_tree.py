@@ -10,7 +10,7 @@ import io
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import NamedTuple
 
 import numpy as np
@@ -24,7 +24,9 @@ FRAME_SUFFIXES = {".jpg", ".jpeg", ".png"}
 CLUTTER = {"thumbs.db", "desktop.ini"}
 # A frame larger than this is a decompression bomb or a mistake, not an ultrasound frame.
 MAX_PIXELS = 64_000_000
-FORBIDDEN_IN_ID = re.compile(r"[/\\;,\x00-\x1f]")
+# Our separators, control characters, what ends a line or marks a file's start in Unicode, and what is
+# no character: half of a pair, as Python writes bytes of a file's name that are no UTF-8.
+FORBIDDEN_IN_ID = re.compile(r"[/\\;,\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff\ud800-\udfff]")
 
 
 class VideoId(NamedTuple):
@@ -63,6 +65,12 @@ def is_name(part: str) -> bool:
     return bool(part.strip()) and not is_clutter(part) and not FORBIDDEN_IN_ID.search(part)
 
 
+def leads_out(path: str) -> bool:
+    """Whether a path, with / or \\, can end elsewhere than below the folder it starts from."""
+    posix = PurePosixPath(path.replace("\\", "/"))
+    return posix.is_absolute() or ".." in posix.parts or bool(PureWindowsPath(path).drive)
+
+
 def is_clutter(name: str) -> bool:
     """Whether a file or folder is what operating systems leave behind, or `.` or `..`."""
     return name.startswith(".") or name.lower() in CLUTTER
@@ -84,9 +92,12 @@ class VideoFolder:
 
 
 def natural_key(text: str) -> list[tuple[int, int, str]]:
-    """Sorts area 2 before area 10, and numbers before words."""
+    """Sorts area 2 before area 10, and numbers before words.
+
+    A number is compared by its length, then digit by digit: Python reads none of 5000 digits.
+    """
     return [
-        (0, int(piece), "") if piece.isdecimal() else (1, 0, piece)
+        (0, len(digits := piece.lstrip("0")), digits) if piece.isdecimal() else (1, 0, piece)
         for piece in re.split(r"(\d+)", text)
         if piece
     ]

@@ -87,7 +87,7 @@ class FeatureLoader(BatchLoader):
 
     def store(self, index: int) -> Tensor:
         maps = self.compute(super().read(index))
-        with replacing(self.path(index)) as part, part.open("wb") as file:
+        with replacing(self.path(index), lasting=False) as part, part.open("wb") as file:
             np.savez(file, maps=maps.numpy())
         return maps
 

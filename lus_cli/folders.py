@@ -30,7 +30,10 @@ def replacing_folder(path: Path, force: bool) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def replacing_folders(*paths: Path, force: bool) -> Iterator[list[Path]]:
-    """Empty folders to fill, moved to `paths` together, the first one last: see replacing_folder."""
+    """Empty folders to fill, moved to `paths` together, the first one last: see replacing_folder.
+
+    One but the first that stays empty leaves nothing in its place.
+    """
     places = [path.resolve() for path in paths]  # what a link points to is replaced, not the link
     lock = beside(places[0], "lock")
     with explaining_disk_errors(places[0]):
@@ -60,7 +63,7 @@ def beside(place: Path, what: str) -> Path:
 def refuse_replacing(place: Path, force: bool) -> None:
     if place.exists() and not place.is_dir():
         raise LusError(f"{place} is a file", "name a folder")
-    if place.is_dir() and any(place.iterdir()) and not force:
+    if place.is_dir() and not is_empty(place) and not force:
         raise LusError(
             f"{place} is already there", "name another folder, or replace it with --force"
         )
@@ -78,12 +81,19 @@ def settle(places: Sequence[Path]) -> None:
             if place.exists() and beside(place, "new").exists():
                 remove(beside(place, "old"))
                 place.rename(beside(place, "old"))
+        for place in others:
+            if is_empty(beside(place, "new")):
+                beside(place, "new").rmdir()
         for place in (*others, first):
             if beside(place, "new").exists():
                 beside(place, "new").rename(place)
     for place in places:
         for what in ("part", "new", "old"):
             remove(beside(place, what))
+
+
+def is_empty(folder: Path) -> bool:
+    return folder.exists() and not any(folder.iterdir())
 
 
 def remove(folder: Path) -> None:

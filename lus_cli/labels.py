@@ -6,7 +6,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path, PurePosixPath
 
 from lus_cli.config import ImportConfig
 from lus_cli.errors import LusError, UsageError
@@ -18,6 +18,7 @@ from lus_cli.exam_tree import (
     csv_rows,
     is_clutter,
     is_name,
+    leads_out,
     natural_key,
     read_text,
     row_id,
@@ -139,8 +140,7 @@ def read_label(path: Path, line: int, file: str, video: VideoId, row: dict[str, 
 def inside_path(path: Path, line: int, text: str) -> str:
     """A file's path from the folder of videos. Raises LusError if it leads out of it."""
     file = PurePosixPath(normal(text).replace("\\", "/"))
-    leads_out = file.is_absolute() or ".." in file.parts or PureWindowsPath(text).drive
-    if leads_out or not file.parts or "\0" in text:
+    if leads_out(text) or not file.parts or "\0" in text:
         raise LusError(
             f"{path}, line {line}: {text!r} is no file in the folder of videos",
             "write its path from there",

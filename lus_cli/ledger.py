@@ -97,12 +97,15 @@ def read_ledger(path: Path) -> Ledger:
     """The readings in a file. Empty if there is none: then times alone decide."""
     try:
         return {key: as_reading(value) for key, value in read_json(path, "").items()}
-    except (LusError, TypeError):
+    except (LusError, TypeError, ValueError, OverflowError):
         return {}
 
 
 def as_reading(value: dict[str, Any]) -> Reading:
-    return Reading(**value)
+    """What `asdict` made of a reading. Raises TypeError, ValueError or OverflowError if it is none."""
+    reading = Reading(**value)
+    times = float(reading.newest), float(reading.taken)
+    return Reading(str(reading.sizes), str(reading.content), *times)
 
 
 def write_ledger(path: Path, ledger: Ledger) -> None:

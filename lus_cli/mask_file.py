@@ -8,8 +8,9 @@ that the answer rests on, `grad_cam` (scored frame, row, column) float32, 0 and 
 
 from __future__ import annotations
 
+import contextlib
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import h5py
@@ -18,6 +19,7 @@ import numpy as np
 from lus_cli.cache import replacing
 from lus_cli.errors import LusError
 from lus_cli.exam_tree import VideoId
+from lus_cli.video_cache import plain_disk_errors
 
 NUMBERS = "frame_number", "scored"  # the datasets of whole numbers
 Maps = Mapping[str, np.ndarray]  # the datasets of one video, by name
@@ -28,7 +30,7 @@ def write_masks(path: Path, videos: Mapping[VideoId, Maps]) -> None:
     with replacing(path) as part:
         if path.is_file():
             shutil.copyfile(path, part)
-        with h5py.File(part, "a") as file:
+        with explaining_damage(path), plain_disk_errors(), h5py.File(part, "a") as file:
             for video, maps in videos.items():
                 if str(video) in file:
                     del file[str(video)]
@@ -44,7 +46,7 @@ def joined(path: Path, parts: Mapping[VideoId, Path]) -> None:
     with replacing(path) as part:
         if path.is_file():
             shutil.copyfile(path, part)
-        with h5py.File(part, "a") as file:
+        with explaining_damage(path), plain_disk_errors(), h5py.File(part, "a") as file:
             for video, own in parts.items():
                 with h5py.File(own, "r") as source:
                     source.copy(str(video), file, str(video))
@@ -57,14 +59,28 @@ def written(path: Path, videos: Iterable[VideoId]) -> set[VideoId]:
     """
     if not path.is_file():
         return set()
-    try:
-        with h5py.File(path, "r") as file:
-            return {video for video in videos if str(video) in file}
-    except OSError as error:
-        raise LusError(f"{path} is damaged", "delete it and run the command again") from error
+    with explaining_damage(path), h5py.File(path, "r") as file:
+        return {video for video in videos if str(video) in file}
 
 
 def read_maps(path: Path, video: VideoId) -> dict[str, np.ndarray]:
-    """Everything in the file about one video. Raises KeyError if there is nothing."""
-    with h5py.File(path, "r") as file:
+    """Everything in the file about one video. Raises LusError if there is nothing to be read."""
+    with explaining_damage(path), h5py.File(path, "r") as file:
         return {name: values[:] for name, values in file[str(video)].items()}
+
+
+@contextlib.contextmanager
+def explaining_damage(path: Path) -> Iterator[None]:
+    """Makes a LusError of what a damaged file makes of HDF5, which has no one exception for it."""
+    try:
+        yield
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise damaged(path) from error
+    except OSError as error:
+        if error.errno is not None:  # the disk's fault, not the file's
+            raise
+        raise damaged(path) from error
+
+
+def damaged(path: Path) -> LusError:
+    return LusError(f"{path} is damaged", "delete it and run the command again")

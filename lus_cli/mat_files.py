@@ -8,6 +8,7 @@ are read: MATLAB objects and references stay what they are.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -25,7 +26,12 @@ except ImportError as error:
 
 FRAMES = "frames"
 SCORE_MATRIX = "Score_matrix"
-MAX_BYTES = 2**32  # of one array: version 5 cannot hold more
+# Of one array of version 5, which is held whole, and while it is decompressed up to 1.8 times over.
+MAX_BYTES = 2**30
+# What whosmat calls arrays whose shape does not say how much there is to read.
+NO_NUMBERS = ("cell", "char", "function", "object", "opaque", "sparse", "struct", "unknown")
+MOST_PACKED = 1100  # zlib packs at most 1032 bytes in one (zlib's technical details)
+BLOCK_BYTES = 2**28  # of frames of version 7.3 that are read together
 AGAIN = "copy it again from where it was made"
 Shape = tuple[int, ...]
 
@@ -40,9 +46,8 @@ def read_frames(path: Path) -> Iterator[np.ndarray]:
         if h5py.is_hdf5(path):
             with h5py.File(path, "r") as file:
                 stored = array_in(file, path, FRAMES)
-                frames = stored if stored.ndim == 4 else [stored]  # (frame, channel, column, row)
-                for number in range(len(frames)):
-                    yield np.ascontiguousarray(frames[number][...].T)
+                for frame in frames_in(stored, path):
+                    yield np.ascontiguousarray(frame.T)
         else:
             video = scipy.io.loadmat(path, variable_names=[FRAMES])[FRAMES]
             for number in range(1 if video.ndim == 3 else video.shape[3]):
@@ -61,16 +66,18 @@ def highest_score(path: Path, scores: Path) -> int:
     with explaining(path):
         *_, length = frame_shape(path)
     with explaining(scores):
+        shape, _ = shape_of(scores, SCORE_MATRIX)
+        if len(shape) != 2 or shape[0] != len(SCORES) - 1:
+            raise wrong(scores, SCORE_MATRIX, shape, "numbers (3, frame)")
+        if length - shape[1] not in (0, 1):  # before it is read: it may be as large as it likes
+            raise LusError(f"{scores} scores {shape[1]} frames, the video has {length}")
         if h5py.is_hdf5(scores):
             with h5py.File(scores, "r") as file:
                 matrix = array_in(file, scores, SCORE_MATRIX)[...].T
         else:
-            shape_of(scores, SCORE_MATRIX)  # before it is read: its size is checked there
             matrix = scipy.io.loadmat(scores, variable_names=[SCORE_MATRIX])[SCORE_MATRIX]
-        if matrix.ndim != 2 or len(matrix) != len(SCORES) - 1 or matrix.dtype.kind not in "buif":
+        if matrix.dtype.kind not in "buif":
             raise wrong(scores, SCORE_MATRIX, matrix.shape, "numbers (3, frame)")
-        if length - matrix.shape[1] not in (0, 1):
-            raise LusError(f"{scores} scores {matrix.shape[1]} frames, the video has {length}")
         steps = np.diff(matrix.astype(float), axis=0)
         cumulative = (steps <= 0).all() or (steps >= 0).all()  # from the top, or from the bottom
         if not np.isin(matrix, (0, 1)).all() or not cumulative:
@@ -102,13 +109,33 @@ def shape_of(path: Path, name: str) -> tuple[Shape, str]:
         with h5py.File(path, "r") as file:
             stored = array_in(file, path, name)
             return stored.shape[::-1], str(stored.dtype)
-    found = {there: (shape, dtype) for there, shape, dtype in scipy.io.whosmat(path)}
-    if name not in found:
-        raise missing(path, name, found)
-    shape, dtype = found[name]
-    if int(np.prod(shape, dtype=object)) > MAX_BYTES:
-        raise LusError(f"{path}: {name} is {shape}", "that is more than such a file can hold")
+    arrays = scipy.io.whosmat(path)
+    found = [(shape, dtype) for there, shape, dtype in arrays if there == name]
+    if len(found) != 1:
+        raise missing(path, name, [there for there, *_ in arrays])
+    [(shape, dtype)] = found
+    if dtype in NO_NUMBERS:
+        raise LusError(f"{path}: {name} is a {dtype} array", "numbers are read")
+    if math.prod(shape) > MAX_BYTES:
+        raise LusError(f"{path}: {name} is {shape}", "save it as version 7.3, or in pieces")
     return shape, dtype
+
+
+def frames_in(stored: h5py.Dataset, path: Path) -> Iterator[np.ndarray]:
+    """The frames, each (channel, column, row), of an array (frame, channel, column, row).
+
+    As many are read together as a chunk holds, or each would be decompressed once a frame.
+    """
+    if stored.ndim == 3:
+        yield stored[...]
+        return
+    frame_bytes = math.prod(stored.shape[1:])
+    chunk = stored.chunks or (1,)
+    if math.prod(chunk) > max(BLOCK_BYTES, frame_bytes):
+        raise LusError(f"{path}: {FRAMES} lies in chunks of {math.prod(chunk)} bytes", AGAIN)
+    together = max(1, min(chunk[0], BLOCK_BYTES // frame_bytes))
+    for start in range(0, len(stored), together):
+        yield from stored[start : start + together]
 
 
 def array_in(file: h5py.File, path: Path, name: str) -> h5py.Dataset:
@@ -118,6 +145,8 @@ def array_in(file: h5py.File, path: Path, name: str) -> h5py.Dataset:
         raise missing(path, name, file)
     if stored.external or stored.is_virtual:
         raise LusError(f"{path}: {name} lies in another file", AGAIN)
+    if stored.nbytes > MOST_PACKED * stored.id.get_storage_size():
+        raise LusError(f"{path}: most of {name} was never written", AGAIN)
     return stored
 
 

@@ -46,7 +46,7 @@ class StoredVideo:
             }
         )
         crc = 0
-        with replacing(path) as part, part.open("wb") as file:
+        with replacing(path, lasting=False) as part, part.open("wb") as file:
             for piece in (head.encode() + b"\n", *self.chunks):
                 crc = zlib.crc32(piece, crc)
                 file.write(piece)

@@ -28,7 +28,7 @@ from rich.progress import (
 )
 from rich.table import Table as RichTable
 
-from lus_cli.errors import LusError
+from lus_cli.errors import LusError, printable
 from lus_cli.steps import Progress as ProgressCallback
 from lus_cli.steps import Result, silent
 
@@ -111,10 +111,10 @@ class Screen:
                 drawn.add_row(*(escape(formatted(value)) for value in row))
             self.console.print(drawn)
         for line in result.notes:
-            self.console.print(f"[yellow]note[/] {escape(line)}", soft_wrap=True)
+            self.console.print(f"[yellow]note[/] {escape(printable(line))}", soft_wrap=True)
         shown = result.problems if self.verbose else result.problems[:10]
         for line in shown:
-            self.console.print(f"[yellow]left out[/] {escape(line)}", soft_wrap=True)
+            self.console.print(f"[yellow]left out[/] {escape(printable(line))}", soft_wrap=True)
         if len(shown) < len(result.problems):
             self.console.print(f"[yellow]left out[/] {len(result.problems) - len(shown)} more (-v)")
         width = max(map(len, result.files), default=0)

@@ -5,17 +5,18 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 
 from lus_cli import kernel_head, run_folder
+from lus_cli.backbones import UNREADABLE, reason_of
 from lus_cli.batches import BatchLoader, grouped
-from lus_cli.cache import Cache, Run, write_text
+from lus_cli.cache import Cache, Run, locked, read_json, write_text
 from lus_cli.checkpoint import Card, load_best, load_last, new_model, save_best, save_last
 from lus_cli.config import Recipe, TrainConfig, build, read_toml
 from lus_cli.devices import choose_precision, explaining_out_of_memory, frames_at_once
@@ -78,7 +79,8 @@ def train(setting: Setting, progress: Progress, *, becomes_latest: bool = True) 
 
 @contextlib.contextmanager
 def run_begun(setting: Setting, becomes_latest: bool) -> Iterator[None]:
-    """The run's folder, with what is about to be run written down, and its log."""
+    """The run's folder, with what is about to be run written down, and its log. Raises LusError if
+    another process goes on with the run."""
     if not setting.ranks.first:
         yield
         return
@@ -88,7 +90,8 @@ def run_begun(setting: Setting, becomes_latest: bool) -> Iterator[None]:
         run_folder.start_folder(setting.run, setting.recipe, setting.split, origin)
         if becomes_latest:
             write_text(Cache(setting.config.cache).latest, setting.run.name + "\n")
-    with run_folder.logging_to(setting.run.root / "log.txt"):
+    root = setting.run.root
+    with locked(root / ".lock", root, keep=False), run_folder.logging_to(root / "log.txt"):
         yield
 
 
@@ -139,8 +142,8 @@ def resumed(config: TrainConfig, run: Run, device: torch.device, ranks: Ranks) -
     cache = Cache(config.cache)
     recipe = build(Recipe, read_toml(run.config), str(run.config))
     videos = VideoCache(cache.videos)
-    provenance = json.loads(run.provenance.read_text())
-    if provenance["fingerprint"] != videos.fingerprint:
+    provenance = read_json(run.provenance, "start a new run")
+    if provenance.get("fingerprint") != videos.fingerprint:
         raise LusError(
             f"{cache.videos} has changed since run {run.name} began",
             "prepare the same study again, or start a new run",
@@ -186,9 +189,14 @@ def new_trainer(setting: Setting) -> Trainer:
 def check_map(model: LusModel, setting: Setting) -> None:
     """Raises LusError if frames are so small that attention has a single cell to look at."""
     frame = torch.zeros((1, *setting.videos.frame_format.shape), dtype=torch.uint8)
-    with torch.no_grad():
-        rows, columns = model.eval().cnn(frame.to(setting.device)).shape[2:]
-    if setting.config.attention and min(rows, columns) < 2:
+    try:
+        with torch.no_grad():
+            rows, columns = model.eval().cnn(frame.to(setting.device)).shape[2:]
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError:  # a layer that makes the map smaller has nothing left
+        rows = columns = 0
+    if min(rows, columns) < (2 if setting.config.attention else 1):
         raise LusError(
             f"frames of {setting.videos.frame_format.size} pixels leave {setting.config.backbone} a map "
             f"of {rows}x{columns}: nothing to attend to",
@@ -216,8 +224,14 @@ def fit(setting: Setting, trainer: Trainer, progress: Progress) -> list[dict[str
     if config.resume:
         state = load_last(run.last)
         if state is not None:
-            trainer.restore(state)
-            epochs = state["epochs"]
+            try:
+                trainer.restore(state)
+                epochs = checked_epochs(state["epochs"])
+            except UNREADABLE as error:
+                raise LusError(
+                    f"{run.last} does not fit the recipe of its run ({reason_of(error)})",
+                    "start a new run",
+                ) from error
             log.info("going on with run %s after epoch %d", run.name, len(epochs))
         else:
             log.info("run %s had finished no epoch: starting it over", run.name)
@@ -238,6 +252,16 @@ def fit(setting: Setting, trainer: Trainer, progress: Progress) -> list[dict[str
     if book is not None:
         book.close()
     return epochs
+
+
+def checked_epochs(epochs: Any) -> list[dict[str, float]]:
+    """The figures of the epochs in a checkpoint. Raises ValueError if they are none."""
+    for number, figures in enumerate(epochs, start=1):
+        if figures["epoch"] != number or not all(
+            isinstance(value, (int, float)) for value in figures.values()
+        ):
+            raise ValueError(f"epoch {number} is none")
+    return list(epochs)
 
 
 def keep(setting: Setting, trainer: Trainer, epochs: list[dict[str, float]]) -> None:

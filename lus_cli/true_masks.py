@@ -11,9 +11,10 @@ import numpy as np
 from PIL import Image
 
 from lus_cli.errors import LusError
-from lus_cli.exam_tree import VideoId
+from lus_cli.exam_tree import MAX_PIXELS, VideoId
 from lus_cli.phantom_scene import Label
 
+STUDY = "study.json"  # beside the masks: what was drawn for every video
 # What makes each score; a healthy lung shows A-lines.
 ARTEFACTS = {0: (Label.A_LINE,)} | dict.fromkeys(
     (1, 2, 3), (Label.B_LINE, Label.CONSOLIDATION, Label.WHITE_LUNG)
@@ -28,14 +29,18 @@ def masks_folder(root: Path) -> Path:
 def read_mask(path: Path) -> np.ndarray:
     """The labels (row, column) uint8 of a frame: see Label. Raises LusError if it is no mask."""
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=("PNG",)) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise LusError(f"{path} is no mask", f"it has {image.width}x{image.height} pixels")
             if image.mode != "P":
                 raise LusError(
                     f"{path} is no mask", "masks are palette PNGs that lus phantom wrote"
                 )
             return np.asarray(image).copy()
-    except OSError as error:
-        raise LusError(f"{path} cannot be read", error.strerror or str(error)) from error
+    except LusError:
+        raise
+    except Exception as error:  # Pillow has no one exception for a damaged file
+        raise LusError(f"{path} cannot be read", str(error)) from error
 
 
 def artefacts(root: Path, video: VideoId, frame: int, score: int) -> np.ndarray:

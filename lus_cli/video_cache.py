@@ -30,12 +30,16 @@ import zstandard
 import lus_cli
 from lus_cli.cache import fingerprint, replacing
 from lus_cli.errors import LusError
-from lus_cli.exam_tree import VideoId
+from lus_cli.exam_tree import VideoId, is_name, leads_out
 from lus_cli.seal import sealing
 from lus_cli.stored_video import CHUNK_FRAMES, ZSTD_LEVEL, StoredVideo
 
 FORMAT_VERSION = 3  # to be raised when frames are decoded or stored in another way
 TABLES = "tables_checksum"  # the attribute
+MAX_TABLE = 10**9  # values of a table: one of a million long videos has fewer
+MAX_SIZE = 2048  # pixels: the largest frames that `lus prepare` stores
+# What reading a damaged file raises: HDF5 has no one exception for it.
+READING = (OSError, AttributeError, LookupError, TypeError, ValueError, RuntimeError)
 UNKNOWN = -1  # an unlabelled score, an unstated finding, a frame number on padding
 
 
@@ -51,6 +55,15 @@ class FrameFormat:
     def shape(self) -> tuple[int, ...]:
         """The shape of one stored frame: (row, column) or (row, column, channel)."""
         return (self.size, self.size, 3) if self.color else (self.size, self.size)
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> FrameFormat:
+        """What `asdict` made. Raises ValueError or TypeError if it is no format."""
+        read = cls(**content)
+        kinds = type(read.size), type(read.letterbox), type(read.color)
+        if kinds != (int, bool, bool) or not 0 < read.size <= MAX_SIZE:
+            raise ValueError(f"no frame format: {content}")
+        return read
 
 
 @dataclass(frozen=True)
@@ -203,11 +216,12 @@ class VideoCache:
     def __init__(self, path: Path) -> None:
         """Reads the tables. Raises LusError if there is no whole cache of this format at `path`."""
         self.path = path
+        self._sound: set[tuple[int, int]] = set()  # chunks that fit their checksum
         if not path.is_file():
             raise LusError(f"there is no {path}", "run `lus prepare` first")
         try:
             self._read_tables(self.file)
-        except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        except READING as error:
             raise LusError(
                 f"{path} is damaged ({error})", "delete it and run `lus prepare`"
             ) from error
@@ -219,13 +233,21 @@ class VideoCache:
                 f"{self.path} has format {version}, this lus reads {FORMAT_VERSION}",
                 "run `lus prepare` again",
             )
-        self.stored_format = FrameFormat(**json.loads(file.attrs["frame_format"]))
+        if any(file[name].size > MAX_TABLE for name in set(file) - {"frames"}):
+            raise ValueError("a table is too large to be one")
+        if tables_checksum(file) != file.attrs[TABLES]:
+            raise ValueError("its table of ids, scores and settings is not what was written")
+        self.stored_format = FrameFormat.from_json(json.loads(file.attrs["frame_format"]))
         self.frame_format = self.stored_format  # in which frames are handed out
         self.provenance: dict[str, Any] = json.loads(file.attrs["provenance"])
         self.fingerprint = str(file.attrs["fingerprint"])
         columns = (file[name].asstr()[:] for name in ("patient", "exam", "area"))
         self.ids = [VideoId(*row) for row in zip(*columns, strict=True)]
+        if not all(is_name(part) for video in self.ids for part in video):
+            raise ValueError("an id that is no name")  # files are called after them
         self.lengths: np.ndarray = file["length"][:]
+        if not ((self.lengths >= 0) & (self.lengths <= file["frames"].shape[1])).all():
+            raise ValueError("a length that no video has")
         self.scores: np.ndarray = file["score"][:].astype(np.int64)
         self.a_lines: np.ndarray = file["a_lines"][:]
         self.b_lines: np.ndarray = file["b_lines"][:]
@@ -233,6 +255,8 @@ class VideoCache:
         self.source_keys = list(file["source_key"].asstr()[:])
         self.source_kinds = list(file["source_kind"].asstr()[:])
         self.source_paths = list(file["source_path"].asstr()[:])
+        if any(leads_out(path) for path in self.source_paths):
+            raise ValueError("a source that is not in its study")
         self.checksums = list(file["checksum"].asstr()[:])
         self._numbers: np.ndarray = file["frame_number"][:]
 
@@ -302,23 +326,25 @@ class VideoCache:
         return out
 
     def _chunk(self, index: int, chunk: int, frames: int = CHUNK_FRAMES) -> np.ndarray:
-        """The first `frames` frames of a chunk; what follows them is not decompressed.
+        """At least the first `frames` frames of a chunk; not more, once it is known to be sound.
 
-        Only a whole chunk is compared with its checksum.
+        Only a whole chunk can be compared with its checksum, so the first time it is read whole.
         """
-        shape = (frames, *self.stored_format.shape)
-        size = math.prod(shape)
+        frame_shape = self.stored_format.shape
         try:
             raw = self.raw_chunk(index, chunk)
             decompressor = zstandard.ZstdDecompressor()
-            if frames == CHUNK_FRAMES:
-                whole = decompressor.decompress(raw, max_output_size=size)
-                return np.frombuffer(whole, np.uint8).reshape(shape)
-            pixels = np.empty(shape, np.uint8)
-            if decompressor.stream_reader(raw).readinto(pixels.reshape(-1).data) != size:
+            if frames == CHUNK_FRAMES or (index, chunk) not in self._sound:
+                if zstandard.frame_content_size(raw) != CHUNK_FRAMES * math.prod(frame_shape):
+                    raise ValueError("a chunk of another size")
+                whole = decompressor.decompress(raw)
+                self._sound.add((index, chunk))
+                return np.frombuffer(whole, np.uint8).reshape(CHUNK_FRAMES, *frame_shape)
+            pixels = np.empty((frames, *frame_shape), np.uint8)
+            if decompressor.stream_reader(raw).readinto(pixels.reshape(-1).data) != pixels.size:
                 raise ValueError("a chunk is too short")
             return pixels
-        except (zstandard.ZstdError, OSError, KeyError, ValueError, RuntimeError) as error:
+        except (zstandard.ZstdError, *READING) as error:
             raise LusError(
                 f"{self.path}: video {self.ids[index]} is damaged ({error})",
                 "delete the file and run `lus prepare`",
@@ -347,13 +373,6 @@ class VideoCache:
         numbers = (map(int, column) for column in columns)
         sources = (self.source_keys, self.source_kinds, self.source_paths)
         return [Entry(*row) for row in zip(self.ids, *numbers, *sources, strict=True)]
-
-    def tables_damaged(self) -> bool:
-        """Whether ids, scores, numbers or settings are not what was written."""
-        try:
-            return bool(tables_checksum(self.file) != self.file.attrs.get(TABLES))
-        except (OSError, KeyError, ValueError, RuntimeError):  # HDF5 has no one exception for it
-            return True
 
     def damaged(self) -> Iterator[tuple[int, bool]]:
         """Reads every video end to end: its index and whether it fails its checksum."""

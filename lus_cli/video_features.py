@@ -70,7 +70,7 @@ def kept(path: Path, compute: Callable[[], Vectors]) -> Vectors:
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         log.warning("%s is damaged: computed again", path)
     vectors = compute()
-    with replacing(path) as part, part.open("wb") as file:
+    with replacing(path, lasting=False) as part, part.open("wb") as file:
         np.savez(file, **vectors)  # type: ignore[arg-type]
     return vectors
 

@@ -11,19 +11,32 @@ import sys
 import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, NamedTuple
 
 from lus_cli.errors import LusError
 
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(
-    ["tests.test_crash", "tests.test_train_crash", "hdf5plugin", "lus_cli.figures"]
+    [
+        "tests.test_crash",
+        "tests.test_train_crash",
+        "tests.stress.faults_scenarios",
+        "hdf5plugin",
+        "lus_cli.figures",
+    ]
 )
 CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir")  # audit events
 Work = Callable[[], object]
 
 
-def child(work: Work, pipe: Connection, last_change: int | None) -> None:
+class Ended(NamedTuple):
+    """A command that ended by itself: with which exit code, after how many changes of the disk."""
+
+    code: object
+    changes: int
+
+
+def child(work: Work, pipe: Connection, last_change: int | None, how: int = signal.SIGKILL) -> None:
     """Does the work, and ends itself right before the `last_change`-th change of the disk."""
     os.setsid()  # so that its workers can be told from others
     changes = 0
@@ -36,7 +49,7 @@ def child(work: Work, pipe: Connection, last_change: int | None) -> None:
         if event in CHANGES or writes:
             changes += 1
             if changes == last_change:
-                os.kill(os.getpid(), signal.SIGKILL)
+                os.kill(os.getpid(), how)
 
     sys.addaudithook(count)
     pipe.send("ready")
@@ -45,6 +58,8 @@ def child(work: Work, pipe: Connection, last_change: int | None) -> None:
         work()
     except LusError as error:
         pipe.send(error)
+    except SystemExit as ended:  # a command of the command line
+        pipe.send(Ended(ended.code, changes))
     else:
         pipe.send(changes)
 
@@ -52,9 +67,11 @@ def child(work: Work, pipe: Connection, last_change: int | None) -> None:
 class Child:
     """A process that works until it is killed or done."""
 
-    def __init__(self, work: Work, last_change: int | None = None) -> None:
+    def __init__(
+        self, work: Work, last_change: int | None = None, how: int = signal.SIGKILL
+    ) -> None:
         self.pipe, theirs = SERVER.Pipe()
-        self.process = SERVER.Process(target=child, args=(work, theirs, last_change))
+        self.process = SERVER.Process(target=child, args=(work, theirs, last_change, how))
         self.process.start()
         theirs.close()
         assert self.pipe.recv() == "ready"
@@ -69,6 +86,16 @@ class Child:
         if isinstance(outcome, Exception):
             raise outcome
         return outcome is None
+
+    def kill_group(self, how: int) -> object:
+        """Ends it, and by Ctrl-C its workers too, as a terminal does; what it sent, None if nothing."""
+        assert self.process.pid is not None
+        with contextlib.suppress(ProcessLookupError):
+            if how == signal.SIGINT:
+                os.killpg(self.process.pid, how)
+            else:
+                os.kill(self.process.pid, how)
+        return self.end()
 
     def end(self) -> object:
         """What it sent; None if it was killed. No process of it is left."""

@@ -31,6 +31,13 @@ def test_a_model_comes_back_with_its_card(tmp_path: Path) -> None:
         assert torch.equal(loaded.state_dict()[key], value)
 
 
+def test_equal_models_are_equal_files(tmp_path: Path) -> None:
+    weights = new_model(RECIPE).state_dict()
+    for number in range(16):  # safetensors alone draws one of two orders
+        save_best(tmp_path / str(number), weights, card())
+    assert len({path.read_bytes() for path in tmp_path.iterdir()}) == 1
+
+
 def test_loading_never_downloads(tmp_path: Path) -> None:
     """A model trained from ImageNet weights carries its own: scoring needs no network."""
     recipe = build(Recipe, {"weights": "imagenet", "hidden": 8})

@@ -128,3 +128,20 @@ def test_what_is_kept_while_scoring_is_what_the_model_said(prepared: Path, tmp_p
         else:
             assert clip.weights is None
             assert clip.note == "All frames weigh the same in the answer."
+
+
+def test_of_too_many_videos_the_worst_errors_are_kept(
+    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    for name in ("videos.h5", "split.json"):
+        (cache / name).symlink_to(prepared / name)
+    train.run(tiny(cache, epochs=1), silent)
+    trained = open_run(Cache(cache), None, torch.device("cpu"))
+    indices = list(range(9))
+    monkeypatch.setattr(clips, "MOST", 4)
+    kept = clips.Clips(trained.videos, trained.card.recipe, True, len(indices))
+    answers = trained.probabilities(indices, "score", silent, kept)
+    of_true = answers[np.arange(9), trained.videos.scores[indices]]
+    assert set(kept.of) == set(np.argsort(of_true)[:4].tolist())

@@ -67,6 +67,15 @@ def test_of_several_none_is_replaced_when_one_may_not_be(tmp_path: Path, existin
     ]  # fmt: skip
 
 
+def test_of_several_an_empty_one_leaves_nothing_in_its_place(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "old").touch()
+    with replacing_folders(tmp_path / "a", tmp_path / "b", force=True) as [part, _]:
+        (part / "new").touch()
+    assert sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*")) == ["a", "a/new"]
+
+
 def test_what_a_killed_process_left_goes(tmp_path: Path) -> None:
     for what in ("part", "old"):
         (beside(tmp_path / "folder", what) / "deep").mkdir(parents=True)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lus_cli.config import ImportConfig
+from lus_cli.config import ImportConfig, PhantomConfig
 from lus_cli.errors import LusError, UsageError
 from lus_cli.exam_tree import (
     Findings,
@@ -21,7 +21,7 @@ from lus_cli.exam_tree import (
 )
 from lus_cli.frames import decode_frame
 from lus_cli.sources import find_sources
-from lus_cli.steps import Result, import_videos, silent
+from lus_cli.steps import Result, import_videos, phantom, silent
 from lus_cli.video_files import read_frames
 
 SIDE = 64
@@ -220,6 +220,23 @@ def test_a_tree_is_replaced_only_by_force_and_as_a_whole(study: Path) -> None:
     assert not (root / "Findings.csv").exists(), "nobody said anything"
     assert len(result.problems) == 3, "files that no row names"
     assert not result.failed
+
+
+def test_the_masks_of_a_replaced_phantom_go_and_those_of_others_stay(study: Path) -> None:
+    root, masks = study.parent / "exams", study.parent / "exams-masks"
+    values: dict[str, Any] = {"patients": 4, "videos": 4, "size": 32, "max_frames": 4, "workers": 1}
+    phantom.run(PhantomConfig(root=root, **values), silent)
+    before = everything(root), everything(masks)
+    with pytest.raises(LusError, match="--force"):
+        run(study)
+    assert (everything(root), everything(masks)) == before
+    run(study, force=True)
+    assert not masks.exists(), "they are of other videos"
+    (masks / "1017").mkdir(parents=True)
+    run(study, force=True)
+    assert sorted(p.name for p in study.parent.iterdir()) == [
+        "exams", "exams-masks", "labels.csv", "videos"
+    ]  # fmt: skip
 
 
 def test_a_label_mistake_is_found_before_any_video_is_decoded(

@@ -21,6 +21,7 @@ def by_hand(logits: np.ndarray, score: int, positions: list[float]) -> float:
     return -sum(s * (x - normaliser) for s, x in zip(shares, logits, strict=True))
 
 
+@pytest.mark.filterwarnings("error")  # PyTorch warns where it has to guess the axis
 @pytest.mark.parametrize(
     ("loss", "positions"), [("sord", [0, 1, 2, 3]), ("sord-wide", [-0.5, 1, 2, 3])]
 )
@@ -43,6 +44,19 @@ def test_cross_entropy_is_pytorchs() -> None:
     logits, scores = torch.randn(5, 4), torch.tensor([0, 3, 1, 2, 2])
     expected = torch.nn.functional.cross_entropy(logits, scores, reduction="none")
     torch.testing.assert_close(ordinal_loss(logits, scores, "cross-entropy"), expected)
+
+
+@pytest.mark.parametrize("loss", ["sord", "sord-wide", "cross-entropy"])
+def test_soft_labels_have_every_class_though_the_batch_has_not(loss: str) -> None:
+    labels = soft_labels(torch.tensor([0, 1]), loss)
+    assert labels.shape == (2, 4)
+    torch.testing.assert_close(labels, soft_labels(torch.arange(4), loss)[:2])
+
+
+@pytest.mark.parametrize("loss", ["sord", "cross-entropy"])
+def test_soft_labels_are_made_where_the_scores_are(loss: str) -> None:
+    scores = torch.zeros(3, dtype=torch.int64, device="meta")  # a device that every machine has
+    assert soft_labels(scores, loss).device.type == "meta"
 
 
 def test_the_losses_the_report_should_have_printed() -> None:
@@ -81,3 +95,9 @@ def test_class_weights_average_one_over_the_videos_and_favour_rare_scores() -> N
     torch.testing.assert_close(
         ordinal_loss(torch.zeros(10, 4), scores, "sord", weights), plain * weights[scores]
     )
+
+
+def test_there_is_a_class_weight_of_a_score_that_nobody_has() -> None:
+    """Where the highest score is the one that is missing, too: a weight is looked up by score."""
+    weights = inverse_frequency(torch.tensor([0, 0, 1]))
+    torch.testing.assert_close(weights, torch.tensor([0.75, 1.5, 0.0, 0.0]))

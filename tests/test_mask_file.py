@@ -42,7 +42,7 @@ def test_parts_are_joined_to_what_is_there(tmp_path: Path) -> None:
     assert written(path, [ONE, TWO, VideoId("q", "1", "0")]) == {ONE, TWO}
     assert read_maps(path, ONE)["frame_number"].tolist() == [4]
     assert read_maps(path, TWO)["mask"].mean() == 0.25
-    with pytest.raises(KeyError):
+    with pytest.raises(LusError, match="is damaged"):
         read_maps(path, VideoId("q", "1", "0"))
 
 
@@ -51,3 +51,19 @@ def test_a_file_that_is_not_whole_is_named(tmp_path: Path) -> None:
     path.write_bytes(b"\x89HDF")
     with pytest.raises(LusError, match=r"masks\.h5 is damaged: delete it"):
         written(path, [ONE])
+
+
+def test_what_hdf5_stumbles_over_is_one_line(tmp_path: Path) -> None:
+    """A file that opens and is damaged inside, whose videos are neither found nor added to."""
+    path = tmp_path / "masks.h5"
+    write_masks(path, {ONE: maps([4], 1)})
+    content = path.read_bytes()
+    place = content.index(b"HEAP")  # the names of a group
+    path.write_bytes(content[:place] + b"PAEH" + content[place + 4 :])
+    for use in (
+        lambda: written(path, [ONE]),
+        lambda: read_maps(path, ONE),
+        lambda: write_masks(path, {TWO: maps([1], 0)}),
+    ):
+        with pytest.raises(LusError, match=r"masks\.h5 is damaged: delete it"):
+            use()

@@ -723,9 +723,8 @@ def test_a_changed_table_is_found(tree: Path, tmp_path: Path, table: str) -> Non
             values = file[table][:]
             values[0] = b"p9" if values.dtype == object else values[0] ^ 1
             file[table][:] = values
-    result = verify(tmp_path)
-    assert result.failed
-    assert result.numbers["damaged"][0] == "the table of ids, scores and settings"
+    with pytest.raises(LusError, match="its table of ids, scores and settings"):
+        verify(tmp_path)
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -755,13 +754,14 @@ def test_a_single_flipped_bit_anywhere_is_found(tree: Path, tmp_path: Path) -> N
         try:
             result = verify(tmp_path)
         except LusError as error:
-            found[str(error).partition(" (")[0]] += 1
+            table = "its table of ids, scores and settings" in str(error)
+            found["a table" if table else str(error).partition(" (")[0]] += 1
         else:
             assert result.failed, f"a flipped bit at {place} of {len(whole)}"
             found[result.numbers["damaged"][0].partition(" p")[0]] += 1
     assert found.keys() == {
         f"{path} is damaged",
-        "the table of ids, scores and settings",
+        "a table",
         "video",
         "what HDF5 keeps beside videos and tables",
     }

@@ -11,11 +11,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lus_cli import split as split_module
 from lus_cli.errors import LusError, UsageError
 from lus_cli.split import (
+    DRAWS,
     PARTS,
     PER_PATIENT,
+    TOLERANCE,
+    Split,
+    balance_table,
+    count_table,
+    draw_folds,
+    draw_part,
     draw_split,
+    draws_of,
+    listed,
+    load_split,
     misfit,
     named_test_patients,
     read_split,
@@ -26,6 +37,12 @@ from lus_cli.split import (
 
 SETTINGS = {"test_share": 0.2, "validation_share": 0.2, "stratify": False, "folds": 5, "seed": 5}
 REPORT = ["1017", "1045", "1047", "1048", "1050", "1051", "1052", "1066", "1067", "1068", "1069"]
+
+
+@pytest.fixture(autouse=True)
+def fewer_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What holds of a draw among 2000 holds of one among 100, but for how balanced it is."""
+    monkeypatch.setattr(split_module, "DRAWS", 100)
 
 
 def study(names: list[str], videos: int = 20, seed: int = 0) -> tuple[list[str], np.ndarray]:
@@ -68,7 +85,8 @@ def scores_of(part: tuple[str, ...], patients: list[str], scores: np.ndarray) ->
     return np.bincount(scores[np.isin(patients, part)], minlength=4)
 
 
-def test_stratified_parts_are_better_balanced() -> None:
+def test_stratified_parts_are_better_balanced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(split_module, "DRAWS", DRAWS)
     patients, scores = study([str(i) for i in range(40)])
     whole = np.bincount(scores, minlength=4)
 
@@ -164,6 +182,143 @@ def test_folds_hold_about_as_many_videos_of_each_score(patients: int) -> None:
     assert patients == 4 or cost(list(folds)) < 0.8 * cost(dealt)
 
 
+def test_a_table_counts_the_labelled_videos_of_each_score() -> None:
+    patients = ["10", "9", "10", "a", "9", "9"]
+    table = count_table(patients, np.array([0, 3, 0, -1, 2, 3]))
+    assert list(table) == ["9", "10", "a"]  # in natural order, also who has no label
+    assert {name: row.tolist() for name, row in table.items()} == {
+        "9": [0, 0, 1, 2],
+        "10": [2, 0, 0, 0],
+        "a": [0, 0, 0, 0],
+    }
+    assert balance_table(table, by_score=False).tolist() == [[3], [2], [0]]
+    assert balance_table(table, by_score=True).tolist() == [
+        [3, 0, 0, 1, 2],
+        [2, 2, 0, 0, 0],
+        [0, 0, 0, 0, 0],
+    ]
+    with pytest.raises(ValueError, match="shorter"):
+        count_table(patients, np.array([0]))
+
+
+def test_a_misfit_is_the_share_that_is_too_much_or_too_little() -> None:
+    wanted = np.array([4.0, 4.0])
+    assert misfit(np.array([[4, 4], [5, 3], [0, 0], [8, 8]]), wanted).tolist() == [0, 0.25, 1, 1]
+    assert misfit(np.array([0, 0]), np.array([0, 0])) == 0  # nothing wanted, nothing there
+    assert misfit(np.array([[1, 0], [0, 0]]), np.array([0.25, 0.25])).tolist() == [2, 1]
+
+
+@pytest.mark.parametrize(
+    ("count", "share", "expected"),
+    [(11, 0.2, 3), (10, 0.2, 2), (10, 0.0, 0), (1, 0.01, 1), (3, 1.0, 3), (110, 0.1, 11)],
+)
+def test_a_share_of_patients_is_rounded_up(count: int, share: float, expected: int) -> None:
+    """But not by what binary fractions add: 110 * 0.1 is 11.000000000000002."""
+    assert share_of(count, share) == expected
+
+
+def test_half_of_the_possible_draws_are_looked_at_and_never_too_many() -> None:
+    assert [draws_of(possible) for possible in (1, 2, 3, 100)] == [1, 1, 2, 50]
+    assert draws_of(10**30) == split_module.DRAWS
+
+
+def uneven(patients: int) -> dict[str, np.ndarray]:
+    """Videos per score of patients of whom no two groups hold the same."""
+    random = np.random.default_rng(patients)
+    return {str(n): random.integers(0, 40, 4) for n in range(patients)}
+
+
+@pytest.mark.parametrize("named", [(), ("3",)])
+def test_with_enough_draws_a_stratified_part_is_the_best_there_is(
+    monkeypatch: pytest.MonkeyPatch, named: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr(split_module, "draws_of", lambda _: 600)
+    table = uneven(7)
+    whole = np.array(list(table.values()))
+    whole = np.column_stack([whole.sum(axis=1), whole])
+
+    def cost(group: tuple[str, ...]) -> float:
+        held = whole[[int(name) for name in group]].sum(axis=0)
+        return float(np.abs(held - whole.sum(axis=0) * 3 / 7).sum())
+
+    groups = itertools.combinations(table, 3)
+    best = min((group for group in groups if set(named) <= set(group)), key=cost)
+    drawn = draw_part(table, list(table), 3, np.random.default_rng(0), True, named)
+    assert drawn == list(best)
+
+
+def test_any_part_that_holds_about_its_share_of_the_videos_may_be_drawn() -> None:
+    """The first that is within the tolerance, not always the one that is nearest."""
+    table = {str(n): np.full(4, 5 + n) for n in range(8)}
+    videos = np.array([20 + 4 * n for n in range(8)])
+    held = []
+    for seed in range(40):
+        part = draw_part(table, list(table), 2, np.random.default_rng(seed), False)
+        held.append(videos[[int(name) for name in part]].sum() / (videos.sum() / 4))
+    assert max(abs(share - 1) for share in held) <= TOLERANCE
+    assert max(held) > 1.2
+    assert min(held) < 0.8
+    assert draw_part(table, list(table), 0, np.random.default_rng(0), False) == []
+
+
+def test_where_no_part_holds_its_share_the_nearest_is_drawn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Half of the videos are of one patient: without it there is too little, with it too much."""
+    monkeypatch.setattr(split_module, "draws_of", lambda _: 200)
+    table = {str(n): np.array([0, 0, 0, 10 + n]) for n in range(5)} | {"5": np.array([0, 0, 0, 60])}
+    drawn = draw_part(table, list(table), 1, np.random.default_rng(0), False)
+    assert drawn == ["4"]  # 14 of 20 wanted
+
+
+def test_with_enough_draws_folds_are_the_most_even_there_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(split_module, "draws_of", lambda _: 600)
+    table = uneven(6)
+    whole = np.array(list(table.values()))
+    whole = np.column_stack([whole.sum(axis=1), whole])
+    wanted = whole.sum(axis=0) / 3
+
+    def cost(folds: tuple[tuple[str, ...], ...]) -> float:
+        held = (whole[[int(name) for name in fold]].sum(axis=0) for fold in folds)
+        return sum(float(np.abs(h - wanted).sum() / wanted.sum()) ** 2 for h in held)
+
+    deals = {
+        tuple(sorted((order[:2], order[2:4], order[4:]), key=min))
+        for order in itertools.permutations(table)
+        if order[0] < order[1] and order[2] < order[3] and order[4] < order[5]
+    }
+    assert draw_folds(table, 3, np.random.default_rng(0)) == min(deals, key=cost)
+
+
+def test_fewer_than_two_folds_are_none() -> None:
+    random = np.random.default_rng(0)
+    assert draw_folds(uneven(4), 0, random) == draw_folds(uneven(4), 1, random) == ()
+    assert len(draw_folds(uneven(4), 2, random)) == 2
+
+
+def test_a_part_without_patients_cannot_be_asked_for() -> None:
+    split = Split(("1", "2"), (), ("3",))
+    assert split.patients("train") == ("1", "2")
+    assert split.patients("all") == ("1", "2", "3")
+    with pytest.raises(LusError, match="the split has no validation patients: mend it"):
+        split.patients("validation")
+
+
+def test_the_signature_changes_with_what_is_in_a_part_not_with_the_order() -> None:
+    split = Split(("1", "2"), (), ("3",), (("1", "2"), ("3",)))
+    same = Split(("2", "1"), (), ("3",), (("2", "1"), ("3",)), {"seed": 1})
+    assert split.signature == same.signature
+    others = [
+        Split(("1",), ("2",), ("3",), split.folds),
+        Split(("1", "2"), ("3",), (), split.folds),
+        Split(split.train, (), split.test, (("1", "3"), ("2",))),
+        Split(split.train, (), split.test),
+    ]
+    assert len({split.signature, *(other.signature for other in others)}) == 5
+
+
 def test_leaving_one_patient_out_has_a_fold_a_patient() -> None:
     patients, scores = study(REPORT)
     folds = draw_split(patients, scores, SETTINGS | {"folds": PER_PATIENT}, ()).folds
@@ -225,8 +380,12 @@ def test_too_few_patients_for_training_is_an_error() -> None:
 
 def test_usual_test_patients_need_not_exist_but_asked_for_ones_must() -> None:
     assert named_test_patients(None, ("1047", "1051"), ["1", "1051"]) == ("1051",)
-    with pytest.raises(UsageError, match="no patient 1047"):
-        named_test_patients(("1047",), (), ["1", "2"])
+    assert named_test_patients((), ("1051",), ["1", "1051"]) == ()  # asked for: none in particular
+    assert named_test_patients(["2"], ("1",), ["1", "2"]) == ("2",)
+    with pytest.raises(UsageError, match=r"no patient 1047, 9: its patients are 1, 2$"):
+        named_test_patients(("1047", "1", "9"), (), ["1", "2"])
+    with pytest.raises(UsageError, match=r" 19 and 1 more$"):
+        named_test_patients(("1047",), (), [str(n) for n in range(21)])
 
 
 @pytest.fixture
@@ -243,9 +402,24 @@ def edit(path: Path, **changes: object) -> None:
 
 def test_a_written_split_reads_back_the_same(written: tuple[Path, list[str]]) -> None:
     path, patients = written
-    split, edited = read_split(path, patients)
-    assert not edited
-    assert split.drawn_by["seed"] == 5
+    patients_, scores = study(REPORT)
+    assert read_split(path, patients) == (draw_split(patients_, scores, SETTINGS, ()), False)
+    assert load_split(path)[0].drawn_by == SETTINGS
+
+
+def test_a_split_that_is_not_there_names_the_command_to_run(tmp_path: Path) -> None:
+    with pytest.raises(LusError, match=r"there is no .*: run `lus prepare` first"):
+        read_split(tmp_path / "split.json", ["1"])
+    (tmp_path / "split.json").write_text("[]")
+    with pytest.raises(LusError, match="holds no JSON object: mend it"):
+        read_split(tmp_path / "split.json", ["1"])
+
+
+def test_names_are_listed_in_natural_order_up_to_a_number() -> None:
+    assert listed(["10", "9"]) == "9, 10"
+    assert listed({str(n) for n in range(6)}) == "0, 1, 2, 3, 4, 5"
+    assert listed({str(n) for n in range(7)}) == "0, 1, 2, 3, 4, 5 and 1 more"
+    assert listed(["b", "c", "a"], 1) == "a and 2 more"
 
 
 def test_an_edited_split_is_taken_and_known_as_edited(written: tuple[Path, list[str]]) -> None:

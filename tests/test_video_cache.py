@@ -9,6 +9,7 @@ import h5py
 import hdf5plugin  # noqa: F401 - so that plain h5py can read the file
 import numpy as np
 import pytest
+import zstandard
 
 from lus_cli.errors import LusError
 from lus_cli.exam_tree import VideoId
@@ -74,6 +75,53 @@ def test_padding_takes_no_room(tmp_path: Path) -> None:
     even, uneven = ((tmp_path / name).stat().st_size for name in ("even.h5", "uneven.h5"))
     chunk = 16 * 32 * 32  # random pixels do not compress
     assert uneven - even < 49 * chunk * 1.1 + 50_000  # one video's chunks, not four videos'
+
+
+def test_a_changed_table_is_not_read(tmp_path: Path) -> None:
+    """Its shape and type are right: only the checksum tells that a score is another."""
+    write(tmp_path / "videos.h5", FrameFormat(8, False, False))
+    with h5py.File(tmp_path / "videos.h5", "r+") as file:
+        file["score"][0] = 3
+    with pytest.raises(LusError, match="table of ids, scores and settings is not what was written"):
+        VideoCache(tmp_path / "videos.h5")
+
+
+def test_frames_of_another_shape_are_not_read(tmp_path: Path) -> None:
+    write(tmp_path / "videos.h5", FrameFormat(8, False, False))
+    with h5py.File(tmp_path / "videos.h5", "r+") as file:
+        del file["frames"]
+        file["frames"] = 1
+    with pytest.raises(LusError, match="is damaged"):
+        VideoCache(tmp_path / "videos.h5")
+
+
+def test_single_frames_of_a_damaged_chunk_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "videos.h5"
+    write(path, FrameFormat(24, False, False))
+    chunk = VideoCache(path).raw_chunk(1, 0)
+    content = bytearray(path.read_bytes())
+    content[content.index(chunk) + len(chunk) // 2] ^= 1  # in frame 8 of 16
+    path.write_bytes(content)
+    for position in (0, 8):
+        with pytest.raises(LusError, match="video p/1/1 is damaged"):
+            VideoCache(path).read(1, np.array([position]))
+
+
+def test_a_sound_chunk_is_read_in_part(tmp_path: Path) -> None:
+    videos = write(tmp_path / "videos.h5", FrameFormat(24, False, False))
+    cache = VideoCache(tmp_path / "videos.h5")
+    for position in (3, 0, 5):
+        np.testing.assert_array_equal(cache.read(1, np.array([position]))[0], videos[1][position])
+
+
+def test_a_chunk_that_unpacks_to_more_than_its_frames_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "videos.h5"
+    write(path, FrameFormat(8, False, False))
+    with h5py.File(path, "r+") as file:
+        bomb = zstandard.ZstdCompressor().compress(bytes(100_000_000))
+        file["frames"].id.write_direct_chunk((0, 0, 0, 0), bomb)
+    with pytest.raises(LusError, match=r"video p/1/0 is damaged .a chunk of another size"):
+        VideoCache(path).read(0)
 
 
 def test_positions_on_padding_are_refused(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from lus_cli.devices import choose_device, set_threads
 from lus_cli.errors import LusError, UsageError
 from lus_cli.evaluation_folder import write_evaluation
 from lus_cli.evaluation_tables import figure_table, total_table
+from lus_cli.folders import replacing_folder
 from lus_cli.metrics import Predictions
 from lus_cli.model_card import write_model_card
 from lus_cli.other_study import OtherStudy, foreign
@@ -163,8 +164,9 @@ def evaluate(subject: Subject, config: EvaluateConfig, progress: Progress) -> Re
     if config.videos:  # whether these may be patients that the model knows
         scores["trained_patients"] = config.trained_patients
     folder = trained.run.evaluation(subject.part)
-    drawn = write_evaluation(folder, scores, predictions)
-    write_page(folder / "report.html", trained, predictions, scores, drawn, clips)
+    with replacing_folder(folder, force=True) as part:  # of two evaluations none is a mixture
+        drawn = write_evaluation(part, scores, predictions)
+        write_page(part / "report.html", trained, predictions, scores, drawn, clips)
     write_model_card(trained.run)
     return Result(
         scores,

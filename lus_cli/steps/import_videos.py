@@ -20,10 +20,11 @@ from lus_cli.cache import Cache
 from lus_cli.config import ImportConfig
 from lus_cli.errors import LusError, UsageError
 from lus_cli.exam_tree import ANNOTATIONS, FINDINGS, SCORES, Findings, VideoId, write_annotations
-from lus_cli.folders import replacing_folder
+from lus_cli.folders import replacing_folders
 from lus_cli.labels import LabelledFile, find_labelled
 from lus_cli.processes import spread
 from lus_cli.steps import Progress, Result, Table
+from lus_cli.true_masks import STUDY, masks_folder
 from lus_cli.video_files import frame_rate, read_frames
 
 SOURCES = "Sources.csv"
@@ -52,7 +53,7 @@ def run(config: ImportConfig, progress: Progress) -> Result:
     root = config.root or Cache(config.cache).exams
     sources, problems = find_labelled(config)
     refuse_overlap(root, [source.path for source in sources], config)
-    with replacing_folder(root, config.force) as tree:
+    with replacing_folders(root, *old_masks(root), force=config.force) as [tree, *_]:
         outcomes = import_all(tree, sources, config, progress)
         failed = [outcome.reason for outcome in outcomes if outcome.reason]
         if len(failed) == len(sources):
@@ -61,6 +62,13 @@ def run(config: ImportConfig, progress: Progress) -> Result:
         write_tables(tree, done)
         remove_empty_folders(tree)
     return result(root, done, problems, failed)
+
+
+def old_masks(root: Path) -> list[Path]:
+    """Where a phantom study that is replaced has its true masks: they go with it, not being of the
+    videos imported. Masks that somebody else put there stay."""
+    masks = masks_folder(root.resolve())
+    return [] if masks.exists() and not (masks / STUDY).is_file() else [masks]
 
 
 def refuse_overlap(root: Path, videos: Iterable[Path], config: ImportConfig) -> None:

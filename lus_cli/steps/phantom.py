@@ -31,7 +31,7 @@ from lus_cli.phantom_scene import Label, Lesion, Look, draw_lesions, draw_look
 from lus_cli.phantom_tissue import Scene
 from lus_cli.processes import spread
 from lus_cli.steps import Progress, Result, Table
-from lus_cli.true_masks import masks_folder
+from lus_cli.true_masks import STUDY, masks_folder
 
 # The original study: these patients, 1.64 exams each, up to 14 areas an exam, these scores.
 PATIENTS = (1017, 1045, 1047, 1048, 1050, 1051, 1052, 1066, 1067, 1068, 1069)
@@ -42,7 +42,6 @@ AREAS = 14
 SCORE_COUNTS = (45, 45, 101, 55)
 
 JPEG_QUALITY = 90
-STUDY = "study.json"
 POOL_PAYS_FROM = 4e7  # pixels; below, starting processes takes longer than they save
 PALETTE = {
     Label.BACKGROUND: (0, 0, 0),

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from lus_cli.batches import select_frames
-from lus_cli.cache import Cache, Run, explaining_disk_errors, write_json, write_text
+from lus_cli.cache import (
+    Cache,
+    Run,
+    explaining_disk_errors,
+    replacing,
+    write_json,
+    write_text,
+)
 from lus_cli.checkpoint import Card, load_best
 from lus_cli.config import PredictConfig
 from lus_cli.devices import choose_device, set_threads
@@ -153,7 +161,8 @@ def refuse_replacing(config: PredictConfig) -> None:
         return
     if folder.exists() and not folder.is_dir():
         raise LusError(f"{folder} is a file", "name a folder with --output")
-    if folder.is_dir() and any(folder.iterdir()) and not config.force:
+    whole = folder.is_dir() and any(path.suffix != ".part" for path in folder.iterdir())
+    if whole and not config.force:
         raise LusError(
             f"{folder} is already there", "name another folder, or write into it with --force"
         )
@@ -178,12 +187,15 @@ def write_files(
 ) -> dict[str, Path]:
     """JSON, CSV and the page."""
     files = {"numbers": folder / "predictions.json", "table": folder / "predictions.csv"}
-    write_json(files["numbers"], about)
-    write_text(files["table"], csv_text([p.to_row() for p in page.predictions]))
-    path = folder / "predictions.html"
+    page_path = folder / "predictions.html"
     if config.page:
-        files["page"] = path
-        write_page(path, about, page)
-    else:
-        path.unlink(missing_ok=True)  # of the predictions that were there
+        files["page"] = page_path
+    with contextlib.ExitStack() as moved:  # at once, when all are written
+        parts = {name: moved.enter_context(replacing(path)) for name, path in files.items()}
+        write_json(parts["numbers"], about)
+        write_text(parts["table"], csv_text([p.to_row() for p in page.predictions]))
+        if config.page:
+            write_page(parts["page"], about, page)
+    if not config.page:
+        page_path.unlink(missing_ok=True)  # of the predictions that were there
     return files

@@ -150,14 +150,10 @@ def verify(cache: Cache, progress: Progress) -> Result:
     """Reads the cache from end to end and names what is not as it was written."""
     videos = VideoCache(cache.videos)
     damaged = []
-    if videos.tables_damaged():
-        # Without their numbers videos cannot be read.
-        damaged.append("the table of ids, scores and settings")
-    else:
-        for done, (index, is_damaged) in enumerate(videos.damaged(), start=1):
-            if is_damaged:
-                damaged.append(f"video {videos.ids[index]}")
-            progress("verify", done, len(videos))
+    for done, (index, is_damaged) in enumerate(videos.damaged(), start=1):
+        if is_damaged:
+            damaged.append(f"video {videos.ids[index]}")
+        progress("verify", done, len(videos))
     if not damaged and not is_sealed(cache.videos):
         damaged.append("what HDF5 keeps beside videos and tables")
     notes = [f"{cache.videos}: {what} is damaged" for what in damaged]
