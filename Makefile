@@ -8,7 +8,7 @@ COVID_BLUES ?= ../shared/covid-blues
 BLUES := cache/covid-blues
 
 .DEFAULT_GOAL := help
-.PHONY: help demo covid-blues gallery test lint bench stability clean
+.PHONY: help demo covid-blues gallery test coverage lint bench stress stability clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-11s %s\n", $$1, $$2}'
@@ -41,6 +41,9 @@ gallery: $(INSTALLED)  ## the README's pictures, from what the last demo left
 test: lint  ## lint, types and tests
 	$(VENV)/bin/python -m pytest
 
+coverage: $(INSTALLED)  ## lines and branches of lus_cli that the tests reach; fails under 90 %
+	$(VENV)/bin/python -m pytest --cov --cov-report=term-missing:skip-covered --cov-fail-under=90
+
 lint: $(INSTALLED)  ## ruff and mypy
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
@@ -48,6 +51,14 @@ lint: $(INSTALLED)  ## ruff and mypy
 
 bench: $(INSTALLED)  ## speed, memory and size, as tables and in cache/bench.json
 	$(VENV)/bin/python -m tests.benchmarks
+
+stress: $(INSTALLED)  ## kills, full disks, hostile files, 20,000 videos, twice the same; takes an hour or more
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,stress]'
+	$(VENV)/bin/python -m tests.stress.fuzz
+	$(VENV)/bin/python -m tests.stress.faults
+	$(VENV)/bin/python -m tests.stress.load
+	$(VENV)/bin/python -m tests.stress.twice
+	$(VENV)/bin/python -m tests.stress.mutation
 
 stability: $(INSTALLED)  ## the search for the report's NaN gradients, kept in cache/stability; takes long
 	$(VENV)/bin/python -m tests.benchmarks.stability
