@@ -6,16 +6,19 @@ Neither executes anything when it is read: last.pt holds tensors and plain value
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
+import os
 import zipfile
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -29,6 +32,7 @@ from lus_cli.model import LusModel
 from lus_cli.video_cache import FrameFormat
 
 FORMAT_VERSION = 1
+PROBE = 1 << 24  # bytes: more than a writer leaves free on a disk that it finds full
 
 log = logging.getLogger("lus.checkpoint")
 
@@ -88,8 +92,22 @@ def save_best(path: Path, weights: dict[str, Tensor], card: Card) -> None:
     text = card.to_json()
     weights = {name: values.detach().cpu().contiguous() for name, values in weights.items()}
     with replacing(path) as part:
-        save_file(weights, part, {"lus": text, "checksum": checksum(text, weights)})
+        with letting_the_disk_speak(part):
+            save_file(weights, part, {"lus": text, "checksum": checksum(text, weights)})
         put_in_order(part)
+
+
+@contextlib.contextmanager
+def letting_the_disk_speak(part: Path) -> Iterator[None]:
+    """Makes an OSError of what PyTorch and safetensors raise where a disk takes no more: they do not
+    say why it does not, but going on where they stopped does."""
+    try:
+        yield
+    except (RuntimeError, SafetensorError):
+        with part.open("ab") as file:
+            file.write(bytes(PROBE))
+            os.fsync(file.fileno())
+        raise
 
 
 def put_in_order(path: Path) -> None:
@@ -150,7 +168,8 @@ def previous(path: Path) -> Path:
 def save_last(path: Path, state: dict[str, Any]) -> None:
     """`state` of tensors and plain values: what the next epoch needs. The one before is kept."""
     with replacing(path) as part:
-        torch.save({"format_version": FORMAT_VERSION, **state}, part)
+        with letting_the_disk_speak(part):
+            torch.save({"format_version": FORMAT_VERSION, **state}, part)
         if path.is_file():
             path.replace(previous(path))
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +17,7 @@ from lus_cli.errors import LusError
 from lus_cli.video_cache import FrameFormat
 from tests.test_backbones import Malicious
 
+ROOT = Path(__file__).parents[1]
 RECIPE = build(Recipe, {"weights": "none", "hidden": 8, "attention_channels": [4]})
 
 
@@ -36,6 +40,38 @@ def test_equal_models_are_equal_files(tmp_path: Path) -> None:
     for number in range(16):  # safetensors alone draws one of two orders
         save_best(tmp_path / str(number), weights, card())
     assert len({path.read_bytes() for path in tmp_path.iterdir()}) == 1
+
+
+@pytest.mark.skipif(os.name != "posix", reason="no limit of a file's size")
+@pytest.mark.parametrize("save", ["last", "best"])
+def test_a_disk_that_takes_no_more_is_one_line_and_the_old_stands(
+    tmp_path: Path, save: str
+) -> None:
+    """A file's size is limited to what a full disk would leave: the same to who writes."""
+    name = {"last": "last.pt", "best": "best.safetensors"}[save]
+    script = f"""
+import resource, signal, sys, torch
+from pathlib import Path
+from lus_cli.checkpoint import save_best, save_last
+from lus_cli.errors import LusError
+from tests.test_checkpoint import card
+path, weights = Path({str(tmp_path / name)!r}), {{"w": torch.zeros(200_000)}}
+def write():
+    save_last(path, {{"model": weights}}) if {save!r} == "last" else save_best(path, weights, card())
+write()
+before = path.read_bytes()
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
+try:
+    write()
+except LusError as error:
+    print(error)
+assert path.read_bytes() == before
+assert [p.name for p in path.parent.iterdir()] == [path.name]
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert "cannot be written (File too large)" in done.stdout
 
 
 def test_loading_never_downloads(tmp_path: Path) -> None:
