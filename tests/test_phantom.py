@@ -300,11 +300,13 @@ def test_a_mask_is_read_back_as_written(tmp_path: Path) -> None:
 
 
 def test_what_is_no_mask_is_refused(root: Path, tmp_path: Path) -> None:
+    Image.new("L", (4, 4)).save(tmp_path / "gray.png")
     with pytest.raises(LusError, match="is no mask"):
-        true_masks.read_mask(next(root.rglob("*.jpg")))
+        true_masks.read_mask(tmp_path / "gray.png")
     (tmp_path / "half.png").write_bytes(b"\x89PNG")
-    with pytest.raises(LusError, match="cannot be read"):
-        true_masks.read_mask(tmp_path / "half.png")
+    for unreadable in (tmp_path / "half.png", next(root.rglob("*.jpg"))):
+        with pytest.raises(LusError, match="cannot be read"):
+            true_masks.read_mask(unreadable)
 
 
 def test_study_json_says_what_was_drawn(root: Path) -> None:
