@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from lus_cli.cache import (
     Cache,
     Run,
     explaining_disk_errors,
+    locked,
     replacing,
     write_json,
     write_text,
@@ -23,6 +24,7 @@ from lus_cli.errors import LusError, printable
 from lus_cli.evaluation_folder import csv_text
 from lus_cli.exam_tree import SCORES
 from lus_cli.figures import plural
+from lus_cli.folders import beside
 from lus_cli.new_videos import (
     NewVideo,
     find_videos,
@@ -41,6 +43,24 @@ MOST_NOTES = 10  # about single videos, on the terminal
 
 def run(config: PredictConfig, progress: Progress) -> Result:
     """Scores every video at or under the paths; what cannot be scored is named, with a reason."""
+    with alone_in(config.output):
+        return score_all(config, progress)
+
+
+@contextlib.contextmanager
+def alone_in(folder: Path | None) -> Iterator[None]:
+    """Keeps others from writing to a folder that was named. Raises LusError if one does."""
+    if folder is None:  # then it is a new one
+        yield
+        return
+    place = folder.resolve()
+    with explaining_disk_errors(place):
+        place.parent.mkdir(parents=True, exist_ok=True)
+    with locked(beside(place, "lock"), folder, keep=False):
+        yield
+
+
+def score_all(config: PredictConfig, progress: Progress) -> Result:
     set_threads(config.threads)
     cache = Cache(config.cache)
     device = choose_device(config.device)

@@ -71,7 +71,7 @@ def try_kills(scenario: Scenario, kills: int, seed: int, folder: Path) -> Tally:
             command = scenario.command(here)
             before = leftovers(here)
             if at_change:
-                child = Child(command, draw.randint(1, scenario.changes), number)
+                child = Child(command, draw.randint(2, scenario.changes), number)  # 1: what it says
                 outcome = child.end()
             else:
                 child = Child(command)
