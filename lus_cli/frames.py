@@ -6,6 +6,7 @@ will not vouch for, is decoded by Pillow, which also says what is wrong with a d
 
 from __future__ import annotations
 
+import io
 import threading
 import warnings
 from pathlib import Path
@@ -221,3 +222,11 @@ def pixels_of(frame: VideoFrame) -> np.ndarray:
     plane = frame.planes[0]
     rows = np.frombuffer(memoryview(plane), np.uint8).reshape(frame.height, plane.line_size)
     return rows[:, : frame.width]
+
+
+def save_jpeg(path: Path, image: Image.Image, quality: int) -> None:
+    """Writes a frame. Raises OSError if the disk does not take all of it: Pillow by itself does not
+    notice when it takes half of the last block, and leaves a frame cut short."""
+    content = io.BytesIO()
+    image.save(content, "JPEG", quality=quality)
+    path.write_bytes(content.getvalue())

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import random
 import struct
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 
@@ -344,3 +347,29 @@ def test_what_is_no_plain_jpeg_is_left_to_pillow(tmp_path: Path) -> None:
         tmp_path / "gone.jpg",
     ):
         assert decode_quickly(path, "L", 16, letterbox=False) is None, path.name
+
+
+@pytest.mark.skipif(os.name != "posix", reason="no limit of a file's size")
+def test_a_frame_that_the_disk_takes_in_part_is_an_error(tmp_path: Path) -> None:
+    """A limit on a file's size looks to the writer like a disk that gets full."""
+    script = f"""
+import resource, signal
+import numpy as np
+from pathlib import Path
+from PIL import Image
+from lus_cli.frames import save_jpeg
+noise = np.random.default_rng(0).integers(0, 255, (100, 100), np.uint8)
+path = Path({str(tmp_path)!r}) / "whole.jpg"
+save_jpeg(path, Image.fromarray(noise), 90)
+assert np.abs(np.asarray(Image.open(path)).astype(int) - noise).mean() < 20
+size = path.stat().st_size
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (size - 100, size - 100))
+try:
+    save_jpeg(path.with_name("cut.jpg"), Image.fromarray(noise), 90)
+except OSError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "File too large" in done.stdout

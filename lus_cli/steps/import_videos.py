@@ -21,6 +21,7 @@ from lus_cli.config import ImportConfig
 from lus_cli.errors import LusError, UsageError
 from lus_cli.exam_tree import ANNOTATIONS, FINDINGS, SCORES, Findings, VideoId, write_annotations
 from lus_cli.folders import replacing_folders
+from lus_cli.frames import save_jpeg
 from lus_cli.labels import LabelledFile, find_labelled
 from lus_cli.processes import spread
 from lus_cli.steps import Progress, Result, Table
@@ -117,7 +118,7 @@ def write_frames(task: ImportTask) -> int:
                 break  # colour, mostly in the first frame: start over, all in RGB
             image = Image.fromarray(frame)
             path = task.folder / f"Frame_{number}.jpg"
-            (image if image.mode == mode else image.convert(mode)).save(path, quality=task.quality)
+            save_jpeg(path, image if image.mode == mode else image.convert(mode), task.quality)
         else:
             return number + 1
     raise AssertionError("an RGB frame is never refused")

@@ -27,6 +27,7 @@ from lus_cli.config import PhantomConfig
 from lus_cli.errors import UsageError
 from lus_cli.exam_tree import ANNOTATIONS, SCORES, VideoId, video_order, write_annotations
 from lus_cli.folders import replacing_folders
+from lus_cli.frames import save_jpeg
 from lus_cli.phantom_scene import Label, Lesion, Look, draw_lesions, draw_look
 from lus_cli.phantom_tissue import Scene
 from lus_cli.processes import spread
@@ -239,7 +240,7 @@ def render(task: RenderTask) -> None:
     masks.mkdir(parents=True)
     for number, (frame, mask) in enumerate(scene.frames(video.frames)):
         image = Image.fromarray(frame)
-        image.save(frames / f"Frame_{number}.jpg", quality=JPEG_QUALITY)
+        save_jpeg(frames / f"Frame_{number}.jpg", image, JPEG_QUALITY)
         write_mask(masks / f"Frame_{number}.png", mask)
 
 
