@@ -21,6 +21,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from lus_cli import cache
+from lus_cli.cache import explaining_disk_errors
 from lus_cli.overlay import CONTOUR, INFERNO, STRONGEST, as_rgb
 from lus_cli.prediction import Prediction
 from lus_cli.report import counted, environment, template_text
@@ -118,11 +119,13 @@ def shares_of(numbers: np.ndarray, prediction: Prediction) -> np.ndarray:
 
 
 def encoded(frames: np.ndarray, rate: float) -> bytes:
-    """Frames as a video file that browsers play."""
+    """Frames as a video file that browsers play. Raises LusError if the disk for temporary files
+    does not take it."""
     with tempfile.TemporaryDirectory(prefix="lus-") as folder:
         path = Path(folder) / "video.mp4"
         fraction = Fraction(rate).limit_denominator(1001)
-        write_mp4(path, map(as_rgb, frames), fraction, crf=QUALITY)
+        with explaining_disk_errors(path):
+            write_mp4(path, map(as_rgb, frames), fraction, crf=QUALITY)
         return path.read_bytes()
 
 

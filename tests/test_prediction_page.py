@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -209,3 +212,24 @@ def test_a_press_on_a_heading_sorts_by_uncertainty(page, tmp_path):
     dom = loaded(page, tmp_path, script=press)
     order = [found["data-order"] for _, found in Outline(dom).tags if "data-order" in found]
     assert order == ["2", "1"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="no limit of a file's size")
+def test_a_full_disk_for_temporary_files_is_one_line() -> None:
+    script = """
+import resource, signal
+import numpy as np
+from lus_cli.errors import LusError
+from lus_cli.prediction_page import encoded
+frames = np.random.default_rng(0).integers(0, 255, (4, 64, 64), np.uint8)
+assert encoded(frames, 5)[4:8] == b"ftyp"
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+try:
+    encoded(frames, 5)
+except LusError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "cannot be written (File too large)" in done.stdout
