@@ -22,9 +22,9 @@ from lus_cli.seal import is_sealed
 from lus_cli.video_cache import VideoCache
 from lus_cli.video_files import read_frames
 
-# What says when or by whom, which no two runs share.
+# What says when, by whom or by which commit, which two runs need not share.
 CLOCKED = re.compile(r"(log\.txt|\.lock(-holder)?|events\.out\..*)$")
-TIMES = {"started", "taken", "newest", "run_seconds"}  # in JSON
+TIMES = {"started", "taken", "newest", "run_seconds", "git_commit"}  # in JSON
 HIDDEN = re.compile(r"(^|/)\.[^/]+\.(part|new|old)(/|$)|\.part$|(^|/)videos\.parts(/|$)")
 Whole = Callable[[Path], object]
 
@@ -138,7 +138,9 @@ def digest(path: Path, but: tuple[str, ...] = ()) -> str:
     elif path.suffix == ".pt":
         said = tensors_of(read_last(path))
     elif path.suffix in (".html", ".md", ".toml", ".csv", ".txt", ".svg"):
-        said = re.sub(r"\d{4}-\d\d-\d\dT[\d:]+\+00:00", "", path.read_text(encoding="utf-8"))
+        said = re.sub(
+            r"\d{4}-\d\d-\d\dT[\d:]+\+00:00|\b[0-9a-f]{40}\b", "", path.read_text(encoding="utf-8")
+        )
     else:
         said = hashlib.blake2b(path.read_bytes()).hexdigest()
     text = said if isinstance(said, str) else repr(said)
