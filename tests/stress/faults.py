@@ -100,6 +100,8 @@ def left_by_interrupt(outcome: object, said: str) -> list[str]:
     code = outcome.code if isinstance(outcome, Ended) else outcome
     if code == INTERRUPTED and "Traceback" not in said:
         return []
+    if code is None and not said:  # the command had not begun
+        return []
     return [f"ended with {code}, not 130: {said[-300:]!r}"]
 
 
