@@ -126,7 +126,7 @@ def misfit(counts: np.ndarray, wanted: np.ndarray) -> np.ndarray:
 
 def draws_of(possible: int) -> int:
     """How many draws to choose from: too few to see all of them, or every seed would choose alike."""
-    return min(DRAWS, math.ceil(possible / 2))
+    return min(DRAWS, (possible + 1) // 2)  # whole numbers: of many patients no float holds them
 
 
 def draw_part(

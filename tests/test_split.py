@@ -222,6 +222,15 @@ def test_half_of_the_possible_draws_are_looked_at_and_never_too_many() -> None:
     assert draws_of(10**30) == split_module.DRAWS
 
 
+def test_a_thousand_patients_are_dealt_though_no_float_holds_the_number_of_ways() -> None:
+    patients, scores = study([str(number) for number in range(1000)], videos=2)
+    table = split_module.count_table(patients, scores)
+    folds = split_module.draw_folds(table, 5, np.random.default_rng(0))
+    assert [len(fold) for fold in folds] == [200] * 5
+    part = split_module.draw_part(table, list(table), 200, np.random.default_rng(0), True)
+    assert len(part) == 200
+
+
 def uneven(patients: int) -> dict[str, np.ndarray]:
     """Videos per score of patients of whom no two groups hold the same."""
     random = np.random.default_rng(patients)
