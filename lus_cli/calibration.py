@@ -20,6 +20,8 @@ TEMPERATURES = (0.05, 20.0)  # beyond, every answer is certain, or every score e
 HALVINGS = 60  # of the range of log temperature: to the last bit of a float
 SCALED_FIGURES = ("ece", "brier", "nll")
 COVERAGES = tuple(tenths / 10 for tenths in range(10, 0, -1))
+ENOUGH = 1e-9  # 0.7 of 10 videos are 7
+AT_ONCE = 2_000_000  # resamples times videos in memory: tens of megabytes
 
 
 def reliability(sums: PatientSums) -> list[dict[str, Any]]:
@@ -117,44 +119,54 @@ class RiskCoverage:
     """
 
     def __init__(self, predictions: Predictions) -> None:
-        sums = PatientSums(predictions)
-        levels, level = np.unique(-predictions.confidence, return_inverse=True)
-        self.thresholds = -levels  # surest first
-        counts = np.zeros((len(sums.names), len(levels), 2))
-        right = predictions.predicted == predictions.scores
-        np.add.at(counts, (sums.patient, level), np.stack([np.ones(len(right)), ~right], axis=1))
-        self.counts = counts  # (patient, threshold, 2): videos, and wrong answers among them
-        self.confusion = np.zeros((len(levels), len(SCORES), len(SCORES)))  # at each threshold
-        np.add.at(self.confusion, (level, predictions.scores, predictions.predicted), 1)
+        surest_first = np.argsort(-predictions.confidence, kind="stable")
+        self.thresholds, self.begins, self.level = np.unique(
+            -predictions.confidence[surest_first], return_index=True, return_inverse=True
+        )
+        names, patient = np.unique(predictions.patients, return_inverse=True)
+        self.patients, self.patient = len(names), patient[surest_first]  # (video,), surest first
+        self.scores = predictions.scores[surest_first]
+        self.answers = predictions.predicted[surest_first]
 
     def risks(self, draws: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Per resample and threshold the videos at it, the share of videos kept, and of these the
         share answered wrongly, NaN where none is kept; each (resample, threshold).
         """
-        at = np.tensordot(draws.astype(np.float64), self.counts, axes=1)
-        kept, wrong = np.moveaxis(at.cumsum(axis=1), 2, 0)
-        return at[:, :, 0], kept / kept[:, -1:], quotient(wrong, kept)
+        videos = draws.astype(np.float64)[:, self.patient]  # how often each was drawn
+        at = np.add.reduceat(videos, self.begins, axis=1)
+        wrong = np.add.reduceat(videos * (self.answers != self.scores), self.begins, axis=1)
+        kept = at.cumsum(axis=1)
+        return at, kept / kept[:, -1:], quotient(wrong.cumsum(axis=1), kept)
 
-    def areas(self, draws: np.ndarray) -> np.ndarray:
-        """Area under the risk-coverage curve, (resample,): the mean over videos of the risk at
-        each video's own confidence (Geifman, Uziel and El-Yaniv 2019, ICLR, section 2). 0 is best;
-        abstaining at random gives the share of wrong answers.
+    def resampled(self, draws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The area under each resample's curve, (resample,), and its risk where each of COVERAGES
+        is reached, (resample, coverage).
+
+        The area is the mean over videos of the risk at each video's own confidence (Geifman, Uziel
+        and El-Yaniv 2019, ICLR, section 2). 0 is best; abstaining at random gives the share of
+        wrong answers.
         """
-        at, _, risk = self.risks(draws)
-        areas: np.ndarray = (at * np.nan_to_num(risk)).sum(axis=1) / at.sum(axis=1)
-        return areas
+        areas, reached = [], []
+        for some in np.array_split(draws, len(draws) * len(self.level) // AT_ONCE + 1):
+            at, coverage, risk = self.risks(some)
+            areas.append((at * np.nan_to_num(risk)).sum(axis=1) / at.sum(axis=1))
+            first = [(coverage >= wanted - ENOUGH).argmax(axis=1) for wanted in COVERAGES]
+            reached.append(np.take_along_axis(risk, np.stack(first, axis=1), axis=1))
+        return np.concatenate(areas), np.concatenate(reached)
 
     def curve(self) -> list[dict[str, Any]]:
         """A row a threshold, surest first, of the videos as they are."""
-        _, coverage, risk = self.risks(np.ones((1, len(self.counts))))
-        kept = self.counts[:, :, 0].cumsum(axis=1)  # (patient, threshold)
+        at, coverage, risk = self.risks(np.ones((1, self.patients)))
+        _, first = np.unique(self.patient, return_index=True)  # each patient's surest video
+        confusion = np.zeros((len(self.begins), len(SCORES), len(SCORES)))
+        np.add.at(confusion, (self.level, self.scores, self.answers), 1)
         columns = {
-            "threshold": self.thresholds,
+            "threshold": -self.thresholds,
             "coverage": coverage[0],
-            "videos": kept.sum(axis=0).astype(int),
-            "patients": (kept > 0).sum(axis=0),
+            "videos": at[0].cumsum().astype(int),
+            "patients": np.bincount(self.level[first], minlength=len(self.begins)).cumsum(),
             "accuracy": 1 - risk[0],
-            "f1_macro": label_figures(self.confusion.cumsum(axis=0))["f1_macro"],
+            "f1_macro": label_figures(confusion.cumsum(axis=0))["f1_macro"],
         }
         rows = zip(*(values.tolist() for values in columns.values()), strict=True)
         return [dict(zip(columns, row, strict=True)) for row in rows]
@@ -167,23 +179,21 @@ def abstention(predictions: Predictions, bootstrap: Bootstrap) -> dict[str, Any]
     with these answers: all wrong ones left out first.
     """
     risk_coverage = RiskCoverage(predictions)
-    curve, draws = risk_coverage.curve(), bootstrap.draws
-    _, coverage, risk = risk_coverage.risks(draws)
+    curve = risk_coverage.curve()
+    areas, risks = risk_coverage.resampled(bootstrap.draws)
     rows = []
-    for wanted in COVERAGES:
-        enough = 1e-9  # 0.7 of 10 videos are 7
-        row = next(row for row in curve if row["coverage"] >= wanted - enough)
-        first = (coverage >= wanted - enough).argmax(axis=1)
-        low, high = percentile_interval(1 - risk[np.arange(len(draws)), first])
+    for wanted, risk in zip(COVERAGES, risks.T, strict=True):
+        row = next(row for row in curve if row["coverage"] >= wanted - ENOUGH)
+        low, high = percentile_interval(1 - risk)
         rows.append({"at_least": wanted, **row, "low": low, "high": high})
     wrong = predictions.predicted != predictions.scores
-    patients = len(set(predictions.patients))
-    area = float(risk_coverage.areas(np.ones((1, patients)))[0])
+    patients = risk_coverage.patients
+    area = float(risk_coverage.resampled(np.ones((1, patients)))[0][0])
     best = np.maximum(np.arange(1, len(wrong) + 1) - (~wrong).sum(), 0) / np.arange(
         1, len(wrong) + 1
     )
     return {
-        "aurc": bootstrap.estimate(area, risk_coverage.areas(draws), patients, ""),
+        "aurc": bootstrap.estimate(area, areas, patients, ""),
         "aurc_random": float(wrong.mean()),
         "aurc_best": float(best.mean()),
         "at_coverage": rows,

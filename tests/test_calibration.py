@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from lus_cli import calibration
 from lus_cli.assessment import assess
 from lus_cli.calibration import (
     TEMPERATURES,
@@ -139,11 +140,21 @@ def test_aurc_by_hand():
 def test_aurc_of_a_resample_is_that_of_its_videos_written_out():
     predictions = untied(1)
     draws = np.array([[2, 0, 1, 3, 0, 1, 1, 1, 0], [1] * 9])
-    areas = RiskCoverage(predictions).areas(draws)
+    areas = RiskCoverage(predictions).resampled(draws)[0]
     names = np.unique(predictions.patients, return_inverse=True)[1]
     for draw, area in zip(draws, areas, strict=True):
         videos = [v for v, patient in enumerate(names) for _ in range(draw[patient])]
         assert area == pytest.approx(written_out(predictions, videos))
+
+
+def test_resamples_are_the_same_however_many_are_in_memory(monkeypatch):
+    predictions = untied(2)
+    draws = Bootstrap.drawn(9, 50, np.random.default_rng(0)).draws
+    together = RiskCoverage(predictions).resampled(draws)
+    monkeypatch.setattr(calibration, "AT_ONCE", 1000)  # twelve of them
+    apart = RiskCoverage(predictions).resampled(draws)
+    for one, other in zip(together, apart, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_a_model_that_is_always_equally_sure_gains_nothing_by_abstaining():
