@@ -1,0 +1,190 @@
+"""How a video may be made into a vector, and the vector into a score: the recipe `tuned`, and the same
+with one thing changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from unittest import mock
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from lus_cli import kernel_head, kernel_model
+from lus_cli.backbones import build_backbone
+from lus_cli.cache import Cache
+from lus_cli.folds import Fold
+from lus_cli.metrics import SCORES, Predictions
+from lus_cli.model import MEAN, STD
+from lus_cli.sector import find_sector
+from lus_cli.video_cache import VideoCache
+from tests.benchmarks import further_training
+
+RECIPE = "the recipe"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """How a video is made into a vector, and the vector into a score; by default as `tuned` does."""
+
+    along_lines: bool = True
+    planes: tuple[str, str, str] = ("max", "mean", "sd")
+    keep: str = "rows"  # of the CNN's map: rows, cells, mean
+    linear: bool = False
+    rounded: bool = False
+    findings: bool = False  # the experts' A-lines and B-lines in place of pixels
+
+    @property
+    def pixels(self) -> tuple[bool, tuple[str, str, str]]:
+        """What the CNN is shown: the costly part, which several variants share."""
+        return self.along_lines, self.planes
+
+
+CHANGES = {
+    RECIPE: Variant(),
+    "the regression's answer rounded, not cut": Variant(rounded=True),
+    "linear, no Gaussian kernel": Variant(linear=True),
+    "the frame as it lies, not along the scan lines": Variant(along_lines=False),
+    "maximum, mean and minimum over time": Variant(planes=("max", "mean", "min")),
+    "the mean over time alone": Variant(planes=("mean", "mean", "mean")),
+    "the spread over time alone": Variant(planes=("sd", "sd", "sd")),
+    "every cell of the CNN's map kept": Variant(keep="cells"),
+    "the map's mean, depth lost": Variant(keep="mean"),
+}
+# The CNN trained further: on which picture, and with which loss. The first as Khan et al. 2024.
+FURTHER = {
+    "maximum, mean and minimum, the frame as it lies, cross entropy": (
+        Variant(along_lines=False, planes=("max", "mean", "min")),
+        "cross-entropy",
+    ),
+    "the recipe's picture, SORD": (Variant(), "sord"),
+}
+
+
+@dataclass(frozen=True)
+class Study:
+    """The prepared videos and every fold of every time over."""
+
+    cache: Cache
+    videos: VideoCache
+    folds: list[Fold]
+
+    @property
+    def scores(self) -> np.ndarray:
+        return self.videos.scores.astype(np.int64)
+
+    def in_(self, patients: Sequence[str]) -> np.ndarray:
+        return np.flatnonzero(np.isin(self.videos.patients, list(patients)))
+
+
+def vectors(study: Study, variant: Variant) -> np.ndarray:
+    """(video, 1, feature) float32."""
+    if variant.findings:
+        found = np.stack([study.videos.a_lines, study.videos.b_lines], axis=1)
+        return found.astype(np.float32)[:, None]
+    maps = torch.from_numpy(kept_maps(study, *variant.pixels))
+    side = maps.shape[-1]
+    size = {"rows": (side, 1), "cells": (side, side), "mean": (1, 1)}[variant.keep]
+    return F.adaptive_avg_pool2d(maps, size).flatten(1)[:, None].numpy()
+
+
+def kept_maps(study: Study, along_lines: bool, planes: tuple[str, str, str]) -> np.ndarray:
+    """(video, channel, row, column) float32: the frozen CNN's maps."""
+
+    def seen(shown: torch.Tensor) -> torch.Tensor:
+        return cnn(shown[None])[0]
+
+    cnn, _ = kernel_model.without_head(*build_backbone("efficientnet_lite0", "imagenet"))
+    cnn.eval()
+    return kept(study, "", along_lines, planes, seen)
+
+
+def kept(
+    study: Study,
+    name: str,
+    along_lines: bool,
+    planes: tuple[str, str, str],
+    seen: Callable[[torch.Tensor], torch.Tensor],
+) -> np.ndarray:
+    """What a CNN sees in the picture of each video, a row each, computed once."""
+    where = "lines" if along_lines else "frame"
+    path = study.cache.root / "quality" / f"{name}{where}-{'-'.join(planes)}.npy"
+    if path.is_file():
+        return np.asarray(np.load(path, allow_pickle=False))
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (MEAN, STD))
+    rows = []
+    with torch.inference_mode():
+        for index in range(len(study.videos)):
+            shown = picture(study.videos.read(index), along_lines, planes)
+            rows.append(seen((shown - mean) / std).numpy())
+    path.parent.mkdir(exist_ok=True)
+    np.save(path, np.stack(rows))
+    return np.stack(rows)
+
+
+def picture(frames: np.ndarray, along_lines: bool, planes: tuple[str, str, str]) -> torch.Tensor:
+    """kernel_model.picture, with other planes or another geometry."""
+    levels = torch.from_numpy(frames).float()
+    over_time = {
+        "max": levels.amax(dim=0),
+        "min": levels.amin(dim=0),
+        "mean": levels.mean(dim=0),
+        "sd": levels.std(dim=0, correction=0),
+    }
+    chosen = torch.stack([over_time[name] for name in planes])
+    if along_lines:
+        sector = find_sector(over_time["max"].to(torch.uint8).numpy())
+        chosen = kernel_model.along_lines(chosen, sector)
+    else:
+        side = (kernel_model.SIDE, kernel_model.SIDE)
+        chosen = F.interpolate(chosen[None], side, mode="bilinear", antialias=True)[0]
+    return torch.stack([kernel_model.stretched(plane) for plane in chosen])
+
+
+def linear(some: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
+    """In place of kernel_head.kernel: the mean product of the features."""
+    return torch.einsum("akc,bkc->ab", some, others) / some[0].numel()
+
+
+def out_of_fold(study: Study, variant: Variant, patients: int = 0) -> list[Predictions]:
+    """Answers for all videos, each time over; trained on so many of a fold's patients (0: all)."""
+    seen, likeness = vectors(study, variant), linear if variant.linear else kernel_head.kernel
+    answers: dict[int, np.ndarray] = {}
+    for fold in study.folds:
+        known = [*fold.split.train, *fold.split.validation]
+        if patients:
+            random = np.random.default_rng([patients, fold.repeat, fold.number])
+            known = random.permutation(sorted(known))[:patients].tolist()
+        train, test = study.in_(known), study.in_(fold.split.test)
+        names = [study.videos.patients[index] for index in train]
+        with mock.patch.object(kernel_head, "kernel", likeness), torch.inference_mode():
+            head, _ = kernel_head.fit(seen[train], study.scores[train], names, fold.repeat)
+            shown = torch.from_numpy(seen[test])
+            level, logits = head.level(shown), head(shown)
+        given = answers.setdefault(fold.repeat, np.zeros((len(study.videos), len(SCORES))))
+        nearest = np.eye(len(SCORES))[level.round().clamp(0, 3).long().numpy()]
+        given[test] = nearest if variant.rounded else torch.softmax(logits, dim=1).numpy()
+    return [Predictions(list(study.videos.ids), study.scores, given) for given in answers.values()]
+
+
+def trained_further(study: Study, variant: Variant, loss: str, times: int) -> list[Predictions]:
+    """Answers for all videos, each time over, of a CNN that learned from the training patients."""
+
+    def seen(shown: torch.Tensor) -> torch.Tensor:
+        return front(torch.stack([shown, shown.flip(dims=(2,))])).half()
+
+    front = further_training.half_way()
+    maps = torch.from_numpy(kept(study, "half-way-", *variant.pixels, seen))
+    videos = further_training.Videos(maps, torch.from_numpy(study.scores))
+    answers = np.zeros((times, len(study.videos), len(SCORES)))
+    for fold in (fold for fold in study.folds if fold.repeat <= times):
+        train, validation, test = map(
+            study.in_, (fold.split.train, fold.split.validation, fold.split.test)
+        )
+        where = f"{'lines' if variant.along_lines else 'frame'}-{loss}"
+        answers[fold.repeat - 1, test] = further_training.kept_fold(
+            study.cache.root / "quality" / "further" / f"{where}-{fold.name}.npy",
+            *(videos, (train, validation, test), loss, fold.repeat),
+        )
+    return [Predictions(list(study.videos.ids), study.scores, given) for given in answers]
