@@ -8,10 +8,13 @@ from __future__ import annotations
 import difflib
 import logging
 import pickle
+import pickletools
 import struct
 import zipfile
 from collections import OrderedDict
+from contextlib import ExitStack
 from pathlib import Path
+from typing import IO, Any
 from urllib.error import URLError
 
 import torch
@@ -45,6 +48,8 @@ UNREADABLE = (
     struct.error,
 )
 ZIP_START = b"PK\x03\x04"
+LONGEST_NAME = 1000  # characters, of a class that a file of weights names
+PICKLES = 4  # before the tensors, in a file that is no archive: PyTorch wrote such until 1.6
 PROBE = 128  # pixels: large enough for every backbone to keep some rows and columns
 
 
@@ -192,6 +197,33 @@ def refuse_bomb(path: Path) -> None:
             raise ValueError("it unpacks to more than its size")
 
 
+def refuse_long_names(path: Path) -> None:
+    """Raises ValueError if a class has a name that no class has.
+
+    PyTorch refuses it too, in a message that takes it time with the square of the name's length.
+    """
+    with ExitStack() as opened:
+        file = opened.enter_context(path.open("rb"))
+        pickles: list[IO[bytes]] = [file] * PICKLES
+        if zipfile.is_zipfile(file):
+            archive = opened.enter_context(zipfile.ZipFile(file))
+            names = [name for name in archive.namelist() if name.endswith("data.pkl")]
+            pickles = [opened.enter_context(archive.open(name)) for name in names]
+        else:
+            file.seek(0)
+        for stream in pickles:
+            for _, value, _ in pickletools.genops(stream):
+                if isinstance(value, str) and len(value) > LONGEST_NAME:
+                    raise ValueError(f"a name of {len(value)} characters")
+
+
+def read_pickled(path: Path) -> Any:
+    """What `torch.save` wrote. Executes nothing that is in it. Raises one of UNREADABLE."""
+    refuse_bomb(path)
+    refuse_long_names(path)
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
 def read_state_dict(path: Path) -> dict[str, Tensor]:
     """Tensors by name from a .safetensors or a PyTorch file. Executes nothing that is in it."""
     try:
@@ -201,8 +233,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
             )
         if path.suffix == ".safetensors":
             return load_file(path)
-        refuse_bomb(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = read_pickled(path)
     except UNREADABLE as error:
         reason = reason_of(error)
         raise LusError(f"{path} holds no weights that can be read safely ({reason})") from error

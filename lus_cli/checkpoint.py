@@ -23,7 +23,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import lus_cli
-from lus_cli.backbones import UNREADABLE, build_backbone, reason_of, refuse_bomb
+from lus_cli.backbones import UNREADABLE, build_backbone, read_pickled, reason_of, refuse_bomb
 from lus_cli.cache import replacing
 from lus_cli.config import Recipe, build
 from lus_cli.errors import LusError
@@ -203,7 +203,7 @@ def read_last(path: Path) -> dict[str, Any]:
     with zipfile.ZipFile(path) as archive:  # PyTorch does not look at the checksums in the file
         if damaged := archive.testzip():
             raise ValueError(f"checksum of {damaged}")
-    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    state: dict[str, Any] = read_pickled(path)
     if state["format_version"] != FORMAT_VERSION:
         raise ValueError("another format version")
     return state

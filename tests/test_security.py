@@ -108,6 +108,21 @@ def test_hostile_weights_are_refused_and_not_executed(bare: Path, kind: str, suf
     assert not Path("executed").exists()
 
 
+@pytest.mark.parametrize("kind", ["zip", "legacy"])
+def test_a_class_with_an_endless_name_is_not_passed_to_pytorch(bare: Path, kind: str) -> None:
+    """Its message about one of 200,000 characters takes PyTorch a quarter of a minute."""
+    endless = b"\x80\x02ctorch\n" + b"A" * 200_000 + b"\n."
+    path = Path("weights.pth")
+    if kind == "zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("weights/data.pkl", endless)
+    else:
+        start = [torch.serialization.MAGIC_NUMBER, torch.serialization.PROTOCOL_VERSION, {}]
+        path.write_bytes(b"".join(pickle.dumps(part, 2) for part in start) + endless)
+    with pytest.raises(LusError, match=r"read safely \(a name of 2000\d\d characters\)"):
+        read_state_dict(path)
+
+
 def test_hostile_weights_end_the_command_in_one_line(bare: Path, prepared: Path) -> None:
     Path("weights.pth").write_bytes(zipped())
     command = ["train", "--cache", str(prepared), "--weights", "weights.pth", "--dry-run"]
