@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import math
+import struct
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -32,6 +34,9 @@ MAX_BYTES = 2**30
 NO_NUMBERS = ("cell", "char", "function", "object", "opaque", "sparse", "struct", "unknown")
 MOST_PACKED = 1100  # zlib packs at most 1032 bytes in one (zlib's technical details)
 BLOCK_BYTES = 2**28  # of frames of version 7.3 that are read together
+VERSION_5_HEADER, COMPRESSED = 128, 15  # bytes; the type of an element
+COMPLEX = 1 << 11  # among the flags of an array
+HEAD = 4096  # bytes of an array that hold its flags, its axes (of 32), its name (of 63 characters)
 AGAIN = "copy it again from where it was made"
 Shape = tuple[int, ...]
 
@@ -109,6 +114,7 @@ def shape_of(path: Path, name: str) -> tuple[Shape, str]:
         with h5py.File(path, "r") as file:
             stored = array_in(file, path, name)
             return stored.shape[::-1], str(stored.dtype)
+    refuse_claims(path)
     arrays = scipy.io.whosmat(path)
     found = [(shape, dtype) for there, shape, dtype in arrays if there == name]
     if len(found) != 1:
@@ -119,6 +125,55 @@ def shape_of(path: Path, name: str) -> tuple[Shape, str]:
     if math.prod(shape) > MAX_BYTES:
         raise LusError(f"{path}: {name} is {shape}", "save it as version 7.3, or in pieces")
     return shape, dtype
+
+
+def refuse_claims(path: Path) -> None:
+    """Raises ValueError if an array of version 5 says that it has more than MAX_BYTES.
+
+    Its axes may say otherwise, but this is how much SciPy reads and, where it is packed, how much
+    memory it takes.
+    """
+    with path.open("rb") as file:
+        header = file.read(VERSION_5_HEADER)
+        if 0 in header[:4]:  # of version 4, which packs nothing
+            return
+        order = "<" if header.endswith(b"IM") else ">"
+        while len(tag := file.read(8)) == 8:
+            kind, length = struct.unpack(f"{order}II", tag)
+            after = file.tell() + length
+            start = file.read(min(length, 2 * HEAD))
+            if kind == COMPRESSED:
+                start = zlib.decompressobj().decompress(start, HEAD)[8:]
+            check_claims(start[:HEAD], order)
+            file.seek(after)
+
+
+def check_claims(array: bytes, order: str) -> list[int]:
+    """How many bytes an array of version 5 says its flags, axes, name and real numbers have.
+
+    array: its first HEAD bytes or less, without its own tag. Raises ValueError if these are more
+    than MAX_BYTES, if the numbers do not begin within HEAD, or if they are frames or scores with
+    imaginary parts, which come after the real ones.
+    """
+    place, is_complex, claims = 0, False, list[int]()
+    for part in ("flags", "axes", "name", "numbers"):
+        if place + 8 > len(array):
+            if place + 8 > HEAD:
+                raise ValueError(f"an array whose {part} begin after {place} bytes")
+            break  # it has no more: an empty structure
+        kind, length = struct.unpack_from(f"{order}II", array, place)
+        small = kind >> 16  # up to four bytes lie in the tag itself
+        begins, size = (place + 4, small) if small else (place + 8, length)
+        if size > MAX_BYTES:
+            raise ValueError("an array of more bytes than are read")
+        claims.append(size)
+        if part == "flags":
+            is_complex = bool(struct.unpack_from(f"{order}I", array, begins)[0] & COMPLEX)
+        names = (FRAMES.encode(), SCORE_MATRIX.encode())
+        if part == "name" and is_complex and array[begins : begins + size] in names:
+            raise ValueError("complex numbers")
+        place += 8 if small else 8 + -(-length // 8) * 8
+    return claims
 
 
 def frames_in(stored: h5py.Dataset, path: Path) -> Iterator[np.ndarray]:
