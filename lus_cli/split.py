@@ -230,7 +230,7 @@ def load_split(path: Path) -> tuple[Split, bool]:
     folds = content.get("folds", [])
     if not isinstance(folds, list):
         raise LusError(f"{path}: folds must be a list of lists of patients", REMEDY)
-    drawn_by = content.get("drawn_by", {})
+    drawn_by = content.get("drawn_by")
     split = Split(
         **parts,
         folds=tuple(patients_in(path, f"fold {n}", fold) for n, fold in enumerate(folds, start=1)),

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -301,6 +303,66 @@ def test_with_enough_draws_folds_are_the_most_even_there_are(
     assert draw_folds(table, 3, np.random.default_rng(0)) == min(deals, key=cost)
 
 
+class Dealing:
+    """Deals patients in given orders instead of random ones."""
+
+    def __init__(self, *orders: Sequence[int]) -> None:
+        self.orders = iter(orders)
+
+    def permutation(self, count: int) -> np.ndarray:
+        order = next(self.orders)
+        assert sorted(order) == list(range(count))
+        return np.array(order)
+
+
+# Videos of eight patients, of one score, dealt into four folds: as many as wanted are five.
+VIDEOS = (4, 3, 1, 2, 4, 1, 3, 2)
+TWO_WRONG = (0, 2, 4, 6, 1, 3, 5, 7)  # 7, 3, 5 and 5 videos
+ALL_A_LITTLE = (0, 1, 4, 6, 3, 2, 7, 5)  # 6, 4, 6 and 4
+LIKEWISE = (0, 2, 4, 6, 7, 1, 3, 5)  # the same with others
+
+
+@pytest.mark.parametrize(
+    ("orders", "chosen"),
+    [
+        ((TWO_WRONG, ALL_A_LITTLE), ALL_A_LITTLE),
+        ((ALL_A_LITTLE, LIKEWISE), ALL_A_LITTLE),
+        ((LIKEWISE, ALL_A_LITTLE), LIKEWISE),
+    ],
+)
+def test_many_folds_a_little_uneven_are_better_than_few_very_and_the_first_of_equals_is_kept(
+    monkeypatch: pytest.MonkeyPatch, orders: tuple[Sequence[int], ...], chosen: Sequence[int]
+) -> None:
+    monkeypatch.setattr(split_module, "draws_of", lambda _: len(orders))
+    table = {str(n): np.array([videos, 0, 0, 0]) for n, videos in enumerate(VIDEOS)}
+    dealt = draw_folds(table, 4, Dealing(*orders))  # type: ignore[arg-type]
+    pairs = {frozenset(map(str, (chosen[fold], chosen[fold + 4]))) for fold in range(4)}
+    assert {frozenset(fold) for fold in dealt} == pairs
+
+
+def test_folds_are_in_the_natural_order_of_their_first_patients() -> None:
+    table = {str(n): np.array([n, 1, 0, 2]) for n in range(1, 25)}
+    folds = draw_folds(table, 12, np.random.default_rng(3))
+    first = [int(fold[0]) for fold in folds]
+    assert first == sorted(first)
+    assert first != sorted(first, key=str)
+
+
+@pytest.mark.parametrize("stratify", [True, False])
+def test_validation_is_drawn_by_the_same_rule_as_test(
+    monkeypatch: pytest.MonkeyPatch, stratify: bool
+) -> None:
+    rules = []
+
+    def spy(table: Any, names: Any, size: int, random: Any, rule: Any, named: Any = ()) -> Any:
+        rules.append(rule)
+        return draw_part(table, names, size, random, rule, named)
+
+    monkeypatch.setattr(split_module, "draw_part", spy)
+    draw_split(*study(REPORT), SETTINGS | {"stratify": stratify}, ())
+    assert rules == [stratify, stratify]
+
+
 def test_fewer_than_two_folds_are_none() -> None:
     random = np.random.default_rng(0)
     assert draw_folds(uneven(4), 0, random) == draw_folds(uneven(4), 1, random) == ()
@@ -313,6 +375,20 @@ def test_a_part_without_patients_cannot_be_asked_for() -> None:
     assert split.patients("all") == ("1", "2", "3")
     with pytest.raises(LusError, match="the split has no validation patients: mend it"):
         split.patients("validation")
+
+
+def test_videos_are_counted_in_whole_numbers() -> None:
+    assert all(row.dtype.kind == "i" for row in count_table(*study(REPORT)).values())
+
+
+@pytest.mark.parametrize("drawn_by", [3, "tuned", ["seed"]])
+def test_settings_that_are_no_table_are_none(
+    written: tuple[Path, list[str]], drawn_by: object
+) -> None:
+    path, _ = written
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(content | {"drawn_by": drawn_by}))
+    assert load_split(path)[0].drawn_by == {}
 
 
 def test_the_signature_changes_with_what_is_in_a_part_not_with_the_order() -> None:
@@ -328,10 +404,11 @@ def test_the_signature_changes_with_what_is_in_a_part_not_with_the_order() -> No
     assert len({split.signature, *(other.signature for other in others)}) == 5
 
 
-def test_leaving_one_patient_out_has_a_fold_a_patient() -> None:
+def test_leaving_one_patient_out_has_a_fold_a_patient(caplog: pytest.LogCaptureFixture) -> None:
     patients, scores = study(REPORT)
     folds = draw_split(patients, scores, SETTINGS | {"folds": PER_PATIENT}, ()).folds
     assert folds == tuple((name,) for name in REPORT)
+    assert not caplog.text
 
 
 def test_more_folds_than_patients_are_not_made_in_silence(
@@ -344,7 +421,9 @@ def test_more_folds_than_patients_are_not_made_in_silence(
 
 def test_a_single_fold_is_refused() -> None:
     patients, scores = study(REPORT)
-    with pytest.raises(UsageError, match="--folds 1 leaves nobody to train on"):
+    with pytest.raises(
+        UsageError, match="--folds 1 leaves nobody to train on: at least 2, or 0 for none"
+    ):
         draw_split(patients, scores, SETTINGS | {"folds": 1}, ())
 
 
@@ -381,7 +460,7 @@ def test_folds_change_with_the_seed() -> None:
 
 
 def test_too_few_patients_for_training_is_an_error() -> None:
-    with pytest.raises(LusError, match="leave none for training"):
+    with pytest.raises(LusError, match=r"leave none for training: lower --test-share or"):
         draw_split(["a", "b"], np.array([0, 1]), SETTINGS | {"folds": 0}, ())
     with pytest.raises(LusError, match="leave none for training"):
         draw_split(["a", "b"], np.array([0, 1]), SETTINGS | {"test_share": 0.9}, ())
@@ -477,7 +556,7 @@ def test_a_part_that_is_missing_is_named(written: tuple[Path, list[str]]) -> Non
     content = json.loads(path.read_text())
     del content["validation"]
     path.write_text(json.dumps(content))
-    with pytest.raises(LusError, match="has no 'validation'"):
+    with pytest.raises(LusError, match="has no 'validation': mend it, or draw it anew"):
         read_split(path, patients)
 
 
