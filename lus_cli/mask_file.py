@@ -19,37 +19,44 @@ import numpy as np
 from lus_cli.cache import replacing
 from lus_cli.errors import LusError
 from lus_cli.exam_tree import VideoId
-from lus_cli.video_cache import plain_disk_errors
+from lus_cli.hdf5_writing import Disk, writing
 
 NUMBERS = "frame_number", "scored"  # the datasets of whole numbers
 Maps = Mapping[str, np.ndarray]  # the datasets of one video, by name
 
 
+@contextlib.contextmanager
+def adding(path: Path) -> Iterator[tuple[h5py.File, Disk]]:
+    """A copy of the file, or a new one, to add to; put in its place when the block ends well."""
+    with replacing(path) as part:
+        new = not path.is_file()
+        if not new:
+            shutil.copyfile(path, part)
+        with explaining_damage(path), writing(part, new=new) as (file, disk):
+            yield file, disk
+
+
 def write_masks(path: Path, videos: Mapping[VideoId, Maps]) -> None:
     """Adds videos to the file. Those already in it stay, one that is given again is replaced."""
-    with replacing(path) as part:
-        if path.is_file():
-            shutil.copyfile(path, part)
-        with explaining_damage(path), plain_disk_errors(), h5py.File(part, "a") as file:
-            for video, maps in videos.items():
-                if str(video) in file:
-                    del file[str(video)]
-                group = file.create_group(str(video))
-                for name, values in maps.items():
-                    kind = np.int32 if name in NUMBERS else np.float32
-                    packed = "gzip" if values.ndim > 1 else None
-                    group.create_dataset(name, data=values.astype(kind), compression=packed)
+    with adding(path) as (file, disk):
+        for video, maps in videos.items():
+            if str(video) in file:
+                del file[str(video)]
+            group = file.create_group(str(video))
+            for name, values in maps.items():
+                kind = np.int32 if name in NUMBERS else np.float32
+                packed = "gzip" if values.ndim > 1 else None
+                group.create_dataset(name, data=values.astype(kind), compression=packed)
+            disk.tell_error()
 
 
 def joined(path: Path, parts: Mapping[VideoId, Path]) -> None:
     """Adds to the file what lies in a file of its own for each video."""
-    with replacing(path) as part:
-        if path.is_file():
-            shutil.copyfile(path, part)
-        with explaining_damage(path), plain_disk_errors(), h5py.File(part, "a") as file:
-            for video, own in parts.items():
-                with h5py.File(own, "r") as source:
-                    source.copy(str(video), file, str(video))
+    with adding(path) as (file, disk):
+        for video, own in parts.items():
+            with h5py.File(own, "r") as source:
+                source.copy(str(video), file, str(video))
+            disk.tell_error()
 
 
 def written(path: Path, videos: Iterable[VideoId]) -> set[VideoId]:

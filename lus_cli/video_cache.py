@@ -8,13 +8,9 @@ chunks are compressed and decompressed outside HDF5, whose lock would let one co
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import math
-import os
-import re
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -31,6 +27,7 @@ import lus_cli
 from lus_cli.cache import fingerprint, replacing
 from lus_cli.errors import LusError
 from lus_cli.exam_tree import VideoId, is_name, leads_out
+from lus_cli.hdf5_writing import writing
 from lus_cli.seal import sealing
 from lus_cli.stored_video import CHUNK_FRAMES, ZSTD_LEVEL, StoredVideo
 
@@ -96,8 +93,7 @@ def write_video_cache(
     with (
         replacing(path) as part,
         sealing(part),
-        plain_disk_errors(),
-        h5py.File(part, "w", libver="v110") as file,
+        writing(part, libver="v110") as (file, disk),
     ):
         frames = file.create_dataset(
             "frames",
@@ -121,6 +117,7 @@ def write_video_cache(
             numbers.append(video.frame_numbers)
             checksums.append(video.checksum)
             source_shapes.append(video.source_shape)
+            disk.tell_error()
         write_tables(file, entries, numbers, checksums, source_shapes)
         file.attrs["format_version"] = FORMAT_VERSION
         file.attrs["tool_version"] = lus_cli.__version__
@@ -145,30 +142,6 @@ def ahead(
                 yield before.result()
         if coming is not None:
             yield coming.result()
-
-
-@contextlib.contextmanager
-def plain_disk_errors() -> Iterator[None]:
-    """Gives HDF5's errors about the disk the system's number and words.
-
-    HDF5 has the number only in its messages, and a full disk it meets twice: when it writes, and
-    when it then cannot close the file, in another kind of exception and once more for every object
-    of the file, printed where no one can catch it.
-    """
-    hooks = sys.excepthook, sys.unraisablehook
-    sys.excepthook = lambda *_: None
-    sys.unraisablehook = lambda _: None
-    try:
-        yield
-    except (OSError, RuntimeError) as error:
-        first: BaseException | None = error
-        while first is not None:
-            if number := re.search(r"errno = (\d+)", str(first)):
-                raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
-            first = first.__context__
-        raise
-    finally:
-        sys.excepthook, sys.unraisablehook = hooks
 
 
 def write_tables(

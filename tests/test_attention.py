@@ -17,8 +17,9 @@ from PIL import Image
 from lus_cli import attention_maps, attention_measures
 from lus_cli.attention_check import OTHER
 from lus_cli.attention_measures import GRAD_CAM, in_words, seen, verdict
-from lus_cli.cache import Cache
+from lus_cli.cache import Cache, locked
 from lus_cli.config import AttentionConfig
+from lus_cli.errors import LusError
 from lus_cli.explained import explain
 from lus_cli.localisation import CENTRE, FRAME, SECTOR
 from lus_cli.saliency import STAGES
@@ -120,6 +121,18 @@ def test_a_stopped_part_goes_on_where_it_was(
     assert len(result.files["masks of the part"].read_bytes()) == pytest.approx(
         len(before), rel=0.1
     )
+
+
+def test_two_at_once_would_lose_masks_so_the_second_is_refused(cache: Path) -> None:
+    folder = trained(cache).run.attention
+    with (
+        locked(folder / ".lock", folder),
+        pytest.raises(LusError, match=r"process \d+ is writing to .*attention: wait for it to end"),
+    ):
+        attention.run(AttentionConfig(cache=cache, threads=1, device="cpu"), silent)
+    (folder / ".lock").unlink()
+    attention.run(AttentionConfig(cache=cache, threads=1, device="cpu"), silent)
+    assert not list(folder.glob(".lock*"))
 
 
 def test_maps_of_other_weights_are_not_kept(cache: Path, result: Result) -> None:

@@ -258,7 +258,7 @@ def test_killed_before_any_change_of_the_disk_it_ends_the_same(
     changes = Child(Prepare(scenario.fresh(tmp_path / "whole"))).end()
     assert isinstance(changes, int)
     phases = Counter[str]()
-    for change in range(1, changes + 1, 1 if name == "grown" else 11):
+    for change in range(1, changes + 1, 1 if name == "grown" else 5):
         config = scenario.fresh(tmp_path / "cache")
         victim = Child(Prepare(config), change)
         assert victim.end() is None

@@ -23,7 +23,12 @@ EVALUATION = {
 }
 # What only some modules may import.
 RESERVED = {
-    "h5py": {"video_cache", "mask_file", "mat_files"},  # MATLAB 7.3 files are HDF5 too
+    "h5py": {
+        "hdf5_writing",
+        "video_cache",
+        "mask_file",
+        "mat_files",
+    },  # MATLAB 7.3 files are HDF5 too
     "hdf5plugin": {"video_cache"},
     "matplotlib": {
         "figures",

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from lus_cli.cache import Cache, write_json
+from lus_cli.cache import Cache, locked, write_json
 from lus_cli.config import AttentionConfig
 from lus_cli.devices import choose_device, set_threads
 from lus_cli.errors import LusError, UsageError
@@ -72,16 +72,9 @@ def run(config: AttentionConfig, progress: Progress) -> Result:
     if config.check and trained.model.masks_videos:
         raise UsageError("--check draws the weights of a network anew", "a kernel head has none")
     studio = Studio(config, trained, progress)
-    for video, frame in frames:
-        draw_frame(studio, video, frame)
-    for video in videos:
-        draw_video(studio, video)
-    if config.check:
-        check(studio)
-    if config.split is not None:
-        draw_split(studio)
-    elif not (frames or videos or config.check):
-        draw_gallery(studio)
+    folder = trained.run.attention
+    with locked(folder / ".lock", folder, keep=False):  # two would lose masks of each other
+        draw(studio, frames, videos)
     if studio.rows:
         studio.files["masks"] = studio.masks
         columns = ("", "score", "answered", *(f"p({score})" for score in SCORES))
@@ -90,6 +83,20 @@ def run(config: AttentionConfig, progress: Progress) -> Result:
         studio.numbers["answers"] = answers
     numbers = {"run": trained.run.name, **studio.numbers}
     return Result(numbers, studio.tables, studio.files, studio.notes)
+
+
+def draw(studio: Studio, frames: list[tuple[VideoId, int]], videos: list[VideoId]) -> None:
+    """What is asked for; the gallery if nothing is."""
+    for video, frame in frames:
+        draw_frame(studio, video, frame)
+    for video in videos:
+        draw_video(studio, video)
+    if studio.config.check:
+        check(studio)
+    if studio.config.split is not None:
+        draw_split(studio)
+    elif not (frames or videos or studio.config.check):
+        draw_gallery(studio)
 
 
 def draw_frame(studio: Studio, video: VideoId, frame: int) -> None:

@@ -1,0 +1,71 @@
+"""Writing HDF5 to a disk that may get full, where HDF5 by itself can crash, and Python with it."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import h5py
+
+
+class Disk(io.RawIOBase):
+    """A file that takes all that HDF5 writes, and keeps the disk's first error for afterwards.
+
+    HDF5 does not bear an error while it closes a file: it prints it once for every object of the
+    file, and may crash.
+    """
+
+    def __init__(self, raw: io.FileIO) -> None:
+        self.raw = raw
+        self.error: OSError | None = None
+
+    def write(self, content: Any) -> int:
+        rest = memoryview(content).cast("B")
+        size = len(rest)
+        try:
+            while len(rest) and self.error is None:
+                rest = rest[self.raw.write(rest) or 0 :]
+        except OSError as error:
+            self.error = error
+        return size
+
+    def truncate(self, size: int | None = None) -> int:
+        try:
+            return self.raw.truncate(size)
+        except OSError as error:
+            self.error = self.error or error
+            return size or 0
+
+    def readinto(self, buffer: Any) -> int:
+        return self.raw.readinto(buffer) or 0
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return self.raw.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self.raw.tell()
+
+    def tell_error(self) -> None:
+        """Raises the error that was kept: to be asked now and then, or all is written in vain."""
+        if self.error is not None:
+            raise self.error
+
+
+@contextlib.contextmanager
+def writing(
+    path: Path, *, new: bool = True, libver: str | None = None
+) -> Iterator[tuple[h5py.File, Disk]]:
+    """A file that is made, in place of what is there, or else added to; and what it is written by.
+
+    Raises OSError, with the system's number, if the disk did not take everything.
+    """
+    with path.open("w+b" if new else "r+b", buffering=0) as raw:
+        disk = Disk(raw)
+        try:
+            with h5py.File(disk, "w" if new else "r+", libver=libver) as file:
+                yield file, disk
+        finally:
+            disk.tell_error()  # before what HDF5 made of it
