@@ -273,7 +273,7 @@ def locked(path: Path, what: Path, keep: bool = True) -> Iterator[None]:
             holder.write_text(f"process {os.getpid()}")
         yield
     finally:
-        holder.unlink(missing_ok=True)
-        if not keep:
-            path.unlink(missing_ok=True)
+        for done in (holder,) if keep else (holder, path):
+            with contextlib.suppress(OSError):
+                done.unlink()
         lock.release()

@@ -152,7 +152,7 @@ def write_tables(
     source_shapes: list[tuple[int, int]],
 ) -> None:
     """The datasets beside the frames, one row a video."""
-    longest = max(map(len, numbers), default=0)
+    longest = max(map(len, numbers))
     padded = np.full((len(entries), longest), UNKNOWN, np.int32)
     for row, known in zip(padded, numbers, strict=True):
         row[: len(known)] = known

@@ -201,6 +201,19 @@ def test_a_lock_where_no_file_can_be_is_one_line(tmp_path: Path) -> None:
     assert caught.value.message.startswith(f"{tmp_path / 'lock'} cannot be written")
 
 
+def test_a_lock_that_cannot_say_who_holds_it_is_given_back(tmp_path: Path) -> None:
+    (tmp_path / "lock-holder").mkdir()
+    with pytest.raises(LusError) as caught, locked(tmp_path / "lock", tmp_path):
+        pass
+    assert caught.value.message.startswith(f"{tmp_path / 'lock'} cannot be written")
+
+
+def test_a_lock_that_is_removed_while_it_is_held_is_no_error(tmp_path: Path) -> None:
+    with locked(tmp_path / "lock", tmp_path, keep=False):
+        (tmp_path / "lock").unlink()
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("name", ["../x", "a/b", "", ".hidden", "x" * 101, "a\x00b"])
 def test_a_runs_name_is_no_path(tmp_path: Path, name: str) -> None:
     with pytest.raises(UsageError, match="cannot name a run") as caught:

@@ -165,3 +165,8 @@ def test_probabilities_may_be_rounded() -> None:
 def test_predictions_that_are_none_are_refused(videos, scores, probabilities, complaint):
     with pytest.raises(ValueError, match=complaint):
         predictions_for(videos, scores, probabilities)
+
+
+def test_probabilities_may_sum_to_1_as_nearly_as_numbers_of_four_digits_do():
+    predictions = predictions_for("a", [0], np.array([[0.25, 0.25, 0.25, 0.25 + 9e-5]]))
+    assert predictions.predicted.tolist() == [3]

@@ -340,6 +340,21 @@ def test_many_folds_a_little_uneven_are_better_than_few_very_and_the_first_of_eq
     assert {frozenset(fold) for fold in dealt} == pairs
 
 
+def test_a_part_is_the_first_of_equally_good_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(split_module, "draws_of", lambda _: 2)
+    table = {name: np.array([3, 0, 0, 0]) for name in "abcd"}
+    dealing = Dealing((1, 0, 2, 3), (2, 0, 1, 3))
+    assert draw_part(table, list(table), 1, dealing, True) == ["b"]  # type: ignore[arg-type]
+
+
+def test_a_part_that_is_just_within_the_tolerance_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(split_module, "draws_of", lambda _: 2)
+    table = {name: np.array([videos, 0, 0, 0]) for name, videos in zip("abcd", (3, 4, 3, 2))}  # noqa: B905
+    dealing = Dealing((1, 0, 2, 3), (0, 1, 2, 3))
+    drawn = draw_part(table, list(table), 1, dealing, False)  # type: ignore[arg-type]
+    assert drawn == ["b"]  # four videos where three are wanted
+
+
 def test_folds_are_in_the_natural_order_of_their_first_patients() -> None:
     table = {str(n): np.array([n, 1, 0, 2]) for n in range(1, 25)}
     folds = draw_folds(table, 12, np.random.default_rng(3))

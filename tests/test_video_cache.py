@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pickle
 from pathlib import Path
+from unittest import mock
 
 import h5py
 import hdf5plugin  # noqa: F401 - so that plain h5py can read the file
@@ -11,14 +13,19 @@ import numpy as np
 import pytest
 import zstandard
 
+import lus_cli
+from lus_cli import video_cache
 from lus_cli.errors import LusError
 from lus_cli.exam_tree import VideoId
 from lus_cli.stored_video import StoredVideo, store_video
 from lus_cli.video_cache import (
+    MAX_SIZE,
+    TABLES,
     UNKNOWN,
     Entry,
     FrameFormat,
     VideoCache,
+    tables_checksum,
     write_video_cache,
 )
 
@@ -44,6 +51,153 @@ def write(
 
     write_video_cache(path, entries, video_of, frame_format, {"exams": "there"})
     return videos
+
+
+ENTRIES = [
+    Entry(VideoId("17", "1048", "11"), 3, 0, 1, "key-a", "dicom", "day 1/a.dcm"),
+    Entry(VideoId("2", "7", "1"), UNKNOWN, UNKNOWN, 0, "key-b"),
+]
+
+
+def write_known(path: Path, entries: list[Entry], color: bool = True) -> None:
+    """A cache of videos of two frames of nothing."""
+    frame_format = FrameFormat(8, True, color)
+
+    def video_of(entry: Entry) -> StoredVideo:
+        black = np.zeros((2, *frame_format.shape), np.uint8)
+        return store_video(iter(black), [4, 9], (90, int(entry.id.area)))
+
+    write_video_cache(path, entries, video_of, frame_format, {"exams": "there", "seed": 5})
+
+
+def test_what_is_known_of_a_video_comes_back(tmp_path: Path) -> None:
+    path = tmp_path / "videos.h5"
+    write_known(path, ENTRIES)
+    cache = VideoCache(path)
+    assert cache.entries == [ENTRIES[0], dataclasses.replace(ENTRIES[1], source_path="2/7/1")]
+    assert cache.source_shapes.tolist() == [[90, 11], [90, 1]]
+    assert (cache.scores.dtype, cache.scores.tolist()) == (np.int64, [3, UNKNOWN])
+    assert cache.provenance == {"exams": "there", "seed": 5}
+    assert cache.frame_format == cache.stored_format == FrameFormat(8, True, True)
+    assert not any(damaged for _, damaged in cache.damaged())
+
+
+def test_tables_have_the_types_that_are_documented(tmp_path: Path) -> None:
+    path = tmp_path / "videos.h5"
+    write_known(path, ENTRIES)
+    with h5py.File(path) as file:
+        types = {name: str(values.dtype) for name, values in file.items()}
+        assert file["frames"].shape == (2, 2, 8, 8, 3)
+        assert [d.label for d in file["frames"].dims][2:] == ["row", "column", "channel"]
+        assert file["frame_number"].shape == file["source_shape"].shape == (2, 2)
+        assert file.attrs["tool_version"] == lus_cli.__version__
+        assert file.id.get_create_plist().get_version()[0] == 3  # superblock since HDF5 1.10
+    small, whole = ("score", "a_lines", "b_lines"), ("frame_number", "length", "source_shape")
+    texts = ("patient", "exam", "area", "source_key", "source_kind", "source_path", "checksum")
+    assert types == {
+        "frames": "uint8",
+        **dict.fromkeys(small, "int8"),
+        **dict.fromkeys(whole, "int32"),
+        **dict.fromkeys(texts, "object"),
+    }
+
+
+def test_the_checksum_of_the_tables_is_that_of_files_that_exist(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lus_cli, "__version__", "1")
+    write_known(tmp_path / "videos.h5", ENTRIES)
+    with h5py.File(tmp_path / "videos.h5") as file:
+        assert file.attrs[TABLES] == "c253d314a7031d4e1b394a2a404b30f3"
+
+
+@pytest.mark.parametrize(
+    ("size", "letterbox", "color"), [(1, True, False), (MAX_SIZE, False, True)]
+)
+def test_a_frame_format_is_read_as_written(size: int, letterbox: bool, color: bool) -> None:
+    frame_format = FrameFormat(size, letterbox, color)
+    assert FrameFormat.from_json(dataclasses.asdict(frame_format)) == frame_format
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        *({"size": size} for size in (0, MAX_SIZE + 1, -1, "8", True)),
+        {"letterbox": 1},
+        {"color": None},
+    ],
+    ids=str,
+)
+def test_what_is_no_frame_format_is_named(changed: dict[str, object]) -> None:
+    content = {"size": 8, "letterbox": True, "color": False} | changed
+    with pytest.raises(ValueError, match=r"no frame format: .*size"):
+        FrameFormat.from_json(content)
+
+
+def change(path: Path, table: str, values: object) -> None:
+    """Another table, with the checksum that fits."""
+    with h5py.File(path, "r+") as file:
+        file[table][...] = values
+        file.attrs[TABLES] = tables_checksum(file)
+
+
+@pytest.mark.parametrize(
+    ("table", "values", "reason"),
+    [
+        ("length", [2, 3], "a length that no video has"),
+        ("length", [2, -1], "a length that no video has"),
+        ("patient", ["17", ".."], "an id that is no name"),
+        ("source_path", ["a", "../b"], "a source that is not in its study"),
+    ],
+)
+def test_tables_that_cannot_be_are_refused(
+    tmp_path: Path, table: str, values: object, reason: str
+) -> None:
+    path = tmp_path / "videos.h5"
+    write_known(path, ENTRIES)
+    change(path, table, values)
+    with pytest.raises(LusError, match=rf"is damaged \({reason}\): delete it and run"):
+        VideoCache(path)
+
+
+def test_a_video_may_have_no_frame(tmp_path: Path) -> None:
+    path = tmp_path / "videos.h5"
+    write_known(path, ENTRIES)
+    change(path, "length", [2, 0])
+    assert VideoCache(path).read(1).shape == (0, 8, 8, 3)
+
+
+def test_tables_are_limited_and_frames_are_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_known(tmp_path / "videos.h5", ENTRIES)
+    monkeypatch.setattr(video_cache, "MAX_TABLE", 4)  # two numbers or two sides of two videos
+    assert len(VideoCache(tmp_path / "videos.h5")) == 2
+    monkeypatch.setattr(video_cache, "MAX_TABLE", 3)
+    with pytest.raises(LusError, match="a table is too large to be one"):
+        VideoCache(tmp_path / "videos.h5")
+
+
+def test_no_cache_and_one_of_another_version_say_what_to_do(tmp_path: Path) -> None:
+    path = tmp_path / "videos.h5"
+    with pytest.raises(LusError, match=r"^there is no .*videos\.h5: run `lus prepare` first$"):
+        VideoCache(path)
+    write_known(path, ENTRIES)
+    with h5py.File(path, "r+") as file:
+        file.attrs["format_version"] = 99
+    with pytest.raises(LusError, match=r"has format 99, this lus reads 3: run `lus prepare` again"):
+        VideoCache(path)
+
+
+def test_a_cache_that_is_replaced_while_it_is_read_is_not_mixed_with_the_old(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "videos.h5"
+    write_known(path, ENTRIES)
+    cache = pickle.loads(pickle.dumps(VideoCache(path)))
+    write_known(path, ENTRIES[:1])
+    with pytest.raises(LusError, match=r"videos\.h5 was replaced while it was read: run the comm"):
+        cache.file  # noqa: B018
 
 
 @pytest.mark.parametrize("color", [False, True])
@@ -103,15 +257,22 @@ def test_single_frames_of_a_damaged_chunk_are_refused(tmp_path: Path) -> None:
     content[content.index(chunk) + len(chunk) // 2] ^= 1  # in frame 8 of 16
     path.write_bytes(content)
     for position in (0, 8):
-        with pytest.raises(LusError, match="video p/1/1 is damaged"):
+        with pytest.raises(
+            LusError, match=r"video p/1/1 is damaged .*: delete the file and run `lus prepare`"
+        ):
             VideoCache(path).read(1, np.array([position]))
 
 
 def test_a_sound_chunk_is_read_in_part(tmp_path: Path) -> None:
     videos = write(tmp_path / "videos.h5", FrameFormat(24, False, False))
     cache = VideoCache(tmp_path / "videos.h5")
-    for position in (3, 0, 5):
-        np.testing.assert_array_equal(cache.read(1, np.array([position]))[0], videos[1][position])
+    whole = mock.Mock(side_effect=zstandard.frame_content_size)
+    with mock.patch.object(zstandard, "frame_content_size", whole):
+        for position in (3, 0, 5, 20, 17):
+            read = cache.read(1, np.array([position]))
+            np.testing.assert_array_equal(read[0], videos[1][position])
+            assert read.dtype == np.uint8
+    assert whole.call_count == 2  # once each of two chunks
 
 
 def test_a_chunk_that_unpacks_to_more_than_its_frames_is_refused(tmp_path: Path) -> None:
@@ -127,7 +288,7 @@ def test_a_chunk_that_unpacks_to_more_than_its_frames_is_refused(tmp_path: Path)
 def test_positions_on_padding_are_refused(tmp_path: Path) -> None:
     write(tmp_path / "videos.h5", FrameFormat(8, False, False))
     cache = VideoCache(tmp_path / "videos.h5")
-    with pytest.raises(IndexError):
+    with pytest.raises(IndexError, match="video p/1/0 has 3 frames"):
         cache.read(0, np.array([3]))
     with pytest.raises(IndexError):
         cache.read(0, np.array([-1]))
