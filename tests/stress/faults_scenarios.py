@@ -56,11 +56,11 @@ class Command:
     before: Callable[[], None] | None = None  # what befalls the process first
 
     def __call__(self) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # nothing is said before the command begins
         with self.says.open("w") as file:
             for stream in (1, 2):
                 os.dup2(file.fileno(), stream)
         torch.set_num_threads(1)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
         with pytest.MonkeyPatch.context() as patch:
             if not self.figures:
                 patch.setattr(figures, "rendered", lambda _, kind: PIXEL[kind])
@@ -69,6 +69,7 @@ class Command:
             if self.before is not None:
                 self.before()
             patch.setattr(sys, "argv", ["lus", *self.words])
+            signal.signal(signal.SIGINT, signal.default_int_handler)
             cli.main()
 
     @property
