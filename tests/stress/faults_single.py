@@ -132,8 +132,8 @@ def one_line(outcome: object, said: str, codes: tuple[int, ...] = (1,)) -> list[
     return []
 
 
-# Written anew after every epoch or video: whole each time, though neither the first state nor the last.
-GROWING = ("masks.h5", "last.pt", "best.safetensors", "epochs.csv")
+# Written anew after every epoch, video or picture: whole each time, though neither the first state nor the last.
+GROWING = ("masks.h5", "last.pt", "best.safetensors", "epochs.csv", "drawn.json")
 
 
 def stood(here: Path, scenario: Scenario) -> list[str]:
