@@ -132,7 +132,7 @@ def one_line(outcome: object, said: str, codes: tuple[int, ...] = (1,)) -> list[
     return []
 
 
-# Written anew after every epoch, video or picture: whole each time, though neither the first state nor the last.
+# Written anew after every epoch, video or picture: whole each time, neither the first state nor the last.
 GROWING = ("masks.h5", "last.pt", "best.safetensors", "epochs.csv", "drawn.json")
 
 
