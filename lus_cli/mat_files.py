@@ -35,6 +35,7 @@ NO_NUMBERS = ("cell", "char", "function", "object", "opaque", "sparse", "struct"
 MOST_PACKED = 1100  # zlib packs at most 1032 bytes in one (zlib's technical details)
 BLOCK_BYTES = 2**28  # of frames of version 7.3 that are read together
 VERSION_5_HEADER, COMPRESSED = 128, 15  # bytes; the type of an element
+NUMBERS = (1, 2, 3, 4, 5, 6, 7, 9, 12, 13)  # the types of elements that hold numbers
 COMPLEX = 1 << 11  # among the flags of an array
 HEAD = 4096  # bytes of an array that hold its flags, its axes (of 32), its name (of 63 characters)
 AGAIN = "copy it again from where it was made"
@@ -152,10 +153,11 @@ def check_claims(array: bytes, order: str) -> list[int]:
     """How many bytes an array of version 5 says its flags, axes, name and real numbers have.
 
     array: its first HEAD bytes or less, without its own tag. Raises ValueError if these are more
-    than MAX_BYTES, if the numbers do not begin within HEAD, or if they are frames or scores with
-    imaginary parts, which come after the real ones.
+    than MAX_BYTES or if the numbers do not begin within HEAD; of frames and scores also if they are
+    of a type that there is not, with which SciPy crashes, or have imaginary parts, which come after
+    the real ones.
     """
-    place, is_complex, claims = 0, False, list[int]()
+    place, is_complex, is_ours, claims = 0, False, False, list[int]()
     for part in ("flags", "axes", "name", "numbers"):
         if place + 8 > len(array):
             if place + 8 > HEAD:
@@ -169,9 +171,10 @@ def check_claims(array: bytes, order: str) -> list[int]:
         claims.append(size)
         if part == "flags":
             is_complex = bool(struct.unpack_from(f"{order}I", array, begins)[0] & COMPLEX)
-        names = (FRAMES.encode(), SCORE_MATRIX.encode())
-        if part == "name" and is_complex and array[begins : begins + size] in names:
-            raise ValueError("complex numbers")
+        if part == "name":
+            is_ours = array[begins : begins + size].decode("latin-1") in (FRAMES, SCORE_MATRIX)
+        if part == "numbers" and is_ours and (is_complex or kind & 0xFFFF not in NUMBERS):
+            raise ValueError("complex numbers" if is_complex else "numbers of no known type")
         place += 8 if small else 8 + -(-length // 8) * 8
     return claims
 

@@ -73,6 +73,17 @@ def test_numbers_that_begin_far_away_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("kind", [0, 8, 10, 11, 14, 15, 19, 51721])
+def test_numbers_of_a_type_that_there_is_not_are_refused(
+    tmp_path: Path, kind: int, packed: bool
+) -> None:
+    """SciPy looks the type up in a table of twenty without asking whether it is there."""
+    path = claiming(tmp_path / "video.mat", 56, kind, packed)
+    with pytest.raises(LusError, match="numbers of no known type"):
+        list(mat_files.read_frames(path))
+
+
+@pytest.mark.parametrize("packed", [False, True])
 def test_frames_with_imaginary_parts_are_refused(tmp_path: Path, packed: bool) -> None:
     path = tmp_path / "video.mat"
     scipy_io.savemat(path, {"frames": FRAMES * (1 + 1j)}, do_compression=packed)
