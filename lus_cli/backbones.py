@@ -180,7 +180,11 @@ def load_into(body: nn.Module, path: Path, name: str) -> None:
             f"{path} does not fit {name}: {example}, {len(lacking) + len(misfit)} of {len(wanted)} differ",
             "name the --backbone these weights belong to",
         )
-    body.load_state_dict({key: state.get(key, wanted[key]) for key in wanted})
+    try:
+        body.load_state_dict({key: state.get(key, wanted[key]) for key in wanted})
+    except RuntimeError as error:  # tensors without numbers, or of a kind that cannot be copied
+        reason = str(error).rpartition("exception occurred : ")[2].strip("(',).")
+        raise LusError(f"{path} holds no weights that can be used ({reason})") from error
     log.info("backbone weights: %s", path)
 
 

@@ -9,6 +9,7 @@ same with its index.
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Iterable
@@ -105,6 +106,8 @@ def as_reading(value: dict[str, Any]) -> Reading:
     """What `asdict` made of a reading. Raises TypeError, ValueError or OverflowError if it is none."""
     reading = Reading(**value)
     times = float(reading.newest), float(reading.taken)
+    if not all(map(math.isfinite, times)):
+        raise ValueError("no times")
     return Reading(str(reading.sizes), str(reading.content), *times)
 
 

@@ -16,7 +16,7 @@ from torch import nn
 from torchvision import models
 
 from lus_cli import efficientnet_lite
-from lus_cli.backbones import build_backbone, pretrained, read_state_dict
+from lus_cli.backbones import build_backbone, pretrained, read_state_dict, untrained
 from lus_cli.errors import LusError, UsageError
 from lus_cli.model import normalised
 
@@ -150,6 +150,14 @@ def test_a_file_that_is_no_weights_is_one_line(tmp_path: Path, suffix: str, cont
     with pytest.raises(LusError) as caught:
         build_backbone("alexnet", str(path))
     assert "\n" not in str(caught.value)
+
+
+def test_weights_without_numbers_are_refused(tmp_path: Path) -> None:
+    state = untrained("alexnet").state_dict()
+    first = "features.0.weight"
+    torch.save(state | {first: state[first].to("meta")}, tmp_path / "weights.pth")
+    with pytest.raises(LusError, match=r"no weights that can be used \(Cannot copy out of meta"):
+        build_backbone("alexnet", str(tmp_path / "weights.pth"))
 
 
 def test_a_missing_file_says_what_weights_takes() -> None:
