@@ -7,9 +7,12 @@ import json
 import logging
 import math
 import os
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from threading import current_thread, main_thread
+from types import FrameType
 from typing import Any
 
 import typer
@@ -35,6 +38,37 @@ from lus_cli.steps import Result, silent
 LINE_EVERY_S = 10.0  # where there is no terminal to draw a bar on
 
 
+@contextlib.contextmanager
+def true_interrupts() -> Iterator[None]:
+    """Lets Ctrl-C arrive as KeyboardInterrupt, whatever became of it on the way.
+
+    C code that it reaches can make an error of its own of it: of a file of weights that was being
+    read safetensors then says that it is damaged.
+    """
+    pressed = False
+
+    def press(number: int, frame: FrameType | None) -> None:
+        nonlocal pressed
+        pressed = True
+        signal.default_int_handler(number, frame)
+
+    usual = signal.default_int_handler
+    if signal.getsignal(signal.SIGINT) is not usual or current_thread() is not main_thread():
+        yield
+        return
+    signal.signal(signal.SIGINT, press)
+    try:
+        yield
+    except typer.Exit:
+        raise
+    except Exception as error:
+        if pressed:
+            raise KeyboardInterrupt from error
+        raise
+    finally:
+        signal.signal(signal.SIGINT, usual)
+
+
 class Screen:
     """The terminal of one command."""
 
@@ -56,7 +90,8 @@ class Screen:
     def catching_errors(self) -> Iterator[None]:
         """LusError becomes one line and an exit code; Ctrl-C becomes 130; the rest stays a traceback."""
         try:
-            yield
+            with true_interrupts():
+                yield
         except LusError as error:
             if self.as_json:
                 print(json.dumps({"error": error.message, "remedy": error.remedy}))  # noqa: T201

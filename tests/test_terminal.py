@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import os
+import signal
+from collections.abc import Callable, Iterator
 
 import pytest
+import typer
 from rich.console import Console
 from rich.progress import Progress
 
+from lus_cli.errors import LusError
 from lus_cli.terminal import BarProgress, PlainProgress, Screen
 
 
@@ -47,3 +53,53 @@ def test_the_first_of_several_processes_speaks(
     screen = Screen(as_json=True, quiet=False, verbose=False)
     assert screen.as_json is speaks
     assert screen.quiet is not speaks
+
+
+@pytest.fixture
+def pressing() -> Iterator[Callable[[], None]]:
+    """What presses Ctrl-C, where Python takes it as it does by default."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield lambda: os.kill(os.getpid(), signal.SIGINT)
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize("swallowed", [False, True])
+@pytest.mark.parametrize("as_error", [LusError("best.safetensors is no lus model"), TypeError()])
+def test_ctrl_c_is_told_as_such_whatever_was_made_of_it(
+    pressing: Callable[[], None],
+    capsys: pytest.CaptureFixture[str],
+    as_error: Exception,
+    swallowed: bool,
+) -> None:
+    """What safetensors makes of it while it reads a file says that the file is damaged."""
+    screen = Screen(as_json=False, quiet=False, verbose=False)
+    with pytest.raises(typer.Exit) as ended, screen.catching_errors():
+        try:
+            pressing()
+        except KeyboardInterrupt:
+            if swallowed:
+                raise as_error from None
+            raise
+    assert ended.value.exit_code == 130
+    assert "error interrupted" in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_command_that_ended_well_although_ctrl_c_was_pressed_ended_well(
+    pressing: Callable[[], None],
+) -> None:
+    screen = Screen(as_json=False, quiet=False, verbose=False)
+    with pytest.raises(typer.Exit) as ended, screen.catching_errors():
+        with contextlib.suppress(KeyboardInterrupt):
+            pressing()
+        raise typer.Exit(0)
+    assert ended.value.exit_code == 0
+
+
+def test_errors_without_ctrl_c_stay_what_they_are(pressing: Callable[[], None]) -> None:
+    screen = Screen(as_json=False, quiet=True, verbose=False)
+    with pytest.raises(typer.Exit) as ended, screen.catching_errors():
+        raise LusError("no exams")
+    assert ended.value.exit_code == 1
+    with pytest.raises(TypeError), screen.catching_errors():
+        raise TypeError
