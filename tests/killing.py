@@ -39,6 +39,8 @@ class Ended(NamedTuple):
 def child(work: Work, pipe: Connection, last_change: int | None, how: int = signal.SIGKILL) -> None:
     """Does the work, and ends itself right before the `last_change`-th change of the disk."""
     os.setsid()  # so that its workers can be told from others
+    # Where the tests run in the background of a shell, Ctrl-C is ignored, and that is inherited.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     changes = 0
 
     def count(event: str, args: tuple[Any, ...]) -> None:

@@ -240,7 +240,7 @@ def with_goal(
     values = {
         "goal": contents(whole),
         "old": contents(place),
-        "sizes": tuple(path.stat().st_size for path in whole.rglob("*")),
+        "sizes": tuple(p.stat().st_size for p in whole.rglob("*") if p.is_file()),
         "changes": ended.changes,
         "seconds": child.seconds,
     }

@@ -165,7 +165,8 @@ def disk_full(scenario: Scenario, here: Path, compare: Compare, draw: random.Ran
     here.mkdir()
     found: list[str] = []
     for share in (0.05, draw.uniform(0.1, 0.9)):
-        old = sum(-(-p.stat().st_size // 4096) * 4 for p in scenario.start.rglob("*"))
+        files = [path for path in scenario.start.rglob("*") if path.is_file()]  # a folder is free
+        old = sum(-(-path.stat().st_size // 4096) * 4 for path in files)
         new = sum(-(-len_of // 4096) * 4 for len_of in scenario.sizes)
         if not mounted(here, int(old + 64 + share * max(new - old, 64))):
             scenario.fresh(here)
