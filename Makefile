@@ -23,7 +23,7 @@ $(INSTALLED): pyproject.toml
 demo: $(INSTALLED)  ## the whole pipeline on a synthetic study, about 15 minutes on 2 cores
 	$(LUS) phantom --cache $(DEMO) --patients 44 --videos 960 --size 128 --max-frames 100 --force
 	$(LUS) prepare --cache $(DEMO) --size 96
-	$(LUS) train --cache $(DEMO) --recipe demo --epochs 14
+	$(LUS) train --cache $(DEMO) --recipe demo --epochs 20
 	$(LUS) evaluate --cache $(DEMO)
 	$(LUS) attention --cache $(DEMO) --frame 1017/1048/11/86
 	$(LUS) attention --cache $(DEMO)

@@ -66,14 +66,14 @@ class FailingWrites:
 
 @dataclass(frozen=True)
 class Vanishing:
-    """When it opens the `number`-th file under `root`, a file there that it may not have read goes."""
+    """When it opens the `number`-th file under `root`, the file `gone` of it is removed."""
 
     root: Path
+    gone: Path
     number: int
 
     def __call__(self) -> None:
         count, root = 0, str(self.root)
-        files = sorted((p for p in self.root.rglob("*") if p.is_file()), reverse=True)
 
         def remove(event: str, args: tuple[Any, ...]) -> None:
             nonlocal count
@@ -81,7 +81,7 @@ class Vanishing:
                 count += os.fsdecode(args[0]).startswith(root)
                 if count == self.number:
                     count += 1
-                    files[self.number % len(files)].unlink(missing_ok=True)
+                    self.gone.unlink(missing_ok=True)
 
         sys.addaudithook(remove)
 
@@ -132,6 +132,8 @@ def one_line(outcome: object, said: str, codes: tuple[int, ...] = (1,)) -> list[
     return []
 
 
+# Without which a cache or a run is not read.
+READ = ("videos.h5", "split.json", "sources.json", "best.safetensors", "config.toml", "last.pt")
 # Written anew after every epoch, video or picture: whole each time, neither the first state nor the last.
 GROWING = ("masks.h5", "last.pt", "best.safetensors", "epochs.csv", "drawn.json")
 
@@ -238,25 +240,39 @@ def vanishing(scenario: Scenario, here: Path, compare: Compare, draw: random.Ran
     roots = {"prepare": "exams", "attention": "exams", "import": "videos", "predict": "videos"}
     if scenario.kind == "phantom":  # reads nothing
         return []
-    root = here.parent / roots[scenario.kind] if scenario.kind in roots else here
-    kept = here.parent / "kept"
     found = []
-    for number in (2, draw.randint(3, 9)):
-        scenario.fresh(here)
-        if root != here:
-            shutil.copytree(root, kept)
-        command = scenario.command(here, Vanishing(root, number))
-        try:
-            outcome = Child(command).end()
-        finally:
-            if root != here:
-                shutil.rmtree(root)
-                kept.rename(root)
-        found += one_line(outcome, command.said, (0, 1)) + [
-            f"not whole: {line}" for line in faults_in(here)
-        ]
-        if root != here and isinstance(outcome, Ended) and outcome.code:
-            found += again(here, scenario, compare)
+    if scenario.kind in roots:
+        root = here.parent / roots[scenario.kind]
+        for number in (2, draw.randint(3, 9)):
+            files = sorted((p for p in root.rglob("*") if p.is_file()), reverse=True)
+            gone = files[number % len(files)]  # it may not have read it yet
+            found += without(scenario, here, compare, Vanishing(root, gone, number))
+    for name in READ:
+        for path in sorted(scenario.fresh(here).rglob(name)):
+            for number in (1, draw.randint(2, 12)):
+                fault = Vanishing(here, path, number)
+                found += [f"{name}: {x}" for x in without(scenario, here, compare, fault)]
+    return found
+
+
+def without(scenario: Scenario, here: Path, compare: Compare, fault: Vanishing) -> list[str]:
+    """What is wrong once a file vanished; what is no part of the cache then comes back."""
+    scenario.fresh(here)
+    aside = fault.root != here
+    kept = here.parent / "kept"
+    if aside:
+        shutil.copytree(fault.root, kept)
+    command = scenario.command(here, fault)
+    try:
+        outcome = Child(command).end()
+    finally:
+        if aside:
+            shutil.rmtree(fault.root)
+            kept.rename(fault.root)
+    found = one_line(outcome, command.said, (0, 1))
+    found += [f"not whole: {line}" for line in faults_in(here)]
+    if aside and isinstance(outcome, Ended) and outcome.code:
+        found += again(here, scenario, compare)
     return found
 
 
