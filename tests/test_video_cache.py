@@ -275,6 +275,19 @@ def test_a_sound_chunk_is_read_in_part(tmp_path: Path) -> None:
     assert whole.call_count == 2  # once each of two chunks
 
 
+def test_a_chunk_that_was_sound_and_is_cut_short_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "videos.h5"
+    write(path, FrameFormat(24, False, False))
+    cache = VideoCache(path)
+    cache.read(1, np.array([0]))  # it is sound, and need not be read whole again
+    short = zstandard.ZstdCompressor().compress(bytes(100))
+    with (
+        mock.patch.object(VideoCache, "raw_chunk", return_value=short),
+        pytest.raises(LusError, match=r"video p/1/1 is damaged \(a chunk is too short\):"),
+    ):
+        cache.read(1, np.array([3]))
+
+
 def test_a_chunk_that_unpacks_to_more_than_its_frames_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "videos.h5"
     write(path, FrameFormat(8, False, False))
