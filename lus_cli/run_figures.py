@@ -35,7 +35,10 @@ def curves(
     lines = {"train_loss": ("training", SECOND), "validation_loss": ("validation", ACCENT)}
     draw_lines(loss, epochs, lines)
     draw_level(loss, constant_loss, "best constant answer")
-    draw_level(loss, floor, "perfect answer")
+    draw_level(loss, floor, "perfect answer", below=True)
+    if floor is not None and math.isfinite(floor):
+        top = loss.get_ylim()[1]
+        loss.set_ylim(min(loss.get_ylim()[0], floor - (top - floor) * 0.13), top)
     quality.set_title("Validation")
     lines = {
         "validation_accuracy": ("accuracy", ACCENT),
@@ -97,20 +100,22 @@ def draw_lines(
             axes.plot(x, y, color=colour, label=label or None, marker=marker, markersize=2.5)
 
 
-def draw_level(axes: Axes, level: float | None, label: str) -> None:
-    """A dashed reference line with its name and value on it."""
+def draw_level(axes: Axes, level: float | None, label: str, *, below: bool = False) -> None:
+    """A dashed reference line with its name and value on or below it, behind what is drawn."""
     if level is not None and math.isfinite(level):
         axes.axhline(level, color=MUTED, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
         axes.annotate(
             f"{label} {level:.3f}",
             (1, level),
-            (-2, 3),
+            (-2, -3 if below else 3),
             xycoords=("axes fraction", "data"),
             textcoords="offset points",
             ha="right",
+            va="top" if below else "baseline",
             color=MUTED,
             fontsize="small",
             bbox={"facecolor": PAPER, "edgecolor": "none", "alpha": 0.8, "pad": 0.5},
+            zorder=1.5,  # no label hides a curve
         )
 
 
