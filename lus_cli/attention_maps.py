@@ -23,8 +23,8 @@ Film = Callable[[Explained, np.ndarray, Path], None]
 
 
 @dataclass(frozen=True)
-class SplitFolder:
-    """runs/<run>/attention/<split>/."""
+class MaskFolder:
+    """runs/<run>/attention/, or <split>/ in it: pictures and masks.h5."""
 
     root: Path
 
@@ -44,14 +44,21 @@ class SplitFolder:
     def part(self, video: VideoId) -> Path:
         return self.parts.joinpath(*video[:2], f"{video.area}.h5")
 
-    def picture(self, video: VideoId, suffix: str) -> Path:
-        return self.root / f"{'-'.join(video)}.{suffix}"
+    def picture(self, video: VideoId, suffix: str, frame: int | None = None) -> Path:
+        """1017-1048-11.png, 1017-1048-11-86.png.
+
+        A dash or tilde in an id gets a tilde before it, so that no two videos share a picture.
+        """
+        parts = [part.replace("~", "~~").replace("-", "~-") for part in video]
+        if frame is not None:
+            parts.append(str(frame))
+        return self.root / f"{'-'.join(parts)}.{suffix}"
 
 
 def draw_videos(
     trained: TrainedRun,
     root: Path,
-    folder: SplitFolder,
+    folder: MaskFolder,
     indices: Sequence[int],
     *,
     films: tuple[str, Film] | None,
@@ -80,7 +87,7 @@ def draw_videos(
 
 
 def draw_one(
-    trained: TrainedRun, root: Path, folder: SplitFolder, index: int, films: tuple[str, Film] | None
+    trained: TrainedRun, root: Path, folder: MaskFolder, index: int, films: tuple[str, Film] | None
 ) -> None:
     """Draws a video's telling frame, and the video if wanted, and keeps its maps."""
     shown, masks = explain(trained, index), all_masks(trained, index)
@@ -101,17 +108,21 @@ def draw_one(
     write_masks(folder.part(shown.id), {shown.id: maps})
 
 
-def forget_others(trained: TrainedRun, folder: SplitFolder) -> list[str]:
+def forget_others(trained: TrainedRun, folder: MaskFolder) -> list[str]:
     """Drops the maps of other weights, and says so: a run that was resumed may have better ones."""
     digest = hashlib.blake2b(trained.run.best.read_bytes(), digest_size=16).hexdigest()
     mine = {"weights": digest, "videos": trained.videos.fingerprint}
     before = read_json(folder.made_by, "delete it") if folder.made_by.is_file() else None
     if before == mine:
         return []
+    had_some = folder.masks.exists() or folder.parts.exists()
     folder.masks.unlink(missing_ok=True)
     shutil.rmtree(folder.parts, ignore_errors=True)
     write_json(folder.made_by, mine)
-    return [] if before is None else ["The run has other weights than before: all is drawn anew."]
+    if not had_some:
+        return []
+    name = f"{folder.root.name}/{folder.masks.name}"
+    return [f"The run has other weights than before: {name} is begun anew."]
 
 
 @dataclass(frozen=True)
@@ -126,7 +137,7 @@ class Maps:
     probabilities: np.ndarray
 
 
-def kept(trained: TrainedRun, folder: SplitFolder, indices: Sequence[int]) -> Iterator[Maps]:
+def kept(trained: TrainedRun, folder: MaskFolder, indices: Sequence[int]) -> Iterator[Maps]:
     """The maps of each video of a split, one after the other."""
     for index in indices:
         video = trained.videos.ids[index]

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from lus_cli import localisation
-from lus_cli.attention_maps import Maps, SplitFolder, kept
+from lus_cli.attention_maps import Maps, MaskFolder, kept
 from lus_cli.cells import placed
 from lus_cli.explained import centres_of, over_frame, without_bars
 from lus_cli.localisation import CENTRE, SECTOR, Measured
@@ -47,7 +47,7 @@ def seen(frames: np.ndarray) -> np.ndarray:
 def localised(
     trained: TrainedRun,
     root: Path,
-    folder: SplitFolder,
+    folder: MaskFolder,
     indices: Sequence[int],
     resamples: int,
     progress: Progress,
@@ -150,7 +150,7 @@ def verdict(mine: dict[str, Any]) -> str:
 
 
 def separated(
-    trained: TrainedRun, folder: SplitFolder, indices: Sequence[int], resamples: int
+    trained: TrainedRun, folder: MaskFolder, indices: Sequence[int], resamples: int
 ) -> dict[str, Any] | None:
     """Whether what the attention comes to tells the videos with B-lines from those without.
 

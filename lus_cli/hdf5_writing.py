@@ -1,18 +1,23 @@
-"""Writing HDF5 to a disk that may get full, where HDF5 by itself can crash, and Python with it."""
+"""Writing HDF5 to a disk that may get full, or until Ctrl-C is pressed, of which HDF5 bears neither: it
+goes on and loses what it was writing, or crashes, and Python with it."""
 
 from __future__ import annotations
 
 import contextlib
 import io
+import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import h5py
 
 
 class Disk(io.RawIOBase):
-    """A file that takes all that HDF5 writes, and keeps the disk's first error for afterwards.
+    """A file that takes all that HDF5 writes, and keeps what ends the writing for afterwards: the disk's
+    first error, or Ctrl-C.
 
     HDF5 does not bear an error while it closes a file: it prints it once for every object of the
     file, and may crash.
@@ -20,7 +25,11 @@ class Disk(io.RawIOBase):
 
     def __init__(self, raw: io.FileIO) -> None:
         self.raw = raw
-        self.error: OSError | None = None
+        self.error: OSError | KeyboardInterrupt | None = None
+
+    def press(self, _number: int, _frame: FrameType | None) -> None:
+        """Takes SIGINT."""
+        self.error = self.error or KeyboardInterrupt()
 
     def write(self, content: Any) -> int:
         rest = memoryview(content).cast("B")
@@ -29,7 +38,7 @@ class Disk(io.RawIOBase):
             while len(rest) and self.error is None:
                 rest = rest[self.raw.write(rest) or 0 :]
         except OSError as error:
-            self.error = error
+            self.error = self.error or error
         return size
 
     def truncate(self, size: int | None = None) -> int:
@@ -60,12 +69,29 @@ def writing(
 ) -> Iterator[tuple[h5py.File, Disk]]:
     """A file that is made, in place of what is there, or else added to; and what it is written by.
 
-    Raises OSError, with the system's number, if the disk did not take everything.
+    Raises OSError, with the system's number, if the disk did not take everything. Ctrl-C waits for
+    `tell_error`, or for the end.
     """
     with path.open("w+b" if new else "r+b", buffering=0) as raw:
         disk = Disk(raw)
         try:
-            with h5py.File(disk, "w" if new else "r+", libver=libver) as file:
+            with (
+                keeping_interrupts(disk),
+                h5py.File(disk, "w" if new else "r+", libver=libver) as file,
+            ):
                 yield file, disk
         finally:
             disk.tell_error()  # before what HDF5 made of it
+
+
+@contextlib.contextmanager
+def keeping_interrupts(disk: Disk) -> Iterator[None]:
+    usual = signal.getsignal(signal.SIGINT)
+    if not callable(usual) or threading.current_thread() is not threading.main_thread():
+        yield  # nobody is to be interrupted, or not here
+        return
+    signal.signal(signal.SIGINT, disk.press)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, usual)

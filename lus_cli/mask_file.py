@@ -9,7 +9,6 @@ that the answer rests on, `grad_cam` (scored frame, row, column) float32, 0 and 
 from __future__ import annotations
 
 import contextlib
-import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -25,38 +24,57 @@ NUMBERS = "frame_number", "scored"  # the datasets of whole numbers
 Maps = Mapping[str, np.ndarray]  # the datasets of one video, by name
 
 
-@contextlib.contextmanager
-def adding(path: Path) -> Iterator[tuple[h5py.File, Disk]]:
-    """A copy of the file, or a new one, to add to; put in its place when the block ends well."""
-    with replacing(path) as part:
-        new = not path.is_file()
-        if not new:
-            shutil.copyfile(path, part)
-        with explaining_damage(path), writing(part, new=new) as (file, disk):
-            yield file, disk
-
-
 def write_masks(path: Path, videos: Mapping[VideoId, Maps]) -> None:
-    """Adds videos to the file. Those already in it stay, one that is given again is replaced."""
-    with adding(path) as (file, disk):
+    """Adds videos to the file, and frames to a video. What is in it already stays, but for a frame
+    that is given again."""
+    before = {video: read_maps(path, video) for video in written(path, videos)}
+    with adding(path, videos) as (file, disk):
         for video, maps in videos.items():
-            if str(video) in file:
-                del file[str(video)]
             group = file.create_group(str(video))
-            for name, values in maps.items():
+            for name, values in merged(before.get(video, {}), maps).items():
                 kind = np.int32 if name in NUMBERS else np.float32
                 packed = "gzip" if values.ndim > 1 else None
                 group.create_dataset(name, data=values.astype(kind), compression=packed)
             disk.tell_error()
 
 
+def merged(before: Maps, now: Maps) -> Maps:
+    """The masks of all frames, in their order; of a frame in both, the one of `now`.
+
+    What more is known of a video is of all its frames together, and is not merged but replaced.
+    """
+    if set(before) != {"frame_number", "mask"} or set(now) != set(before):
+        return now
+    stays = ~np.isin(before["frame_number"], now["frame_number"])
+    numbers = np.concatenate([before["frame_number"][stays], now["frame_number"]])
+    masks = np.concatenate([before["mask"][stays], now["mask"]])
+    order = np.argsort(numbers)
+    return {"frame_number": numbers[order], "mask": masks[order]}
+
+
 def joined(path: Path, parts: Mapping[VideoId, Path]) -> None:
     """Adds to the file what lies in a file of its own for each video."""
-    with adding(path) as (file, disk):
+    with adding(path, parts) as (file, disk):
         for video, own in parts.items():
-            with h5py.File(own, "r") as source:
+            with explaining_damage(own), h5py.File(own, "r") as source:
                 source.copy(str(video), file, str(video))
             disk.tell_error()
+
+
+@contextlib.contextmanager
+def adding(path: Path, videos: Iterable[VideoId]) -> Iterator[tuple[h5py.File, Disk]]:
+    """A file that holds all of the one there is but these videos, which are to be added; put in its
+    place when the block ends well. In a file that is changed HDF5 does not give space back."""
+    others = {str(video) for video in videos}
+    with replacing(path) as part, explaining_damage(path), writing(part) as (file, disk):
+        if path.is_file():
+            with h5py.File(path, "r") as old:
+                names = [f"{p}/{e}/{a}" for p in old for e in old[p] for a in old[p][e]]
+                for name in names:
+                    if name not in others:
+                        old.copy(name, file, name)
+                        disk.tell_error()
+        yield file, disk
 
 
 def written(path: Path, videos: Iterable[VideoId]) -> set[VideoId]:

@@ -20,8 +20,10 @@ from lus_cli.attention_measures import GRAD_CAM, in_words, seen, verdict
 from lus_cli.cache import Cache, locked
 from lus_cli.config import AttentionConfig
 from lus_cli.errors import LusError
+from lus_cli.exam_tree import VideoId
 from lus_cli.explained import explain
 from lus_cli.localisation import CENTRE, FRAME, SECTOR
+from lus_cli.mask_file import read_maps
 from lus_cli.saliency import STAGES
 from lus_cli.scoring import TrainedRun, open_run
 from lus_cli.steps import Result, attention, silent, train
@@ -143,6 +145,39 @@ def test_maps_of_other_weights_are_not_kept(cache: Path, result: Result) -> None
     assert not any("drawn before" in note for note in again.notes)
 
 
+def test_masks_of_frames_gather_and_those_of_other_weights_go(cache: Path) -> None:
+    run = trained(cache)
+    video = run.videos.ids[0]
+    numbers = run.videos.frame_numbers(0)[:3].tolist()
+    folder = attention_maps.MaskFolder(run.run.attention)
+
+    def add(*frames: int) -> Result:
+        wanted = [f"{video}/{number}" for number in frames]
+        config = AttentionConfig(cache=cache, frame=wanted, threads=1, device="cpu")
+        return attention.run(config, silent)
+
+    folder.masks.unlink(missing_ok=True)
+    add(*numbers[:2])
+    assert not any("begun anew" in note for note in add(numbers[2]).notes)
+    assert read_maps(folder.masks, video)["frame_number"].tolist() == numbers
+    folder.made_by.write_text(folder.made_by.read_text().replace('"weights": "', '"weights": "0'))
+    assert any("attention/masks.h5 is begun anew" in note for note in add(numbers[1]).notes)
+    assert read_maps(folder.masks, video)["frame_number"].tolist() == numbers[1:2]
+
+
+def test_no_two_videos_share_a_picture(tmp_path: Path) -> None:
+    folder = attention_maps.MaskFolder(tmp_path)
+    names = ("1", "2", "-", "~", "1-2", "2-1", "1~", "~-1", "1-", "-2")
+    pictures = {
+        folder.picture(VideoId(patient, exam, "3"), "png", frame)
+        for patient in names
+        for exam in names
+        for frame in (None, 3)
+    }
+    assert len(pictures) == 2 * len(names) ** 2
+    assert folder.picture(VideoId("1017", "1048", "11"), "png", 86).name == "1017-1048-11-86.png"
+
+
 def test_localisation_is_measured_against_the_true_masks(cache: Path, result: Result) -> None:
     found = json.loads(result.files["localisation"].read_text())
     assert set(found["scores"]) <= {"all", "0", "1", "2", "3"}
@@ -227,7 +262,7 @@ def test_b_lines_that_are_stated_are_compared(
     explained_part(cache)
     run = trained(cache)
     indices = attention.indices_of(run, "test")
-    folder = attention_maps.SplitFolder(run.run.attention / "test")
+    folder = attention_maps.MaskFolder(run.run.attention / "test")
     assert attention_measures.separated(run, folder, indices, 20) is None  # phantoms state none
     run.videos.b_lines[:] = (run.videos.scores > 0).astype(np.int8)
     found = attention_measures.separated(run, folder, indices, 20)

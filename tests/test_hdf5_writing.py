@@ -1,15 +1,18 @@
-"""Where the disk gets full, at whatever byte: an error with its number, no crash, and the old file."""
+"""Where the disk gets full, or Ctrl-C is pressed, at whatever byte: an error, no crash, the old file."""
 
 from __future__ import annotations
 
 import errno
 import itertools
+import os
 import resource
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import h5py
 import numpy as np
@@ -17,7 +20,7 @@ import pytest
 
 from lus_cli.errors import LusError
 from lus_cli.exam_tree import VideoId
-from lus_cli.hdf5_writing import writing
+from lus_cli.hdf5_writing import Disk, writing
 from lus_cli.mask_file import joined, read_maps, write_masks
 
 MAPS = {
@@ -78,12 +81,64 @@ def attempt_at_every_limit(folder: Path) -> None:
     assert refused > 20
 
 
-def test_a_full_disk_is_no_crash_wherever_it_gets_full(tmp_path: Path) -> None:
-    script = (
-        f"from tests.test_hdf5_writing import *; attempt_at_every_limit(Path({str(tmp_path)!r}))"
-    )
+def attempt_at_every_call(folder: Path) -> None:
+    """Ctrl-C as HDF5 calls a method of Disk for the n-th time; also for a process of its own."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background of a shell
+    path = folder / "masks.h5"
+    write_masks(path, {FIRST: MAPS})
+    before, pressed = path.read_bytes(), 0
+    for name in ("write", "readinto", "seek", "truncate", "tell"):
+        for number in itertools.count(1):
+            calls, usual = itertools.count(1), getattr(Disk, name)
+
+            def pressing(
+                *given: Any, calls: Any = calls, usual: Any = usual, n: int = number
+            ) -> Any:
+                if next(calls) == n:
+                    os.kill(os.getpid(), signal.SIGINT)
+                return usual(*given)
+
+            with mock.patch.object(Disk, name, pressing):
+                try:
+                    write_masks(path, {SECOND: MAPS})
+                except KeyboardInterrupt:
+                    pressed += 1
+                    assert path.read_bytes() == before
+                    assert [entry.name for entry in folder.iterdir()] == ["masks.h5"]
+                else:
+                    assert next(calls) <= number  # it was never called so often
+                    for video in (FIRST, SECOND):
+                        np.testing.assert_array_equal(read_maps(path, video)["mask"], MAPS["mask"])
+                    path.write_bytes(before)
+                    break
+    assert pressed > 20
+
+
+@pytest.mark.parametrize("attempt", [attempt_at_every_limit, attempt_at_every_call])
+def test_nothing_is_lost_wherever_writing_ends(
+    tmp_path: Path, attempt: Callable[[Path], None]
+) -> None:
+    script = f"from tests.test_hdf5_writing import *; {attempt.__name__}(Path({str(tmp_path)!r}))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_a_process_that_ignores_ctrl_c_goes_on(tmp_path: Path) -> None:
+    usual = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with writing(tmp_path / "a.h5") as (file, _):
+            os.kill(os.getpid(), signal.SIGINT)
+            file["one"] = np.arange(5)
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, usual)
+
+
+def test_ctrl_c_means_again_what_it_did(tmp_path: Path) -> None:
+    usual = signal.getsignal(signal.SIGINT)
+    with writing(tmp_path / "a.h5") as (file, _):
+        file["one"] = np.arange(5)
+    assert signal.getsignal(signal.SIGINT) is usual
 
 
 def test_the_disks_error_comes_before_what_hdf5_made_of_it(tmp_path: Path) -> None:

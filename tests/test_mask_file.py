@@ -20,17 +20,42 @@ def maps(numbers: list[int], level: float) -> dict[str, np.ndarray]:
     return {"frame_number": np.array(numbers), "mask": masks}
 
 
-def test_masks_are_added_and_replaced(tmp_path: Path) -> None:
+def test_masks_are_added(tmp_path: Path) -> None:
     path = tmp_path / "masks.h5"
     write_masks(path, {ONE: maps([4], 1)})
     write_masks(path, {TWO: maps([1, 2], 0)})
-    write_masks(path, {ONE: maps([5], 0.5)})
     with h5py.File(path) as file:
-        assert file["p/1/0/frame_number"][:].tolist() == [5]
-        assert file["p/1/0/mask"][:].tolist() == [[[0.5, 0.5], [0.5, 0.5]]]
+        assert file["p/1/0/frame_number"][:].tolist() == [4]
         assert file["p/1/1/mask"].shape == (2, 2, 2)
         assert file["p/1/1/mask"].dtype == np.float32
         assert file["p/1/1/frame_number"].dtype == np.int32
+
+
+def test_frames_of_a_video_are_added_and_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "masks.h5"
+    for numbers, level in (([4, 8], 1.0), ([2], 0.5), ([9, 4], 0.25)):
+        write_masks(path, {ONE: maps(numbers, level)})
+    read = read_maps(path, ONE)
+    assert read["frame_number"].tolist() == [2, 4, 8, 9]
+    assert read["mask"].mean(axis=(1, 2)).tolist() == [0.5, 0.25, 1, 0.25]
+    whole = {**maps([4], 1), "scored": np.array([4]), "probability": np.full(4, 0.25)}
+    write_masks(path, {ONE: whole})
+    assert {name: values.shape for name, values in read_maps(path, ONE).items()} == {
+        "frame_number": (1,),
+        "mask": (1, 2, 2),
+        "scored": (1,),
+        "probability": (4,),
+    }
+
+
+def test_masks_written_again_take_no_more_space(tmp_path: Path) -> None:
+    path = tmp_path / "masks.h5"
+    sizes = set()
+    for _ in range(5):
+        for video in (ONE, TWO):
+            write_masks(path, {video: maps(list(range(50)), 0.5)})
+        sizes.add(path.stat().st_size)
+    assert len(sizes) == 1
 
 
 def test_parts_are_joined_to_what_is_there(tmp_path: Path) -> None:
@@ -44,6 +69,15 @@ def test_parts_are_joined_to_what_is_there(tmp_path: Path) -> None:
     assert read_maps(path, TWO)["mask"].mean() == 0.25
     with pytest.raises(LusError, match="is damaged"):
         read_maps(path, VideoId("q", "1", "0"))
+
+
+def test_a_part_that_is_not_whole_is_named(tmp_path: Path) -> None:
+    path, part = tmp_path / "masks.h5", tmp_path / "part.h5"
+    write_masks(path, {ONE: maps([4], 1)})
+    part.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(500))
+    with pytest.raises(LusError, match=r"part\.h5 is damaged: delete it and run"):
+        joined(path, {TWO: part})
+    assert written(path, [ONE, TWO]) == {ONE}
 
 
 def test_a_file_that_is_not_whole_is_named(tmp_path: Path) -> None:

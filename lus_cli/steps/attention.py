@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from lus_cli.attention_maps import MaskFolder, draw_videos, forget_others
 from lus_cli.cache import Cache, locked, write_json
 from lus_cli.config import AttentionConfig
 from lus_cli.devices import choose_device, set_threads
@@ -51,8 +52,8 @@ class Studio:
         return self.config.exams or Path(self.trained.videos.provenance["exams"])
 
     @property
-    def masks(self) -> Path:
-        return self.trained.run.attention / "masks.h5"
+    def folder(self) -> MaskFolder:
+        return MaskFolder(self.trained.run.attention)
 
     def keep_row(self, shown: Explained, frame: int | None) -> None:
         name = str(shown.id) if frame is None else f"{shown.id}/{frame}"
@@ -76,7 +77,7 @@ def run(config: AttentionConfig, progress: Progress) -> Result:
     with locked(folder / ".lock", folder, keep=False):  # two would lose masks of each other
         draw(studio, frames, videos)
     if studio.rows:
-        studio.files["masks"] = studio.masks
+        studio.files["masks"] = studio.folder.masks
         columns = ("", "score", "answered", *(f"p({score})" for score in SCORES))
         studio.tables.insert(0, Table(f"run {trained.run.name}", columns, studio.rows))
         answers = [dict(zip(columns, row, strict=True)) for row in studio.rows]
@@ -87,6 +88,7 @@ def run(config: AttentionConfig, progress: Progress) -> Result:
 
 def draw(studio: Studio, frames: list[tuple[VideoId, int]], videos: list[VideoId]) -> None:
     """What is asked for; the gallery if nothing is."""
+    studio.notes += forget_others(studio.trained, studio.folder)
     for video, frame in frames:
         draw_frame(studio, video, frame)
     for video in videos:
@@ -111,7 +113,9 @@ def draw_frame(studio: Studio, video: VideoId, frame: int) -> None:
             f"it has {len(numbers)} frames, {numbers[0]} to {numbers[-1]}",
         )
     shown = explain(trained, index, int(position[0]))
-    write_masks(studio.masks, {video: {"frame_number": numbers[position], "mask": shown.masks}})
+    write_masks(
+        studio.folder.masks, {video: {"frame_number": numbers[position], "mask": shown.masks}}
+    )
     save_card(studio, shown, 0)
 
 
@@ -120,7 +124,7 @@ def save_card(studio: Studio, shown: Explained, place: int) -> np.ndarray:
     trained = studio.trained
     frame = int(trained.videos.frame_numbers(shown.index)[shown.positions[place]])
     [original] = original_frames(trained, studio.root, shown.index, [frame])
-    path = trained.run.attention / f"{'-'.join(shown.id)}-{frame}.png"
+    path = studio.folder.picture(shown.id, "png", frame)
     save_png(path, card(trained, shown, place, original))
     studio.files[f"{shown.id}/{frame}"] = path
     studio.keep_row(shown, frame)
@@ -133,8 +137,8 @@ def draw_video(studio: Studio, video: VideoId) -> None:
     index = trained.videos.index(video)
     shown, masks = explain(trained, index), all_masks(trained, index)
     numbers = trained.videos.frame_numbers(index)
-    write_masks(studio.masks, {video: {"frame_number": numbers, "mask": masks}})
-    path = trained.run.attention / f"{'-'.join(video)}.{studio.config.format or 'mp4'}"
+    write_masks(studio.folder.masks, {video: {"frame_number": numbers, "mask": masks}})
+    path = studio.folder.picture(video, studio.config.format or "mp4")
     film(studio, shown, masks, path)
     studio.files[str(video)] = path
     studio.keep_row(shown, None)
@@ -163,12 +167,11 @@ def film(studio: Studio, shown: Explained, masks: np.ndarray, path: Path) -> Non
 
 def draw_split(studio: Studio) -> None:
     """Every video of a part of the study, and what its attention finds."""
-    from lus_cli.attention_maps import SplitFolder, draw_videos
     from lus_cli.attention_measures import localised, separated
 
     config, trained, progress = studio.config, studio.trained, studio.progress
     assert config.split is not None
-    folder = SplitFolder(trained.run.attention / config.split)
+    folder = MaskFolder(trained.run.attention / config.split)
     indices = indices_of(trained, config.split)
     films = None
     if config.format is not None:
@@ -264,7 +267,7 @@ def draw_gallery(studio: Studio) -> None:
         position = shown.positions[best : best + 1]
         number = trained.videos.frame_numbers(shown.index)[position]
         maps = {"frame_number": number, "mask": shown.masks[best : best + 1]}
-        write_masks(studio.masks, {shown.id: maps})
+        write_masks(studio.folder.masks, {shown.id: maps})
         original = save_card(studio, shown, best)
         mask = over_frame(trained, shown.masks[best], original.shape[:2])
         row = studio.rows[-1]
