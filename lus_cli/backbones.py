@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torchvision import models
 
 from lus_cli import efficientnet_lite
+from lus_cli.cache import explaining_refusal
 from lus_cli.errors import LusError, UsageError
 
 log = logging.getLogger("lus.backbones")
@@ -235,6 +236,10 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
             raise LusError(
                 f"there is no weights file {path}", "--weights takes imagenet, none or a file"
             )
+        with explaining_refusal(path):
+            path.open(
+                "rb"
+            ).close()  # safetensors says of any file that it may not read: there is none
         if path.suffix == ".safetensors":
             return load_file(path)
         content = read_pickled(path)

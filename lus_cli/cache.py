@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lus_cli.errors import LusError, UsageError
+from lus_cli.errors import CannotReadError, LusError, UsageError
 
 
 @dataclass(frozen=True)
@@ -206,6 +206,30 @@ def explaining_disk_errors(path: Path) -> Iterator[None]:
         raise LusError(
             f"{path} cannot be written ({error.strerror})", remedies[error.errno]
         ) from error
+
+
+@contextlib.contextmanager
+def explaining_refusal(path: Path) -> Iterator[None]:
+    """Makes a CannotReadError of an OSError that is not the file's fault."""
+    yours = "let your user read it"
+    remedies = {
+        errno.EACCES: yours,
+        errno.EPERM: yours,
+        errno.EAGAIN: "end what is writing it, and run the command again",
+        errno.EBUSY: "end what is using it, and run the command again",
+        errno.EIO: "the disk fails: copy what it still gives to another",
+        errno.EMFILE: "too many files are open: see `ulimit -n`",
+        errno.ENFILE: "too many files are open: end what has them open",
+        errno.ESTALE: "mount the folder that it lies in again",
+    }
+    try:
+        yield
+    except OSError as error:
+        number = error.errno or 0
+        if number not in remedies:
+            raise
+        message = f"{path} cannot be read ({os.strerror(number)})"  # HDF5's own has many lines
+        raise CannotReadError(message, remedies[number]) from error
 
 
 def write_text(path: Path, text: str) -> None:

@@ -24,7 +24,7 @@ from torch import Tensor
 
 import lus_cli
 from lus_cli.backbones import UNREADABLE, build_backbone, read_pickled, reason_of, refuse_bomb
-from lus_cli.cache import replacing
+from lus_cli.cache import explaining_refusal, replacing
 from lus_cli.config import Recipe, build
 from lus_cli.errors import LusError
 from lus_cli.kernel_model import KernelModel, without_head
@@ -140,6 +140,10 @@ def load_best(path: Path) -> tuple[LusModel, Card]:
             f"there is no {path}", "run `lus train` first, or --resume an interrupted run"
         )
     try:
+        with explaining_refusal(path):
+            path.open(
+                "rb"
+            ).close()  # safetensors says of any file that it may not read: there is none
         with safe_open(path, "pt") as file:
             written = file.metadata() or {}
             card = Card.from_json(written["lus"])
@@ -184,7 +188,8 @@ def load_last(path: Path) -> dict[str, Any] | None:
         if not candidate.is_file():
             continue
         try:
-            state = read_last(candidate)
+            with explaining_refusal(candidate):
+                state = read_last(candidate)
         except UNREADABLE as error:
             reason = reason_of(error)
             reasons.append(f"{candidate} is damaged ({reason})")

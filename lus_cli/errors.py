@@ -31,6 +31,10 @@ class UsageError(LusError):
     exit_code = 2
 
 
+class CannotReadError(LusError):
+    """The system does not let a file be read. It need not be damaged: nothing may be made anew for it."""
+
+
 def one_line(text: str) -> str:
     """The text as it may stand in a message: printable, and cut if it is far too long."""
     if len(text) > LONGEST:

@@ -15,7 +15,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from lus_cli.cache import replacing
+from lus_cli.cache import explaining_refusal, replacing
 from lus_cli.errors import LusError
 from lus_cli.exam_tree import VideoId
 from lus_cli.hdf5_writing import Disk, writing
@@ -56,7 +56,7 @@ def joined(path: Path, parts: Mapping[VideoId, Path]) -> None:
     """Adds to the file what lies in a file of its own for each video."""
     with adding(path, parts) as (file, disk):
         for video, own in parts.items():
-            with explaining_damage(own), h5py.File(own, "r") as source:
+            with reading(own) as source:
                 source.copy(str(video), file, str(video))
             disk.tell_error()
 
@@ -68,7 +68,7 @@ def adding(path: Path, videos: Iterable[VideoId]) -> Iterator[tuple[h5py.File, D
     others = {str(video) for video in videos}
     with replacing(path) as part, explaining_damage(path), writing(part) as (file, disk):
         if path.is_file():
-            with h5py.File(path, "r") as old:
+            with reading(path) as old:
                 names = [f"{p}/{e}/{a}" for p in old for e in old[p] for a in old[p][e]]
                 for name in names:
                     if name not in others:
@@ -84,14 +84,21 @@ def written(path: Path, videos: Iterable[VideoId]) -> set[VideoId]:
     """
     if not path.is_file():
         return set()
-    with explaining_damage(path), h5py.File(path, "r") as file:
+    with reading(path) as file:
         return {video for video in videos if str(video) in file}
 
 
 def read_maps(path: Path, video: VideoId) -> dict[str, np.ndarray]:
     """Everything in the file about one video. Raises LusError if there is nothing to be read."""
-    with explaining_damage(path), h5py.File(path, "r") as file:
+    with reading(path) as file:
         return {name: values[:] for name, values in file[str(video)].items()}
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[h5py.File]:
+    """Raises LusError, also for what is read of the file in the block."""
+    with explaining_damage(path), explaining_refusal(path), h5py.File(path, "r") as file:
+        yield file
 
 
 @contextlib.contextmanager

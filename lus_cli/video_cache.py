@@ -24,7 +24,7 @@ import xxhash
 import zstandard
 
 import lus_cli
-from lus_cli.cache import fingerprint, replacing
+from lus_cli.cache import explaining_refusal, fingerprint, replacing
 from lus_cli.errors import LusError
 from lus_cli.exam_tree import VideoId, is_name, leads_out
 from lus_cli.hdf5_writing import writing
@@ -193,7 +193,8 @@ class VideoCache:
         if not path.is_file():
             raise LusError(f"there is no {path}", "run `lus prepare` first")
         try:
-            self._read_tables(self.file)
+            with explaining_refusal(path):
+                self._read_tables(self.file)
         except READING as error:
             raise LusError(
                 f"{path} is damaged ({error})", "delete it and run `lus prepare`"
@@ -305,7 +306,8 @@ class VideoCache:
         """
         frame_shape = self.stored_format.shape
         try:
-            raw = self.raw_chunk(index, chunk)
+            with explaining_refusal(self.path):
+                raw = self.raw_chunk(index, chunk)
             decompressor = zstandard.ZstdDecompressor()
             if frames == CHUNK_FRAMES or (index, chunk) not in self._sound:
                 if zstandard.frame_content_size(raw) != CHUNK_FRAMES * math.prod(frame_shape):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +46,15 @@ def prepared(exams: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     cache = tmp_path_factory.mktemp("prepared")
     prepare.run(PrepareConfig(exams=exams, cache=cache, size=64, workers=1), silent)
     return cache
+
+
+@contextlib.contextmanager
+def held(path: Path) -> Iterator[None]:
+    """As by another program that writes HDF5. Skips the test where there are no such locks."""
+    fcntl = pytest.importorskip("fcntl")
+    with path.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
 
 
 def tiny(cache: Path, **changes: Any) -> TrainConfig:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pickle
 import subprocess
@@ -13,7 +14,7 @@ import torch
 
 from lus_cli.checkpoint import Card, load_best, load_last, new_model, save_best, save_last
 from lus_cli.config import Recipe, build
-from lus_cli.errors import LusError
+from lus_cli.errors import CannotReadError, LusError
 from lus_cli.video_cache import FrameFormat
 from tests.test_backbones import Malicious
 
@@ -114,6 +115,28 @@ def test_a_malicious_last_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with pytest.raises(LusError, match=r"last\.pt is damaged"):
         load_last(Path("last.pt"))
     assert not Path("executed").exists()
+
+
+def test_what_may_not_be_read_is_not_called_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the user has no right to: root, who may run this test, has it always."""
+    best, last = tmp_path / "best.safetensors", tmp_path / "last.pt"
+    save_best(best, new_model(RECIPE).state_dict(), card())
+    for epoch in (1, 2):
+        save_last(last, {"epoch": epoch})
+
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", refused)
+        with pytest.raises(CannotReadError, match=r"best\.safetensors cannot .*: let your user"):
+            load_best(best)
+        with pytest.raises(CannotReadError, match=r"last\.pt cannot be read .*: let your user"):
+            load_last(last)
+    assert load_best(best)
+    assert load_last(last) == {"format_version": 1, "epoch": 2}
 
 
 def test_what_is_missing_says_what_to_run(tmp_path: Path) -> None:

@@ -8,9 +8,11 @@ import h5py
 import numpy as np
 import pytest
 
-from lus_cli.errors import LusError
+from lus_cli.errors import CannotReadError, LusError
 from lus_cli.exam_tree import VideoId
 from lus_cli.mask_file import joined, read_maps, write_masks, written
+
+from .conftest import held
 
 ONE, TWO = VideoId("p", "1", "0"), VideoId("p", "1", "1")
 
@@ -85,6 +87,20 @@ def test_a_file_that_is_not_whole_is_named(tmp_path: Path) -> None:
     path.write_bytes(b"\x89HDF")
     with pytest.raises(LusError, match=r"masks\.h5 is damaged: delete it"):
         written(path, [ONE])
+
+
+def test_a_file_that_another_program_holds_is_not_called_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "masks.h5"
+    write_masks(path, {ONE: maps([4], 1)})
+    for use in (
+        lambda: written(path, [ONE]),
+        lambda: read_maps(path, ONE),
+        lambda: write_masks(path, {TWO: maps([1], 0)}),
+        lambda: joined(tmp_path / "all.h5", {ONE: path}),
+    ):
+        with held(path), pytest.raises(CannotReadError, match=r"masks\.h5 cannot be read .*: end"):
+            use()
+    assert written(path, [ONE, TWO]) == {ONE}
 
 
 def test_what_hdf5_stumbles_over_is_one_line(tmp_path: Path) -> None:

@@ -22,13 +22,15 @@ from lus_cli import ledger
 from lus_cli.cli import app
 from lus_cli.config import PrepareConfig
 from lus_cli.decoding import source_key
-from lus_cli.errors import LusError
+from lus_cli.errors import CannotReadError, LusError
 from lus_cli.exam_tree import VideoId
 from lus_cli.ledger import Reading
 from lus_cli.sources import Source, find_sources
 from lus_cli.split import read_split
 from lus_cli.steps import Result, prepare, silent
 from lus_cli.video_cache import FrameFormat, VideoCache
+
+from .conftest import held
 
 SIDE = 40
 
@@ -523,6 +525,20 @@ def test_damage_is_not_carried_into_a_new_cache(
     run(tree, tmp_path)
     assert "is damaged; building it anew" in caplog.text
     assert not verify(tmp_path).failed
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_cache_that_another_program_holds_is_not_built_anew(tree: Path, tmp_path: Path) -> None:
+    run(tree, tmp_path)
+    before = (tmp_path / "videos.h5").read_bytes()
+    add_video(tree)
+    for dry_run in (True, False):
+        with (
+            held(tmp_path / "videos.h5"),
+            pytest.raises(CannotReadError, match=r"videos\.h5 cannot be read .*: end what is"),
+        ):
+            run(tree, tmp_path, dry_run=dry_run)
+    assert (tmp_path / "videos.h5").read_bytes() == before
 
 
 @pytest.mark.usefixtures("undrawn")

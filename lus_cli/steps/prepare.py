@@ -20,7 +20,7 @@ from lus_cli.cache import Cache, explaining_disk_errors, only_writer
 from lus_cli.config import REPORT_TEST_PATIENTS, PrepareConfig
 from lus_cli.decoding import decode_all, decode_video
 from lus_cli.drawn import draw_new
-from lus_cli.errors import LusError
+from lus_cli.errors import CannotReadError, LusError
 from lus_cli.exam_tree import SCORES, VideoId
 from lus_cli.ledger import read_ledger, write_ledger
 from lus_cli.planning import (
@@ -79,6 +79,8 @@ def open_old(cache: Cache) -> VideoCache | None:
         return None
     try:
         return VideoCache(cache.videos)
+    except CannotReadError:
+        raise
     except LusError as error:
         log.warning("%s; building it anew", error.message)
         return None
