@@ -27,6 +27,11 @@ class Cache:
 
     root: Path
 
+    def __post_init__(self) -> None:
+        """Raises UsageError for a name that libraries in C do not take."""
+        if not is_text(str(self.root)):
+            raise UsageError(f"--cache {self.root}: its name is no UTF-8", "use another")
+
     @property
     def exams(self) -> Path:
         return self.root / "exams"
@@ -208,6 +213,11 @@ def explaining_disk_errors(path: Path) -> Iterator[None]:
         ) from error
 
 
+def is_text(name: str) -> bool:
+    """Whether a file's name can be encoded: where its bytes are no UTF-8 Python keeps halves of pairs."""
+    return not any("\ud800" <= character <= "\udfff" for character in name)
+
+
 @contextlib.contextmanager
 def explaining_refusal(path: Path) -> Iterator[None]:
     """Makes a CannotReadError of an OSError that is not the file's fault."""
@@ -233,8 +243,9 @@ def explaining_refusal(path: Path) -> Iterator[None]:
 
 
 def write_text(path: Path, text: str) -> None:
+    """A file's name in it that is no UTF-8 is written as Python shows it, and JSON reads it."""
     with replacing(path) as part:
-        part.write_text(text, encoding="utf-8", newline="\n")
+        part.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -260,7 +271,8 @@ def read_json(path: Path, remedy: str) -> dict[str, Any]:
 def fingerprint(value: Any) -> str:
     """A short, stable name for a JSON-able value: equal values, equal fingerprints."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    content = text.encode("utf-8", "surrogatepass")  # a file's name may be no UTF-8
+    return hashlib.sha256(content).hexdigest()[:16]
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ from typing import ClassVar, Literal, TypeVar
 import numpy as np
 from PIL import Image
 
+from lus_cli.cache import is_text
 from lus_cli.errors import LusError
 from lus_cli.exam_tree import (
     FRAME_SUFFIXES,
@@ -315,6 +316,8 @@ def open_source(kind: Kind, video: VideoId, root: Path, path: Path, mask_text: b
     if not all(map(is_name, video)):
         raise LusError(f"{path}: ids hold no / \\ ; , and no control characters", "rename it")
     name = path.relative_to(root).as_posix()
+    if not is_text(name):
+        raise LusError(f"{path}: its name is no UTF-8", "rename it")
     if kind == "frames":
         return FrameFolder(video, root, name, read_folder(video, path).frames)
     if kind == "dicom":

@@ -278,6 +278,15 @@ def test_json_is_written_for_people_and_for_git(tmp_path: Path) -> None:
     assert (tmp_path / "x.json").read_bytes() == '{\n  "patient": "Müller"\n}\n'.encode()
 
 
+def test_names_that_are_no_utf8_are_kept(tmp_path: Path) -> None:
+    name = os.fsdecode(b"Fr\xe9me.png")
+    write_json(tmp_path / "x.json", {name: 1})
+    assert read_json(tmp_path / "x.json", "") == {name: 1}
+    assert fingerprint(name) != fingerprint(os.fsdecode(b"Fr\xe8me.png"))
+    with pytest.raises(UsageError, match=r"--cache .*Fr\?me.png: its name is no UTF-8: use"):
+        Cache(tmp_path / name)
+
+
 def test_json_from_a_windows_editor_is_read(tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text('{"patient": "Müller"}', encoding="utf-8-sig")
     assert read_json(tmp_path / "x.json", "") == {"patient": "Müller"}

@@ -8,6 +8,7 @@ import os
 import pickle
 import random
 import shutil
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -510,6 +511,15 @@ def test_a_cache_that_is_up_to_date_is_cleaned_of_what_killed_runs_left(
         (cache / name).write_bytes(b"half")
     run(tree, cache)
     assert sorted(cache.rglob("*")) == whole
+
+
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are UTF-8 here")
+def test_frames_may_be_called_anything(tree: Path, tmp_path: Path) -> None:
+    for path in add_video(tree).iterdir():
+        path.rename(path.with_name(path.name.replace("Frame", os.fsdecode(b"Fr\xe9me"))))
+    assert not run(tree, tmp_path).problems
+    assert VideoId("p1", "1", "3") in VideoCache(tmp_path / "videos.h5").ids
 
 
 @pytest.mark.usefixtures("undrawn")

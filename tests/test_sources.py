@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import shutil
 import sys
 from collections.abc import Sequence
@@ -457,6 +458,17 @@ def write_area(folder: Path, kind: str, gray: np.ndarray) -> None:
 
 
 KINDS = ("bare", "dicom", "frames", "mat", "video")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are UTF-8 here")
+def test_a_video_file_whose_name_cannot_be_kept_is_named(tmp_path: Path) -> None:
+    write_area(tmp_path / "p0/1/a", "video", pixels())
+    [path] = (tmp_path / "p0/1/a").iterdir()
+    path.rename(path.with_name(os.fsdecode(b"Fr\xe9d\xe9ric") + path.suffix))
+    sources, problems = find_sources(tmp_path, mask_text=False)
+    assert not sources
+    assert len(problems) == 1
+    assert "its name is no UTF-8: rename it" in problems[0]
 
 
 def make_tree(root: Path, patients: int = 4) -> Path:
