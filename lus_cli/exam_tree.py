@@ -53,7 +53,7 @@ class VideoId(NamedTuple):
 def parse_frame_id(text: str) -> tuple[VideoId, int]:
     """Reads patient/exam/area/frame as a video and a frame number. Raises UsageError."""
     video, _, frame = text.strip().removesuffix("/").rpartition("/")
-    if not re.fullmatch(r"\d{1,9}", frame) or video.count("/") != 2:
+    if not re.fullmatch(r"\d{1,10}", frame) or video.count("/") != 2:
         raise UsageError(
             f"{text!r} is not a frame id", "write patient/exam/area/frame, e.g. 1017/1048/11/86"
         )

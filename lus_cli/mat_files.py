@@ -52,7 +52,7 @@ def read_frames(path: Path) -> Iterator[np.ndarray]:
         if h5py.is_hdf5(path):
             with h5py.File(path, "r") as file:
                 stored = array_in(file, path, FRAMES)
-                for frame in frames_in(stored, path):
+                for frame in frames_in(stored):
                     yield np.ascontiguousarray(frame.T)
         else:
             video = scipy.io.loadmat(path, variable_names=[FRAMES])[FRAMES]
@@ -179,7 +179,7 @@ def check_claims(array: bytes, order: str) -> list[int]:
     return claims
 
 
-def frames_in(stored: h5py.Dataset, path: Path) -> Iterator[np.ndarray]:
+def frames_in(stored: h5py.Dataset) -> Iterator[np.ndarray]:
     """The frames, each (channel, column, row), of an array (frame, channel, column, row).
 
     As many are read together as a chunk holds, or each would be decompressed once a frame.
@@ -189,8 +189,6 @@ def frames_in(stored: h5py.Dataset, path: Path) -> Iterator[np.ndarray]:
         return
     frame_bytes = math.prod(stored.shape[1:])
     chunk = stored.chunks or (1,)
-    if math.prod(chunk) > max(BLOCK_BYTES, frame_bytes):
-        raise LusError(f"{path}: {FRAMES} lies in chunks of {math.prod(chunk)} bytes", AGAIN)
     together = max(1, min(chunk[0], BLOCK_BYTES // frame_bytes))
     for start in range(0, len(stored), together):
         yield from stored[start : start + together]
@@ -205,6 +203,9 @@ def array_in(file: h5py.File, path: Path, name: str) -> h5py.Dataset:
         raise LusError(f"{path}: {name} lies in another file", AGAIN)
     if stored.nbytes > MOST_PACKED * stored.id.get_storage_size():
         raise LusError(f"{path}: most of {name} was never written", AGAIN)
+    chunk_bytes = math.prod(stored.chunks or ()) * stored.dtype.itemsize
+    if chunk_bytes > BLOCK_BYTES:  # a chunk is unpacked as a whole, whatever is read of it
+        raise LusError(f"{path}: {name} lies in chunks of {chunk_bytes} bytes", AGAIN)
     return stored
 
 

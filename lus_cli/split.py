@@ -309,4 +309,4 @@ def named_test_patients(
             f"--test-patients: the study has no patient {', '.join(strangers)}",
             f"its patients are {listed(known, 20)}",
         )
-    return tuple(asked)
+    return tuple(dict.fromkeys(asked))

@@ -76,7 +76,7 @@ class Screen:
         if os.environ.get("RANK", "0") != "0":  # torchrun's: the first process speaks for all
             as_json, quiet = False, True
         self.as_json, self.quiet, self.verbose = as_json, quiet, verbose
-        self.console = Console(stderr=True, highlight=False)
+        self.console = Console(stderr=True, highlight=False, emoji=False)
         level = logging.ERROR if quiet else logging.DEBUG if verbose else logging.INFO
         handler = RichHandler(
             level, self.console, show_time=False, show_path=False, show_level=False, markup=False
@@ -115,12 +115,12 @@ class Screen:
             yield PlainProgress(self.console)
         else:
             with Progress(
-                TextColumn("[bold]{task.description}"),
+                TextColumn("{task.description}", style="bold", markup=False),
                 BarColumn(bar_width=None),
                 MofNCompleteColumn(),
                 TimeElapsedColumn(),
                 TimeRemainingColumn(),
-                TextColumn("[dim]{task.fields[facts]}"),
+                TextColumn("{task.fields[facts]}", style="dim", markup=False),
                 console=self.console,
                 expand=True,
             ) as bars:

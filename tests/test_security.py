@@ -218,6 +218,27 @@ def test_a_mat_file_in_enormous_chunks_is_refused(
         list(source.frames("RGB"))
 
 
+def test_small_arrays_in_enormous_chunks_are_refused(
+    bare: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A chunk is unpacked as a whole: one of a megabyte of packed zeros takes gigabytes."""
+    monkeypatch.setattr(mat_files, "BLOCK_BYTES", 20_000)
+    source = MatFile(VideoId("p", "1", "a"), bare, "v.mat")
+
+    def in_chunks(path: str, name: str, values: np.ndarray, chunks: tuple[int, ...]) -> None:
+        with h5py.File(path, "w") as file:
+            limits = (None,) * values.ndim
+            file.create_dataset(name, data=values, chunks=chunks, maxshape=limits)
+
+    in_chunks("v.mat", "frames", np.zeros((3, 64, 48), np.uint8), (3, 100, 100))
+    with pytest.raises(LusError, match="frames lies in chunks of 30000 bytes"):
+        list(source.frames("L"))
+    in_chunks("v.mat", "frames", np.zeros((3, 64, 48), np.uint8), (3, 64, 48))
+    in_chunks("v_score.mat", "Score_matrix", np.zeros((1, 3)), (1000, 3))
+    with pytest.raises(LusError, match="Score_matrix lies in chunks of 24000 bytes"):
+        source.highest_score()
+
+
 # ------------------------------------------------------------------------------ names stay names
 
 

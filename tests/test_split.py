@@ -485,6 +485,7 @@ def test_usual_test_patients_need_not_exist_but_asked_for_ones_must() -> None:
     assert named_test_patients(None, ("1047", "1051"), ["1", "1051"]) == ("1051",)
     assert named_test_patients((), ("1051",), ["1", "1051"]) == ()  # asked for: none in particular
     assert named_test_patients(["2"], ("1",), ["1", "2"]) == ("2",)
+    assert named_test_patients(["2", "1", "2"], (), ["1", "2"]) == ("2", "1")  # each counts once
     with pytest.raises(UsageError, match=r"no patient 1047, 9: its patients are 1, 2$"):
         named_test_patients(("1047", "1", "9"), (), ["1", "2"])
     with pytest.raises(UsageError, match=r" 19 and 1 more$"):

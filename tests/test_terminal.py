@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
 import signal
 from collections.abc import Callable, Iterator
 
@@ -30,6 +31,22 @@ def test_finished_bars_make_room_for_new_ones() -> None:
         progress("epochs", epoch, 2)
     progress("validate", 1, 2)
     assert [(bar.description, bar.completed) for bar in bars.tasks] == [("validate", 1)]
+
+
+def test_what_users_call_things_is_shown_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Brackets and colons are markup and emoji to what draws the terminal."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "200")
+    screen = Screen(as_json=False, quiet=False, verbose=False)
+    monkeypatch.setattr(screen.console, "file", text := io.StringIO())
+    with screen.progress() as progress:
+        progress("draw a[bold]/P[/1/B]", 0, 2, of="[/x] :100:")
+        progress("draw a[bold]/P[/1/B]", 2, 2, of="[/x] :100:")
+    screen.error("there is no a:100:b[bold]")
+    shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", text.getvalue())
+    assert "draw a[bold]/P[/1/B]" in shown
+    assert "of [/x] :100:" in shown
+    assert "error there is no a:100:b[bold]" in shown
 
 
 def test_elsewhere_than_on_a_terminal_a_line_now_and_then() -> None:
