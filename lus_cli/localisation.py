@@ -153,17 +153,18 @@ def separation(
     values: (video,). has: (video,) bool.
     """
     names, patient = np.unique(patients, return_inverse=True)
-    difference = values[has][:, None] - values[~has][None, :]
-    won = (difference > 0) + 0.5 * (difference == 0)
+    others, owners = values[~has], patient[~has]
     wins = np.zeros((len(names), len(names)))
-    np.add.at(wins, (patient[has][:, None], patient[~has][None, :]), won)
+    for value, owner in zip(values[has], patient[has], strict=True):  # not all pairs in memory
+        won = (value > others) + 0.5 * (value == others)
+        wins[owner] += np.bincount(owners, won, minlength=len(names))
     bootstrap = Bootstrap.drawn(len(names), resamples, np.random.default_rng(seed))
     draws = np.concatenate([np.ones((1, len(names))), bootstrap.draws]).astype(float)
     with_it = draws @ np.bincount(patient[has], minlength=len(names))
     without = draws @ np.bincount(patient[~has], minlength=len(names))
     pairs = with_it * without
     areas = np.divide(
-        np.einsum("rp,po,ro->r", draws, wins, draws),
+        ((draws @ wins) * draws).sum(axis=1),
         pairs,
         out=np.full(len(draws), np.nan),
         where=pairs > 0,
