@@ -24,6 +24,7 @@ FRAME_SUFFIXES = {".jpg", ".jpeg", ".png"}
 CLUTTER = {"thumbs.db", "desktop.ini"}
 # A frame larger than this is a decompression bomb or a mistake, not an ultrasound frame.
 MAX_PIXELS = 64_000_000
+LARGEST_FRAME = np.iinfo(np.int32).max  # what the cache holds of a frame's number
 # Our separators, control characters, what ends a line or marks a file's start in Unicode, and what is
 # no character: half of a pair, as Python writes bytes of a file's name that are no UTF-8.
 FORBIDDEN_IN_ID = re.compile(r"[/\\;,\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff\ud800-\udfff]")
@@ -53,11 +54,12 @@ class VideoId(NamedTuple):
 def parse_frame_id(text: str) -> tuple[VideoId, int]:
     """Reads patient/exam/area/frame as a video and a frame number. Raises UsageError."""
     video, _, frame = text.strip().removesuffix("/").rpartition("/")
-    if not re.fullmatch(r"\d{1,10}", frame) or video.count("/") != 2:
+    number = int(frame) if re.fullmatch(r"\d{1,10}", frame) else -1
+    if not 0 <= number <= LARGEST_FRAME or video.count("/") != 2:
         raise UsageError(
             f"{text!r} is not a frame id", "write patient/exam/area/frame, e.g. 1017/1048/11/86"
         )
-    return VideoId.parse(video), int(frame)
+    return VideoId.parse(video), number
 
 
 def is_name(part: str) -> bool:
@@ -146,7 +148,7 @@ def read_folder(video: VideoId, folder: Path) -> VideoFolder:
         numbered[number] = path
     if not numbered:
         raise LusError(f"video {video}: {folder} holds no .jpg, .jpeg or .png frame", "remove it")
-    if max(numbered) > np.iinfo(np.int32).max:
+    if max(numbered) > LARGEST_FRAME:
         raise LusError(f"video {video}: frame number {max(numbered)} is too large", "rename it")
     return VideoFolder(video, tuple(FrameFile(n, numbered[n]) for n in sorted(numbered)))
 

@@ -27,11 +27,13 @@ Maps = Mapping[str, np.ndarray]  # the datasets of one video, by name
 def write_masks(path: Path, videos: Mapping[VideoId, Maps]) -> None:
     """Adds videos to the file, and frames to a video. What is in it already stays, but for a frame
     that is given again."""
-    before = {video: read_maps(path, video) for video in written(path, videos)}
+    with explaining_damage(path):
+        before = {video: read_maps(path, video) for video in written(path, videos)}
+        whole = {video: merged(before.get(video, {}), maps) for video, maps in videos.items()}
     with adding(path, videos) as (file, disk):
-        for video, maps in videos.items():
+        for video, maps in whole.items():
             group = file.create_group(str(video))
-            for name, values in merged(before.get(video, {}), maps).items():
+            for name, values in maps.items():
                 kind = np.int32 if name in NUMBERS else np.float32
                 packed = "gzip" if values.ndim > 1 else None
                 group.create_dataset(name, data=values.astype(kind), compression=packed)
@@ -42,6 +44,7 @@ def merged(before: Maps, now: Maps) -> Maps:
     """The masks of all frames, in their order; of a frame in both, the one of `now`.
 
     What more is known of a video is of all its frames together, and is not merged but replaced.
+    Raises one of many exceptions for what does not fit together.
     """
     if set(before) != {"frame_number", "mask"} or set(now) != set(before):
         return now
@@ -106,7 +109,7 @@ def explaining_damage(path: Path) -> Iterator[None]:
     """Makes a LusError of what a damaged file makes of HDF5, which has no one exception for it."""
     try:
         yield
-    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (AttributeError, LookupError, TypeError, ValueError, RuntimeError) as error:
         raise damaged(path) from error
     except OSError as error:
         if error.errno is not None:  # the disk's fault, not the file's

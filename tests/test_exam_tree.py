@@ -61,6 +61,7 @@ def test_what_is_no_video_id_is_wrong_usage(text: str) -> None:
 def test_a_frame_id_is_a_video_and_a_number() -> None:
     assert parse_frame_id("1017/1048/11/86") == (VIDEO, 86)
     assert parse_frame_id(" 1017/1048/11/0086/ ") == (VIDEO, 86)
+    assert parse_frame_id("1017/1048/11/2147483647") == (VIDEO, 2147483647)
 
 
 @pytest.mark.parametrize(
@@ -68,7 +69,7 @@ def test_a_frame_id_is_a_video_and_a_number() -> None:
     [
         "", "1017/1048/11", "1017/1048/11/", "1017/1048/11/x", "1017/1048/11/-1", "1017/1048/11/1.5",
         "1017/1048/11/8/6", "../../../1", "/1017/1048/11/86", "1017/../11/86", "1017/1048/1\0/86",
-        "1017/1048/11/9999999999", "1017/1048/11/Frame_86",
+        "1017/1048/11/2147483648", "1017/1048/11/99999999999", "1017/1048/11/Frame_86",
     ],
 )  # fmt: skip
 def test_what_is_no_frame_id_is_wrong_usage(text: str) -> None:

@@ -117,3 +117,18 @@ def test_what_hdf5_stumbles_over_is_one_line(tmp_path: Path) -> None:
     ):
         with pytest.raises(LusError, match=r"masks\.h5 is damaged: delete it"):
             use()
+
+
+def test_more_masks_than_frame_numbers_are_damage(tmp_path: Path) -> None:
+    """A dataset whose length was changed: frames of the video cannot be added to it."""
+    path = tmp_path / "masks.h5"
+    write_masks(path, {ONE: maps([4, 5], 1)})
+    with h5py.File(path, "r+") as file:
+        video = file[str(ONE)]
+        numbers = video["frame_number"][:1]
+        del video["frame_number"]
+        video["frame_number"] = numbers
+    before = path.read_bytes()
+    with pytest.raises(LusError, match=r"masks\.h5 is damaged: delete it"):
+        write_masks(path, {ONE: maps([7], 0)})
+    assert path.read_bytes() == before

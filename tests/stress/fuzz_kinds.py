@@ -410,7 +410,7 @@ def command_line(seeds: Seeds, folder: Path, random_: random.Random) -> None:
             ),
             *(
                 ["evaluate", word],
-                ["export", "--frames", word],
+                ["export", "--run", word],
                 ["predict", "nowhere", "--run", word],
             ),
             *(
