@@ -36,9 +36,6 @@ def curves(
     draw_lines(loss, epochs, lines)
     draw_level(loss, constant_loss, "best constant answer")
     draw_level(loss, floor, "perfect answer", below=True)
-    if floor is not None and math.isfinite(floor):
-        top = loss.get_ylim()[1]
-        loss.set_ylim(min(loss.get_ylim()[0], floor - (top - floor) * 0.13), top)
     quality.set_title("Validation")
     lines = {
         "validation_accuracy": ("accuracy", ACCENT),
@@ -74,9 +71,11 @@ def series(epochs: Sequence[Mapping[str, Any]], name: str) -> np.ndarray:
 
 
 def draw_learning_rates(axes: Axes, epochs: Sequence[Mapping[str, Any]]) -> None:
-    """Every learning_rate* over the epochs, on a logarithmic axis where none is zero."""
+    """Every learning_rate* over the epochs, equal ones once, on a logarithmic axis where none is
+    zero."""
     axes.set_title("Learning rate")
-    names = [name for name in (epochs[0] if epochs else ()) if name.startswith("learning_rate")]
+    given = [name for name in (epochs[0] if epochs else ()) if name.startswith("learning_rate")]
+    names = list({series(epochs, name).tobytes(): name for name in given}.values())
     labels = {"learning_rate": "all but the CNN", "learning_rate_cnn": "CNN"}
     colours = zip(names, (INK, SECOND, MUTED), strict=False)
     several = len(names) > 1
@@ -103,6 +102,10 @@ def draw_lines(
 def draw_level(axes: Axes, level: float | None, label: str, *, below: bool = False) -> None:
     """A dashed reference line with its name and value on or below it, behind what is drawn."""
     if level is not None and math.isfinite(level):
+        bottom, top = axes.get_ylim()
+        bottom, top = min(bottom, level), max(top, level)
+        room = (top - bottom) * 0.13  # for the name
+        axes.set_ylim(min(bottom, level - room * below), max(top, level + room * (not below)))
         axes.axhline(level, color=MUTED, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
         axes.annotate(
             f"{label} {level:.3f}",
