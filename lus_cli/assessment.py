@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from lus_cli.calibration import abstention, reliability, temperature_scaling
-from lus_cli.clinical import FEW_PATIENTS, UNITS, areas, sums
+from lus_cli.clinical import FEW_PATIENTS, UNITS, areas, few_patients, sums
 from lus_cli.metrics import CLASS_FIGURES, FIGURES, SCORES, Predictions, point_values
 from lus_cli.references import chance, majority, prior
 from lus_cli.resampling import Bootstrap, PatientSums, number, permutation_test
@@ -204,23 +204,17 @@ def of_the_patients(assessed: dict[str, Any]) -> list[str]:
         found.append(
             f"no video has score {listed(missing)}: macro F1 counts it as 0, AUROC leaves it out"
         )
-    if patients < FEW_PATIENTS:
-        people = "1 patient" if patients == 1 else f"{patients} patients"
-        found.append(
-            f"only {people}: fewer than {FEW_PATIENTS} say little about the next patient, and an "
-            "interval over them is too narrow"
-        )
-        return found  # so does every score and every area
+    if few := few_patients(patients):
+        return found + few  # so does every score and every area
     for row in assessed["per_class"]:
         if 0 < row["patients"] < FEW_PATIENTS:
             found.append(
                 f"score {row['score']} was found in {row['patients']} of {patients} patients: its "
                 "recall, precision, F1 and AUROC say little about the next patient"
             )
-    few = sum(row["few"] for row in assessed["areas"])
-    if few:
+    if rare := sum(row["few"] for row in assessed["areas"]):
         found.append(
-            f"{few} of {len(assessed['areas'])} areas were seen in fewer than {FEW_PATIENTS} "
+            f"{rare} of {len(assessed['areas'])} areas were seen in fewer than {FEW_PATIENTS} "
             "patients: their figures say little about the next patient"
         )
     return found

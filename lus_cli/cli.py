@@ -86,7 +86,8 @@ def settings_from(config_class: type, given: dict[str, Any]) -> Any:
     if file and recipe:
         raise UsageError("--config and --recipe both name a recipe", "give one of them")
     if flags.get("resume"):
-        recipe_flags = [name for name in flags if name in config.fields_of(config.Recipe)]
+        planned = {*config.fields_of(config.Recipe), "repeats"}
+        recipe_flags = [name for name in flags if name in planned]
         if file or recipe or recipe_flags:
             given_too = [config.flag_of(name) for name in recipe_flags] or ["a recipe"]
             raise UsageError(

@@ -29,6 +29,17 @@ UNDEFINED = {
 }
 
 
+def few_patients(patients: int) -> list[str]:
+    """What must be said of figures over so few patients; nothing where there are enough."""
+    if patients >= FEW_PATIENTS:
+        return []
+    people = "1 patient" if patients == 1 else f"{patients} patients"
+    return [
+        f"only {people}: fewer than {FEW_PATIENTS} say little about the next patient, and an "
+        "interval over them is too narrow"
+    ]
+
+
 def agreement(true: np.ndarray, given: np.ndarray, counts: np.ndarray) -> dict[str, np.ndarray]:
     """How well two measurements of the same units agree, per resample; NaN where undefined.
 

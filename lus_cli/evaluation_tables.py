@@ -18,8 +18,9 @@ def figure_table(scores: dict[str, Any]) -> Table:
         figure = scores["figures"][name]
         references = (figure[reference] for reference in REFERENCES)
         rows.append((title, figure["value"], interval(figure), *references))
+    times = scores.get("times", 1)  # of a cross-validation
     title = (
-        f"run {scores['run']} on {scores['split']}: "
+        f"run {scores['run']} on {scores['split']}{f', the first of {times} times over' * (times > 1)}: "
         f"{plural(scores['videos'], 'video')} of n = {plural(scores['patients'], 'patient')}"
     )
     by_luck = [

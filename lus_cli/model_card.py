@@ -28,6 +28,7 @@ DISCLAIMER = "Not a medical device: nothing it says may guide the care of a pati
 SEEN = {
     "train": "the patients it was trained on: how well it remembers, not how good it is",
     "validation": "the patients on whom the best epoch was chosen: not unseen",
+    "fitted": "patients it was fitted on, too: how well it remembers, not how good it is",
     "all": "all patients, those it was trained on among them: not how good it is",
     "test": "patients it has never seen",
 }
@@ -57,7 +58,8 @@ def model_card(
     """
     card, split = read_card(run.best), load_split(run.split)[0]
     origin = cache.read_json(run.provenance, "train the run anew")
-    evaluations = list(read_evaluations(run))
+    kernel = card.recipe.head == "kernel"  # fitted on the validation patients, too
+    evaluations = list(read_evaluations(run, kernel))
     parts = origin.get("parts")
     try:
         text = report.environment().get_template("model-card.md").render(
@@ -74,7 +76,7 @@ def model_card(
             epochs=epochs_run(run.epochs),
             evaluations=evaluations,
             hub=[hub_result(scores) for scores in evaluations if unseen(scores)],
-            limits=[*limits_of_training(parts, run), *limits_found(evaluations)],
+            limits=[*limits_of_training(parts, run, kernel), *limits_found(evaluations)],
             figures=FIGURES,
             scores=SCORES,
             exported=exported,
@@ -100,28 +102,34 @@ def read_card(path: Path) -> Card:
         return Card.from_json(file.metadata()["lus"])
 
 
-def read_evaluations(run: Run) -> Iterator[dict[str, Any]]:
+def read_evaluations(run: Run, kernel: bool) -> Iterator[dict[str, Any]]:
     """What was measured: the run's own parts, the unseen first, then other studies."""
     order = ("test", "validation", "train", "all")
     found = {path.parent.name: path for path in (run.root / "evaluation").glob("*/scores.json")}
     for part in sorted(found, key=lambda p: (order.index(p) if p in order else len(order), p)):
         scores = cache.read_json(found[part], f"run `lus evaluate` for {part} again")
-        yield scores | {"title": title_of(part), "about": about(part, scores)}
+        yield scores | {"title": title_of(part), "about": about(part, scores, kernel)}
 
 
 def title_of(part: str) -> str:
     return f"{part.capitalize()} patients" if part in SEEN else f"Another study: {part}"
 
 
-def about(part: str, scores: Mapping[str, Any]) -> str:
+def about(part: str, scores: Mapping[str, Any], kernel: bool) -> str:
     """What the model knows of the patients it was scored on."""
-    kept = "patients it was trained on may be among them"
-    return SEEN.get(part, SEEN["test"] if unseen(scores) else kept)
+    if part in SEEN:
+        return SEEN["fitted" if kernel and part == "validation" else part]
+    if unseen(scores):
+        return "none of its own patients is among them, as far as ids and pixels tell"
+    if scores.get("trained_patients") in ("refuse", "skip"):
+        return "none of its own patients is among them, as far as ids tell"
+    return "patients it was trained on may be among them"
 
 
 def unseen(scores: Mapping[str, Any]) -> bool:
     """Whether none of the patients had a part in training, as far as their ids and pixels tell."""
-    return scores["split"] == "test" or scores.get("trained_patients") in ("refuse", "skip")
+    elsewhere = scores.get("trained_patients") in ("refuse", "skip")
+    return scores["split"] == "test" or (elsewhere and scores.get("pixels_compared", False))
 
 
 def epochs_run(path: Path) -> int:
@@ -183,18 +191,20 @@ def hub_result(scores: Mapping[str, Any]) -> dict[str, Any]:
 # ---------------------------------------------------------------------------------------- limits
 
 
-def limits_of_training(parts: Mapping[str, Any] | None, run: Run) -> list[str]:
+def limits_of_training(parts: Mapping[str, Any] | None, run: Run, kernel: bool) -> list[str]:
     """What the training videos, and how training went, forbid to expect."""
     if parts is None:
         found = ["how many videos of each score it was trained on was not noted down"]
     else:
-        train, found = parts["train"], []
-        if train["patients"] < FEW_PATIENTS:
-            found.append(f"it was trained on {report.counted(train['patients'], 'patient')} only")
-        if missing := [score for score in SCORES if not train["scores"][score]]:
+        found = []
+        learned = [parts["train"], *([parts["validation"]] if kernel else [])]
+        patients = sum(part["patients"] for part in learned)
+        if patients < FEW_PATIENTS:
+            found.append(f"it was trained on {report.counted(patients, 'patient')} only")
+        if missing := [s for s in SCORES if not any(part["scores"][s] for part in learned)]:
             words = " and ".join(map(str, missing))
             found.append(f"no training video has score {words}: it cannot know how that looks")
-        if parts["validation"]["patients"] < FEW_PATIENTS:
+        if not kernel and parts["validation"]["patients"] < FEW_PATIENTS:
             people = report.counted(parts["validation"]["patients"], "patient")
             found.append(f"the best epoch was chosen on {people}: others might have chosen another")
     bad = run.root / "nonfinite.json"

@@ -9,6 +9,7 @@ from PIL import Image
 
 from lus_cli.errors import LusError
 from lus_cli.frames import fit_box, fit_frame
+from lus_cli.split import listed
 from lus_cli.video_cache import FrameFormat, VideoCache
 
 
@@ -69,6 +70,18 @@ def colour(frame_format: FrameFormat) -> str:
     return "colour" if frame_format.color else "gray"
 
 
+def not_compared(videos: VideoCache, trained_on: VideoCache | None) -> str:
+    """Why videos of patients that a run knows, under other names, could not be looked for; empty if
+    they could: frames are compared as they are stored."""
+    if trained_on is None:
+        why = "the videos that the run was trained on are not in the cache any more"
+    elif trained_on.stored_format != getattr(videos, "stored_format", None):
+        why = "the two studies were prepared with frames of different kinds"
+    else:
+        return ""
+    return f"whether its patients are among these under other names could not be looked for: {why}"
+
+
 def foreign(
     videos: VideoCache, trained_on: VideoCache | None, patients: set[str], policy: str
 ) -> list[int]:
@@ -93,9 +106,8 @@ def foreign(
     ]
     if seen and policy == "refuse":
         names = list(dict.fromkeys(videos.ids[index].patient for index in seen))
-        more = f" and {len(names) - 6} more" if len(names) > 6 else ""
         raise LusError(
-            f"the run was trained on patient {', '.join(names[:6])}{more} of {videos.path}",
+            f"the run was trained on patient {listed(names)} of {videos.path}",
             "leave their videos out with --trained-patients skip, or, if only the ids are the "
             "same, score them with --trained-patients keep",
         )

@@ -10,8 +10,9 @@ import numpy as np
 
 from lus_cli import comparison_figures, figures
 from lus_cli.cache import Cache, write_json, write_text
+from lus_cli.clinical import few_patients
 from lus_cli.comparison import ENSEMBLE, compare, ensemble, verdict
-from lus_cli.errors import LusError
+from lus_cli.errors import LusError, UsageError
 from lus_cli.evaluation_folder import csv_text
 from lus_cli.evaluation_tables import interval
 from lus_cli.figures import plural
@@ -22,15 +23,32 @@ MAJORITY = "majority"
 
 
 def compare_runs(
-    cache: Cache, part: str, answers: Mapping[str, Predictions], resamples: int, seed: int
+    cache: Cache,
+    part: str,
+    answers: Mapping[str, Predictions],
+    resamples: int,
+    seed: int,
+    warnings: Sequence[str] = (),
 ) -> Result:
-    """Compares runs by name, and their mean answer, on the videos that all of them were given."""
+    """Compares runs by name, and their mean answer, on the videos that all of them were given.
+
+    warnings: what must be known of the runs beside their figures.
+
+    Raises UsageError for a run that is called as another row of the table is.
+    """
+    if taken := {MAJORITY, ENSEMBLE} & set(answers):
+        raise UsageError(
+            f"a row of every comparison is called {min(taken)}, and so is a run",
+            "rename the run's folder",
+        )
     common = on_common_videos(answers, part)
     candidates: dict[str, Sequence[Predictions]] = {name: [own] for name, own in common.items()}
     candidates[ENSEMBLE] = [ensemble(list(common.values()))]
     folder = cache.comparisons / folder_name(list(common), part)
     title = f"{len(common)} runs on {part}"
-    compared = compare_candidates(folder, candidates, resamples, seed, title)
+    patients = len(set(next(iter(common.values())).patients))
+    known = [*warnings, *(f"{w[0].upper()}{w[1:]}." for w in few_patients(patients))]
+    compared = compare_candidates(folder, candidates, resamples, seed, title, known)
     videos = compared.numbers["videos"]
     if videos < max(len(predictions.videos) for predictions in answers.values()):
         compared.notes.append(f"Compared on the {plural(videos, 'video')} that all runs share.")
@@ -43,18 +61,19 @@ def compare_candidates(
     resamples: int,
     seed: int,
     title: str,
+    warnings: Sequence[str] = (),
 ) -> Result:
     """Compares whoever answered for the same videos, once or several times over, with the first of
     them, and writes it down in `folder`. The majority's answer is compared, too."""
     first = next(iter(candidates.values()))[0]
     everybody = {**candidates, MAJORITY: [most_frequent(first)]}
-    compared = compare(everybody, resamples, seed)
+    compared = compare(everybody, resamples, seed) | {"warnings": list(warnings)}
     write_comparison(folder, compared, everybody)
     return Result(
         compared,
         [comparison_table(compared, title)],
         {"comparison": folder / "comparison.svg", "compared": folder / "comparison.json"},
-        notes=told_apart(compared),
+        notes=[*warnings, *told_apart(compared)],
     )
 
 

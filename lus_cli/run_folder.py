@@ -64,6 +64,7 @@ def provenance(videos: VideoCache, device: torch.device, ranks: Ranks) -> dict[s
         "threads": torch.get_num_threads(),
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "fingerprint": videos.fingerprint,
+        "labels": videos.labels,
         "videos": len(videos),
         "exams": videos.provenance.get("exams"),
     }

@@ -145,7 +145,12 @@ def videos_of_study(cache: Cache, trained: Run, card: Card) -> dict[str, str]:
         return {}
     seen = {
         **dict.fromkeys(split.train, "the model was trained on it"),
-        **dict.fromkeys(split.validation, "the model's best epoch was chosen on it"),
+        **dict.fromkeys(
+            split.validation,
+            "the model was trained on it"
+            if card.recipe.head == "kernel"
+            else "the model's best epoch was chosen on it",
+        ),
     }
     return {
         checksum: f"this is video {video} of the model's own study: {seen[video.patient]}"

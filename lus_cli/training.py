@@ -30,6 +30,7 @@ from lus_cli.scoring import score_videos
 from lus_cli.split import Split, read_split
 from lus_cli.steps import Progress, Result, Table
 from lus_cli.trainer import Trainer, summary
+from lus_cli.training_checks import check_map, check_recipe, check_study, check_weights
 from lus_cli.video_cache import VideoCache
 
 log = logging.getLogger("lus.train")
@@ -65,6 +66,8 @@ def train(setting: Setting, progress: Progress, *, becomes_latest: bool = True) 
     if setting.config.head == "kernel":
         if setting.ranks.world > 1:
             raise UsageError("a kernel head is fitted in one process", "start it without torchrun")
+        check_recipe(setting.config)
+        check_weights(setting.config.weights, setting.split)
         with run_begun(setting, becomes_latest):
             return finish(setting, fit_kernel(setting, progress), progress)
     trainer = new_trainer(setting)
@@ -107,7 +110,6 @@ def fit_kernel(setting: Setting, progress: Progress) -> list[dict[str, float]]:
              split.indices(part, videos.patients, videos.scores)]  # fmt: skip
     if not known:
         raise LusError("the training patients have no annotated video", "mend split.json")
-    choose_precision(config.precision, device)
     model = new_model(config, len(known)).eval().to(device)
     assert isinstance(model, KernelModel)
     vectors: list[np.ndarray] = []
@@ -142,12 +144,7 @@ def resumed(config: TrainConfig, run: Run, device: torch.device, ranks: Ranks) -
     cache = Cache(config.cache)
     recipe = build(Recipe, read_toml(run.config), str(run.config))
     videos = VideoCache(cache.videos)
-    provenance = read_json(run.provenance, "start a new run")
-    if provenance.get("fingerprint") != videos.fingerprint:
-        raise LusError(
-            f"{cache.videos} has changed since run {run.name} began",
-            "prepare the same study again, or start a new run",
-        )
+    check_study(read_json(run.provenance, "start a new run"), videos, f"run {run.name}")
     split, _ = read_split(run.split, videos.patients)
     config = dataclasses.replace(config, **dataclasses.asdict(recipe))
     return Setting(config, run, videos, split, device, ranks)
@@ -163,11 +160,13 @@ def new_trainer(setting: Setting) -> Trainer:
             "start fewer, or raise --batch-size, which counts the videos of all",
         )
     choose_precision(config.precision, device)
+    check_recipe(config)
+    check_weights(config.weights, setting.split)
     torch.manual_seed(config.seed)
     model = new_model(config).to(device)
     if device.type == "mps":
         model.frames_at_once = frames_at_once(model.backbone, setting.videos.frame_format.shape)
-    check_map(model, setting)
+    check_map(model, setting.videos.frame_format, config)
     loader = BatchLoader(setting.videos, config, device)
     if config.freeze:
         kept = (
@@ -184,24 +183,6 @@ def new_trainer(setting: Setting) -> Trainer:
         lambda event: run_folder.note_nonfinite(setting.run, event) if ranks.first else None,
         ranks,
     )
-
-
-def check_map(model: LusModel, setting: Setting) -> None:
-    """Raises LusError if frames are so small that attention has a single cell to look at."""
-    frame = torch.zeros((1, *setting.videos.frame_format.shape), dtype=torch.uint8)
-    try:
-        with torch.no_grad():
-            rows, columns = model.eval().cnn(frame.to(setting.device)).shape[2:]
-    except torch.OutOfMemoryError:
-        raise
-    except RuntimeError:  # a layer that makes the map smaller has nothing left
-        rows = columns = 0
-    if min(rows, columns) < (2 if setting.config.attention else 1):
-        raise LusError(
-            f"frames of {setting.videos.frame_format.size} pixels leave {setting.config.backbone} a map "
-            f"of {rows}x{columns}: nothing to attend to",
-            "prepare with a larger --size, or train with --feature-stride 16 or --no-attention",
-        )
 
 
 def smaller(config: TrainConfig) -> str:

@@ -253,6 +253,12 @@ class VideoCache:
         """The patient of each video."""
         return [video.patient for video in self.ids]
 
+    @cached_property
+    def labels(self) -> str:
+        """Changes when a score does, as `fingerprint` does when a pixel does."""
+        rows = zip(self.ids, self.scores.tolist(), strict=True)
+        return fingerprint([[*video, score] for video, score in rows])
+
     def index(self, video: VideoId) -> int:
         """Where a video lies in the cache. Raises LusError that says what there is instead."""
         if video in self.ids:

@@ -50,6 +50,7 @@ def test_defaults_of_the_paper_recipe_are_shown() -> None:
         (("train", "--cache", "c", "--run", "../x"), 1, "run `lus prepare` first"),
         (("train", "--cache", "c", "--resume", "--epochs", "3"), 2, "not with --epochs"),
         (("train", "--cache", "c", "--resume", "--recipe", "demo"), 2, "not with a recipe"),
+        (("crossval", "--cache", "c", "--resume", "--repeats", "3"), 2, "not with --repeats"),
         (("nonsense",), 2, "nonsense"),
     ],
 )

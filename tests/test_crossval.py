@@ -13,14 +13,17 @@ import pytest
 from safetensors.torch import load_file
 
 from lus_cli.cache import Cache
-from lus_cli.config import PrepareConfig
+from lus_cli.config import EvaluateConfig, PrepareConfig
+from lus_cli.crossval_plan import next_name
 from lus_cli.errors import LusError
 from lus_cli.folds import draw_repeats, folds_of
-from lus_cli.split import Split, read_split
-from lus_cli.steps import Result, crossval, prepare, silent
+from lus_cli.split import Split, load_split, read_split
+from lus_cli.steps import Result, crossval, evaluate, prepare, silent, train
+from lus_cli.training_checks import check_weights
 from lus_cli.video_cache import VideoCache
 from tests.conftest import crossval_config as config
 from tests.conftest import folded_study as study
+from tests.conftest import tiny
 
 PATIENTS = [f"p{i}" for i in range(11) for _ in range(4)]
 SCORES = np.arange(len(PATIENTS)) % 4
@@ -158,6 +161,85 @@ def test_stopped_and_resumed_it_ends_as_if_never_stopped(done, exams: Path, tmp_
         crossval.run(config(other, run="paper-cv-1"), silent)
     again = crossval.run(config(other, resume=True), silent).numbers
     assert again == numbers
+
+
+def test_runs_of_an_earlier_one_are_not_taken_for_its_own(done, tmp_path: Path) -> None:
+    """Their recipe, folds and seeds may be others."""
+    cache = shutil.copytree(done[0], tmp_path / "cache")
+    shutil.rmtree(cache / "crossvals")
+    with pytest.raises(LusError, match="paper-cv-1-r1-f1 already, of an earlier"):
+        crossval.run(config(cache, run="paper-cv-1"), silent)
+    assert not (cache / "crossvals").exists()
+    assert next_name(Cache(cache), "paper") == "paper-cv-2"
+
+
+@pytest.mark.parametrize("changed", ["recipe", "split"])
+def test_a_run_that_is_not_as_planned_is_not_gone_on_with(
+    done, tmp_path: Path, changed: str
+) -> None:
+    cache = shutil.copytree(done[0], tmp_path / "cache")
+    folder, run = cache / "crossvals" / "paper-cv-1", Cache(cache).run("paper-cv-1-r1-f1")
+    (folder / "folds" / "r1-f1.json").unlink()
+    if changed == "recipe":
+        text = run.config.read_text()
+        run.config.write_text(text.replace("learning_rate = 0.01\n", "learning_rate = 0.02\n"))
+        assert run.config.read_text() != text
+    else:
+        split = json.loads(run.split.read_text())
+        split["test"], split["train"] = split["train"], split["test"]
+        run.split.write_text(json.dumps(split))
+    with pytest.raises(LusError, match="has another recipe or other patients"):
+        crossval.run(config(cache, resume=True, run="paper-cv-1"), silent)
+
+
+def test_other_scores_are_noticed(done, tmp_path: Path) -> None:
+    """Folds learned from the scores of then; by those of now they would all be judged."""
+    cache = shutil.copytree(done[0], tmp_path / "cache")
+    notes = cache / "exams" / "Annotations.txt"
+    lines = [f"{line[:-1]}{3 - int(line[-1])}" for line in notes.read_text().split()]
+    notes.write_text("\n".join(lines))
+    split = (cache / "split.json").read_bytes()
+    prepare.run(PrepareConfig(exams=cache / "exams", cache=cache, size=64, workers=1), silent)
+    (cache / "split.json").write_bytes(split)
+    with pytest.raises(LusError, match=r"the scores in .* have changed since paper-cv-1 began"):
+        crossval.run(config(cache, resume=True, run="paper-cv-1"), silent)
+    name = "paper-cv-1-r1-f1"
+    with pytest.raises(LusError, match=f"have changed since run {name} began"):
+        train.run(dataclasses.replace(tiny(cache), run=name, resume=True), silent)
+    config_ = EvaluateConfig(cache=cache, run=name, device="cpu", threads=1, bootstrap=0)
+    assert "have changed since the run began" in evaluate.run(config_, silent).notes[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("plan.json", "{}"),
+        ("plan.json", '{"repeats": 3}'),
+        ("folds/r1-f1.json", "{"),
+        ("folds/r1-f1.json", "{}"),
+        ("folds/r1-f1.json", '{"videos": [["a", "b", "c"]], "probabilities": [[1, 0]]}'),
+        ("folds/r1-f1.json", '{"videos": [], "probabilities": []}'),
+    ],
+)
+def test_a_damaged_file_is_one_line(done, tmp_path: Path, name: str, content: str) -> None:
+    cache = shutil.copytree(done[0], tmp_path / "cache")
+    (cache / "crossvals" / "paper-cv-1" / name).write_text(content)
+    with pytest.raises(LusError, match=r"is damaged|is not JSON|no fold of paper-cv-1 answered"):
+        crossval.run(config(cache, resume=True, run="paper-cv-1"), silent)
+    if content == "{":  # the remedy helps
+        (cache / "crossvals" / "paper-cv-1" / name).unlink()
+        assert crossval.run(config(cache, resume=True, run="paper-cv-1"), silent).numbers == done[1]
+
+
+def test_weights_that_know_the_patients_of_a_fold_are_refused(done, tmp_path: Path) -> None:
+    cache, _ = done
+    best = Cache(cache).run("paper-cv-1-r1-f1").best
+    with pytest.raises(LusError, match="has learned from patient"):
+        crossval.run(config(cache, weights=str(best), run="knowing"), silent)
+    assert not (cache / "crossvals" / "knowing").exists()
+    split = tmp_path / "split.json"
+    shutil.copy(best.with_name("split.json"), split)
+    check_weights(str(best), load_split(split)[0])  # the same split: to go on learning is fair
 
 
 def test_a_recipe_cannot_be_taken_for_a_baseline(prepared: Path) -> None:

@@ -143,8 +143,37 @@ def test_evaluation_fits_no_temperature_on_patients_it_was_fitted_on(
         device="cpu",
         threads=1,
     )
-    (answer,) = predict.run(asked, silent).numbers["videos"]
+    result = predict.run(asked, silent)
+    (answer,) = result.numbers["videos"]
+    known = video.patient not in json.loads(Cache(run).run("tuned-1").split.read_text())["test"]
+    assert ("the model was trained on it" in " ".join(result.notes)) == known
     assert sum(answer["probabilities"]) == pytest.approx(1)
+
+
+def test_its_card_tells_of_this_model_and_not_of_another(run: Path) -> None:
+    config = EvaluateConfig(cache=run, run="tuned-1", device="cpu", threads=1, bootstrap=20)
+    evaluate.run(dataclasses.replace(config, split="validation"), silent)
+    card = Cache(run).run("tuned-1").model_card.read_text()
+    for wrong in ("LSTM", "best epoch", "Best epoch", "epoch to keep"):
+        assert wrong not in card.partition("Every number of the recipe")[0]
+    assert "sees one picture of the whole video" in card
+    assert "patients it was fitted on, too" in card
+
+
+@pytest.mark.parametrize(
+    ("changes", "flag"),
+    [
+        ({"class_weights": True}, "--class-weights"),
+        ({"epochs": 50}, "--epochs"),
+        ({"precision": "bf16"}, "--precision"),
+        ({"gain": 0.5, "flip": True}, "--flip, --gain"),
+        ({"attention_channels": (8, 4)}, "--attention-channels"),
+    ],
+)
+def test_options_that_would_change_nothing_are_refused(run: Path, changes, flag: str) -> None:
+    with pytest.raises(UsageError, match=f"{flag} would change nothing"):
+        train.run(tuned(run, run="idle", **changes), silent)
+    assert not Cache(run).new_run("idle").root.exists()
 
 
 def test_what_it_cannot_do_is_said(run: Path) -> None:

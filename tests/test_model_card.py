@@ -74,10 +74,9 @@ def changed(run: Run, part: str, **values: Any) -> dict[str, Any]:
     """scores.json of a part with other values of accuracy, or of the whole."""
     path = run.evaluation(part) / "scores.json"
     scores = json.loads(path.read_text())
+    of_the_whole = {*scores, "trained_patients", "pixels_compared"}
     for name, value in values.items():
-        (scores if name in scores or name == "trained_patients" else scores["figures"]["accuracy"])[
-            name
-        ] = value
+        (scores if name in of_the_whole else scores["figures"]["accuracy"])[name] = value
     path.write_text(json.dumps(scores))
     return scores
 
@@ -151,17 +150,21 @@ def test_a_hub_gets_the_figures_of_unseen_patients_alone(evaluated):
 def test_another_study_counts_as_unseen_only_if_known_patients_were_refused(run):
     other = run.evaluation("clinic-0123abcd")
     shutil.copytree(run.evaluation("test"), other)
-    for policy, parts in (
-        ("keep", ["test"]),
-        ("refuse", ["test", "clinic-0123abcd"]),
-        ("skip", ["test", "clinic-0123abcd"]),
+    for policy, compared, parts in (
+        ("keep", True, ["test"]),
+        ("refuse", True, ["test", "clinic-0123abcd"]),
+        ("skip", True, ["test", "clinic-0123abcd"]),
+        ("refuse", False, ["test"]),  # they may be there under other names
     ):
-        changed(run, other.name, split=other.name, trained_patients=policy)
+        same = {"trained_patients": policy, "pixels_compared": compared}
+        changed(run, other.name, split=other.name, **same)
         card = model_card(run)
         results = head(card)["model-index"][0]["results"]
         assert [result["dataset"]["split"] for result in results] == parts
         warned = "patients it was trained on may be among them" in card
         assert warned == (policy == "keep")
+        assert ("as far as ids and pixels tell" in card) == (len(parts) == 2)
+        assert ("as far as ids tell" in card) == (not compared)
         assert "### Another study: clinic-0123abcd" in card
 
 
@@ -198,13 +201,15 @@ def test_a_file_of_weights_is_named_without_its_place():
 
 
 def test_what_training_lacked_is_among_the_limits(run):
-    def limits(patients: int, scores: list[int]) -> str:
+    def limits(patients: int, scores: list[int], kernel: bool = False) -> str:
         part = {"patients": patients, "scores": scores}
-        return " ".join(limits_of_training({"train": part, "validation": part}, run))
+        return " ".join(limits_of_training({"train": part, "validation": part}, run, kernel))
 
     assert not limits(5, [1, 1, 1, 1])
     assert "no training video has score 1 and 3" in limits(5, [4, 0, 2, 0]).lower()
     assert "trained on 4 patients only" in limits(4, [1, 1, 1, 1])
+    assert "epoch was chosen on 4 patients" in limits(4, [1, 1, 1, 1])
+    assert not limits(4, [1, 1, 1, 1], kernel=True), "it is fitted on both parts"
     events = [{"epoch": 1}, {"epoch": 2}]
     (run.root / "nonfinite.json").write_text(json.dumps({"events": events}))
     assert "2 training steps gave no finite gradient" in limits(5, [1, 1, 1, 1])

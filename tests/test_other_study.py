@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from lus_cli.cache import Cache
 from lus_cli.config import EvaluateConfig, PhantomConfig, PrepareConfig
 from lus_cli.errors import LusError, UsageError
-from lus_cli.other_study import OtherStudy, foreign
+from lus_cli.other_study import OtherStudy, foreign, not_compared
 from lus_cli.steps import evaluate, phantom, prepare, silent, train
 from lus_cli.video_cache import FrameFormat, VideoCache
 from tests.conftest import tiny
@@ -108,14 +109,17 @@ def test_the_same_pixels_under_another_name_are_found(study: Path, tmp_path: Pat
     second = VideoCache(prepared_as(renamed, tmp_path / "second", size=32))
     with pytest.raises(LusError, match="trained on patient new-elsewhere-0"):
         foreign(second, first, {"elsewhere-0"}, "refuse")
+    assert not_compared(second, first) == ""
     assert foreign(second, None, {"elsewhere-0"}, "refuse")  # nothing is left to tell by
+    assert "not in the cache any more" in not_compared(second, None)
+    other = VideoCache(prepared_as(renamed, tmp_path / "third", size=31))
+    assert foreign(other, first, {"elsewhere-0"}, "refuse")
+    assert "frames of different kinds" in not_compared(other, first)
 
 
 @pytest.fixture(scope="module")
 def runs(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A study with two runs of one split."""
-    import shutil
-
     folder = tmp_path_factory.mktemp("runs") / "cache"
     shutil.copytree(prepared, folder)
     for seed in (1, 2):
@@ -136,6 +140,8 @@ def test_a_run_is_scored_on_a_study_it_never_saw(runs: Path, study: Path, tmp_pa
     assert folder.name == f"clinic-b-{videos.fingerprint[:8]}"
     assert numbers["videos"] == int((videos.scores >= 0).sum())
     assert any("80 to 64 pixels" in note for note in result.notes)
+    assert any("could not be looked for" in note for note in result.notes)
+    assert numbers["pixels_compared"] is False
     assert numbers["training_scores"] is not None
     assert numbers["temperature"]["value"] is not None
     assert result.files["report"].is_file()
@@ -176,6 +182,29 @@ def test_runs_are_compared_on_the_videos_they_share(runs: Path) -> None:
         assert (folder / name).stat().st_size
     with pytest.raises(UsageError, match="twice"):
         evaluate.run(config(runs, runs=("paper-1", "paper-1")), silent)
+
+
+def test_a_comparison_warns_of_what_each_run_has_seen(runs: Path) -> None:
+    result = evaluate.run(config(runs, runs=("paper-1", "paper-2"), split="train"), silent)
+    compared = json.loads(result.files["compared"].read_text())
+    for name in ("paper-1", "paper-2"):
+        seen = f"Run {name}: these are the patients that the model was trained on."
+        assert seen in result.notes
+        assert seen in compared["warnings"]
+    few = evaluate.run(config(runs, runs=("paper-1", "paper-2"), split="validation"), silent)
+    assert any(note.startswith("Only 1 patient: fewer than 5") for note in few.notes)
+
+
+@pytest.mark.parametrize("name", ["majority", "ensemble"])
+def test_a_run_called_as_a_row_of_the_comparison_is_refused(runs: Path, name: str) -> None:
+    twin = Cache(runs).new_run(name).root
+    shutil.copytree(Cache(runs).run("paper-2").root, twin)
+    try:
+        with pytest.raises(UsageError, match=f"a row of every comparison is called {name}"):
+            evaluate.run(config(runs, runs=("paper-1", name)), silent)
+        assert evaluate.run(config(runs, run=name), silent).numbers["run"] == name
+    finally:
+        shutil.rmtree(twin)
 
 
 def test_runs_without_a_shared_video_are_not_compared(runs: Path) -> None:

@@ -18,7 +18,7 @@ from lus_cli.batches import BatchLoader
 from lus_cli.cache import Cache
 from lus_cli.checkpoint import load_best, load_last, previous
 from lus_cli.config import Recipe, TrainConfig, build, fields_of, read_toml
-from lus_cli.errors import LusError
+from lus_cli.errors import LusError, UsageError
 from lus_cli.split import read_split
 from lus_cli.steps import silent, train
 from lus_cli.trainer import Trainer
@@ -274,3 +274,9 @@ def test_out_of_memory_is_one_line_with_the_settings_to_try(
 def test_the_variants_train(cache: Path, changes: dict[str, Any]) -> None:
     result = train.run(tiny(cache, epochs=1, **changes), silent)
     assert math.isfinite(result.numbers["best_epoch"]["validation_loss"])
+
+
+def test_jitter_over_every_frame_is_refused(prepared: Path, tmp_path: Path) -> None:
+    cache = shutil.copytree(prepared, tmp_path / "cache")
+    with pytest.raises(UsageError, match=r"--jitter draws from .* would change nothing"):
+        train.run(tiny(cache, jitter=True, frames_per_video=0), silent)

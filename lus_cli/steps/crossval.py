@@ -3,35 +3,32 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 from lus_cli.assessment import assess
-from lus_cli.cache import Cache, Run, read_json, write_json, write_text
-from lus_cli.config import CrossvalConfig, Recipe, TrainConfig, build, read_toml, to_toml
+from lus_cli.cache import Cache, read_json, write_json
+from lus_cli.config import CrossvalConfig, Recipe
 from lus_cli.confounders import confounding, followed
 from lus_cli.crossval_folder import write_crossval
+from lus_cli.crossval_plan import ANEW, Crossval, opened, reopened
 from lus_cli.devices import choose_device, set_threads
 from lus_cli.errors import LusError, UsageError
 from lus_cli.evaluation_tables import figure_table
 from lus_cli.exam_tree import VideoId
 from lus_cli.fold_baselines import answer_folds
 from lus_cli.fold_results import by_fold, constant_folds
-from lus_cli.folders import replacing_folder
-from lus_cli.folds import Fold, draw_repeats, folds_of
-from lus_cli.metrics import Predictions
+from lus_cli.folds import Fold
+from lus_cli.metrics import SCORES, Predictions
 from lus_cli.ranks import ALONE, ranks_of_environment
-from lus_cli.run_comparison import MAJORITY, compare_candidates
+from lus_cli.run_comparison import compare_candidates
 from lus_cli.scoring import TrainedRun, open_run
 from lus_cli.signs import CONFOUNDERS
-from lus_cli.split import Split, check_split, patients_in, read_split
+from lus_cli.split import PARTS, Split
 from lus_cli.steps import Progress, Result
 from lus_cli.training import Setting, resumed, train
 from lus_cli.video_cache import VideoCache
@@ -59,121 +56,28 @@ def run(config: CrossvalConfig, progress: Progress) -> Result:
     return pooled(study, config, progress)
 
 
-# ------------------------------------------------------------------------------- what is planned
-
-
-@dataclass(frozen=True)
-class Crossval:
-    """A cross-validation: its folder, the recipe, and every model there is to train."""
-
-    root: Path
-    config: CrossvalConfig
-    videos: VideoCache
-    folds: list[Fold]
-
-    @property
-    def name(self) -> str:
-        return self.root.name
-
-    def answers(self, fold: Fold) -> Path:
-        """What a fold's model answered for its test patients; there once the fold is done."""
-        return self.root / "folds" / f"{fold.name}.json"
-
-    def run(self, fold: Fold) -> Run:
-        return Cache(self.config.cache).new_run(f"{self.name}-{fold.name}")
-
-    def training(self, fold: Fold) -> TrainConfig:
-        """How a fold is trained: the recipe, with a seed of its own for each time over."""
-        names = [field.name for field in dataclasses.fields(Recipe)]
-        recipe = {name: getattr(self.config, name) for name in names}
-        recipe["seed"] += fold.repeat - 1
-        there = self.run(fold).root.is_dir()
-        same = {name: getattr(self.config, name) for name in ("device", "threads", "cache")}
-        return TrainConfig(**recipe, **same, run=self.run(fold).name, resume=there)
-
-
-def opened(config: CrossvalConfig, cache: Cache, videos: VideoCache) -> Crossval:
-    """A new cross-validation, written down before its first fold. Raises LusError if its name, or
-    the recipe's, is taken."""
-    from lus_cli.baselines import BASELINES
-
-    if config.name in {MAJORITY, *(baseline.name for baseline in BASELINES)}:
-        raise LusError(f"a baseline is called {config.name}, too", "give the recipe another name")
-    split, _ = read_split(cache.split, videos.patients)
-    root = cache.crossvals / cache.new_run(config.run or next_name(cache, config.name)).name
-    if root.exists():
-        raise LusError(
-            f"there is a cross-validation {root.name} already",
-            "choose another --run, or go on with it by --resume",
-        )
-    repeats = draw_repeats(split, videos.patients, videos.scores, config.repeats)
-    plan = {
-        "fingerprint": videos.fingerprint,
-        "drawn_by": split.drawn_by,
-        "repeats": [[list(fold) for fold in folds] for folds in repeats],
-    }
-    with replacing_folder(root, force=False) as part:
-        write_text(part / "config.toml", to_toml(config, only=Recipe))
-        write_json(part / "plan.json", plan)
-    folds = folds_of(split, repeats, videos.patients, videos.scores)
-    return Crossval(root, config, videos, folds)
-
-
-def next_name(cache: Cache, recipe: str) -> str:
-    number = 1
-    while (cache.crossvals / f"{recipe}-cv-{number}").exists():
-        number += 1
-    return f"{recipe}-cv-{number}"
-
-
-def reopened(config: CrossvalConfig, cache: Cache, videos: VideoCache) -> Crossval:
-    """An interrupted cross-validation, with its own recipe and folds."""
-    names = sorted(p.parent.name for p in cache.crossvals.glob("*/plan.json"))
-    unfinished = [n for n in names if not (cache.crossvals / n / "scores.json").is_file()]
-    if config.run is None and len(unfinished) != 1:
-        raise LusError(
-            f"{len(unfinished)} cross-validations in {cache.root} are unfinished",
-            f"name one with --run: {', '.join(names)}" if names else "start one without --resume",
-        )
-    root = cache.crossvals / (config.run or unfinished[0])
-    if root.name not in names:
-        raise LusError(
-            f"there is no cross-validation {root.name!r} in {cache.root}",
-            f"there are {', '.join(names)}" if names else "start one without --resume",
-        )
-    plan = read_json(root / "plan.json", "start it anew under another --run")
-    if plan["fingerprint"] != videos.fingerprint:
-        raise LusError(
-            f"{cache.videos} has changed since {root.name} began",
-            "prepare the same study again, or start a new one",
-        )
-    repeats = [
-        [patients_in(root / "plan.json", f"fold {k}", fold) for k, fold in enumerate(folds, 1)]
-        for folds in plan["repeats"]
-    ]
-    everyone = tuple(dict.fromkeys(videos.patients))
-    for folds in repeats:  # somebody may have edited it
-        whole = Split(everyone, (), (), tuple(folds))
-        check_split(root / "plan.json", whole, videos.patients)
-    recipe = build(Recipe, read_toml(root / "config.toml"), str(root / "config.toml"))
-    config = dataclasses.replace(config, **dataclasses.asdict(recipe))
-    rule = Split((), (), (), drawn_by=plan["drawn_by"])
-    return Crossval(root, config, videos, folds_of(rule, repeats, videos.patients, videos.scores))
-
-
 # ------------------------------------------------------------------------------------ what is done
 
 
 def train_fold(study: Crossval, fold: Fold, device: torch.device, progress: Progress) -> None:
     """Trains one fold, or goes on with it, and keeps what it answers for its test patients."""
     config, run = study.training(fold), study.run(fold)
+    setting = Setting(config, run, study.videos, fold.split, device, ALONE)
     if config.resume:
-        setting = resumed(config, run, device, ALONE)
-    else:
-        setting = Setting(config, run, study.videos, fold.split, device, ALONE)
+        begun = resumed(config, run, device, ALONE)
+        if begun.recipe != setting.recipe or not same_patients(begun.split, setting.split):
+            raise LusError(
+                f"run {run.name} has another recipe or other patients than {study.name} plans for it",
+                f"remove {run.root}, and it is trained anew by --resume",
+            )
+        setting = begun
     train(setting, progress, becomes_latest=False)
     trained = open_run(Cache(config.cache), run.name, device)
     write_json(study.answers(fold), answered(trained, progress))
+
+
+def same_patients(one: Split, other: Split) -> bool:
+    return all(set(getattr(one, part)) == set(getattr(other, part)) for part in PARTS)
 
 
 def answered(trained: TrainedRun, progress: Progress) -> dict[str, Any]:
@@ -196,14 +100,27 @@ def out_of_fold(study: Crossval) -> list[Predictions]:
     """One set of answers for all labelled videos, in the cache's order, each time over."""
     given: dict[int, dict[VideoId, list[float]]] = {}
     for fold in study.folds:
-        content = json.loads(study.answers(fold).read_text())
-        ids = [VideoId(*names) for names in content["videos"]]
-        answers = dict(zip(ids, content["probabilities"], strict=True))
-        given.setdefault(fold.repeat, {}).update(answers)
-    return [answered_in_order(study.videos, answers) for answers in given.values()]
+        path = study.answers(fold)
+        remedy = f"delete it, and have the fold answer again: --resume --run {study.name}"
+        content = read_json(path, remedy)
+        try:
+            ids = [VideoId(*names) for names in content["videos"]]
+            answers = np.array(content["probabilities"], float).reshape(len(ids), len(SCORES))
+        except (KeyError, TypeError, ValueError) as error:
+            raise LusError(f"{path} is damaged ({error!r})", remedy) from error
+        given.setdefault(fold.repeat, {}).update(zip(ids, answers, strict=True))
+    try:
+        return [answered_in_order(study.videos, answers) for answers in given.values()]
+    except KeyError as error:
+        raise LusError(
+            f"no fold of {study.name} answered for video {error.args[0]}",
+            f"delete {study.root / 'folds'}, and have them answer again: --resume --run {study.name}",
+        ) from error
 
 
-def answered_in_order(videos: VideoCache, given: Mapping[VideoId, Sequence[float]]) -> Predictions:
+def answered_in_order(
+    videos: VideoCache, given: Mapping[VideoId, Sequence[float] | np.ndarray]
+) -> Predictions:
     indices = labelled(videos)
     ids = [videos.ids[index] for index in indices]
     return Predictions(list(ids), videos.scores[indices], np.array([given[i] for i in ids]))
@@ -225,11 +142,11 @@ def pooled(study: Crossval, config: CrossvalConfig, progress: Progress) -> Resul
         measured = dict(zip(CONFOUNDERS, columns, strict=True))
         found["confounders"] = confounding(repeats[0], measured, config.bootstrap, SEED)
     progress("intervals", 0, 1)
-    title = f"{study.name}, out of fold"
+    title, times = f"{study.name}, out of fold", len(repeats)
     compared = compare_candidates(study.root, candidates, config.bootstrap, SEED, title)
     scores = assess(repeats[0], config.bootstrap, SEED)
     progress("intervals", 1, 1)
-    scores = {"run": study.name, "split": "out-of-fold", **scores, **found}
+    scores = {"run": study.name, "split": "out-of-fold", "times": times, **scores, **found}
     scores["warnings"] += [
         f"{w[0].upper()}{w[1:]}." for w in followed(found.get("confounders", []))
     ]
@@ -249,7 +166,7 @@ def described(study: Crossval, config: CrossvalConfig) -> dict[str, Any]:
     """What the page says of how it was made; see crossval_page.write_crossval_page."""
     from lus_cli.baselines import BASELINES
 
-    plan, origin = read_json(study.root / "plan.json", "start it anew"), study.run(study.folds[0])
+    plan, origin = read_json(study.root / "plan.json", ANEW), study.run(study.folds[0])
     recipe = {field.name: getattr(study.config, field.name) for field in dataclasses.fields(Recipe)}
     times = len(plan["repeats"])
     again = {

@@ -23,7 +23,7 @@ from lus_cli.evaluation_tables import figure_table, total_table
 from lus_cli.folders import replacing_folder
 from lus_cli.metrics import Predictions
 from lus_cli.model_card import write_model_card
-from lus_cli.other_study import OtherStudy, foreign
+from lus_cli.other_study import OtherStudy, foreign, not_compared
 from lus_cli.report import write_report
 from lus_cli.run_comparison import compare_runs
 from lus_cli.scoring import Keep, TrainedRun, open_elsewhere, open_run
@@ -54,7 +54,11 @@ def run(config: EvaluateConfig, progress: Progress) -> Result:
         raise UsageError("a run is named twice", "name each once")
     subjects = [open_subject(config, cache, name, device) for name in names]
     answers = {s.trained.run.name: s.answers(progress) for s in subjects}
-    return compare_runs(cache, subjects[0].part, answers, config.bootstrap, config.seed)
+    warnings = [
+        f"Run {s.trained.run.name}: {w[0].lower()}{w[1:]}" for s in subjects for w in s.warnings
+    ]
+    part = subjects[0].part
+    return compare_runs(cache, part, answers, config.bootstrap, config.seed, warnings)
 
 
 # ------------------------------------------------------------------------------ what is scored
@@ -68,6 +72,7 @@ class Subject:
     part: str
     indices: list[int]
     home: TrainedRun | None
+    blind: str = ""  # why patients that it knows may be among them unnoticed
 
     def answers(self, progress: Progress, keep: Keep | None = None) -> Predictions:
         return predict(self.trained, self.indices, self.part, progress, keep)
@@ -83,13 +88,21 @@ class Subject:
 
     @property
     def warnings(self) -> list[str]:
+        found = []
+        if self.home and relabelled(self.home):
+            found.append(
+                "The scores of its study have changed since the run began: it learned from those of "
+                "then, and is judged by those of now."
+            )
+        if self.blind:
+            found.append(f"{self.blind[0].upper()}{self.blind[1:]}.")
         if self.part in SEEN_IN_TRAINING:
             kernel = self.trained.card.recipe.head == "kernel"  # fitted on both
             part = "train" if kernel and self.part == "validation" else self.part
-            return [f"{SEEN_IN_TRAINING[part].capitalize()}."]
+            found.append(f"{SEEN_IN_TRAINING[part].capitalize()}.")
         if isinstance(self.trained.videos, OtherStudy) and (words := self.trained.videos.changed):
-            return [f"{words.capitalize()}."]
-        return []
+            found.append(f"{words[0].upper()}{words[1:]}.")
+        return found
 
 
 def open_subject(
@@ -110,9 +123,14 @@ def open_subject(
     path = trained.videos.path
     study = re.sub(r"\W+", "-", path.parent.resolve().name).strip("-") or "study"
     part = f"{study}-{trained.videos.fingerprint[:8]}"
-    return Subject(
-        trained, part, indices, dataclasses.replace(trained, videos=home) if home else None
-    )
+    at_home = dataclasses.replace(trained, videos=home) if home else None
+    return Subject(trained, part, indices, at_home, not_compared(trained.videos, home))
+
+
+def relabelled(home: TrainedRun) -> bool:
+    """Whether the scores are others than when the run began; False where that was not noted."""
+    began = read_json(home.run.provenance, "train the run anew").get("labels")
+    return began not in (None, home.videos.labels)
 
 
 def part_indices(trained: TrainedRun, part: str) -> list[int]:
@@ -163,6 +181,7 @@ def evaluate(subject: Subject, config: EvaluateConfig, progress: Progress) -> Re
     scores = {"run": trained.run.name, "split": subject.part, **scores}
     if config.videos:  # whether these may be patients that the model knows
         scores["trained_patients"] = config.trained_patients
+        scores["pixels_compared"] = not subject.blind
     folder = trained.run.evaluation(subject.part)
     with replacing_folder(folder, force=True) as part:  # of two evaluations none is a mixture
         drawn = write_evaluation(part, scores, predictions)
