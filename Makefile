@@ -6,6 +6,7 @@ INSTALLED := $(VENV)/installed
 DEMO := cache/demo
 COVID_BLUES ?= ../shared/covid-blues
 BLUES := cache/covid-blues
+PYTEST := $(VENV)/bin/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 .DEFAULT_GOAL := help
 .PHONY: help demo covid-blues gallery test coverage lint bench stress stability clean
@@ -39,10 +40,10 @@ gallery: $(INSTALLED)  ## the README's pictures, from what the last demo left
 	$(VENV)/bin/python -m tests.gallery $(DEMO) .readme
 
 test: lint  ## lint, types and tests
-	$(VENV)/bin/python -m pytest
+	$(PYTEST)
 
 coverage: $(INSTALLED)  ## lines and branches of lus_cli that the tests reach; fails under 90 %
-	$(VENV)/bin/python -m pytest --cov --cov-report=term-missing:skip-covered --cov-fail-under=90
+	$(PYTEST) --cov --cov-report=term-missing:skip-covered --cov-fail-under=90
 
 lint: $(INSTALLED)  ## ruff and mypy
 	$(VENV)/bin/ruff check .
