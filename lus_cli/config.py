@@ -490,12 +490,13 @@ class PredictConfig:
         ),
     ] = False
     mask_text: Annotated[
-        bool,
+        bool | None,
         typer.Option(
-            "--mask-text",
-            help="Blacken DICOM frames outside their ultrasound regions, as `lus prepare` does.",
+            "--mask-text/--no-mask-text",
+            help="Blacken DICOM frames outside their ultrasound regions, as `lus prepare` does. "
+            "[default: as the run's own study]",
         ),
-    ] = False
+    ] = None
     device: Device = "auto"
     threads: Annotated[int, typer.Option(help="CPU threads; 0: one a core.", min=0, max=1024)] = 0
     force: Force = False

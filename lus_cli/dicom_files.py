@@ -30,13 +30,17 @@ COLOURS = ("Red", "Green", "Blue")
 TAGS = (
     *("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation"),
     *("PlanarConfiguration", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"),
-    *("ExtendedOffsetTable", "ExtendedOffsetTableLengths", "SequenceOfUltrasoundRegions"),
+    *("WindowCenter", "WindowWidth", "ExtendedOffsetTable", "ExtendedOffsetTableLengths"),
+    "SequenceOfUltrasoundRegions",
     *(f"{colour}PaletteColorLookupTableDescriptor" for colour in COLOURS),
     *(f"{colour}PaletteColorLookupTableData" for colour in COLOURS),
 )
 PIXEL_DATA = (0x7FE0, 0x0010)
 GRAY = ("MONOCHROME1", "MONOCHROME2")
 LUMINANCE_FIRST = ("YBR_FULL", "YBR_FULL_422")
+USED = 1 / 8  # of the range of the stored bits, at least, by the file's own display window
+ADOBE = b"\xff\xee\x00\x0eAdobe"  # the segment in a JPEG that says what its colours are
+MARKED = 1 << 20  # bytes in which the first frame begins
 PICTURE = 1  # RegionSpatialFormat of a two-dimensional picture (PS3.3, C.8.5.5.1.1)
 Item = TypeVar("Item")
 Box = tuple[slice, slice]  # rows, columns
@@ -112,9 +116,33 @@ def read_header(path: Path, file: BinaryIO) -> pydicom.Dataset:
             f"{path} says {frame_count(header)} frames of {header.Columns}x{header.Rows}",
             "that is no ultrasound video",
         )
+    refuse_odd_bits(path, header)
+    return header
+
+
+def refuse_odd_bits(path: Path, header: pydicom.Dataset) -> None:
+    """Raises LusError where stretching the stored bits would leave a black picture."""
     if header.BitsAllocated not in (8, 16):
         raise LusError(f"{path} has {header.BitsAllocated} bits a value", "8 and 16 are read")
-    return header
+    stored = int(header.get("BitsStored") or header.BitsAllocated)
+    if int(header.get("HighBit", stored - 1)) != stored - 1:
+        raise LusError(
+            f"{path} has its {stored} bits from bit {header.HighBit} downwards",
+            "export it with 8 bits",
+        )
+    centers, widths = header.get("WindowCenter"), header.get("WindowWidth")
+    if stored > 8 and header.get("PhotometricInterpretation") in GRAY and centers and widths:
+        brightest = max(c + w / 2 for c, w in zip(all_of(centers), all_of(widths), strict=False))
+        if not header.get("PixelRepresentation") and brightest <= (1 << stored) * USED:
+            raise LusError(
+                f"{path} stores {stored} bits a value, and displays them up to {brightest:.0f} only",
+                "export it with as many bits as it uses, or as video",
+            )
+
+
+def all_of(value: Any) -> list[float]:
+    """The numbers of an element that may hold one or several."""
+    return [float(one) for one in (value if isinstance(value, Sequence) else [value])]
 
 
 def frame_count(header: pydicom.Dataset) -> int:
@@ -129,6 +157,7 @@ def decoded(
     There may be more of them than the header says where all are wanted.
     """
     syntax, begin = header.file_meta.TransferSyntaxUID, file.tell()
+    rgb = is_rgb_by_adobe(file, syntax)
     batches: list[Sequence[int] | None] = [wanted] if wanted else []
     if not syntax.is_encapsulated:
         # One after the other, pydicom 3.0 reads YBR_FULL_422 from the wrong place after the first.
@@ -143,10 +172,27 @@ def decoded(
             indices=indices,
             transfer_syntax_uid=syntax,
             pixel_keyword="PixelData",
+            decoding_plugin="pillow" if rgb else "",
             pixel_vr="OB" if syntax.is_encapsulated or header.BitsAllocated == 8 else "OW",
             **as_pixel_options(header),
         )
-        yield from quietly(frames)
+        for frame, meaning in quietly(frames):
+            yield frame, meaning | ({"photometric_interpretation": "RGB"} if rgb else {})
+
+
+def is_rgb_by_adobe(file: BinaryIO, syntax: str) -> bool:
+    """Whether Pillow, through pydicom, makes RGB of frames that the header calls YBR.
+
+    It does of a JPEG whose Adobe segment says that its colours were transformed, and pydicom goes on
+    calling it YBR.
+    """
+    if syntax not in (pydicom.uid.JPEGBaseline8Bit, pydicom.uid.JPEGExtended12Bit):
+        return False
+    if "pillow" not in get_decoder(syntax).available_plugins:
+        return False
+    content = file.read(MARKED)
+    place = content.find(ADOBE)
+    return place >= 0 and content[place + len(ADOBE) + 6 : place + len(ADOBE) + 7] == b"\x01"
 
 
 def quietly(frames: Iterator[Item]) -> Iterator[Item]:
@@ -168,7 +214,8 @@ def as_frame(
     meaning = properties["photometric_interpretation"]
     if meaning == "PALETTE COLOR":
         colours = apply_color_lut(array, header)
-        return (colours >> 8).astype(np.uint8) if colours.dtype == np.uint16 else colours
+        small = colours.dtype != np.uint16 or largest_entry(header) < 256  # 8 bits in 16
+        return colours.astype(np.uint8) if small else (colours >> 8).astype(np.uint8)
     frame = eight_bits(array, properties["bits_stored"], bool(properties["pixel_representation"]))
     if meaning in GRAY:
         return 255 - frame if meaning == "MONOCHROME1" else frame
@@ -179,6 +226,12 @@ def as_frame(
     if meaning == "RGB":
         return frame
     raise LusError(f"colours as {meaning} are not read here", "export it as RGB or MONOCHROME2")
+
+
+def largest_entry(header: pydicom.Dataset) -> int:
+    """The largest entry of 16 bits in the palettes."""
+    tables = [header[f"{colour}PaletteColorLookupTableData"].value for colour in COLOURS]
+    return max(int(np.frombuffer(table[: len(table) // 2 * 2], "<u2").max()) for table in tables)
 
 
 def eight_bits(array: np.ndarray, bits: int, signed: bool) -> np.ndarray:

@@ -27,7 +27,9 @@ def write_evaluation(
 
 
 def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows with the same keys as CSV; what is undefined is an empty cell."""
+    """Rows with the same keys as CSV; what is undefined is an empty cell. No rows are no text."""
+    if not rows:
+        return ""
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from lus_cli.errors import LusError, UsageError
 
 ANNOTATIONS = "Annotations.txt"
 FINDINGS = "Findings.csv"
+SOURCES = "Sources.csv"  # where imported videos came from
+NOT_IN_A_TREE = {"videos.h5", "split.json", "runs", "crossvals", "features"}  # what caches hold
 SCORES = range(4)
 FRAME_SUFFIXES = {".jpg", ".jpeg", ".png"}
 CLUTTER = {"thumbs.db", "desktop.ini"}
@@ -108,6 +111,40 @@ def natural_key(text: str) -> list[tuple[int, int, str]]:
 def video_order(video: VideoId) -> list[list[tuple[int, int, str]]]:
     """The order in which a study lists its videos."""
     return [natural_key(part) for part in video]
+
+
+def refuse_foreign(root: Path) -> None:
+    """Raises LusError if a folder that an exam tree is to replace holds anything but one."""
+    there = listed(root) if root.is_dir() else []
+    tree = any((root / name).is_file() for name in (ANNOTATIONS, FINDINGS, SOURCES))
+    foreign = [path.name for path in there if path.name in NOT_IN_A_TREE]
+    if there and (foreign or not tree):
+        raise LusError(
+            f"{root} is no exam tree: it holds {(foreign or [there[0].name])[0]}"
+            + ("" if foreign else f", and no {ANNOTATIONS}"),
+            "name another folder: this one would be deleted, with all that is in it",
+        )
+
+
+def files_under(root: Path, problems: list[str]) -> Iterator[Path]:
+    """Every file under a folder, however deep, by way of links, too, without clutter.
+
+    `problems` is told of folders that cannot be read.
+    """
+
+    def cannot(error: OSError) -> None:
+        problems.append(f"{error.filename} cannot be read: {error.strerror or error}")
+
+    above: dict[Path, frozenset[Path]] = {}  # the real folders on the way: a link may lead back
+    for folder, inner, names in os.walk(root, onerror=cannot, followlinks=True):
+        place = Path(folder)
+        way = above.get(place.parent, frozenset()) | {place.resolve()}
+        above[place] = way
+        seen = (name for name in sorted(inner) if not is_clutter(name))
+        inner[:] = [name for name in seen if (place / name).resolve() not in way]
+        for name in sorted(names):
+            if not is_clutter(name) and (place / name).is_file():
+                yield place / name
 
 
 def visible_folders(parent: Path) -> Iterator[Path]:

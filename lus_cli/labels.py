@@ -16,7 +16,7 @@ from lus_cli.exam_tree import (
     annotated_finding,
     annotated_score,
     csv_rows,
-    is_clutter,
+    files_under,
     is_name,
     leads_out,
     natural_key,
@@ -55,9 +55,10 @@ def find_labelled(config: ImportConfig) -> tuple[list[LabelledFile], list[str]]:
 
     Raises LusError, naming file and line, for a label that cannot be right.
     """
+    lost: list[str] = []
     if config.format == "covid-blues":
         labels = config.labels or config.videos / "severity.csv"
-        files = find_video_files(config.videos, "lus_videos")
+        files = find_video_files(config.videos, lost, "lus_videos")
         sources, problems = pair(files, labels, covid_blues_labels(labels))
         unlabelled, strangers = covid_blues_unlabelled(files, sources, labels)
         sources += unlabelled
@@ -69,25 +70,27 @@ def find_labelled(config: ImportConfig) -> tuple[list[LabelledFile], list[str]]:
                 "name a CSV with the columns file,patient,exam,area,score, or use "
                 "--format covid-blues",
             )
-        files = find_video_files(config.videos)
+        files = find_video_files(config.videos, lost)
         sources, problems = pair(files, config.labels, table_labels(config.labels))
         known = {source.name for source in sources}
         problems += [f"{f}: no row in {config.labels} names it" for f in files if f not in known]
+    problems += lost
     if not sources:
         raise LusError(f"no video in {config.videos} has a known patient and area", problems[0])
     return sorted(sources, key=lambda source: video_order(source.label.video)), problems
 
 
-def find_video_files(root: Path, folder: str = "") -> dict[str, Path]:
-    """The video files under `folder` of `root`, by their path from `root`, in natural order."""
+def find_video_files(root: Path, problems: list[str], folder: str = "") -> dict[str, Path]:
+    """The video files under `folder` of `root`, by their path from `root`, in natural order.
+
+    `problems` is told of folders that cannot be read.
+    """
     if not (root / folder).is_dir():
         raise LusError(f"there is no folder {root / folder}", "name the folder of video files")
     found = {
         normal(path.relative_to(root).as_posix()): path
-        for path in (root / folder).rglob("*")
+        for path in files_under(root / folder, problems)
         if path.suffix.lower() in VIDEO_SUFFIXES
-        and not any(map(is_clutter, path.relative_to(root).parts))
-        and path.is_file()
     }
     if not found:
         raise LusError(f"{root / folder} holds no video", f"videos are {', '.join(VIDEO_SUFFIXES)}")

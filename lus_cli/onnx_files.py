@@ -196,8 +196,8 @@ def encoder_truth(model: LusModel) -> Callable[[Tensor], tuple[Tensor, ...]]:
     """What the frame encoder should give, by the model's own ways."""
 
     def truth(frames: Tensor) -> tuple[Tensor, ...]:
-        features, masks = model.features(frames)[: len(frames)], model.mask(frames)
-        return (features * masks[:, None]).mean(dim=(2, 3)), masks
+        vectors, mask = model.masked(model.features(frames)[: len(frames)])
+        return vectors, mask[:, 0]
 
     return truth
 

@@ -25,6 +25,7 @@ from lus_cli.split import load_split
 from lus_cli.stored_video import StoredVideo
 from lus_cli.video_cache import VideoCache
 
+BLANK = 16  # gray levels between a frame's darkest and brightest pixel
 EVALUATED = ("validation", "test", "all", "train")  # where evaluate may have left a temperature
 
 
@@ -74,6 +75,11 @@ class Scorer:
         with torch.inference_mode(), explaining_out_of_memory("cut out fewer seconds"):
             output = answer(self.model, batch.to(device), self.card.longest)
             logits, weights = output.logits.float().cpu(), output.weights.float().cpu()
+        if not torch.isfinite(logits).all():
+            raise LusError(
+                f"what the model answers on {device} is no number",
+                "try --device cpu; if it is none there either, train the run anew",
+            )
         probabilities = softmax(logits.numpy())
         if self.temperature is not None:
             whole = Predictions([("", "", "")], np.zeros(1, int), probabilities)
@@ -102,9 +108,12 @@ class Scorer:
             found.append("a single frame: the model was made for videos")
         elif (frames == frames[:1]).all():
             found.append("nothing moves: all frames looked at are the same")
-        blank = int((np.ptp(frames.reshape(len(frames), -1), axis=1) == 0).sum())
+        blank = int((np.ptp(frames.reshape(len(frames), -1), axis=1) < BLANK).sum())
         if blank:
-            found.append(f"{blank} of the {len(frames)} frames looked at are blank")
+            found.append(
+                f"{blank} of the {len(frames)} frames looked at are blank, or nearly so: nothing in "
+                f"them differs by {BLANK} gray levels"
+            )
         return found
 
 

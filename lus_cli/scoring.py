@@ -105,7 +105,17 @@ class TrainedRun:
             progress=progress,
             keep=keep,
         )
+        wrong = [index for index, row in zip(indices, logits, strict=True) if not_finite(row)]
+        if wrong:
+            raise LusError(
+                f"what run {self.run.name} answers for video {self.videos.ids[wrong[0]]} is no number",
+                "try --device cpu; if it is none there either, train the run anew",
+            )
         return softmax(logits)
+
+
+def not_finite(values: np.ndarray) -> bool:
+    return not np.isfinite(values).all()
 
 
 def open_run(cache: Cache, name: str | None, device: torch.device) -> TrainedRun:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from lus_cli.exam_tree import (
     FRAME_SUFFIXES,
     Findings,
     VideoId,
-    is_clutter,
+    files_under,
     read_annotations,
     read_findings,
     video_order,
@@ -29,6 +30,10 @@ from lus_cli.sources import (
     told_apart,
 )
 from lus_cli.video_cache import UNKNOWN
+
+# Told of rather than passed over: somebody may miss them.
+OTHER_VIDEOS = (".wmv", ".m4v", ".webm", ".mpg", ".mpeg", ".mts", ".3gp", ".flv")
+OTHER_FRAMES = (".tif", ".tiff", ".bmp", ".webp")
 
 
 @dataclass(frozen=True)
@@ -121,18 +126,26 @@ def table_study(config: PrepareConfig, root: Path) -> Study:
 def find_files(root: Path, problems: list[str]) -> dict[Path, Kind]:
     """Every video under a folder, however deep: files, and folders of frames.
 
-    `problems` is told of files that cannot be read.
+    `problems` is told of what cannot be read, and of videos and frames in formats that are not.
     """
     found: dict[Path, Kind] = {}
-    for path in root.rglob("*"):
-        if path.is_file() and not any(map(is_clutter, path.relative_to(root).parts)):
-            try:
-                if path.suffix.lower() in FRAME_SUFFIXES:
-                    found[path.parent] = "frames"
-                elif kind := kind_of(path):
-                    found[path] = kind
-            except LusError as error:
-                problems.append(str(error))
+    others: Counter[tuple[Path, str]] = Counter()
+    for path in files_under(root, problems):
+        suffix = path.suffix.lower()
+        try:
+            if suffix in FRAME_SUFFIXES:
+                found[path.parent] = "frames"
+            elif kind := kind_of(path):
+                found[path] = kind
+            elif suffix in (*OTHER_VIDEOS, *OTHER_FRAMES):
+                others[path.parent, suffix] += 1
+        except LusError as error:
+            problems.append(str(error))
+    for (folder, suffix), count in others.items():
+        if suffix in OTHER_VIDEOS or folder not in found:
+            wanted = ".mp4" if suffix in OTHER_VIDEOS else ".png"
+            files = f"{count} files" if count > 1 else "a file"
+            problems.append(f"{folder} holds {files} {suffix}, not read here: make {wanted} of it")
     return found
 
 

@@ -22,7 +22,7 @@ import lus_cli
 from lus_cli import onnx_files
 from lus_cli.batches import select_frames
 from lus_cli.cache import Cache
-from lus_cli.checkpoint import new_model
+from lus_cli.checkpoint import load_best, new_model, save_best
 from lus_cli.cli import app
 from lus_cli.config import ExportConfig, Recipe, build
 from lus_cli.errors import LusError
@@ -173,6 +173,43 @@ def test_a_network_with_shuffled_channels_takes_any_number_of_frames(tmp_path):
     assert all(difference.passes for difference in found)
 
 
+@pytest.mark.parametrize("changes", [{"attention_mask": "softmax"}, {"attention": False}])
+def test_what_the_encoder_should_give_is_what_the_model_goes_on_with(tmp_path, changes):
+    model, path = model_of(**changes), tmp_path / "encoder.onnx"
+    onnx_files.write_encoder(path, model, (64, 64), ABOUT)
+    video = noise(3, 64, 64)
+    [vectors, _] = found = onnx_files.differences(path, onnx_files.encoder_truth(model), [video])
+    assert vectors.output == "vectors"
+    assert all(difference.passes for difference in found)
+    with torch.inference_mode():
+        right, _ = model.masked(model.features(torch.from_numpy(video)))
+    np.testing.assert_allclose(said(path, video)[0], right, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("stride", "most", "expected"), [(1, 0, 20), (5, 0, 4), (5, 3, 3), (1, 6, 6), (3, 50, 7)]
+)
+def test_a_graph_takes_as_many_frames_as_the_recipe_looks_at(
+    cache, tmp_path, monkeypatch, stride, most, expected
+):
+    def ready(task: export.Task, folder: Path) -> Iterator[tuple[str, list[Difference]]]:
+        assert [len(video) for video in task.videos] == [task.frames] * 4
+        for name in (export.ENCODER, export.SCORER):
+            (folder / name).touch()
+            yield name, [Difference("masks", 1.5e-7, 3e-7)]
+
+    copy_ = shutil.copytree(cache, tmp_path / "cache")
+    run = Cache(copy_).run(None)
+    model, card = load_best(run.best)
+    recipe = dataclasses.replace(card.recipe, stride=stride, frames_per_video=most)
+    save_best(run.best, model.state_dict(), dataclasses.replace(card, recipe=recipe, longest=20))
+    monkeypatch.setattr(export, "written", ready)
+    numbers = export.run(ExportConfig(cache=copy_, threads=1), silent).numbers
+    assert numbers["frames"] == expected
+    text = (run.export / "README.md").read_text()
+    assert (f"over every {stride}th of them" in text) == (stride > 1)
+
+
 def test_a_file_that_differs_is_not_kept(cache, monkeypatch):
     honest = onnx_files.write_encoder
 
@@ -230,17 +267,20 @@ def test_another_export_must_be_forced_and_then_replaces_the_first(cache, export
 
 def test_frames_to_compare_on_are_real_where_they_fit(prepared, tmp_path):
     videos = VideoCache(Cache(prepared).videos)
-    found, words = export.videos_to_check(Cache(prepared), videos.frame_format, 30)
+    found, words = export.videos_to_check(Cache(prepared), videos.frame_format, 30, 1)
     assert words == "frames of 4 videos in the cache"
     first, last = videos.read(0)[[0, -1]]
     assert np.array_equal(found[0][0], first)
     assert np.array_equal(found[0][-1], last)
     assert all(frames.shape == (30, 64, 64) for frames in found)
+    every_third, _ = export.videos_to_check(Cache(prepared), videos.frame_format, 30, 3)
+    known = videos.read(0)[::3]
+    assert np.array_equal(np.unique(every_third[0], axis=0), np.unique(known, axis=0))
     for cache, frame_format in (
         (Cache(tmp_path), videos.frame_format),
         (Cache(prepared), FrameFormat(32, letterbox=False, color=True)),
     ):
-        found, words = export.videos_to_check(cache, frame_format, 2)
+        found, words = export.videos_to_check(cache, frame_format, 2, 1)
         assert words == "noise"
         assert all(frames.shape == (2, *frame_format.shape) for frames in found)
         assert len(np.unique(found[0])) > 200

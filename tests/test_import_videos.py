@@ -222,6 +222,30 @@ def test_a_tree_is_replaced_only_by_force_and_as_a_whole(study: Path) -> None:
     assert not result.failed
 
 
+@pytest.mark.parametrize("make", [phantom.run, import_videos.run])
+@pytest.mark.parametrize("held", ["runs/a/best.safetensors", "thesis/notes.txt", "videos.h5"])
+def test_force_replaces_an_exam_tree_and_nothing_else(study: Path, make: Any, held: str) -> None:
+    """The folder above the exam tree, named by mistake, may hold every trained model."""
+    root = study.parent / "cache"
+    (root / held).parent.mkdir(parents=True)
+    (root / held).write_text("weeks of work")
+    if held == "videos.h5":
+        (root / "Annotations.txt").write_text("1/2/3;0\n")
+    config = configured(study, root=root, force=True)
+    if make is phantom.run:
+        config = PhantomConfig(root=root, patients=4, videos=4, size=32, force=True, workers=1)
+    with pytest.raises(LusError, match=f"is no exam tree: it holds {held.split('/')[0]}"):
+        make(config, silent)
+    assert (root / held).read_text() == "weeks of work"
+
+
+def test_folders_behind_links_and_folders_that_cannot_be_read(study: Path) -> None:
+    moved = (study / "deep").rename(study.parent / "elsewhere")
+    (study / "deep").symlink_to(moved)
+    (moved / "back").symlink_to(study)
+    assert run(study).numbers["videos"] == 4
+
+
 def test_the_masks_of_a_replaced_phantom_go_and_those_of_others_stay(study: Path) -> None:
     root, masks = study.parent / "exams", study.parent / "exams-masks"
     values: dict[str, Any] = {"patients": 4, "videos": 4, "size": 32, "max_frames": 4, "workers": 1}

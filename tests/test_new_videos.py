@@ -64,6 +64,49 @@ def test_videos_of_every_kind_are_found_however_deep(tmp_path):
     assert not found.problems
 
 
+def test_folders_behind_links_are_looked_into_and_loops_end(tmp_path):
+    movie(tmp_path / "elsewhere/deep/a.mp4")
+    (tmp_path / "study").mkdir()
+    (tmp_path / "study/link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere/deep/back").symlink_to(tmp_path / "study")
+    (tmp_path / "elsewhere/again").symlink_to(tmp_path / "elsewhere")
+    found = find_videos([tmp_path / "study"])
+    assert [video.name for video in found.videos] == ["link/deep/a.mp4"]
+    assert not found.problems
+
+
+def test_formats_that_are_not_read_are_named(tmp_path):
+    movie(tmp_path / "a.mp4")
+    folder(tmp_path / "frames")
+    for name in ("b.wmv", "c.wmv", "d.m4v", "scans/1.tif", "scans/2.tif", "frames/thumbnail.bmp"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"something")
+    found = find_videos([tmp_path])
+    assert [video.name for video in found.videos] == ["a.mp4", "frames"]
+    assert sorted(found.problems) == [
+        f"{tmp_path} holds 2 files .wmv, not read here: make .mp4 of it",
+        f"{tmp_path} holds a file .m4v, not read here: make .mp4 of it",
+        f"{tmp_path / 'scans'} holds 2 files .tif, not read here: make .png of it",
+    ]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no such permissions")
+def test_a_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch):
+    movie(tmp_path / "a.mp4")
+    movie(tmp_path / "closed/b.mp4")
+    scan = os.scandir
+
+    def closed(place):  # root may read everything
+        if str(place).endswith("closed"):
+            raise PermissionError(13, "Permission denied", str(place))
+        return scan(place)
+
+    monkeypatch.setattr(os, "scandir", closed)
+    found = find_videos([tmp_path])
+    assert [video.name for video in found.videos] == ["a.mp4"]
+    assert found.problems == [f"{tmp_path / 'closed'} cannot be read: Permission denied"]
+
+
 def test_a_file_is_called_by_its_name_and_a_folder_of_frames_by_its_ids(tmp_path):
     paths = folder(tmp_path / "1017/1048/11"), movie(tmp_path / "a b,ö.mp4")
     assert names(*paths) == ["1017/1048/11", "a b,ö.mp4"]

@@ -357,7 +357,7 @@ def test_another_seed_gives_other_frames(root: Path, tmp_path: Path) -> None:
 
 def test_an_existing_tree_is_replaced_only_by_force(tmp_path: Path) -> None:
     root = tmp_path / "exams"
-    root.mkdir()
+    phantom.run(small(root, videos=5), silent)
     (root / "mine.txt").write_text("keep me")
     with pytest.raises(LusError, match="already there"):
         phantom.run(small(root, videos=4), silent)

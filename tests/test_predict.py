@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from lus_cli.cache import Cache, write_json
 from lus_cli.calibration import scaled
-from lus_cli.checkpoint import load_best
+from lus_cli.checkpoint import load_best, save_best
 from lus_cli.cli import app
 from lus_cli.config import EvaluateConfig, PredictConfig, PrepareConfig
 from lus_cli.errors import LusError
@@ -27,6 +27,7 @@ from lus_cli.steps import Result, evaluate, predict, prepare, silent, train
 from lus_cli.video_cache import VideoCache
 from tests.conftest import tiny
 from tests.test_new_videos import folder, movie
+from tests.test_sources import region, write_dicom
 
 
 @pytest.fixture(scope="module")
@@ -231,6 +232,64 @@ def test_nothing_is_overwritten(alone, exams, tmp_path):
     assert {p.name for p in own.iterdir()} == {"thesis.txt", "predictions.csv", "predictions.json"}
     with pytest.raises(LusError, match="is a file: name a folder"):
         predicted(alone, path, output=own / "thesis.txt", force=True)
+
+
+def test_earlier_answers_do_not_stay_where_nothing_could_be_scored(alone, exams, tmp_path):
+    own = tmp_path / "own"
+    predicted(alone, first_video(exams), output=own)
+    (tmp_path / "broken.mp4").write_bytes(b"no video")
+    result = predicted(alone, tmp_path / "broken.mp4", output=own, force=True)
+    assert result.failed
+    written = json.loads((own / "predictions.json").read_text())
+    assert written["videos"] == []
+    assert len(written["problems"]) == 1
+    with (own / "predictions.csv").open(newline="") as file:
+        assert not list(csv.DictReader(file))
+    assert "1 could not be scored." in (own / "predictions.html").read_text(encoding="utf-8")
+
+
+def test_an_answer_that_is_no_number_is_none(cache, alone, exams, tmp_path):
+    best = Cache(alone).run(None).best
+    model, card = load_best(best)
+    with torch.no_grad():
+        model.head.bias[0] = torch.nan
+    save_best(best, model.state_dict(), card)
+    result = predicted(alone, first_video(exams))
+    assert result.failed
+    assert "is no number: try --device cpu" in result.problems[0]
+    other = shutil.copytree(cache, tmp_path / "cache")
+    save_best(Cache(other).run(None).best, model.state_dict(), card)
+    with pytest.raises(LusError, match=r"answers for video .* is no number"):
+        evaluate.run(EvaluateConfig(cache=other, device="cpu", threads=1, bootstrap=0), silent)
+
+
+def test_text_is_masked_as_in_the_study_of_the_run(tmp_path):
+    """DICOM with text around the ultrasound region: seen or not, the answer is another."""
+    random = np.random.default_rng(0)
+    lines, tree = [], tmp_path / "exams"
+    for number in range(8):
+        values = random.integers(0, 255, (4, 48, 64), np.uint8)
+        write_dicom(
+            tree / f"{number}/1/a.dcm", values,
+            SequenceOfUltrasoundRegions=[region(20, 12, 50, 40)],
+        )  # fmt: skip
+        lines.append(f"{number}/1/a;{number % 4}\n")
+    (tree / "Annotations.txt").write_text("".join(lines))
+    cache = tmp_path / "cache"
+    prepare.run(
+        PrepareConfig(exams=tree, cache=cache, size=64, mask_text=True, folds=0, workers=1), silent
+    )
+    train.run(tiny(cache, epochs=1), silent)
+    trained = open_run(Cache(cache), None, torch.device("cpu"))
+    result = predicted(cache, tree, page=False)
+    for index, video in enumerate(trained.videos.ids):
+        known = trained.probabilities([index], "score", silent)[0]
+        assert answers(result)[f"{video}.dcm"] == known.tolist()
+    assert any("the model was trained on it" in note for note in result.notes)
+    shown = predicted(cache, tree, page=False, mask_text=False)
+    assert answers(shown) != answers(result)
+    assert any("DICOM frames are not blackened" in note for note in shown.notes)
+    assert not any("blackened" in note for note in result.notes)
 
 
 def test_the_csv_holds_the_numbers(alone, exams):

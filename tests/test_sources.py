@@ -62,6 +62,10 @@ def decoded(source: Source, mode: Mode = "L", only: set[int] | None = None) -> n
 # ------------------------------------------------------------------------------------ writing them
 
 
+# In a JPEG: the colours were transformed to YCbCr. It takes the place of the 18 bytes of JFIF.
+ADOBE = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00\x01"
+
+
 def dicom_header(shape: Sequence[int], meaning: str, bits: int = 8) -> Dataset:
     """A multi-frame ultrasound of a patient with a name, without pixels."""
     header = Dataset()
@@ -93,8 +97,10 @@ def write_dicom(
     return path
 
 
-def write_compressed(path: Path, values: np.ndarray, syntax: str, meaning: str) -> Path:
-    """The frames as JPEG or JPEG 2000 in DICOM."""
+def write_compressed(
+    path: Path, values: np.ndarray, syntax: str, meaning: str, adobe: bool = False
+) -> Path:
+    """The frames as JPEG, with an Adobe segment or a JFIF one, or JPEG 2000 in DICOM."""
     kind, settings = (
         ("JPEG", {"quality": 95})
         if syntax == JPEGBaseline8Bit
@@ -104,7 +110,8 @@ def write_compressed(path: Path, values: np.ndarray, syntax: str, meaning: str) 
     for frame in values:
         file = io.BytesIO()
         Image.fromarray(frame).save(file, kind, **settings)
-        frames.append(file.getvalue())
+        content = file.getvalue()
+        frames.append(content[:2] + ADOBE + content[20:] if adobe else content)
     header = dicom_header(values.shape, meaning)
     header.file_meta.TransferSyntaxUID = syntax
     header.PixelData = encapsulate(frames)
@@ -268,6 +275,54 @@ def test_pydicoms_own_files_look_as_pydicom_shows_them(name: str, length: int) -
     gray = np.stack([np.asarray(Image.fromarray(f.astype(np.uint8)).convert("L")) for f in shown])
     # The stored luminance is not that of the RGB where black was clipped.
     assert np.abs(decoded(dicom(path), "L").astype(int) - gray).max() <= 6
+
+
+def test_a_jpeg_that_names_its_colours_as_adobe_does_keeps_them(tmp_path: Path) -> None:
+    """Pillow makes RGB of it, and pydicom goes on calling it YBR."""
+    frame = np.full((64, 96, 3), 128, np.uint8)
+    frame[16:48, 16:48] = (255, 0, 0)
+
+    for adobe in (False, True):
+        path = tmp_path / f"{adobe}.dcm"
+        write_compressed(path, np.stack([frame] * 2), JPEGBaseline8Bit, "YBR_FULL_422", adobe=adobe)
+        colours = decoded(dicom(path), "RGB")
+        assert np.abs(colours[:, 4, 4].astype(int) - 128).max() <= 3
+        assert np.abs(colours[:, 32, 32].astype(int) - (255, 0, 0)).max() <= 6
+        assert np.abs(decoded(dicom(path))[:, 32, 32].astype(int) - 76).max() <= 4
+
+
+@pytest.mark.parametrize(
+    ("tags", "complaint"),
+    [
+        ({"bits": 16, "WindowCenter": 128, "WindowWidth": 256}, "displays them up to 256 only"),
+        ({"bits": 12, "WindowCenter": [90, 100], "WindowWidth": [60, 80]}, "up to 140 only"),
+        ({"bits": 8, "BitsAllocated": 16, "HighBit": 15}, "has its 8 bits from bit 15 downwards"),
+    ],
+)
+def test_bits_that_would_leave_a_black_picture_are_refused(
+    tmp_path: Path, tags: dict[str, Any], complaint: str
+) -> None:
+    values = np.full((2, 8, 8), 131, np.uint16)
+    with pytest.raises(LusError, match=complaint):
+        decoded(dicom(write_dicom(tmp_path / "a.dcm", values, **tags)))
+
+
+def test_a_window_over_the_stored_range_changes_nothing(tmp_path: Path) -> None:
+    values = np.full((2, 8, 8), 2048, np.uint16)
+    tags = {"bits": 12, "WindowCenter": 2048, "WindowWidth": 4096}
+    assert (decoded(dicom(write_dicom(tmp_path / "a.dcm", values, **tags))) == 128).all()
+
+
+@pytest.mark.parametrize("factor", [1, 257])
+def test_palettes_of_16_bits_may_hold_8(tmp_path: Path, factor: int) -> None:
+    values = np.tile(np.arange(256, dtype=np.uint8), (2, 4, 1))
+    table = (np.arange(256) * factor).astype("<u2").tobytes()
+    tags: dict[str, Any] = {}
+    for colour in ("Red", "Green", "Blue"):
+        tags[f"{colour}PaletteColorLookupTableDescriptor"] = [256, 0, 16]
+        tags[f"{colour}PaletteColorLookupTableData"] = table
+    shown = decoded(dicom(write_dicom(tmp_path / "a.dcm", values, "PALETTE COLOR", **tags)), "RGB")
+    np.testing.assert_array_equal(shown, np.stack([values] * 3, axis=-1))
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import numpy as np
 
 import lus_cli
 from lus_cli import onnx_files
+from lus_cli.batches import select_frames
 from lus_cli.cache import Cache, Run, write_json, write_text
 from lus_cli.checkpoint import Card, load_best
 from lus_cli.config import ExportConfig
@@ -41,8 +42,11 @@ def run(config: ExportConfig, progress: Progress) -> Result:
             f"run {run.name} has a kernel head, which finds the sector of each video: no ONNX graph",
             "share its best.safetensors, which `lus predict` reads",
         )
-    frames = config.frames or card.recipe.frames_per_video or card.longest
-    videos, checked_on = videos_to_check(cache, card.frame_format, frames)
+    every = card.recipe.stride
+    frames = config.frames or len(
+        select_frames(card.longest, every, card.recipe.frames_per_video or card.longest)
+    )
+    videos, checked_on = videos_to_check(cache, card.frame_format, frames, every)
     task = Task(run, model, card, frames, videos)
     with replacing_folder(run.export, config.force) as folder:
         graphs = {}
@@ -53,6 +57,7 @@ def run(config: ExportConfig, progress: Progress) -> Result:
         facts = {
             "run": run.name,
             "frames": frames,
+            "stride": every,
             "axes": ["row", "column", "channel"][: len(card.frame_format.shape)],
             "shape": list(card.frame_format.shape),
             "opset": OPSET,
@@ -123,19 +128,19 @@ def about(task: Task, frames: str) -> dict[str, str]:
 
 
 def videos_to_check(
-    cache: Cache, frame_format: FrameFormat, frames: int
+    cache: Cache, frame_format: FrameFormat, frames: int, stride: int
 ) -> tuple[list[np.ndarray], str]:
     """A few videos of `frames` frames to compare on, and where they are from, in words.
 
-    From the cache, if its frames are such as the model takes, evenly spread over the video (a short
-    one shows some twice); else noise.
+    From the cache, if its frames are such as the model takes, evenly spread over every `stride`-th
+    of the video (a short one shows some twice); else noise.
     """
     if cache.videos.is_file():
         stored = VideoCache(cache.videos)
         if stored.frame_format == frame_format and len(stored):
             count = min(CHECKED_VIDEOS, len(stored))
             chosen = np.linspace(0, len(stored) - 1, count).round().astype(int)
-            return [spread(stored, int(index), frames) for index in chosen], (
+            return [spread(stored, int(index), frames, stride) for index in chosen], (
                 f"frames of {count} videos in the cache"
             )
     random = np.random.default_rng(0)
@@ -143,9 +148,10 @@ def videos_to_check(
     return [random.integers(0, 256, shape, dtype=np.uint8) for _ in range(2)], "noise"
 
 
-def spread(videos: VideoCache, index: int, frames: int) -> np.ndarray:
-    """So many frames of a video, from its first to its last."""
-    positions = np.linspace(0, int(videos.lengths[index]) - 1, frames).round().astype(int)
+def spread(videos: VideoCache, index: int, frames: int, stride: int) -> np.ndarray:
+    """So many of every `stride`-th frame of a video, from its first to its last."""
+    known = select_frames(int(videos.lengths[index]), stride, 0)
+    positions = known[np.linspace(0, len(known) - 1, frames).round().astype(int)]
     places, where = np.unique(positions, return_inverse=True)
     return np.ascontiguousarray(videos.read(index, places)[where])
 

@@ -19,7 +19,16 @@ from PIL import Image
 from lus_cli.cache import Cache
 from lus_cli.config import ImportConfig
 from lus_cli.errors import LusError, UsageError
-from lus_cli.exam_tree import ANNOTATIONS, FINDINGS, SCORES, Findings, VideoId, write_annotations
+from lus_cli.exam_tree import (
+    ANNOTATIONS,
+    FINDINGS,
+    SCORES,
+    SOURCES,
+    Findings,
+    VideoId,
+    refuse_foreign,
+    write_annotations,
+)
 from lus_cli.folders import replacing_folders
 from lus_cli.frames import save_jpeg
 from lus_cli.labels import LabelledFile, find_labelled
@@ -27,8 +36,6 @@ from lus_cli.processes import spread
 from lus_cli.steps import Progress, Result, Table
 from lus_cli.true_masks import STUDY, masks_folder
 from lus_cli.video_files import frame_rate, read_frames
-
-SOURCES = "Sources.csv"
 
 
 @dataclass(frozen=True)
@@ -54,6 +61,7 @@ def run(config: ImportConfig, progress: Progress) -> Result:
     root = config.root or Cache(config.cache).exams
     sources, problems = find_labelled(config)
     refuse_overlap(root, [source.path for source in sources], config)
+    refuse_foreign(root)
     with replacing_folders(root, *old_masks(root), force=config.force) as [tree, *_]:
         outcomes = import_all(tree, sources, config, progress)
         failed = [outcome.reason for outcome in outcomes if outcome.reason]

@@ -25,7 +25,14 @@ import lus_cli
 from lus_cli.cache import Cache, write_json
 from lus_cli.config import PhantomConfig
 from lus_cli.errors import UsageError
-from lus_cli.exam_tree import ANNOTATIONS, SCORES, VideoId, video_order, write_annotations
+from lus_cli.exam_tree import (
+    ANNOTATIONS,
+    SCORES,
+    VideoId,
+    refuse_foreign,
+    video_order,
+    write_annotations,
+)
 from lus_cli.folders import replacing_folders
 from lus_cli.frames import save_jpeg
 from lus_cli.phantom_scene import Label, Lesion, Look, draw_lesions, draw_look
@@ -89,6 +96,7 @@ def run(config: PhantomConfig, progress: Progress) -> Result:
     root = (config.root or Cache(config.cache).exams).resolve()
     masks = masks_folder(root)
     videos = study(config)
+    refuse_foreign(root)
     with replacing_folders(root, masks, force=config.force) as [new_root, new_masks]:
         render_all([RenderTask(v, new_root, new_masks) for v in videos], config.workers, progress)
         write_annotations(new_root / ANNOTATIONS, [(v.id, v.score) for v in videos])

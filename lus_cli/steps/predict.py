@@ -13,6 +13,7 @@ from lus_cli.cache import (
     Run,
     explaining_disk_errors,
     locked,
+    read_json,
     replacing,
     write_json,
     write_text,
@@ -38,6 +39,7 @@ from lus_cli.scoring import on_device
 from lus_cli.steps import Progress, Result, Table
 from lus_cli.stored_video import StoredVideo
 
+NUMBERS = "predictions.json"
 MOST_NOTES = 10  # about single videos, on the terminal
 
 
@@ -70,11 +72,12 @@ def score_all(config: PredictConfig, progress: Progress) -> Result:
     if config.temperature and temperature is None:
         raise LusError(f"run {trained.name} has no temperature", "`lus evaluate` fits one")
     refuse_replacing(config)
+    masked = masked_text(trained)
     scorer = Scorer(
         on_device(model, device, card),
         card,
         temperature if config.temperature else None,
-        config.mask_text,
+        masked if config.mask_text is None else config.mask_text,
         videos_of_study(cache, trained, card),
     )
     search = find_videos(config.paths)
@@ -92,8 +95,15 @@ def score_all(config: PredictConfig, progress: Progress) -> Result:
             page.add(prediction, player)
     progress("predict", len(search.videos), len(search.videos))
     numbers = document(trained, card, scorer.temperature, page.predictions)
+    if scorer.mask_text != masked and any(video.kind == "dicom" for video in search.videos):
+        here, there = ("are", "were not") if scorer.mask_text else ("are not", "were")
+        search.remarks.append(
+            f"DICOM frames {here} blackened outside their ultrasound regions; those that the run "
+            f"learned from {there}"
+        )
     files = {}
-    if page.predictions:
+    earlier = config.output is not None and (config.output / NUMBERS).is_file()
+    if page.predictions or earlier:  # which would be taken for those of today
         said = meaning(scorer.temperature, temperature)
         about = numbers | {"meaning": said, "problems": problems, "remarks": search.remarks}
         files = write_files(output_folder(config, trained), about, page, config)
@@ -105,6 +115,13 @@ def score_all(config: PredictConfig, progress: Progress) -> Result:
         problems=problems,
         failed=bool(problems),
     )
+
+
+def masked_text(trained: Run) -> bool:
+    """Whether the run's own study was prepared with --mask-text; False where nobody noted it."""
+    if not trained.provenance.is_file():
+        return False
+    return bool(read_json(trained.provenance, "train the run anew").get("mask_text"))
 
 
 def named(video: NewVideo, error: LusError) -> str:
@@ -150,7 +167,7 @@ def notes(page: Page, scorer: Scorer, temperature: Temperature | None) -> list[s
     """How the probabilities are to be taken, and what was noticed of single videos."""
     found = [f"{p.video}: {remark}" for p in page.predictions for remark in p.remarks]
     if len(found) > MOST_NOTES:
-        found[MOST_NOTES:] = [f"{len(found) - MOST_NOTES} more remarks are in predictions.json"]
+        found[MOST_NOTES:] = [f"{len(found) - MOST_NOTES} more remarks are in {NUMBERS}"]
     if page.predictions:
         found.append(meaning(scorer.temperature, temperature))
     if page.is_full and (missing := page.players.count(None)):
@@ -206,7 +223,7 @@ def write_files(
     folder: Path, about: dict[str, Any], page: Page, config: PredictConfig
 ) -> dict[str, Path]:
     """JSON, CSV and the page."""
-    files = {"numbers": folder / "predictions.json", "table": folder / "predictions.csv"}
+    files = {"numbers": folder / NUMBERS, "table": folder / "predictions.csv"}
     page_path = folder / "predictions.html"
     if config.page:
         files["page"] = page_path
