@@ -20,6 +20,8 @@ from typing import Any
 
 from lus_cli.errors import CannotReadError, LusError, UsageError
 
+MAX_JSON = 256 << 20  # bytes: over ten times those of a study of 100,000 videos
+
 
 @dataclass(frozen=True)
 class Cache:
@@ -256,6 +258,8 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path, remedy: str) -> dict[str, Any]:
     """The object in a JSON file. Raises LusError, with `remedy`, if there is none to be read."""
     try:
+        if path.stat().st_size > MAX_JSON:
+            raise LusError(f"{path} is larger than {MAX_JSON >> 20} MB", remedy)
         value = json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise LusError(f"there is no {path}", remedy) from None

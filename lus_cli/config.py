@@ -27,6 +27,7 @@ REPORT_TEST_PATIENTS = ("1047", "1051")
 
 # What NumPy, scikit-learn and torch all take.
 MAX_SEED = 2**32 - 1
+MAX_TOML = 1 << 20  # bytes
 
 CachePath = Annotated[
     Path, typer.Option(help="Folder that holds everything lus makes.", envvar="LUS_CACHE")
@@ -681,6 +682,8 @@ def build(config: type[Config], values: dict[str, Any], where: str = "") -> Conf
 def read_toml(path: Path) -> dict[str, Any]:
     """The fields set in a TOML file. Raises UsageError if it cannot be read."""
     try:
+        if path.stat().st_size > MAX_TOML:
+            raise UsageError(f"{path} is larger than {MAX_TOML >> 20} MB", "that is no recipe")
         return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise UsageError(f"{path} cannot be read", error.strerror or str(error)) from error

@@ -27,6 +27,7 @@ FRAME_SUFFIXES = {".jpg", ".jpeg", ".png"}
 CLUTTER = {"thumbs.db", "desktop.ini"}
 # A frame larger than this is a decompression bomb or a mistake, not an ultrasound frame.
 MAX_PIXELS = 64_000_000
+MAX_TEXT = 64 << 20  # bytes of a table of annotations: those of a million videos
 LARGEST_FRAME = np.iinfo(np.int32).max  # what the cache holds of a frame's number
 # Our separators, control characters, what ends a line or marks a file's start in Unicode, and what is
 # no character: half of a pair, as Python writes bytes of a file's name that are no UTF-8.
@@ -225,6 +226,10 @@ def read_annotations(path: Path) -> dict[VideoId, int]:
 
 def read_text(path: Path, remedy: str) -> str:
     try:
+        if path.stat().st_size > MAX_TEXT:
+            raise LusError(
+                f"{path} is larger than {MAX_TEXT >> 20} MB", "that is no table of videos"
+            )
         return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise LusError(f"there is no file {path}", remedy) from None

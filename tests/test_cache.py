@@ -338,3 +338,11 @@ def test_fingerprints_are_those_that_earlier_versions_wrote_down() -> None:
     assert fingerprint({"b": "ä", "a": [1, 2.5]}) == "ebe3c4326823e93c"
     with pytest.raises(ValueError, match="Out of range"):
         fingerprint([float("nan")])
+
+
+def test_json_too_large_to_be_ours_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "split.json"
+    with path.open("wb") as file:
+        file.truncate((256 << 20) + 1)  # a hole: no disk is taken
+    with pytest.raises(LusError, match="is larger than 256 MB: mend it"):
+        read_json(path, "mend it")

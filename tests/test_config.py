@@ -276,3 +276,10 @@ def test_what_has_no_default_is_required() -> None:
         required = {p.name for p in COMMANDS[command].params if p.required}
         assert required == set(fields_of(cls)) - set(defaults_of(cls))
     assert set(fields_of(ImportConfig)) - set(defaults_of(ImportConfig)) == {"videos"}
+
+
+def test_a_file_too_large_for_a_recipe_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text("epochs = 3\n" + "#" * (1 << 20))
+    with pytest.raises(UsageError, match="is larger than 1 MB"):
+        read_toml(path)

@@ -316,3 +316,14 @@ def test_findings_are_yes_no_or_unknown(tmp_path: Path) -> None:
     path.write_text(header + "1017,1048,11,yes,no,\n1017,1048,11,no,no,\n")
     with pytest.raises(LusError, match="line 3: video 1017/1048/11 is there twice"):
         read_findings(path)
+
+
+def test_a_table_too_large_to_be_one_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "Annotations.txt"
+    with path.open("wb") as file:
+        file.truncate((64 << 20) + 1)  # a hole: no disk is taken
+    monkeypatch.setattr(Path, "read_text", None)
+    with pytest.raises(LusError, match="is larger than 64 MB"):
+        read_annotations(path)

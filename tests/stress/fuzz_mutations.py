@@ -176,6 +176,9 @@ def hostile_text(random_: random.Random) -> str:
     return random_.choice(HOSTILE_TEXTS)
 
 
+LONGEST_LINE = 10_000_000  # repeated twice it would be the tool that takes the memory
+
+
 def hostile_lines(text: str, random_: random.Random) -> bytes:
     """The text with cells, lines or separators replaced, as UTF-8 or as something else."""
     lines = text.splitlines()
@@ -192,7 +195,7 @@ def hostile_lines(text: str, random_: random.Random) -> bytes:
                 cells[which] = ""
                 lines[at] = "".join(cells)
             case 3:
-                lines[at] = lines[at] * random_.choice((2, 2000))
+                lines[at] = (lines[at] * random_.choice((2, 2000)))[:LONGEST_LINE]
             case 4:
                 lines[at] = f'"{lines[at]}'
             case _:
