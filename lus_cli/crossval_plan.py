@@ -119,7 +119,7 @@ def reopened(config: CrossvalConfig, cache: Cache, videos: VideoCache) -> Crossv
         )
     plan = read_json(root / "plan.json", ANEW)
     try:
-        began = {name: plan[name] for name in ("fingerprint", "labels")}
+        began = {"fingerprint": plan["fingerprint"], "labels": plan.get("labels")}
         rule = Split((), (), (), drawn_by=plan["drawn_by"])
         repeats = [
             [patients_in(root / "plan.json", f"fold {k}", fold) for k, fold in enumerate(folds, 1)]
