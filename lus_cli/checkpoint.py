@@ -47,6 +47,7 @@ class Card:
     epoch: int
     validation_loss: float
     fingerprint: str  # of the videos it was trained on
+    mask_text: bool | None = None  # whether DICOM among them was masked; None: nobody noted it
 
     def to_json(self) -> str:
         content = asdict(self) | {"format_version": FORMAT_VERSION, "tool": lus_cli.__version__}
@@ -62,6 +63,8 @@ class Card:
         content["frame_format"] = FrameFormat.from_json(content["frame_format"])
         card = cls(**content)
         kinds = type(card.longest), type(card.epoch), type(card.fingerprint)
+        if card.mask_text not in (None, True, False):
+            raise ValueError("its card is none")
         if kinds != (int, int, str) or not isinstance(card.validation_loss, (int, float)):
             raise ValueError("its card is none")
         return card

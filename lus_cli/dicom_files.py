@@ -30,7 +30,8 @@ COLOURS = ("Red", "Green", "Blue")
 TAGS = (
     *("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation"),
     *("PlanarConfiguration", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"),
-    *("WindowCenter", "WindowWidth", "ExtendedOffsetTable", "ExtendedOffsetTableLengths"),
+    *("WindowCenter", "WindowWidth", "RescaleSlope", "RescaleIntercept"),
+    *("ExtendedOffsetTable", "ExtendedOffsetTableLengths"),
     "SequenceOfUltrasoundRegions",
     *(f"{colour}PaletteColorLookupTableDescriptor" for colour in COLOURS),
     *(f"{colour}PaletteColorLookupTableData" for colour in COLOURS),
@@ -71,6 +72,7 @@ def read_frames(
             for found, stored in enumerate(decoded(file, header, wanted)):
                 if found == len(wanted):
                     raise LusError(f"{path} holds more than the {total} frames it promises", AGAIN)
+                refuse_unused_bits(path, header, stored[0], stored[1]["bits_stored"])
                 frame = as_frame(*stored, header, color)
                 yield wanted[found], frame if regions is None else blackened(frame, regions)
             if found + 1 < len(wanted):
@@ -125,23 +127,34 @@ def refuse_odd_bits(path: Path, header: pydicom.Dataset) -> None:
     if header.BitsAllocated not in (8, 16):
         raise LusError(f"{path} has {header.BitsAllocated} bits a value", "8 and 16 are read")
     stored = int(header.get("BitsStored") or header.BitsAllocated)
-    if int(header.get("HighBit", stored - 1)) != stored - 1:
+    high = header.get("HighBit")
+    plain = not header.file_meta.TransferSyntaxUID.is_encapsulated  # else the decoder shifts them
+    if plain and isinstance(high, int) and high != stored - 1:
+        raise LusError(f"{path} has its {stored} bits from bit {high} downwards", "export 8 bits")
+
+
+def refuse_unused_bits(path: Path, header: pydicom.Dataset, array: np.ndarray, bits: int) -> None:
+    """Raises LusError if both the file's display window and a frame say that most of the stored bits
+    are not used: stretching them would leave a black picture."""
+    if bits <= 8 or header.get("PhotometricInterpretation") not in GRAY:
+        return
+    centers, widths = (all_of(header.get(f"Window{name}")) for name in ("Center", "Width"))
+    if not centers or not widths or array.min() < 0:
+        return
+    slope = float(header.get("RescaleSlope") or 1) or 1.0
+    brightest = (max(map(sum, zip(centers, (w / 2 for w in widths), strict=False)))
+                 - float(header.get("RescaleIntercept") or 0)) / slope  # fmt: skip
+    if max(brightest, float(array.max())) <= (1 << bits) * USED:
         raise LusError(
-            f"{path} has its {stored} bits from bit {header.HighBit} downwards",
-            "export it with 8 bits",
+            f"{path} stores {bits} bits a value, and uses them up to {brightest:.0f} only",
+            "export it with as many bits as it uses, or as video",
         )
-    centers, widths = header.get("WindowCenter"), header.get("WindowWidth")
-    if stored > 8 and header.get("PhotometricInterpretation") in GRAY and centers and widths:
-        brightest = max(c + w / 2 for c, w in zip(all_of(centers), all_of(widths), strict=False))
-        if not header.get("PixelRepresentation") and brightest <= (1 << stored) * USED:
-            raise LusError(
-                f"{path} stores {stored} bits a value, and displays them up to {brightest:.0f} only",
-                "export it with as many bits as it uses, or as video",
-            )
 
 
 def all_of(value: Any) -> list[float]:
-    """The numbers of an element that may hold one or several."""
+    """The numbers of an element that may hold none, one or several."""
+    if value is None or value == "":
+        return []
     return [float(one) for one in (value if isinstance(value, Sequence) else [value])]
 
 
@@ -177,7 +190,8 @@ def decoded(
             **as_pixel_options(header),
         )
         for frame, meaning in quietly(frames):
-            yield frame, meaning | ({"photometric_interpretation": "RGB"} if rgb else {})
+            ybr = meaning["photometric_interpretation"] in LUMINANCE_FIRST
+            yield frame, meaning | ({"photometric_interpretation": "RGB"} if rgb and ybr else {})
 
 
 def is_rgb_by_adobe(file: BinaryIO, syntax: str) -> bool:

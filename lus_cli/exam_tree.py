@@ -116,10 +116,10 @@ def video_order(video: VideoId) -> list[list[tuple[int, int, str]]]:
 
 def refuse_foreign(root: Path) -> None:
     """Raises LusError if a folder that an exam tree is to replace holds anything but one."""
-    there = listed(root) if root.is_dir() else []
-    tree = any((root / name).is_file() for name in (ANNOTATIONS, FINDINGS, SOURCES))
-    foreign = [path.name for path in there if path.name in NOT_IN_A_TREE]
-    if there and (foreign or not tree):
+    there = sorted(root.iterdir()) if root.is_dir() else []
+    tables = {ANNOTATIONS, FINDINGS, SOURCES}
+    foreign = [path.name for path in there if not of_a_tree(path) and path.name not in tables]
+    if there and (foreign or not any(path.name in tables for path in there)):
         raise LusError(
             f"{root} is no exam tree: it holds {(foreign or [there[0].name])[0]}"
             + ("" if foreign else f", and no {ANNOTATIONS}"),
@@ -127,25 +127,42 @@ def refuse_foreign(root: Path) -> None:
         )
 
 
-def files_under(root: Path, problems: list[str]) -> Iterator[Path]:
-    """Every file under a folder, however deep, by way of links, too, without clutter.
+def of_a_tree(path: Path) -> bool:
+    """Whether it may be a patient, or what an operating system left."""
+    if path.is_dir():
+        return path.name not in NOT_IN_A_TREE and not path.name.startswith(".")
+    return path.name.lower() in CLUTTER or path.name.startswith((".DS_", "._"))
 
-    `problems` is told of folders that cannot be read.
+
+def files_under(root: Path, problems: list[str]) -> Iterator[Path]:
+    """Every file under a folder, however deep, without clutter.
+
+    Links to folders are followed once all real folders are known, into those that are not among
+    them. `problems` is told of what cannot be read.
     """
 
     def cannot(error: OSError) -> None:
         problems.append(f"{error.filename} cannot be read: {error.strerror or error}")
 
-    above: dict[Path, frozenset[Path]] = {}  # the real folders on the way: a link may lead back
-    for folder, inner, names in os.walk(root, onerror=cannot, followlinks=True):
-        place = Path(folder)
-        way = above.get(place.parent, frozenset()) | {place.resolve()}
-        above[place] = way
-        seen = (name for name in sorted(inner) if not is_clutter(name))
-        inner[:] = [name for name in seen if (place / name).resolve() not in way]
-        for name in sorted(names):
-            if not is_clutter(name) and (place / name).is_file():
-                yield place / name
+    known: set[Path] = set()
+    begins = [root]
+    while begins:
+        begin = begins.pop(0)
+        if begin.resolve() in known:
+            continue
+        for folder, inner, names in os.walk(begin, onerror=cannot):
+            place = Path(folder)
+            known.add(place.resolve())
+            inner[:] = sorted(name for name in inner if not is_clutter(name))
+            begins += [place / name for name in inner if (place / name).is_symlink()]
+            for path in (place / name for name in sorted(names) if not is_clutter(name)):
+                try:
+                    is_file = path.is_file()
+                except OSError as error:
+                    cannot(error)
+                else:
+                    if is_file:
+                        yield path
 
 
 def visible_folders(parent: Path) -> Iterator[Path]:

@@ -24,7 +24,7 @@ from lus_cli.exam_tree import (
     row_id,
     video_order,
 )
-from lus_cli.video_files import VIDEO_SUFFIXES
+from lus_cli.video_files import OTHER_SUFFIXES, VIDEO_SUFFIXES
 
 ONLY_EXAM = "1"  # where nothing tells the exams of a patient apart
 COVID_BLUES_VIDEO = re.compile(r"patient_([^_]+)_(.+)")
@@ -83,15 +83,16 @@ def find_labelled(config: ImportConfig) -> tuple[list[LabelledFile], list[str]]:
 def find_video_files(root: Path, problems: list[str], folder: str = "") -> dict[str, Path]:
     """The video files under `folder` of `root`, by their path from `root`, in natural order.
 
-    `problems` is told of folders that cannot be read.
+    `problems` is told of what cannot be read.
     """
     if not (root / folder).is_dir():
         raise LusError(f"there is no folder {root / folder}", "name the folder of video files")
-    found = {
-        normal(path.relative_to(root).as_posix()): path
-        for path in files_under(root / folder, problems)
-        if path.suffix.lower() in VIDEO_SUFFIXES
-    }
+    found = {}
+    for path in files_under(root / folder, problems):
+        if path.suffix.lower() in VIDEO_SUFFIXES:
+            found[normal(path.relative_to(root).as_posix())] = path
+        elif path.suffix.lower() in OTHER_SUFFIXES:
+            problems.append(f"{path} is a video of a kind not read here: make .mp4 of it")
     if not found:
         raise LusError(f"{root / folder} holds no video", f"videos are {', '.join(VIDEO_SUFFIXES)}")
     return {name: found[name] for name in sorted(found, key=natural_key)}

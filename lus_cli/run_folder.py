@@ -67,7 +67,6 @@ def provenance(videos: VideoCache, device: torch.device, ranks: Ranks) -> dict[s
         "labels": videos.labels,
         "videos": len(videos),
         "exams": videos.provenance.get("exams"),
-        "mask_text": videos.provenance.get("mask_text"),
     }
 
 

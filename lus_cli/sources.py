@@ -284,9 +284,9 @@ def area_of(path: Path, patient: str, exam: str, kind: Kind) -> str:
 def kind_of(path: Path) -> Kind | None:
     """What kind of video a file is, by its suffix and, for DICOM, by its content; None: none.
 
-    Raises LusError if that cannot be read.
+    Raises LusError if that cannot be read, or for a video of another kind: somebody may miss it.
     """
-    from lus_cli.video_files import VIDEO_SUFFIXES
+    from lus_cli.video_files import OTHER_SUFFIXES, VIDEO_SUFFIXES
 
     suffix = path.suffix.lower()
     if suffix in VIDEO_SUFFIXES:
@@ -297,6 +297,8 @@ def kind_of(path: Path) -> Kind | None:
         return None if path.stem.endswith(MAT_SCORES) else "mat"
     if suffix in FRAME_SUFFIXES or path.name == "DICOMDIR":
         return None
+    if suffix in OTHER_SUFFIXES:
+        raise LusError(f"{path} is a video of a kind not read here", "make .mp4 of it")
     offset, magic = DICOM_MAGIC
     try:
         with path.open("rb") as file:

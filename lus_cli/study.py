@@ -31,9 +31,7 @@ from lus_cli.sources import (
 )
 from lus_cli.video_cache import UNKNOWN
 
-# Told of rather than passed over: somebody may miss them.
-OTHER_VIDEOS = (".wmv", ".m4v", ".webm", ".mpg", ".mpeg", ".mts", ".3gp", ".flv")
-OTHER_FRAMES = (".tif", ".tiff", ".bmp", ".webp")
+OTHER_FRAMES = (".tif", ".tiff", ".bmp", ".webp")  # several with numbers are somebody's video
 
 
 @dataclass(frozen=True)
@@ -129,7 +127,7 @@ def find_files(root: Path, problems: list[str]) -> dict[Path, Kind]:
     `problems` is told of what cannot be read, and of videos and frames in formats that are not.
     """
     found: dict[Path, Kind] = {}
-    others: Counter[tuple[Path, str]] = Counter()
+    numbered: Counter[tuple[Path, str]] = Counter()
     for path in files_under(root, problems):
         suffix = path.suffix.lower()
         try:
@@ -137,15 +135,16 @@ def find_files(root: Path, problems: list[str]) -> dict[Path, Kind]:
                 found[path.parent] = "frames"
             elif kind := kind_of(path):
                 found[path] = kind
-            elif suffix in (*OTHER_VIDEOS, *OTHER_FRAMES):
-                others[path.parent, suffix] += 1
+            elif suffix in OTHER_FRAMES and path.stem[-1:].isdecimal():
+                numbered[path.parent, suffix] += 1
         except LusError as error:
             problems.append(str(error))
-    for (folder, suffix), count in others.items():
-        if suffix in OTHER_VIDEOS or folder not in found:
-            wanted = ".mp4" if suffix in OTHER_VIDEOS else ".png"
-            files = f"{count} files" if count > 1 else "a file"
-            problems.append(f"{folder} holds {files} {suffix}, not read here: make {wanted} of it")
+    beside = {path.parent for path in found} | set(found)
+    problems += [
+        f"{folder} holds {count} frames {suffix}, which are not read here: make .png of them"
+        for (folder, suffix), count in numbered.items()
+        if count > 1 and folder not in beside
+    ]
     return found
 
 

@@ -66,8 +66,7 @@ def train(setting: Setting, progress: Progress, *, becomes_latest: bool = True) 
     if setting.config.head == "kernel":
         if setting.ranks.world > 1:
             raise UsageError("a kernel head is fitted in one process", "start it without torchrun")
-        check_recipe(setting.config)
-        check_weights(setting.config.weights, setting.split)
+        check_new(setting)
         with run_begun(setting, becomes_latest):
             return finish(setting, fit_kernel(setting, progress), progress)
     trainer = new_trainer(setting)
@@ -132,6 +131,7 @@ def fit_kernel(setting: Setting, progress: Progress) -> list[dict[str, float]]:
         1,
         figures["validation_loss"],
         videos.fingerprint,
+        videos.provenance.get("mask_text"),
     )
     save_best(setting.run.best, model.state_dict(), card)
     epochs = [{"epoch": 1.0, **figures}]
@@ -160,8 +160,7 @@ def new_trainer(setting: Setting) -> Trainer:
             "start fewer, or raise --batch-size, which counts the videos of all",
         )
     choose_precision(config.precision, device)
-    check_recipe(config)
-    check_weights(config.weights, setting.split)
+    check_new(setting)
     torch.manual_seed(config.seed)
     model = new_model(config).to(device)
     if device.type == "mps":
@@ -183,6 +182,13 @@ def new_trainer(setting: Setting) -> Trainer:
         lambda event: run_folder.note_nonfinite(setting.run, event) if ranks.first else None,
         ranks,
     )
+
+
+def check_new(setting: Setting) -> None:
+    """Raises LusError or UsageError for a run that must not begin; one that has begun may go on."""
+    if not setting.config.resume:
+        check_recipe(setting.recipe)
+        check_weights(setting.config.weights, setting.split)
 
 
 def smaller(config: TrainConfig) -> str:
@@ -280,6 +286,7 @@ def card_of(setting: Setting, trainer: Trainer, figures: dict[str, float]) -> Ca
         int(figures["epoch"]),
         figures["validation_loss"],
         setting.videos.fingerprint,
+        setting.videos.provenance.get("mask_text"),
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from lus_cli.cache import Run
-from lus_cli.config import Recipe, flag_of, read_toml, recipe_path
+from lus_cli.config import Recipe, build, flag_of, read_toml, recipe_path
 from lus_cli.errors import LusError, UsageError
 from lus_cli.model import LusModel
 from lus_cli.split import Split, listed, load_split
@@ -20,15 +20,23 @@ from lus_cli.video_cache import FrameFormat, VideoCache
 log = logging.getLogger("lus.train")
 
 # What a kernel head takes from its recipe; see kernel_model.py.
-OF_KERNEL = {"name", "backbone", "weights", "head", "loss", "stride", "frames_per_video", "seed"}
+OF_KERNEL = {
+    *("name", "backbone", "weights", "feature_stride", "head", "loss", "seed"),
+    *("stride", "frames_per_video", "batch_size"),
+}
 
 
 def check_recipe(recipe: Recipe) -> None:
     """Raises UsageError for options that would change nothing."""
     if recipe.head == "kernel":
-        plain = read_toml(recipe_path("tuned"))
-        given = {f.name: getattr(recipe, f.name) for f in dataclasses.fields(Recipe)}
-        idle = [n for n in given if n not in OF_KERNEL and comparable(given[n]) != plain[n]]
+        plain, usual = build(Recipe, read_toml(recipe_path("tuned"))), build(Recipe, {})
+        idle = [
+            field.name
+            for field in dataclasses.fields(Recipe)
+            if field.name not in OF_KERNEL
+            and getattr(recipe, field.name)
+            not in (getattr(plain, field.name), getattr(usual, field.name))
+        ]
         if idle:
             raise UsageError(
                 "a kernel head is fitted at once: "
@@ -39,12 +47,8 @@ def check_recipe(recipe: Recipe) -> None:
         raise UsageError(
             "--jitter draws from the frames that --frames-per-video leaves out: it would change "
             "nothing where every frame is used",
-            "give --frames-per-video, or leave --jitter out",
+            "give --frames-per-video, or --no-jitter",
         )
-
-
-def comparable(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
 
 
 def check_study(began: Mapping[str, Any], videos: VideoCache, what: str) -> None:
@@ -68,6 +72,9 @@ def check_weights(weights: str, split: Split) -> None:
     run = Run(file.parent)
     if weights in ("imagenet", "none") or file.name != run.best.name or not run.split.is_file():
         return
+    recipe = build(Recipe, read_toml(run.config), str(run.config))
+    if recipe.freeze or recipe.head == "kernel":
+        return  # its CNN is the one that it began with
     earlier, _ = load_split(run.split)
     learned, known = {*earlier.train}, {*earlier.train, *earlier.validation}
     if met := {*split.validation} & learned | {*split.test} & known:

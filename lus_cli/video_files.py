@@ -21,6 +21,7 @@ from lus_cli.errors import LusError
 from lus_cli.exam_tree import MAX_PIXELS
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".gif")
+OTHER_SUFFIXES = (".wmv", ".m4v", ".webm", ".mpg", ".mpeg", ".mts", ".3gp", ".flv")  # not read
 # By content, not by suffix, and nothing else: FFmpeg also reads playlists, which name other files
 # and addresses to open.
 CONTAINERS = "mov,avi,matroska,gif"

@@ -223,13 +223,15 @@ def test_a_tree_is_replaced_only_by_force_and_as_a_whole(study: Path) -> None:
 
 
 @pytest.mark.parametrize("make", [phantom.run, import_videos.run])
-@pytest.mark.parametrize("held", ["runs/a/best.safetensors", "thesis/notes.txt", "videos.h5"])
+@pytest.mark.parametrize(
+    "held", ["runs/a/best.safetensors", "thesis/notes.txt", "videos.h5", ".git/HEAD", "thesis.docx"]
+)
 def test_force_replaces_an_exam_tree_and_nothing_else(study: Path, make: Any, held: str) -> None:
     """The folder above the exam tree, named by mistake, may hold every trained model."""
     root = study.parent / "cache"
     (root / held).parent.mkdir(parents=True)
     (root / held).write_text("weeks of work")
-    if held == "videos.h5":
+    if held in ("videos.h5", "thesis.docx"):
         (root / "Annotations.txt").write_text("1/2/3;0\n")
     config = configured(study, root=root, force=True)
     if make is phantom.run:
@@ -243,7 +245,10 @@ def test_folders_behind_links_and_folders_that_cannot_be_read(study: Path) -> No
     moved = (study / "deep").rename(study.parent / "elsewhere")
     (study / "deep").symlink_to(moved)
     (moved / "back").symlink_to(study)
-    assert run(study).numbers["videos"] == 4
+    (study / "five.wmv").write_bytes(b"something")
+    result = run(study)
+    assert result.numbers["videos"] == 4
+    assert any("five.wmv is a video of a kind not read here" in line for line in result.problems)
 
 
 def test_the_masks_of_a_replaced_phantom_go_and_those_of_others_stay(study: Path) -> None:

@@ -176,6 +176,19 @@ def test_options_that_would_change_nothing_are_refused(run: Path, changes, flag:
     assert not Cache(run).new_run("idle").root.exists()
 
 
+def test_options_that_change_something_or_that_nobody_gave_are_taken() -> None:
+    check_recipe(build(Recipe, {"head": "kernel", "backbone": "efficientnet_lite0"}))
+    plain = build(Recipe, read_toml(recipe_path("tuned")))
+    check_recipe(dataclasses.replace(plain, feature_stride=16, batch_size=1, stride=2))
+
+
+def test_its_cnn_has_learned_from_nobody(run: Path) -> None:
+    best = Cache(run).run("tuned-1").best
+    split, _ = load_split(best.with_name("split.json"))
+    turned = dataclasses.replace(split, train=split.test, test=split.train)
+    check_weights(str(best), turned)
+
+
 def test_what_it_cannot_do_is_said(run: Path) -> None:
     with pytest.raises(UsageError, match="fitted at once"):
         train.run(tuned(run, dry_run=True), silent)

@@ -73,20 +73,52 @@ def test_folders_behind_links_are_looked_into_and_loops_end(tmp_path):
     found = find_videos([tmp_path / "study"])
     assert [video.name for video in found.videos] == ["link/deep/a.mp4"]
     assert not found.problems
+    (tmp_path / "study/z").mkdir()
+    movie(tmp_path / "study/z/b.mp4")
+    (tmp_path / "study/a").symlink_to(tmp_path / "study/z")  # what is there anyway: once, as it is
+    assert names(tmp_path / "study") == ["link/deep/a.mp4", "z/b.mp4"]
+
+
+def test_many_links_take_no_longer_than_their_folders(tmp_path):
+    """A chain of folders with two links each to the next: 2^30 ways through it."""
+    for level in range(30):
+        movie(tmp_path / f"{level}/a.gif") if level == 29 else (tmp_path / f"{level}").mkdir()
+    for level in range(29):
+        for name in "xy":
+            (tmp_path / f"{level}/{name}").symlink_to(tmp_path / f"{level + 1}")
+    (tmp_path / "study").mkdir()
+    (tmp_path / "study/in").symlink_to(tmp_path / "0")
+    assert len(names(tmp_path / "study")) == 1
+
+
+def test_a_link_into_a_closed_folder_is_named(tmp_path, monkeypatch):
+    movie(tmp_path / "a.mp4")
+    (tmp_path / "b.mp4").symlink_to(tmp_path / "closed/b.mp4")
+    honest = Path.is_file
+
+    def closed(path):  # root may read everything
+        if path.name == "b.mp4":
+            raise PermissionError(13, "Permission denied", str(path))
+        return honest(path)
+
+    monkeypatch.setattr(Path, "is_file", closed)
+    found = find_videos([tmp_path])
+    assert [video.name for video in found.videos] == ["a.mp4"]
+    assert found.problems == [f"{tmp_path / 'b.mp4'} cannot be read: Permission denied"]
 
 
 def test_formats_that_are_not_read_are_named(tmp_path):
     movie(tmp_path / "a.mp4")
     folder(tmp_path / "frames")
-    for name in ("b.wmv", "c.wmv", "d.m4v", "scans/1.tif", "scans/2.tif", "frames/thumbnail.bmp"):
+    others = ("logo.bmp", "cover1.webp", "frames/1.bmp", "frames/2.bmp", "b.wmv", "scans/1.tif")
+    for name in (*others, "scans/2.tif"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"something")
     found = find_videos([tmp_path])
     assert [video.name for video in found.videos] == ["a.mp4", "frames"]
     assert sorted(found.problems) == [
-        f"{tmp_path} holds 2 files .wmv, not read here: make .mp4 of it",
-        f"{tmp_path} holds a file .m4v, not read here: make .mp4 of it",
-        f"{tmp_path / 'scans'} holds 2 files .tif, not read here: make .png of it",
+        f"{tmp_path / 'b.wmv'} is a video of a kind not read here: make .mp4 of it",
+        f"{tmp_path / 'scans'} holds 2 frames .tif, which are not read here: make .png of them",
     ]
 
 

@@ -358,13 +358,22 @@ def test_another_seed_gives_other_frames(root: Path, tmp_path: Path) -> None:
 def test_an_existing_tree_is_replaced_only_by_force(tmp_path: Path) -> None:
     root = tmp_path / "exams"
     phantom.run(small(root, videos=5), silent)
-    (root / "mine.txt").write_text("keep me")
+    (root / "old" / "1" / "2").mkdir(parents=True)
     with pytest.raises(LusError, match="already there"):
         phantom.run(small(root, videos=4), silent)
-    assert (root / "mine.txt").exists()
+    assert (root / "old").exists()
     phantom.run(small(root, videos=4, force=True), silent)
-    assert not (root / "mine.txt").exists()
+    assert not (root / "old").exists()
     assert len(find_sources(root, mask_text=False)[0]) == 4
+
+
+def test_masks_that_are_no_phantoms_stay(tmp_path: Path) -> None:
+    masks = tmp_path / "exams-masks"
+    masks.mkdir()
+    (masks / "mine.txt").write_text("weeks of drawing")
+    with pytest.raises(LusError, match="is of no phantom: move it away"):
+        phantom.run(small(tmp_path / "exams", videos=4, force=True), silent)
+    assert (masks / "mine.txt").exists()
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -288,8 +289,18 @@ def test_text_is_masked_as_in_the_study_of_the_run(tmp_path):
     assert any("the model was trained on it" in note for note in result.notes)
     shown = predicted(cache, tree, page=False, mask_text=False)
     assert answers(shown) != answers(result)
-    assert any("DICOM frames are not blackened" in note for note in shown.notes)
+    assert any("text is not blackened; in the study that the" in note for note in shown.notes)
     assert not any("blackened" in note for note in result.notes)
+    # The weights know it by themselves; weights from before it was noted say so.
+    alone = Cache(tmp_path / "alone").new_run("model")
+    alone.root.mkdir(parents=True)
+    model, card = load_best(Cache(cache).run(None).best)
+    save_best(alone.best, model.state_dict(), card)
+    elsewhere = predicted(tmp_path / "alone", tree, page=False, run="model")
+    assert answers(elsewhere) == answers(result)
+    save_best(alone.best, model.state_dict(), dataclasses.replace(card, mask_text=None))
+    unknown = predicted(tmp_path / "alone", tree, page=False, run="model")
+    assert any("it was noted by nobody: see --mask-text" in note for note in unknown.notes)
 
 
 def test_the_csv_holds_the_numbers(alone, exams):

@@ -294,7 +294,7 @@ def test_a_jpeg_that_names_its_colours_as_adobe_does_keeps_them(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("tags", "complaint"),
     [
-        ({"bits": 16, "WindowCenter": 128, "WindowWidth": 256}, "displays them up to 256 only"),
+        ({"bits": 16, "WindowCenter": 128, "WindowWidth": 256}, "uses them up to 256 only"),
         ({"bits": 12, "WindowCenter": [90, 100], "WindowWidth": [60, 80]}, "up to 140 only"),
         ({"bits": 8, "BitsAllocated": 16, "HighBit": 15}, "has its 8 bits from bit 15 downwards"),
     ],
@@ -307,10 +307,28 @@ def test_bits_that_would_leave_a_black_picture_are_refused(
         decoded(dicom(write_dicom(tmp_path / "a.dcm", values, **tags)))
 
 
-def test_a_window_over_the_stored_range_changes_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "tags",
+    [
+        {"WindowCenter": 2048, "WindowWidth": 4096},
+        {"WindowCenter": 100, "WindowWidth": 80},  # the pixels are brighter
+        {"WindowCenter": 127.5, "WindowWidth": 255, "RescaleSlope": 255 / 4095},
+        {"WindowCenter": None, "WindowWidth": None, "HighBit": None},
+    ],
+)
+def test_a_window_changes_nothing_where_the_bits_are_used(
+    tmp_path: Path, tags: dict[str, Any]
+) -> None:
     values = np.full((2, 8, 8), 2048, np.uint16)
-    tags = {"bits": 12, "WindowCenter": 2048, "WindowWidth": 4096}
-    assert (decoded(dicom(write_dicom(tmp_path / "a.dcm", values, **tags))) == 128).all()
+    shown = decoded(dicom(write_dicom(tmp_path / "a.dcm", values, bits=12, **tags)))
+    assert (shown == 128).all()
+
+
+def test_a_gray_jpeg_with_an_adobe_segment_is_inverted_where_it_says_so(tmp_path: Path) -> None:
+    values = np.full((2, 32, 32), 50, np.uint8)
+    path = tmp_path / "a.dcm"
+    write_compressed(path, values, JPEGBaseline8Bit, "MONOCHROME1", adobe=True)
+    assert np.abs(decoded(dicom(path)).astype(int) - 205).max() <= 2
 
 
 @pytest.mark.parametrize("factor", [1, 257])

@@ -276,7 +276,13 @@ def test_the_variants_train(cache: Path, changes: dict[str, Any]) -> None:
     assert math.isfinite(result.numbers["best_epoch"]["validation_loss"])
 
 
-def test_jitter_over_every_frame_is_refused(prepared: Path, tmp_path: Path) -> None:
+def test_jitter_over_every_frame_is_refused_and_a_run_that_has_it_goes_on(
+    prepared: Path, tmp_path: Path
+) -> None:
     cache = shutil.copytree(prepared, tmp_path / "cache")
     with pytest.raises(UsageError, match=r"--jitter draws from .* would change nothing"):
         train.run(tiny(cache, jitter=True, frames_per_video=0), silent)
+    train.run(tiny(cache, run="old", stride=9, frames_per_video=0), silent)
+    config = Cache(cache).run("old").config
+    config.write_text(config.read_text().replace("jitter = false", "jitter = true"))
+    train.run(dataclasses.replace(tiny(cache), run="old", resume=True), silent)

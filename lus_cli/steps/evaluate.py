@@ -89,7 +89,8 @@ class Subject:
     @property
     def warnings(self) -> list[str]:
         found = []
-        if self.home and relabelled(self.home):
+        elsewhere = isinstance(self.trained.videos, OtherStudy)
+        if self.home and not elsewhere and relabelled(self.home):
             found.append(
                 "The scores of its study have changed since the run began: it learned from those of "
                 "then, and is judged by those of now."

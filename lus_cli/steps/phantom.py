@@ -97,6 +97,8 @@ def run(config: PhantomConfig, progress: Progress) -> Result:
     masks = masks_folder(root)
     videos = study(config)
     refuse_foreign(root)
+    if masks.exists() and any(masks.iterdir()) and not (masks / STUDY).is_file():
+        raise LusError(f"{masks} is of no phantom", "move it away, or name another folder")
     with replacing_folders(root, masks, force=config.force) as [new_root, new_masks]:
         render_all([RenderTask(v, new_root, new_masks) for v in videos], config.workers, progress)
         write_annotations(new_root / ANNOTATIONS, [(v.id, v.score) for v in videos])

@@ -13,7 +13,6 @@ from lus_cli.cache import (
     Run,
     explaining_disk_errors,
     locked,
-    read_json,
     replacing,
     write_json,
     write_text,
@@ -72,12 +71,11 @@ def score_all(config: PredictConfig, progress: Progress) -> Result:
     if config.temperature and temperature is None:
         raise LusError(f"run {trained.name} has no temperature", "`lus evaluate` fits one")
     refuse_replacing(config)
-    masked = masked_text(trained)
     scorer = Scorer(
         on_device(model, device, card),
         card,
         temperature if config.temperature else None,
-        masked if config.mask_text is None else config.mask_text,
+        bool(card.mask_text) if config.mask_text is None else config.mask_text,
         videos_of_study(cache, trained, card),
     )
     search = find_videos(config.paths)
@@ -95,17 +93,14 @@ def score_all(config: PredictConfig, progress: Progress) -> Result:
             page.add(prediction, player)
     progress("predict", len(search.videos), len(search.videos))
     numbers = document(trained, card, scorer.temperature, page.predictions)
-    if scorer.mask_text != masked and any(video.kind == "dicom" for video in search.videos):
-        here, there = ("are", "were not") if scorer.mask_text else ("are not", "were")
-        search.remarks.append(
-            f"DICOM frames {here} blackened outside their ultrasound regions; those that the run "
-            f"learned from {there}"
-        )
+    said = masking(scorer.mask_text, card.mask_text)
+    if said and any(video.kind == "dicom" for video in search.videos):
+        search.remarks.append(said)
     files = {}
     earlier = config.output is not None and (config.output / NUMBERS).is_file()
     if page.predictions or earlier:  # which would be taken for those of today
-        said = meaning(scorer.temperature, temperature)
-        about = numbers | {"meaning": said, "problems": problems, "remarks": search.remarks}
+        calibration = meaning(scorer.temperature, temperature)
+        about = numbers | {"meaning": calibration, "problems": problems, "remarks": search.remarks}
         files = write_files(output_folder(config, trained), about, page, config)
     return Result(
         numbers,
@@ -117,11 +112,15 @@ def score_all(config: PredictConfig, progress: Progress) -> Result:
     )
 
 
-def masked_text(trained: Run) -> bool:
-    """Whether the run's own study was prepared with --mask-text; False where nobody noted it."""
-    if not trained.provenance.is_file():
-        return False
-    return bool(read_json(trained.provenance, "train the run anew").get("mask_text"))
+def masking(here: bool, there: bool | None) -> str:
+    """What must be said of DICOM among the videos; empty if it is masked as it was in training."""
+    if here == there:
+        return ""
+    words = {True: "blackened", False: "not blackened", None: "noted by nobody"}
+    return (
+        f"outside the ultrasound regions of DICOM frames, text is {words[here]}; in the study that "
+        f"the run learned from it was {words[there]}: see --mask-text"
+    )
 
 
 def named(video: NewVideo, error: LusError) -> str:
