@@ -19,6 +19,7 @@ from av.video.stream import VideoStream
 from lus_cli.cache import replacing
 from lus_cli.errors import LusError
 from lus_cli.exam_tree import MAX_PIXELS
+from lus_cli.notes import Note, unheard
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".gif")
 OTHER_SUFFIXES = (".wmv", ".m4v", ".webm", ".mpg", ".mpeg", ".mts", ".3gp", ".flv")  # not read
@@ -35,7 +36,7 @@ GIF_TICK = Fraction(1, 100)  # seconds
 COPY_AGAIN = "copy it again from where it was recorded, or re-encode it"
 
 
-def read_frames(path: Path) -> Iterator[np.ndarray]:
+def read_frames(path: Path, note: Note = unheard) -> Iterator[np.ndarray]:
     """Every frame of a video file, in presentation order, turned upright.
 
     Yields (row, column) uint8 luminance for a gray frame (see GRAY_SPREAD) and (row, column, 3)
