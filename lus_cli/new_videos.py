@@ -30,7 +30,7 @@ from lus_cli.video_cache import FrameFormat
 # looks at are held together, and so are the compressed frames.
 MOST_FRAMES = 5000
 MOST_BYTES = 4 * 2**30  # of a video's frames, before they are compressed
-KINDS = "a folder of .jpg or .png frames, .mp4, .avi, .mov, .mkv, .gif, DICOM or .mat"
+KINDS = "a folder of .jpg or .png frames, .mp4, .avi, .mov, .mpeg and the like, DICOM or .mat"
 
 
 @dataclass(frozen=True)

@@ -288,10 +288,11 @@ def kind_of(path: Path) -> Kind | None:
 
     Raises LusError if that cannot be read, or for a video of another kind: somebody may miss it.
     """
-    from lus_cli.video_files import OTHER_SUFFIXES, VIDEO_SUFFIXES
+    from lus_cli.video_containers import OTHER_SUFFIXES, VIDEO_SUFFIXES
 
     suffix = path.suffix.lower()
-    if suffix in VIDEO_SUFFIXES:
+    # 1.2.840.264 is a DICOM file's whole name.
+    if suffix in VIDEO_SUFFIXES and not (suffix[1:].isdecimal() and is_dicom(path)):
         return "video"
     if suffix in DICOM_SUFFIXES:
         return "dicom"
@@ -301,11 +302,16 @@ def kind_of(path: Path) -> Kind | None:
         return None
     if suffix in OTHER_SUFFIXES:
         raise LusError(f"{path} is a video of a kind not read here", "make .mp4 of it")
+    return "dicom" if is_dicom(path) else None
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether a file's content says so. Raises LusError if it cannot be read."""
     offset, magic = DICOM_MAGIC
     try:
         with path.open("rb") as file:
             file.seek(offset)
-            return "dicom" if file.read(len(magic)) == magic else None
+            return file.read(len(magic)) == magic
     except OSError as error:
         raise LusError(f"{path} cannot be read", error.strerror or str(error)) from error
 
