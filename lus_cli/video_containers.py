@@ -17,38 +17,51 @@ VIDEO_SUFFIXES = (
     *(".mp4", ".m4v", ".mov", ".qt", ".3gp", ".3g2", ".f4v", ".mj2"),
     *(".avi", ".divx", ".mkv", ".webm", ".gif", ".apng", ".flv", ".wmv", ".asf", ".ogv", ".ogm"),
     *(".mpeg", ".mpg", ".mpe", ".mpv", ".m1v", ".m2v", ".m2p", ".vob", ".vro", ".mod"),
-    *(".ts", ".m2t", ".mts", ".m2ts", ".tod", ".trp", ".mxf", ".dv", ".dif", ".nut", ".ivf"),
-    *(".mjpeg", ".mjpg", ".h264", ".264", ".avc", ".hevc", ".h265", ".265", ".y4m", ".obu"),
+    *(".ts", ".m2t", ".mts", ".m2ts", ".tod", ".trp", ".mxf", ".dv", ".dif", ".ivf", ".y4m"),
+    *(".mjpeg", ".mjpg", ".h264", ".264", ".avc", ".hevc", ".h265", ".265"),
 )
-OTHER_SUFFIXES = (".rm", ".rmvb", ".swf", ".flc", ".fli", ".wtv", ".bik", ".dav", ".m3u8")
+OTHER_SUFFIXES = (
+    ".rm",
+    ".rmvb",
+    ".swf",
+    ".flc",
+    ".fli",
+    ".wtv",
+    ".bik",
+    ".dav",
+    ".nut",
+    ".obu",
+    ".m3u8",
+)
 # FFmpeg's names. No other: it also reads playlists and lists of images, which name other files and
 # addresses to open.
 DEMUXERS = ",".join(
     (
         *("mov", "avi", "matroska", "gif", "apng", "flv", "live_flv", "asf", "ogg"),
-        *("mpeg", "mpegvideo", "mpegts", "mxf", "dv", "nut", "ivf"),
-        *("mjpeg", "h264", "hevc", "m4v", "yuv4mpegpipe", "obu", "av1"),
+        *("mpeg", "mpegvideo", "mpegts", "mxf", "dv", "ivf", "yuv4mpegpipe"),
+        *("mjpeg", "h264", "hevc", "m4v"),
     )
 )
-SEGMENT, CLUSTER, SIZE_UNKNOWN = 0x18538067, 0x1F43B675, -1
+LENGTH_UNKNOWN = (0, 0xFFFFFFFF)
+SEGMENT, SIZE_UNKNOWN = 0x18538067, -1
 AFTER_CLUSTERS = (0x1C53BB6B, 0x1254C367, 0x1941A469, 0x1043A770)  # cues, tags, attached, chapters
 ASF_DATA = bytes.fromhex("3626b2758e66cf11a6d900aa0062ce6c")
 TS_PACKET, M2TS_PACKET, TS_SYNC = 188, 192, 0x47
+MXF_KEY, MXF_PARTITION = b"\x06\x0e\x2b\x34", b"\x02\x05\x01\x01\x0d\x01\x02\x01\x01"
+MXF_LAST = (4, 17)  # a footer, and the index of all partitions after it
 VIDEO_PES = range(0xE0, 0xF0)
 OGG_FIRST, OGG_LAST = 2, 4  # flags of a stream's pages
 OGG_VIDEO = (b"\x80theora", b"\x01video", b"OVP80", b"BBCD\0")  # how its first page begins
 
 
-def lacks_end(path: Path, container: str, stream_id: int) -> bool:
+def lacks_end(path: Path, container: str) -> bool:
     """Whether bytes that held pictures are missing at the end of a file.
 
-    container: FFmpeg's name. stream_id: the video's, where its container numbers streams. False too
-    for one that does not say how long it is: then its last frame tells.
+    container: FFmpeg's name. False too for one that does not say how long it is: then its last
+    frame tells.
     """
     size = path.stat().st_size
     with path.open("rb") as file:
-        if container.startswith("mpegts"):
-            return cut_mpegts(file, size, stream_id)
         return CUTS[container](file, size) if container in CUTS else False
 
 
@@ -82,20 +95,21 @@ def cut_png(file: BinaryIO, size: int) -> bool:
 
 
 def riff_chunks(file: BinaryIO, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """Name (that of the list, for lists), first byte and end of each chunk."""
+    """Name (that of the list, for lists), first byte and end of each chunk.
+
+    Recorders write the length of a list last: one that crashed leaves 0 or all ones.
+    """
     while start + 12 <= end:
         file.seek(start)
         name, length, inner = struct.unpack("<4sI4s", file.read(12))
-        stop = start + 8 + length
-        yield (inner if name in (b"RIFF", b"LIST") else name), start + 12, stop
+        is_list = name in (b"RIFF", b"LIST")
+        stop = end if is_list and length in LENGTH_UNKNOWN else start + 8 + length
+        yield (inner if is_list else name), start + 12, stop
         start = stop + length % 2
 
 
 def cut_avi(file: BinaryIO, size: int) -> bool:
-    """Whether a list `movi`, in one of the RIFF chunks of a file, goes on behind its end.
-
-    A recorder that crashed leaves lengths of 0: then nothing says where the pictures end.
-    """
+    """Whether a list `movi`, in one of the RIFF chunks of a file, goes on behind its end."""
     for name, start, end in riff_chunks(file, 0, size):
         if name not in (b"AVI ", b"AVIX"):
             return False
@@ -200,18 +214,42 @@ def cut_mpeg(file: BinaryIO, size: int) -> bool:
     return False
 
 
-def cut_mpegts(file: BinaryIO, size: int, stream_id: int) -> bool:
-    """Whether the last packet of a transport stream is of the video, and not whole."""
+def cut_mpegts(file: BinaryIO, size: int) -> bool:
+    """Whether the last packet of a transport stream (ISO/IEC 13818-1, 2.4.3) is not whole."""
     start = file.read(5 * M2TS_PACKET)
-    for length, before in ((TS_PACKET, 0), (M2TS_PACKET, 4)):
-        if all(byte == TS_SYNC for byte in start[before::length][:4]):
-            rest = size % length
-            file.seek(size - rest + before)
-            head = file.read(3)
-            if not rest or len(head) < 3 or head[0] != TS_SYNC:
-                return False
-            return (head[1] & 0x1F) << 8 | head[2] == stream_id
+    for length, before in ((TS_PACKET, b""), (M2TS_PACKET, b"time")):
+        if all(byte == TS_SYNC for byte in start[len(before) :: length][:4]):
+            file.seek(size - size % length)
+            rest = file.read(length)
+            return bool(rest) and rest[len(before) :][:1] in (b"", bytes([TS_SYNC]))
     return False
+
+
+def cut_flv(file: BinaryIO, size: int) -> bool:
+    """Whether the last tag (Video File Format Specification 10.1, annex E) is not whole."""
+    header = file.read(9)
+    at = struct.unpack(">I", header[5:])[0] + 4 if len(header) == 9 else size
+    while at < size:
+        file.seek(at)
+        at += 11 + int.from_bytes(file.read(4)[1:]) + 4  # tag, content, and their size again
+    return at > size
+
+
+def cut_mxf(file: BinaryIO, size: int) -> bool:
+    """Whether the last packet is not whole, or no footer follows the pictures (SMPTE 377-1)."""
+    at, kind = 0, 0
+    while at + 20 <= size:
+        file.seek(at)
+        head = file.read(25)
+        if not head.startswith(MXF_KEY):
+            return False
+        kind = head[13] if head[4:13] == MXF_PARTITION else kind
+        length, more = head[16], 0
+        if length & 0x80:
+            more = length & 0x7F
+            length = int.from_bytes(head[17 : 17 + more])
+        at += 17 + more + length
+    return at != size or kind not in MXF_LAST
 
 
 def cut_mp4(file: BinaryIO, size: int) -> bool:
@@ -241,5 +279,8 @@ CUTS: dict[str, Callable[[BinaryIO, int], bool]] = {
     "asf": cut_asf,
     "ogg": cut_ogg,
     "mpeg": cut_mpeg,
+    "mpegts": cut_mpegts,
+    "flv": cut_flv,
+    "mxf": cut_mxf,
     "mov,mp4,m4a,3gp,3g2,mj2": cut_mp4,
 }

@@ -28,6 +28,11 @@ COPY_AGAIN = "copy it again from where it was recorded, or re-encode it"
 COVERS = Disposition.attached_pic | Disposition.timed_thumbnails
 # FFmpeg's own decoders of these leave out what is transparent.
 ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
+# Of these, each packet is a picture, and each picture a frame.
+ONE_A_PACKET = ("mpeg1video", "mpeg2video", "h264", "hevc")
+# Frame after frame, and nothing else but so many bytes of a header, which FFmpeg counts in for IVF.
+BARE = {"ivf": 12, "yuv4mpegpipe": 0, "dv": 0}
+END_OF_IMAGE = b"\xff\xd9"  # of a JPEG
 LATE = Fraction(19, 10)  # frames by which a duration may be rounded, or count a last frame
 
 
@@ -48,14 +53,35 @@ class Video:
     def rate(self) -> Fraction:
         return self.stream.average_rate or self.stream.guessed_rate or Fraction(25)
 
-    def lacks_end(self) -> bool:
-        """Whether pictures are missing at the end. Asked after the last packet: the index of a file
-        in fragments grows until then."""
+    def lacks_end(self, last: av.Packet | None) -> bool:
+        """Whether pictures are missing at the end, given the last packet. Asked after it: the index
+        of a file in fragments grows until then."""
         size = self.path.stat().st_size
+        if self.kind in BARE and last is not None and last.pos is not None:
+            return last.pos + BARE[self.kind] + last.size != size
+        if self.kind == "mjpeg" and last is not None:
+            return not bytes(last).rstrip(b"\0").endswith(END_OF_IMAGE)
         entries = self.stream.index_entries if self.kind.startswith("mov") else ()
-        return any(entry.pos + entry.size > size for entry in entries) or lacks_end(
-            self.path, self.kind, self.stream.id
-        )
+        if any(entry.pos + entry.size > size for entry in entries):
+            return True
+        return lacks_end(self.path, self.kind)
+
+
+@dataclass
+class Tally:
+    """What was met so far in a video file."""
+
+    frames: int = 0
+    pictures: int = 0  # packets that are to be shown
+    end: Fraction = Fraction(0)  # of what they show, in seconds
+    last: av.Packet | None = None
+    interlaced: bool = False  # then a frame may come out of two packets
+
+    def add(self, packet: av.Packet) -> None:
+        if packet.size:
+            self.last = packet
+            self.pictures += not packet.is_discard
+            self.end = max(self.end, packet_end(packet))
 
 
 def read_frames(path: Path, note: Note = unheard) -> Iterator[np.ndarray]:
@@ -69,30 +95,37 @@ def read_frames(path: Path, note: Note = unheard) -> Iterator[np.ndarray]:
     ends early. Also for frames or videos beyond MAX_PIXELS and MAX_FRAMES.
     """
     with opened(path) as video:
-        pictures = Pictures(video.stream.sample_aspect_ratio, no_alpha=video.kind == "avi")
-        count, end = 0, Fraction(0)
+        tally = Tally()
         try:
-            for packet in video.container.demux(video.stream):
-                if packet.is_corrupt:
-                    raise cut_short(path, count)
-                end = max(end, packet_end(packet))
-                for frame in video.decoder.decode(packet):
-                    if frame.is_corrupt:  # the decoder made up for what is missing
-                        raise damaged(path, count)
-                    if count == MAX_FRAMES:
-                        raise LusError(f"{path} has more than {MAX_FRAMES} frames", "split it")
-                    yield picture(path, pictures, frame)
-                    count += 1
+            yield from decoded(video, tally)
         except av.FFmpegError:
-            if video.lacks_end():
-                raise cut_short(path, count) from None
+            if video.lacks_end(tally.last):
+                raise cut_short(path, tally.frames) from None
             raise
-        if video.lacks_end():
-            raise cut_short(path, count)
-        if count == 0:
+        if video.lacks_end(tally.last):
+            raise cut_short(path, tally.frames)
+        if tally.frames == 0:
             raise LusError(f"{path} holds no frame", COPY_AGAIN)
-        for sentence in differences(video, count, end):
+        for sentence in differences(video, tally):
             note(sentence)
+
+
+def decoded(video: Video, tally: Tally) -> Iterator[np.ndarray]:
+    """The frames of an open file, counted in `tally`. Raises LusError for a damaged one."""
+    path = video.path
+    pictures = Pictures(video.stream.sample_aspect_ratio, no_alpha=video.kind == "avi")
+    for packet in video.container.demux(video.stream):
+        if packet.is_corrupt:
+            raise cut_short(path, tally.frames)
+        tally.add(packet)
+        for frame in video.decoder.decode(packet):
+            if frame.is_corrupt:  # the decoder made up for what is missing
+                raise damaged(path, tally.frames)
+            if tally.frames == MAX_FRAMES:
+                raise LusError(f"{path} has more than {MAX_FRAMES} frames", "split it")
+            yield picture(path, pictures, frame)
+            tally.interlaced = tally.interlaced or frame.interlaced_frame
+            tally.frames += 1
 
 
 def picture(path: Path, pictures: Pictures, frame: av.VideoFrame) -> np.ndarray:
@@ -102,23 +135,24 @@ def picture(path: Path, pictures: Pictures, frame: av.VideoFrame) -> np.ndarray:
         raise LusError(f"{path}: {error.message}", error.remedy) from None
 
 
-def differences(video: Video, count: int, end: Fraction) -> Iterator[str]:
-    """Sentences on frames that the file's header promises and that were not read."""
-    promised = video.stream.frames
-    if promised > count:
-        if video.kind.startswith("mov"):
-            yield (
-                f"it holds {promised} frames, of which its edit list or its decoder shows {count}: "
-                f"these {count} are read"
-            )
-        else:
-            yield f"its header promises {promised} frames, {count} are there: all {count} are read"
-        return
-    length = promised_length(video)
-    if length is not None and (length - end) * video.rate > LATE:
+def differences(video: Video, tally: Tally) -> Iterator[str]:
+    """Sentences on frames that the file has, or says that it has, and that were not read."""
+    count, promised = tally.frames, video.stream.frames
+    rest = f"all {count} are read"
+    lost = tally.pictures - count
+    if lost > 0 and not tally.interlaced and video.decoder.name in ONE_A_PACKET:
         yield (
-            f"its header promises {float(length):.2f} s, its frames end after {float(end):.2f} s: "
-            f"all {count} are read"
+            f"{lost} of its {tally.pictures} pictures cannot be decoded, as where a recording was "
+            f"cut: the other {count} are read"
+        )
+    elif promised > count and video.kind.startswith("mov"):
+        yield f"its edit list hides {promised - count} of its {promised} frames: {count} are read"
+    elif promised > count:
+        yield f"its header promises {promised} frames, {count} are there: {rest}"
+    elif (length := promised_length(video)) and (length - tally.end) * video.rate > LATE:
+        yield (
+            f"its header promises {float(length):.2f} s, its frames end after "
+            f"{float(tally.end):.2f} s: {rest}"
         )
 
 
