@@ -245,10 +245,10 @@ def test_folders_behind_links_and_folders_that_cannot_be_read(study: Path) -> No
     moved = (study / "deep").rename(study.parent / "elsewhere")
     (study / "deep").symlink_to(moved)
     (moved / "back").symlink_to(study)
-    (study / "five.wmv").write_bytes(b"something")
+    (study / "five.rm").write_bytes(b"something")
     result = run(study)
     assert result.numbers["videos"] == 4
-    assert any("five.wmv is a video of a kind not read here" in line for line in result.problems)
+    assert any("five.rm is a video of a kind not read here" in line for line in result.problems)
 
 
 def test_the_masks_of_a_replaced_phantom_go_and_those_of_others_stay(study: Path) -> None:
