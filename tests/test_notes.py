@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from lus_cli import video_files
 from lus_cli.config import ImportConfig, PrepareConfig
 from lus_cli.exam_tree import VideoId
 from lus_cli.new_videos import decode
@@ -19,27 +18,25 @@ from lus_cli.steps import import_videos, prepare, silent
 from lus_cli.stored_video import StoredVideo, store_video
 from lus_cli.video_cache import FrameFormat
 
+from .test_video_files import encode, gray_frames
+
 SAID = "its header promises 7 frames, 6 are there: all 6 are read"
 
 
 @pytest.fixture
-def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Four video files whose reader has something to say of each frame of the first two."""
-
-    def read_frames(path: Path, note: video_files.Note = print) -> Iterator[np.ndarray]:
-        for number in range(6):
-            if path.name in ("v0.avi", "v1.avi"):
-                note(SAID)
-            yield np.full((8, 8), 10 * number + int(path.stem[1:]), np.uint8)
-
-    monkeypatch.setattr(video_files, "read_frames", read_frames)
-    monkeypatch.setattr(import_videos, "read_frames", read_frames)
-    monkeypatch.setattr(import_videos, "frame_rate", lambda _path: 25.0)
+def study(tmp_path: Path) -> Path:
+    """Four AVIs of six frames; the headers of the first two promise seven."""
     folder = tmp_path / "study"
     folder.mkdir()
     rows = ["file,patient,area,score"]
     for number in range(4):
-        (folder / f"v{number}.avi").write_bytes(b"video")
+        frames = [np.roll(frame, 5 * number, axis=1) for frame in gray_frames(6)]
+        path = encode(folder / f"v{number}.avi", "mjpeg", "yuvj420p", frames)
+        if number < 2:
+            content = bytearray(path.read_bytes())
+            at = content.index(b"strh") + 40
+            content[at : at + 4] = struct.pack("<I", 7)
+            path.write_bytes(content)
         rows.append(f"v{number}.avi,P{number},L1,{number}")
     (folder / "labels.csv").write_text("\n".join(rows))
     return folder
