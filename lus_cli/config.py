@@ -68,7 +68,9 @@ class PhantomConfig:
 class ImportConfig:
     """lus import."""
 
-    videos: Annotated[Path, typer.Argument(help="Folder of video files: mp4, avi, mov, mkv, gif.")]
+    videos: Annotated[
+        Path, typer.Argument(help="Folder of video files: mp4, avi, mov, mpeg and the like.")
+    ]
     root: Annotated[
         Path | None, typer.Argument(help="Exam tree to make. [default: exams/ in the cache]")
     ] = None

@@ -24,7 +24,7 @@ from lus_cli.exam_tree import (
     row_id,
     video_order,
 )
-from lus_cli.video_files import OTHER_SUFFIXES, VIDEO_SUFFIXES
+from lus_cli.video_containers import OTHER_SUFFIXES, VIDEO_SUFFIXES
 
 ONLY_EXAM = "1"  # where nothing tells the exams of a patient apart
 COVID_BLUES_VIDEO = re.compile(r"patient_([^_]+)_(.+)")
@@ -94,7 +94,9 @@ def find_video_files(root: Path, problems: list[str], folder: str = "") -> dict[
         elif path.suffix.lower() in OTHER_SUFFIXES:
             problems.append(f"{path} is a video of a kind not read here: make .mp4 of it")
     if not found:
-        raise LusError(f"{root / folder} holds no video", f"videos are {', '.join(VIDEO_SUFFIXES)}")
+        raise LusError(
+            f"{root / folder} holds no video", "videos are .mp4, .avi, .mpeg and the like"
+        )
     return {name: found[name] for name in sorted(found, key=natural_key)}
 
 
@@ -187,7 +189,9 @@ def pair(
                 )
             line_of[key] = line
         if name is None:
-            problems.append(f"{labels}, line {line}: there is no video file {row.file}")
+            problems.append(
+                f"{labels}, line {line}: there is no video file {row.file} that is read here"
+            )
         else:
             sources.append(LabelledFile(name, files[name], row))
     return sources, problems

@@ -115,7 +115,7 @@ def test_the_tree_is_an_exam_tree(study: Path) -> None:
         ["1045", "2", "11", "four.avi", "2", "20.0"],
     ]
     assert result.numbers == {
-        "videos": 4, "frames": 21, "patients": 2, "failed": 0, "unlabelled": 1,
+        "videos": 4, "frames": 21, "patients": 2, "failed": 0, "notes": {}, "unlabelled": 1,
         "scores": {"0": 1, "1": 0, "2": 1, "3": 1},
     }  # fmt: skip
     assert result.tables[0].rows == [("0", 1), ("1", 0), ("2", 1), ("3", 1), ("none", 1)]
@@ -245,10 +245,10 @@ def test_folders_behind_links_and_folders_that_cannot_be_read(study: Path) -> No
     moved = (study / "deep").rename(study.parent / "elsewhere")
     (study / "deep").symlink_to(moved)
     (moved / "back").symlink_to(study)
-    (study / "five.wmv").write_bytes(b"something")
+    (study / "five.rm").write_bytes(b"something")
     result = run(study)
     assert result.numbers["videos"] == 4
-    assert any("five.wmv is a video of a kind not read here" in line for line in result.problems)
+    assert any("five.rm is a video of a kind not read here" in line for line in result.problems)
 
 
 def test_the_masks_of_a_replaced_phantom_go_and_those_of_others_stay(study: Path) -> None:

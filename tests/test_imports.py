@@ -45,7 +45,7 @@ RESERVED = {
     "onnx": {"onnx_files"},
     "onnxruntime": {"onnx_files"},
     "onnxscript": {"onnx_files"},
-    "av": {"video_files", "frames"},
+    "av": {"video_files", "video_pictures", "video_writing", "frames"},
     "simplejpeg": {"frames"},
     "pydicom": {"dicom_files"},
     "scipy": {"mat_files", "sector", "signs"},

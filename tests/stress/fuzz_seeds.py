@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 
 from lus_cli.config import PhantomConfig, PrepareConfig, TrainConfig, build
 from lus_cli.steps import phantom, prepare, silent, train
-from lus_cli.video_files import write_video
+from lus_cli.video_writing import write_video
 from tests.test_sources import (
     COLUMNS,
     ROWS,
@@ -119,11 +119,16 @@ def make_videos(folder: Path) -> None:
         write_video(folder / f"v.{suffix}", iter(coloured(pixels())), 25)
     import av
 
-    for name, codec in (("v.avi", "mjpeg"), ("v.mkv", "libx264"), ("v.mov", "mpeg4")):
+    kinds = (
+        *(("v.avi", "mjpeg"), ("v.mkv", "libx264"), ("v.mov", "mpeg4"), ("v.mpg", "mpeg2video")),
+        *(("v.ts", "libx264"), ("v.wmv", "wmv2"), ("v.webm", "libvpx-vp9"), ("v.flv", "flv")),
+        *(("v.ogv", "libvpx"), ("v.apng", "apng"), ("v.mxf", "mpeg2video")),
+    )
+    for name, codec in kinds:
         with av.open(str(folder / name), "w") as container:
             stream = container.add_stream(codec, rate=25)
             stream.width, stream.height = COLUMNS, ROWS
-            stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+            stream.pix_fmt = {"mjpeg": "yuvj420p", "apng": "rgb24"}.get(codec, "yuv420p")
             for frame in coloured(pixels()):
                 container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, "rgb24")))
             container.mux(stream.encode(None))
