@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ from lus_cli.planning import (
     shards_folder,
 )
 from lus_cli.seal import is_sealed
+from lus_cli.sources import Source
 from lus_cli.split import (
     PARTS,
     Split,
@@ -70,7 +72,9 @@ def run(config: PrepareConfig, progress: Progress) -> Result:
         split = update_split(config, cache, videos)
         files = draw_figures(cache, videos, split)
         clean(cache)
-    return result(cache, videos, split, plan.problems + failed, files)
+    done = result(cache, videos, split, plan.problems + failed, files)
+    kept = [plan.sources[video] for video in videos.ids]
+    return replace(done, notes=done.notes + remarks(kept))
 
 
 def open_old(cache: Cache) -> VideoCache | None:
@@ -260,6 +264,11 @@ def result(
         notes=twins(videos),
         problems=problems,
     )
+
+
+def remarks(sources: Iterable[Source]) -> list[str]:
+    """What a user must know of videos that are kept, a sentence for each."""
+    return [f"video {source.id}: {remark}" for source in sources for remark in source.remarks]
 
 
 def twins(videos: VideoCache) -> list[str]:
