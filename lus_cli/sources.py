@@ -38,8 +38,8 @@ Item = TypeVar("Item")
 DICOM_SUFFIXES = (".dcm", ".dicom")
 DICOM_MAGIC = (128, b"DICM")  # where it lies, and what it is (DICOM PS3.10, section 7.1)
 UNMASKED = (
-    "--mask-text blackens nothing of it, because its ultrasound region is the whole frame: text in "
-    "its frames, such as names, is kept"
+    "--mask-text masks nothing, because the file's ultrasound region is the whole frame: names and "
+    "other text in the picture are kept"
 )
 MAT_SUFFIX = ".mat"
 MAT_SCORES = "_score"  # ends the stem of the file with the scores of a .mat file's frames

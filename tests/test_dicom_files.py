@@ -33,14 +33,19 @@ from pydicom.uid import (
     RLELossless,
 )
 
+from lus_cli.config import PredictConfig
 from lus_cli.dicom_colours import eight_bits, read_palette
 from lus_cli.dicom_files import read_frames
 from lus_cli.errors import LusError
+from lus_cli.steps import predict, silent, train
+from tests.conftest import tiny
 from tests.test_sources import (
     dicom,
     dicom_header,
     pixels,
     region,
+    run,
+    settings,
     write_dicom,
 )
 
@@ -769,6 +774,63 @@ def test_films_in_dicom_are_read(
     some = dict(read_frames(path, True, False, {7}))
     np.testing.assert_array_equal(some[7], found[7])
     assert "holds 12 of the 13 frames" in refusal(changed(path, NumberOfFrames=13))
+
+
+# ---------------------------------------------------------------------------------- text that stays
+
+WHOLE = [region(0, 0, 63, 47)]
+HALVES = [region(0, 0, 31, 47), region(32, 0, 64, 48)]
+MOST = [region(0, 0, 63, 46)]  # all but a row, which has no room for text
+FAN = [region(0, 8, 63, 47)]
+
+
+def masked_study(root: Path) -> Path:
+    """A study of six videos with an area each: where regions leave no room for text, or do."""
+    areas = {"whole": WHOLE, "halves": HALVES, "fan": FAN, "none": []}
+    lines = []
+    for number in range(6):
+        for area, regions in areas.items():
+            write_dicom(
+                root / f"p{number}/1/{area}.dcm",
+                pixels(10 * number + len(area)),
+                SequenceOfUltrasoundRegions=regions,
+            )
+            lines.append(f"p{number}/1/{area};{number % 4}")
+    (root / "Annotations.txt").write_text("\n".join(lines))
+    return root
+
+
+@pytest.mark.parametrize(
+    ("regions", "right"), [(WHOLE, True), (HALVES, True), (MOST, False), (FAN, False), ([], False)]
+)
+def test_a_region_of_the_whole_frame_masks_nothing(
+    tmp_path: Path, regions: list[Dataset], right: bool
+) -> None:
+    path = write_dicom(tmp_path / "a.dcm", pixels(), SequenceOfUltrasoundRegions=regions)
+    assert bool(dicom(path, mask_text=True).remarks) == right
+    assert dicom(path).remarks == []
+
+
+def test_prepare_and_predict_name_the_videos_whose_text_is_not_masked(tmp_path: Path) -> None:
+    exams = masked_study(tmp_path / "exams")
+    result = run(settings(exams, tmp_path / "cache", mask_text=True))
+    [note] = [note for note in result.notes if "masks nothing" in note]
+    assert note.startswith("videos p0/1/halves, p0/1/whole, p1/1/halves")
+    assert "and 2 more" in note
+    [named] = result.numbers["remarks"].values()
+    assert named == [f"p{n}/1/{area}" for n in range(6) for area in ("halves", "whole")]
+    # Nothing is decoded again, and it is said again.
+    again = run(settings(exams, tmp_path / "cache", mask_text=True))
+    assert note in again.notes
+    dry = run(settings(exams, tmp_path / "cache", mask_text=True, dry_run=True))
+    assert note in dry.notes
+    assert not run(settings(exams, tmp_path / "other")).numbers["remarks"]
+    train.run(tiny(tmp_path / "cache", epochs=1), silent)
+    config = PredictConfig(
+        paths=(exams / "p0",), cache=tmp_path / "cache", page=False, device="cpu", threads=1
+    )
+    notes = [note for note in predict.run(config, silent).notes if "masks nothing" in note]
+    assert [note.split(":")[0] for note in notes] == ["1/halves.dcm", "1/whole.dcm"]
 
 
 # -------------------------------------------------------------------------------------- remedies

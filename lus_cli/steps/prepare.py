@@ -50,6 +50,7 @@ from lus_cli.stored_video import StoredVideo
 from lus_cli.video_cache import Entry, VideoCache, write_video_cache
 
 log = logging.getLogger("lus.prepare")
+MOST_NAMED = 10  # videos, in one line
 
 
 def run(config: PrepareConfig, progress: Progress) -> Result:
@@ -64,7 +65,8 @@ def run(config: PrepareConfig, progress: Progress) -> Result:
         )
     if config.dry_run:
         old = open_old(cache)
-        return dry_result(plan, old, find_work(plan, old, cache, progress))
+        dry = dry_result(plan, old, find_work(plan, old, cache, progress))
+        return with_remarks(dry, [plan.sources[entry.id] for entry in plan.entries])
     with only_writer(config.cache):
         old = open_old(cache)  # not before: another prepare may just have replaced it
         failed = renew(config, cache, plan, old, progress)
@@ -73,8 +75,7 @@ def run(config: PrepareConfig, progress: Progress) -> Result:
         files = draw_figures(cache, videos, split)
         clean(cache)
     done = result(cache, videos, split, plan.problems + failed, files)
-    kept = [plan.sources[video] for video in videos.ids]
-    return replace(done, notes=done.notes + remarks(kept))
+    return with_remarks(done, [plan.sources[video] for video in videos.ids])
 
 
 def open_old(cache: Cache) -> VideoCache | None:
@@ -266,9 +267,18 @@ def result(
     )
 
 
-def remarks(sources: Iterable[Source]) -> list[str]:
-    """What a user must know of videos that are kept, a sentence for each."""
-    return [f"video {source.id}: {remark}" for source in sources for remark in source.remarks]
+def with_remarks(result: Result, sources: Iterable[Source]) -> Result:
+    """The result, with what a user must know of videos that are read: all are in `numbers`."""
+    about: dict[str, list[str]] = {}
+    for source in sources:
+        for remark in source.remarks:
+            about.setdefault(remark, []).append(str(source.id))
+    lines = []
+    for remark, videos in about.items():
+        more = f" and {len(videos) - MOST_NAMED} more" if len(videos) > MOST_NAMED else ""
+        shown = ", ".join(videos[:MOST_NAMED])
+        lines.append(f"{'videos' if len(videos) > 1 else 'video'} {shown}{more}: {remark}")
+    return replace(result, notes=result.notes + lines, numbers=result.numbers | {"remarks": about})
 
 
 def twins(videos: VideoCache) -> list[str]:
