@@ -119,6 +119,8 @@ def expanded(packed: list[int], count: int, bits: int) -> np.ndarray:
     """The entries of a table in segments (PS3.3, C.7.9.2): uint16. Raises ValueError."""
     out: list[int] = []
     for at, kind, length in segments(packed, bits):
+        if len(out) > count:
+            break
         if kind != INDIRECT:
             out += segment(packed, at, length, out[-1:])
             continue
@@ -130,7 +132,7 @@ def expanded(packed: list[int], count: int, bits: int) -> np.ndarray:
             if what == INDIRECT:
                 raise ValueError("a palette's segment that points at one that points")
             out += segment(packed, there, size, out[-1:])
-            if len(out) > MOST_ENTRIES:
+            if len(out) > count:
                 break
     if len(out) != count:
         raise ValueError(f"a palette of {count} entries, whose segments give {len(out)}")

@@ -202,7 +202,8 @@ def stored_frames(
     layout, color = wanted_as
     promised = frame_count(header)
     if is_encapsulated(file, pixels) and not fits(layout, promised, pixels):
-        frames = encapsulated_frames(path, file, pixels, Decoder(path, layout, color), only)
+        encoded = encoded_frames(file, pixels, must_end=promised is None)
+        frames = encapsulated_frames(encoded, Decoder(path, layout, color), only)
     else:
         refuse_odd_bits(path, layout)
         native = native_frames(path, file, pixels, layout, promised)
@@ -228,14 +229,10 @@ def fits(layout: Layout, promised: int | None, pixels: Pixels) -> bool:
 
 
 def encapsulated_frames(
-    path: Path,
-    file: BinaryIO,
-    pixels: Pixels,
-    decoder: Decoder,
-    only: Collection[int] | None,
+    frames: Iterator[bytes], decoder: Decoder, only: Collection[int] | None
 ) -> Iterator[tuple[int, Stored]]:
+    """Number and values of frames that are compressed one by one, or all together as a film."""
     last = None if only is None else max(only, default=-1)
-    frames = encoded_frames(file, pixels)
     for number, content in enumerate(frames):
         if last is not None and number > last:
             return

@@ -153,7 +153,8 @@ class Decoder:
 
     def limited(self, array: np.ndarray, meaning: str, precision: int, signed: bool) -> Stored:
         """A frame whose file may say that it uses fewer bits than it was compressed with."""
-        bits = min(self.layout.stored, precision)
+        possible = precision <= self.layout.allocated  # else the header is wrong
+        bits = min(self.layout.stored, precision) if possible else precision
         refuse_larger(self.path, array, bits, signed)
         return Stored(array, meaning, bits, signed)
 

@@ -70,22 +70,23 @@ def is_encapsulated(file: BinaryIO, pixels: Pixels) -> bool:
     return pixels.undefined or start.startswith((ITEM, *FRAME_STARTS))
 
 
-def encoded_frames(file: BinaryIO, pixels: Pixels) -> Iterator[bytes]:
+def encoded_frames(file: BinaryIO, pixels: Pixels, must_end: bool) -> Iterator[bytes]:
     """The frames of encapsulated pixels, each as it is compressed.
 
-    Raises ValueError if the items do not follow each other, or the last one is cut short.
+    Raises ValueError if the items do not follow each other, if one is cut short, or with `must_end`
+    if nothing marks the end of the last one: more may be missing.
     """
-    waiting = b""
-    for piece in pieces(file, pixels):
+    waiting: list[bytes] = []
+    for piece in pieces(file, pixels, must_end):
         for number, part in enumerate(split_pictures(piece)):
             starts = number > 0 or part.startswith(FRAME_STARTS)
             # RLE and uncompressed frames take one item each, and nothing marks their start.
-            if waiting and (starts or not waiting.startswith(FRAME_STARTS)):
-                yield waiting
-                waiting = b""
-            waiting += part
+            if waiting and (starts or not waiting[0].startswith(FRAME_STARTS)):
+                yield b"".join(waiting)
+                waiting = []
+            waiting.append(part)
     if waiting:
-        yield waiting
+        yield b"".join(waiting)
 
 
 def split_pictures(piece: bytes) -> list[bytes]:
@@ -96,14 +97,13 @@ def split_pictures(piece: bytes) -> list[bytes]:
     return [piece[a:b] for a, b in zip([0, *ends], [*ends, len(piece)], strict=True)]
 
 
-def pieces(file: BinaryIO, pixels: Pixels) -> Iterator[bytes]:
+def pieces(file: BinaryIO, pixels: Pixels, must_end: bool) -> Iterator[bytes]:
     """The items after the offset table; the whole where there are no items."""
     file.seek(pixels.start)
     if file.read(4) != ITEM:
         file.seek(pixels.start)
         yield file.read(pixels.there)
         return
-    file.seek(pixels.start)
     at, is_table, end = pixels.start, True, pixels.start + pixels.there
     while at + 8 <= end:
         file.seek(at)
@@ -117,6 +117,8 @@ def pieces(file: BinaryIO, pixels: Pixels) -> Iterator[bytes]:
         if not is_table and length:
             yield file.read(length)
         at, is_table = at + 8 + length, False
+    if must_end and pixels.undefined:
+        raise ValueError(f"it is cut short at byte {at}")
 
 
 def is_run_length(frame: bytes) -> bool:

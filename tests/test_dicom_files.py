@@ -289,6 +289,25 @@ def test_frames_in_several_items_or_one_item_are_found(
     )
 
 
+@pytest.mark.parametrize("number", [5, None, 0])
+@pytest.mark.parametrize("ending", ["whole", "without an end", "a frame less", "half a frame less"])
+def test_a_compressed_file_without_its_end_is_whole_only_if_its_count_says_so(
+    tmp_path: Path, number: int | None, ending: str
+) -> None:
+    encoded = [jpeg(frame) for frame in pixels()]
+    header = dicom_header(pixels().shape, "MONOCHROME2")
+    header.NumberOfFrames = "" if number is None else number
+    path = save(header, tmp_path / "a.dcm", encapsulate(encoded), JPEGBaseline8Bit)
+    last = 8 + len(encoded[-1]) + len(encoded[-1]) % 2
+    missing = {"whole": 0, "without an end": 8, "a frame less": 8 + last}.get(ending, 8 + last // 2)
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) - missing])
+    if ending == "whole" or (ending == "without an end" and number):
+        assert worst(frames_of(path), pixels()) <= 8
+    else:
+        assert re.search("cut short|holds 4 of the 5", refusal(path))
+
+
 # ----------------------------------------------------------------------------------------- byte order
 
 
@@ -449,15 +468,18 @@ def test_jpeg_2000_of_8_bits_in_a_file_of_16_is_of_8(tmp_path: Path) -> None:
     np.testing.assert_array_equal(frames_of(path), pixels())
 
 
+def test_jpeg_2000_of_16_bits_in_a_file_of_8_is_of_16(tmp_path: Path) -> None:
+    encoded = [codestream(frame.astype(np.uint16) * 257) for frame in pixels()]
+    header = dicom_header(pixels().shape, "MONOCHROME2")
+    path = save(header, tmp_path / "a.dcm", encapsulate(encoded), JPEG2000Lossless)
+    np.testing.assert_array_equal(frames_of(path), pixels())
+
+
 @pytest.mark.parametrize("stored", [12, 16])
 def test_jpeg_2000_of_16_bits_in_a_file_of_fewer(tmp_path: Path, stored: int) -> None:
     """The codestream may leave bits unused that the header does not count; it never uses more."""
     wide = pixels().astype(np.uint16) * (16 if stored == 12 else 257)
-    encoded = []
-    for frame in wide:
-        file = io.BytesIO()
-        Image.fromarray(frame).save(file, "JPEG2000", irreversible=False, no_jp2=True)
-        encoded.append(file.getvalue())
+    encoded = [codestream(frame) for frame in wide]
     header = dicom_header(pixels().shape, "MONOCHROME2", 12)
     path = save(header, tmp_path / "a.dcm", encapsulate(encoded), JPEG2000Lossless)
     if stored == 12:
@@ -655,6 +677,7 @@ def test_segments_of_8_bits_are_bytes(tmp_path: Path) -> None:
         ((0, 1, 0, 7, 255, 65535), "kind 7"),
         ((0, 1, 0, 2, 1, 0, 0, 2, 1, 6, 0), "points at one that points"),
         ((0, 60000, 0), "segments give"),
+        ((0, 1, 0, *(1, 65535, 7) * 20_000), "segments give"),  # 1.3 billion entries
         ((0,), "segments give 0"),
     ],
 )
