@@ -63,7 +63,7 @@ class Scorer:
             stored.length,
             tuple(stored.frame_numbers[positions].tolist()),
             tuple(weights.tolist()) if recipe.pool == "attention" else None,
-            (*source.remarks, *self.remarks(stored, frames)),
+            tuple(self.remarks(stored, frames)),
         ), stored
 
     def answer(self, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

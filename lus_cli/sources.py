@@ -37,10 +37,6 @@ Item = TypeVar("Item")
 
 DICOM_SUFFIXES = (".dcm", ".dicom")
 DICOM_MAGIC = (128, b"DICM")  # where it lies, and what it is (DICOM PS3.10, section 7.1)
-UNMASKED = (
-    "--mask-text masks nothing, because the file's ultrasound region is the whole frame: names and "
-    "other text in the picture are kept"
-)
 MAT_SUFFIX = ".mat"
 MAT_SCORES = "_score"  # ends the stem of the file with the scores of a .mat file's frames
 
@@ -72,11 +68,6 @@ class Source:
     def options(self) -> dict[str, bool]:
         """What beside the files decides how the frames look."""
         return {}
-
-    @property
-    def remarks(self) -> list[str]:
-        """What a user must know of a video that is read."""
-        return []
 
     def require(self) -> None:
         """Raises LusError if the library that reads the source is not installed."""
@@ -134,12 +125,6 @@ class DicomFile(Source):
     @property
     def options(self) -> dict[str, bool]:
         return {"mask_text": self.mask_text}
-
-    @property
-    def remarks(self) -> list[str]:
-        from lus_cli.dicom_files import unmasked_text
-
-        return [UNMASKED] if self.mask_text and unmasked_text(self.location) else []
 
     def require(self) -> None:
         from lus_cli import dicom_files  # noqa: F401 - raises if pydicom is missing

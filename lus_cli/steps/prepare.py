@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,7 +33,6 @@ from lus_cli.planning import (
     shards_folder,
 )
 from lus_cli.seal import is_sealed
-from lus_cli.sources import Source
 from lus_cli.split import (
     PARTS,
     Split,
@@ -50,7 +48,6 @@ from lus_cli.stored_video import StoredVideo
 from lus_cli.video_cache import Entry, VideoCache, write_video_cache
 
 log = logging.getLogger("lus.prepare")
-MOST_NAMED = 10  # videos, in one line
 
 
 def run(config: PrepareConfig, progress: Progress) -> Result:
@@ -65,8 +62,7 @@ def run(config: PrepareConfig, progress: Progress) -> Result:
         )
     if config.dry_run:
         old = open_old(cache)
-        dry = dry_result(plan, old, find_work(plan, old, cache, progress))
-        return with_remarks(dry, [plan.sources[entry.id] for entry in plan.entries])
+        return dry_result(plan, old, find_work(plan, old, cache, progress))
     with only_writer(config.cache):
         old = open_old(cache)  # not before: another prepare may just have replaced it
         failed = renew(config, cache, plan, old, progress)
@@ -74,8 +70,7 @@ def run(config: PrepareConfig, progress: Progress) -> Result:
         split = update_split(config, cache, videos)
         files = draw_figures(cache, videos, split)
         clean(cache)
-    done = result(cache, videos, split, plan.problems + failed, files)
-    return with_remarks(done, [plan.sources[video] for video in videos.ids])
+    return result(cache, videos, split, plan.problems + failed, files)
 
 
 def open_old(cache: Cache) -> VideoCache | None:
@@ -265,20 +260,6 @@ def result(
         notes=twins(videos),
         problems=problems,
     )
-
-
-def with_remarks(result: Result, sources: Iterable[Source]) -> Result:
-    """The result, with what a user must know of videos that are read: all are in `numbers`."""
-    about: dict[str, list[str]] = {}
-    for source in sources:
-        for remark in source.remarks:
-            about.setdefault(remark, []).append(str(source.id))
-    lines = []
-    for remark, videos in about.items():
-        more = f" and {len(videos) - MOST_NAMED} more" if len(videos) > MOST_NAMED else ""
-        shown = ", ".join(videos[:MOST_NAMED])
-        lines.append(f"{'videos' if len(videos) > 1 else 'video'} {shown}{more}: {remark}")
-    return replace(result, notes=result.notes + lines, numbers=result.numbers | {"remarks": about})
 
 
 def twins(videos: VideoCache) -> list[str]:
