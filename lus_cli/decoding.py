@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from lus_cli.cache import fingerprint
-from lus_cli.errors import LusError
+from lus_cli.errors import LusError, printable
 from lus_cli.frames import Mode, fit_frame, read_frame
 from lus_cli.ledger import take_reading, write_ledger
+from lus_cli.notes import Note, unheard
 from lus_cli.processes import spread
 from lus_cli.sources import FrameFolder, Source
 from lus_cli.steps import Progress
@@ -106,11 +107,14 @@ def refuse_change(task: DecodeTask) -> None:
 
 def decode_video(task: DecodeTask) -> StoredVideo:
     """Reads, resizes and compresses the frames of one video. Raises LusError if one is no image."""
-    return stored_frames(fitted_frames(task.source, task.frame_format))
+    notes: list[str] = []
+    return stored_frames(fitted_frames(task.source, task.frame_format, notes.append), notes)
 
 
-def stored_frames(frames: Iterable[tuple[int, np.ndarray, tuple[int, int]]]) -> StoredVideo:
-    """Compresses what `fitted_frames` yields.
+def stored_frames(
+    frames: Iterable[tuple[int, np.ndarray, tuple[int, int]]], notes: Sequence[str] = ()
+) -> StoredVideo:
+    """Compresses what `fitted_frames` yields; `notes` may grow meanwhile, and are kept.
 
     Raises LusError for frames of different sizes, or if there is none.
     """
@@ -129,11 +133,14 @@ def stored_frames(frames: Iterable[tuple[int, np.ndarray, tuple[int, int]]]) -> 
     stored = store_video(pixels(), numbers, (0, 0))
     if not numbers:
         raise LusError("it holds no frame", "remove it, or export it again")
-    return replace(stored, source_shape=shapes.pop())
+    # Once each: a reader may say the same of every frame.
+    return replace(
+        stored, source_shape=shapes.pop(), notes=tuple(map(printable, dict.fromkeys(notes)))
+    )
 
 
 def fitted_frames(
-    source: Source, frame_format: FrameFormat
+    source: Source, frame_format: FrameFormat, note: Note = unheard
 ) -> Iterator[tuple[int, np.ndarray, tuple[int, int]]]:
     """Each frame's number, its pixels as they are stored, and its rows and columns in the source.
 
@@ -145,6 +152,6 @@ def fitted_frames(
         for number, path in source.frame_files:
             yield number, *read_frame(path, mode, size, letterbox)
     else:
-        for number, image in source.frames(mode):
+        for number, image in source.frames(mode, note=note):
             frame = fit_frame(np.asarray(image), size, letterbox)
             yield number, frame, (image.height, image.width)

@@ -17,10 +17,11 @@ import numpy as np
 
 from lus_cli.dicom_colours import COLOURS, GRAY, Stored, as_frame, read_palette
 from lus_cli.dicom_layout import AGAIN, Layout, layout_of, native_frames, read_native
-from lus_cli.dicom_regions import blackened, is_unmasked, ultrasound_regions
+from lus_cli.dicom_regions import UNMASKED_FRAME, blackened, is_unmasked, ultrasound_regions
 from lus_cli.dicom_streams import Pixels, encoded_frames, is_encapsulated, is_film, locate
 from lus_cli.errors import LusError
 from lus_cli.exam_tree import MAX_PIXELS
+from lus_cli.notes import Note, unheard
 from lus_cli.video_files import MAX_FRAMES
 
 try:
@@ -47,14 +48,18 @@ MOST_INFLATED = 1 << 30  # bytes of a deflated file, which are held in memory
 
 
 def read_frames(
-    path: Path, color: bool, mask_text: bool, only: Collection[int] | None = None
+    path: Path,
+    color: bool,
+    mask_text: bool,
+    only: Collection[int] | None = None,
+    note: Note = unheard,
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Frames of a DICOM file, numbered from 0, those in `only` or all.
 
     Yields (row, column) uint8 for gray frames, and for any other (row, column, 3) uint8 RGB or,
     without `color`, (row, column) luminance where the file stores that. More than 8 bits are scaled
     by the range of the stored bits; display windows are not applied. With `mask_text`, everything
-    outside the file's ultrasound regions is black.
+    outside the file's ultrasound regions is black; `note` is called if that is nothing.
 
     Raises LusError if the file is not a DICOM, no decoder here knows its compression, it holds fewer
     frames than it says, or with `mask_text` it names no region to keep.
@@ -67,6 +72,8 @@ def read_frames(
             pixels = locate_pixels(path, file, header)
             layout = checked_layout(path, header)
             regions = ultrasound_regions(path, header) if mask_text else None
+            if regions is not None and is_unmasked(header, regions):
+                note(UNMASKED_FRAME)
             palette = None
             if layout.meaning == "PALETTE COLOR":
                 palette = read_palette(header, little, layout.signed)
@@ -89,19 +96,6 @@ def read_frames(
 def damaged(path: Path, error: Exception) -> LusError:
     reason = " ".join(str(error).split()) or type(error).__name__
     return LusError(f"{path} cannot be decoded ({reason[:200]})", AGAIN)
-
-
-def unmasked_text(path: Path) -> bool:
-    """Whether --mask-text blackens nothing of the file, as its regions are the whole frame.
-
-    False for a file that cannot be read or masked: `read_frames` says why.
-    """
-    try:
-        with path.open("rb") as raw:
-            header = read_header(path, inflated(path, raw))
-            return is_unmasked(header, ultrasound_regions(path, header))
-    except Exception:
-        return False
 
 
 # ------------------------------------------------------------------------------------------ header

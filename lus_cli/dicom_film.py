@@ -8,10 +8,9 @@ from collections.abc import Iterator
 import av
 import numpy as np
 from av.video.frame import VideoFrame
-from av.video.reformatter import VideoReformatter
 
 from lus_cli.exam_tree import MAX_PIXELS
-from lus_cli.video_files import GRAY_SPREAD, channel_spread
+from lus_cli.video_pictures import Pictures
 
 # By content, and nothing else: bare streams, and the containers that PS3.5 (8.2.5 to 8.2.8) allows.
 CONTAINERS = "mpegvideo,h264,hevc,mpeg,mpegts,mov"
@@ -23,7 +22,7 @@ def film_frames(content: bytes) -> Iterator[np.ndarray]:
     Raises ValueError, or what FFmpeg does, for a damaged film.
     """
     limit = {"max_pixels": str(MAX_PIXELS)}
-    to_gray, to_rgb = VideoReformatter(), VideoReformatter()
+    pictures = Pictures(None, False)
     options = {"format_whitelist": CONTAINERS, **limit}
     with av.open(io.BytesIO(content), "r", options=options) as film:
         stream = film.streams.best("video")
@@ -35,6 +34,4 @@ def film_frames(content: bytes) -> Iterator[np.ndarray]:
         context.thread_count = 1
         for frame in film.decode(stream):
             assert isinstance(frame, VideoFrame)
-            rgb = to_rgb.reformat(frame, format="rgb24").to_ndarray()
-            is_gray = channel_spread(rgb) <= GRAY_SPREAD
-            yield to_gray.reformat(frame, format="gray").to_ndarray() if is_gray else rgb
+            yield pictures.read(frame)

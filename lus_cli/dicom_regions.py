@@ -13,6 +13,10 @@ PICTURE = 1  # RegionSpatialFormat of a two-dimensional picture (PS3.3, C.8.5.5.
 CORNERS = ("MinX0", "MinY0", "MaxX1", "MaxY1")
 HARDLY = 0.01  # of a frame: a smaller part outside the regions has no room for text
 Box = tuple[slice, slice]  # rows, columns
+UNMASKED_FRAME = (
+    "its ultrasound region is the whole frame, so --mask-text masks nothing: names and other text in "
+    "the picture are kept"
+)
 UNMASKED = "mask it by other means, or prepare it without --mask-text"
 
 

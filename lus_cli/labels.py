@@ -24,7 +24,7 @@ from lus_cli.exam_tree import (
     row_id,
     video_order,
 )
-from lus_cli.video_files import OTHER_SUFFIXES, VIDEO_SUFFIXES
+from lus_cli.video_containers import OTHER_SUFFIXES, VIDEO_SUFFIXES
 
 ONLY_EXAM = "1"  # where nothing tells the exams of a patient apart
 COVID_BLUES_VIDEO = re.compile(r"patient_([^_]+)_(.+)")

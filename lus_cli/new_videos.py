@@ -30,7 +30,7 @@ from lus_cli.video_cache import FrameFormat
 # looks at are held together, and so are the compressed frames.
 MOST_FRAMES = 5000
 MOST_BYTES = 4 * 2**30  # of a video's frames, before they are compressed
-KINDS = "a folder of .jpg or .png frames, .mp4, .avi, .mov, .mkv, .gif, DICOM or .mat"
+KINDS = "a folder of .jpg or .png frames, .mp4, .avi, .mov, .mpeg and the like, DICOM or .mat"
 
 
 @dataclass(frozen=True)
@@ -169,10 +169,11 @@ def decode(source: Source, frame_format: FrameFormat) -> StoredVideo:
 
     Raises LusError if one cannot be decoded, or if they are more than memory is meant for.
     """
+    notes: list[str] = []
     most = min(MOST_FRAMES, MOST_BYTES // math.prod(frame_format.shape))
 
     def frames() -> Iterator[tuple[int, np.ndarray, tuple[int, int]]]:
-        for count, frame in enumerate(fitted_frames(source, frame_format)):
+        for count, frame in enumerate(fitted_frames(source, frame_format, notes.append)):
             if count == most or (source.length or 0) > most:
                 raise LusError(
                     f"{source.location} has more than {most} frames",
@@ -180,7 +181,7 @@ def decode(source: Source, frame_format: FrameFormat) -> StoredVideo:
                 )
             yield frame
 
-    return stored_frames(frames())
+    return stored_frames(frames(), notes)
 
 
 def frames_at(video: StoredVideo, positions: np.ndarray, frame_format: FrameFormat) -> np.ndarray:

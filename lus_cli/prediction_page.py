@@ -25,7 +25,7 @@ from lus_cli.cache import explaining_disk_errors
 from lus_cli.overlay import CONTOUR, INFERNO, STRONGEST, as_rgb
 from lus_cli.prediction import Prediction
 from lus_cli.report import counted, environment, template_text
-from lus_cli.video_files import write_mp4
+from lus_cli.video_writing import write_mp4
 
 SHOWN_FRAMES = 250  # of a video on the page; of a longer one so many, evenly spread
 # x264's constant rate factor. 100 frames of COVID-BLUES at 256x256 take about 90 kB.

@@ -95,8 +95,8 @@ class Scorer:
             return self.model.mask(torch.from_numpy(frames).to(device)).float().cpu().numpy()
 
     def remarks(self, stored: StoredVideo, frames: np.ndarray) -> list[str]:
-        """What makes a video one that the model's answer means little for."""
-        found = []
+        """What its reader says of a video, and what makes the model's answer mean little for it."""
+        found = list(stored.notes)
         if stored.checksum in self.known:
             found.append(self.known[stored.checksum])
         if stored.length > self.card.longest:

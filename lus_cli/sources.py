@@ -29,6 +29,7 @@ from lus_cli.exam_tree import (
     visible_folders,
 )
 from lus_cli.frames import Mode, decode_frame
+from lus_cli.notes import Note, unheard
 
 Kind = Literal["frames", "video", "dicom", "mat"]
 Numbers = Collection[int] | None
@@ -72,11 +73,12 @@ class Source:
     def require(self) -> None:
         """Raises LusError if the library that reads the source is not installed."""
 
-    def frames(self, mode: Mode, only: Numbers = None) -> Frames:
+    def frames(self, mode: Mode, only: Numbers = None, note: Note = unheard) -> Frames:
         """Each frame's number and its upright image in `mode`, in the order of the numbers.
 
-        `only` leaves out all frames but those with these numbers. Raises LusError for a frame
-        that cannot be decoded.
+        `only` leaves out all frames but those with these numbers. `note` is called with what a
+        user must know of a video that is read all the same. Raises LusError for a frame that
+        cannot be decoded.
         """
         raise NotImplementedError
 
@@ -96,7 +98,7 @@ class FrameFolder(Source):
     def length(self) -> int:
         return len(self.frame_files)
 
-    def frames(self, mode: Mode, only: Numbers = None) -> Frames:
+    def frames(self, mode: Mode, only: Numbers = None, note: Note = unheard) -> Frames:
         for number, path in self.frame_files:
             if only is None or number in only:
                 yield number, decode_frame(path, mode)
@@ -108,10 +110,10 @@ class VideoFile(Source):
 
     kind = "video"
 
-    def frames(self, mode: Mode, only: Numbers = None) -> Frames:
+    def frames(self, mode: Mode, only: Numbers = None, note: Note = unheard) -> Frames:
         from lus_cli.video_files import read_frames
 
-        for number, frame in chosen(read_frames(self.location), only):
+        for number, frame in chosen(read_frames(self.location, note), only):
             yield number, as_image(frame, mode)
 
 
@@ -129,10 +131,10 @@ class DicomFile(Source):
     def require(self) -> None:
         from lus_cli import dicom_files  # noqa: F401 - raises if pydicom is missing
 
-    def frames(self, mode: Mode, only: Numbers = None) -> Frames:
+    def frames(self, mode: Mode, only: Numbers = None, note: Note = unheard) -> Frames:
         from lus_cli.dicom_files import read_frames
 
-        for number, frame in read_frames(self.location, mode == "RGB", self.mask_text, only):
+        for number, frame in read_frames(self.location, mode == "RGB", self.mask_text, only, note):
             yield number, as_image(frame, mode)
 
 
@@ -152,7 +154,7 @@ class MatFile(Source):
     def require(self) -> None:
         from lus_cli import mat_files  # noqa: F401 - raises if SciPy is missing
 
-    def frames(self, mode: Mode, only: Numbers = None) -> Frames:
+    def frames(self, mode: Mode, only: Numbers = None, note: Note = unheard) -> Frames:
         from lus_cli.mat_files import read_frames
 
         for number, frame in chosen(read_frames(self.location), only):
@@ -286,10 +288,11 @@ def kind_of(path: Path) -> Kind | None:
 
     Raises LusError if that cannot be read, or for a video of another kind: somebody may miss it.
     """
-    from lus_cli.video_files import OTHER_SUFFIXES, VIDEO_SUFFIXES
+    from lus_cli.video_containers import OTHER_SUFFIXES, VIDEO_SUFFIXES
 
     suffix = path.suffix.lower()
-    if suffix in VIDEO_SUFFIXES:
+    # 1.2.840.264 is a DICOM file's whole name.
+    if suffix in VIDEO_SUFFIXES and not (suffix[1:].isdecimal() and is_dicom(path)):
         return "video"
     if suffix in DICOM_SUFFIXES:
         return "dicom"
@@ -299,11 +302,16 @@ def kind_of(path: Path) -> Kind | None:
         return None
     if suffix in OTHER_SUFFIXES:
         raise LusError(f"{path} is a video of a kind not read here", "make .mp4 of it")
+    return "dicom" if is_dicom(path) else None
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether a file's content says so. Raises LusError if it cannot be read."""
     offset, magic = DICOM_MAGIC
     try:
         with path.open("rb") as file:
             file.seek(offset)
-            return "dicom" if file.read(len(magic)) == magic else None
+            return file.read(len(magic)) == magic
     except OSError as error:
         raise LusError(f"{path} cannot be read", error.strerror or str(error)) from error
 

@@ -830,24 +830,25 @@ def test_a_region_of_the_whole_frame_masks_nothing(
     tmp_path: Path, regions: list[Dataset], right: bool
 ) -> None:
     path = write_dicom(tmp_path / "a.dcm", pixels(), SequenceOfUltrasoundRegions=regions)
-    assert bool(dicom(path, mask_text=True).remarks) == right
-    assert dicom(path).remarks == []
+    said: list[str] = []
+    list(dicom(path).frames("L", note=said.append))
+    assert said == []
+    if regions:
+        list(dicom(path, mask_text=True).frames("L", note=said.append))
+    assert ["masks nothing" in sentence for sentence in said] == [True] * right
 
 
 def test_prepare_and_predict_name_the_videos_whose_text_is_not_masked(tmp_path: Path) -> None:
     exams = masked_study(tmp_path / "exams")
     result = run(settings(exams, tmp_path / "cache", mask_text=True))
     [note] = [note for note in result.notes if "masks nothing" in note]
-    assert note.startswith("videos p0/1/halves, p0/1/whole, p1/1/halves")
-    assert "and 2 more" in note
-    [named] = result.numbers["remarks"].values()
-    assert named == [f"p{n}/1/{area}" for n in range(6) for area in ("halves", "whole")]
+    assert note.startswith("p0/1/halves.dcm and 11 more: its ultrasound region is the whole frame")
+    assert set(result.numbers["notes"]) == {
+        f"p{n}/1/{area}.dcm" for n in range(6) for area in ("halves", "whole")
+    }
     # Nothing is decoded again, and it is said again.
-    again = run(settings(exams, tmp_path / "cache", mask_text=True))
-    assert note in again.notes
-    dry = run(settings(exams, tmp_path / "cache", mask_text=True, dry_run=True))
-    assert note in dry.notes
-    assert not run(settings(exams, tmp_path / "other")).numbers["remarks"]
+    assert note in run(settings(exams, tmp_path / "cache", mask_text=True)).notes
+    assert not run(settings(exams, tmp_path / "other")).numbers["notes"]
     train.run(tiny(tmp_path / "cache", epochs=1), silent)
     config = PredictConfig(
         paths=(exams / "p0",), cache=tmp_path / "cache", page=False, device="cpu", threads=1

@@ -115,7 +115,7 @@ def test_the_tree_is_an_exam_tree(study: Path) -> None:
         ["1045", "2", "11", "four.avi", "2", "20.0"],
     ]
     assert result.numbers == {
-        "videos": 4, "frames": 21, "patients": 2, "failed": 0, "unlabelled": 1,
+        "videos": 4, "frames": 21, "patients": 2, "failed": 0, "notes": {}, "unlabelled": 1,
         "scores": {"0": 1, "1": 0, "2": 1, "3": 1},
     }  # fmt: skip
     assert result.tables[0].rows == [("0", 1), ("1", 0), ("2", 1), ("3", 1), ("none", 1)]

@@ -45,7 +45,7 @@ RESERVED = {
     "onnx": {"onnx_files"},
     "onnxruntime": {"onnx_files"},
     "onnxscript": {"onnx_files"},
-    "av": {"video_files", "frames", "dicom_film"},
+    "av": {"video_files", "video_pictures", "video_writing", "frames", "dicom_film"},
     "simplejpeg": {"frames"},
     "pydicom": {"dicom_files", "dicom_frames"},
     "scipy": {"mat_files", "sector", "signs"},

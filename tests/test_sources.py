@@ -35,7 +35,7 @@ from lus_cli.sources import DicomFile, MatFile, Mode, Source, find_sources, open
 from lus_cli.steps import Result, attention, prepare, silent, train
 from lus_cli.study import read_study
 from lus_cli.video_cache import FrameFormat, VideoCache
-from lus_cli.video_files import write_video
+from lus_cli.video_writing import write_video
 from tests.conftest import tiny
 
 ROWS, COLUMNS, LENGTH = 48, 64, 5

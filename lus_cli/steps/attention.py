@@ -146,7 +146,7 @@ def draw_video(studio: Studio, video: VideoId) -> None:
 
 def film(studio: Studio, shown: Explained, masks: np.ndarray, path: Path) -> None:
     """Writes every frame of a video under its mask, (frame, row, column), as a video file."""
-    from lus_cli.video_files import write_video
+    from lus_cli.video_writing import write_video
 
     trained = studio.trained
     numbers = trained.videos.frame_numbers(shown.index).tolist()

@@ -32,6 +32,7 @@ from lus_cli.exam_tree import (
 from lus_cli.folders import replacing_folders
 from lus_cli.frames import save_jpeg
 from lus_cli.labels import LabelledFile, find_labelled
+from lus_cli.notes import Note, summary
 from lus_cli.processes import spread
 from lus_cli.steps import Progress, Result, Table
 from lus_cli.true_masks import STUDY, masks_folder
@@ -54,6 +55,7 @@ class Imported:
     frames: int = 0
     fps: float = 0.0
     reason: str = ""
+    notes: tuple[str, ...] = ()
 
 
 def run(config: ImportConfig, progress: Progress) -> Result:
@@ -110,18 +112,20 @@ def import_all(
 
 def import_video(task: ImportTask) -> Imported:
     """Decodes one video into its folder. A video that cannot be decoded leaves no frame there."""
+    notes: list[str] = []
     task.folder.mkdir(parents=True)
     try:
-        return Imported(write_frames(task), frame_rate(task.path))
+        frames, fps = write_frames(task, notes.append), frame_rate(task.path)
+        return Imported(frames, fps, notes=tuple(dict.fromkeys(notes)))
     except LusError as error:
         shutil.rmtree(task.folder)
         return Imported(reason=str(error))
 
 
-def write_frames(task: ImportTask) -> int:
+def write_frames(task: ImportTask, note: Note) -> int:
     """Writes a video's frames as JPEG, all gray if all are gray, else all RGB; how many."""
     for mode in ("L", "RGB"):
-        for number, frame in enumerate(read_frames(task.path)):
+        for number, frame in enumerate(read_frames(task.path, note)):
             if mode == "L" and frame.ndim == 3:
                 break  # colour, mostly in the first frame: start over, all in RGB
             image = Image.fromarray(frame)
@@ -192,11 +196,12 @@ def result(
             "patients": len({source.label.video.patient for source, _ in done}),
             "failed": len(failed),
             "unlabelled": counts[None],
+            "notes": {s.name: o.notes for s, o in done if o.notes},
             "scores": {str(score): counts[score] for score in SCORES},
         },
         tables=[Table("Score", ("score", "videos"), rows)],
         files={"exams": root},
-        notes=unscored(done),
+        notes=summary((s.name, o.notes) for s, o in done) + unscored(done),
         problems=failed + problems,
         failed=bool(failed),
     )

@@ -23,6 +23,7 @@ from lus_cli.drawn import draw_new
 from lus_cli.errors import CannotReadError, LusError
 from lus_cli.exam_tree import SCORES, VideoId
 from lus_cli.ledger import read_ledger, write_ledger
+from lus_cli.notes import summary
 from lus_cli.planning import (
     Plan,
     Work,
@@ -238,6 +239,7 @@ def result(
     cache: Cache, videos: VideoCache, split: Split, problems: list[str], files: dict[str, Path]
 ) -> Result:
     counts = part_counts(videos, split)
+    notes = list(zip(videos.source_paths, videos.notes, strict=True))
     rows = [(part, *counts[part], sum(counts[part]), names(getattr(split, part))) for part in PARTS]
     numbers: dict[str, Any] = {
         "videos": len(videos),
@@ -247,6 +249,7 @@ def result(
         "bytes": cache.videos.stat().st_size,
         "videos_per_score": counts,
         "fingerprint": videos.fingerprint,
+        "notes": {path: said for path, said in notes if said},
     }
     columns = ("part", *(f"score {s}" for s in SCORES), "videos", "patients")
     title = (
@@ -257,7 +260,7 @@ def result(
         numbers,
         [Table(title, columns, rows)],
         {"cache": cache.videos, "split": cache.split, **files},
-        notes=twins(videos),
+        notes=summary(notes) + twins(videos),
         problems=problems,
     )
 

@@ -25,7 +25,7 @@ from safetensors.torch import save_file
 
 from lus_cli.config import PhantomConfig, PrepareConfig, TrainConfig, build
 from lus_cli.steps import phantom, prepare, silent, train
-from lus_cli.video_files import write_video
+from lus_cli.video_writing import write_video
 from tests.test_sources import (
     COLUMNS,
     ROWS,
