@@ -68,34 +68,33 @@ def read_frames(
         with path.open("rb") as raw:
             file = inflated(path, raw)
             header = read_header(path, file)
-            little = is_little(header)
             pixels = locate_pixels(path, file, header)
             layout = checked_layout(path, header)
             regions = ultrasound_regions(path, header) if mask_text else None
             if regions is not None and is_unmasked(header, regions):
                 note(UNMASKED_FRAME)
             palette = None
-            if layout.meaning == "PALETTE COLOR":
-                palette = read_palette(header, little, layout.signed)
             frames = stored_frames(path, file, header, pixels, (layout, color), only)
             used = UsedBits(path, header)
+            number = -1
             for number, values in frames:
                 used.add(values)
+                if palette is None and values.meaning == "PALETTE COLOR":
+                    palette = read_palette(header, is_little(header), layout.signed)
                 frame = as_frame(values, palette, color)
                 if regions is not None:
                     frame = blackened(path, frame, regions, header)
                 yield number, frame
             if only is None:
                 used.refuse_few()
+                promised, there = frame_count(header), number + 1
+                if promised and there > promised:
+                    note(f"its header says {promised} frames, {there} are there: all are read")
     except LusError:
         raise
     except Exception as error:  # whatever a damaged file makes of pydicom: it has no one exception
-        raise damaged(path, error) from error
-
-
-def damaged(path: Path, error: Exception) -> LusError:
-    reason = " ".join(str(error).split()) or type(error).__name__
-    return LusError(f"{path} cannot be decoded ({reason[:200]})", AGAIN)
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise LusError(f"{path} cannot be decoded ({reason[:200]})", AGAIN) from error
 
 
 # ------------------------------------------------------------------------------------------ header

@@ -203,6 +203,9 @@ def test_the_frames_of_uncompressed_pixels_are_all_there_or_none(
         assert complaint in refusal(path)
     else:
         np.testing.assert_array_equal(frames_of(path), pixels())
+        said: list[str] = []
+        list(read_frames(path, True, False, note=said.append))
+        assert said == [f"its header says {number} frames, 5 are there: all are read"]
 
 
 @pytest.mark.parametrize(("bits", "factor"), [(16, 2), (8, 2), (8, 3), (8, 6)])
