@@ -134,7 +134,7 @@ class DicomFile(Source):
     def frames(self, mode: Mode, only: Numbers = None, note: Note = unheard) -> Frames:
         from lus_cli.dicom_files import read_frames
 
-        for number, frame in read_frames(self.location, mode == "RGB", self.mask_text, only):
+        for number, frame in read_frames(self.location, mode == "RGB", self.mask_text, only, note):
             yield number, as_image(frame, mode)
 
 

@@ -348,12 +348,12 @@ def test_palettes_of_16_bits_may_hold_8(tmp_path: Path, factor: int) -> None:
     [
         ("SC_rgb_jpeg_gdcm.dcm", "no decoder for JPEG Lossless"),
         ("MR_small_jpeg_ls_lossless.dcm", "no decoder for JPEG-LS"),
-        ("image_dfl.dcm", "Deflated .* is not read"),
-        ("MR_truncated.dcm", "cannot be decoded"),
+        ("MR_truncated.dcm", "holds 0 of the 1 frames"),
         ("test-SR.dcm", "holds no picture"),
         ("rtdose.dcm", "32 bits a value"),
         ("badVR.dcm", "cannot be decoded"),
-        ("no_meta.dcm", "is no DICOM file"),
+        ("no_meta.dcm", "is not a DICOM file"),
+        ("meta_missing_tsyntax.dcm", "does not say its Rows"),
     ],
 )
 def test_a_dicom_that_cannot_be_read_is_one_line(name: str, complaint: str) -> None:
@@ -361,16 +361,6 @@ def test_a_dicom_that_cannot_be_read_is_one_line(name: str, complaint: str) -> N
     with pytest.raises(LusError, match=complaint) as caught:
         decoded(dicom(path))
     assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize(("promised", "held"), [(6, 5), (4, 5)])
-def test_a_dicom_must_hold_the_frames_it_promises(tmp_path: Path, promised: int, held: int) -> None:
-    path = write_compressed(tmp_path / "a.dcm", pixels(), JPEGBaseline8Bit, "MONOCHROME2")
-    dataset = pydicom.dcmread(path)
-    dataset.NumberOfFrames = promised
-    dataset.save_as(path)
-    with pytest.raises(LusError, match=f"{promised} frames|{held} of the {promised}"):
-        decoded(dicom(path))
 
 
 def test_a_dicom_too_large_to_be_true_is_not_decoded(tmp_path: Path) -> None:

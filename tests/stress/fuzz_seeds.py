@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import multiprocessing
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,14 @@ import numpy as np
 import scipy.io
 import torch
 from PIL import Image
-from pydicom.uid import JPEGBaseline8Bit, RLELossless
+from pydicom.encaps import encapsulate
+from pydicom.uid import (
+    MPEG4HP41,
+    DeflatedExplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    RLELossless,
+)
 from safetensors.torch import save_file
 
 from lus_cli.config import PhantomConfig, PrepareConfig, TrainConfig, build
@@ -147,6 +155,21 @@ def make_dicom(folder: Path) -> None:
     header = pydicom.dcmread(folder / "gray.dcm")
     header.compress(RLELossless)
     header.save_as(folder / "rle.dcm")
+    write_compressed(folder / "j2k.dcm", coloured(pixels()), JPEG2000Lossless, "YBR_RCT")
+    header = pydicom.dcmread(folder / "PALETTE.dcm")
+    for colour in ("Red", "Green", "Blue"):
+        setattr(header, f"{colour}PaletteColorLookupTableDescriptor", [256, 0, 16])
+        delattr(header, f"{colour}PaletteColorLookupTableData")
+        ramp = struct.pack("<9H", 0, 1, 0, 1, 127, 32896, 1, 128, 65535)
+        setattr(header, f"Segmented{colour}PaletteColorLookupTableData", ramp)
+    header.save_as(folder / "segmented.dcm")
+    header = pydicom.dcmread(folder / "gray.dcm")
+    header.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    header.save_as(folder / "deflated.dcm", implicit_vr=False, little_endian=True)
+    header = pydicom.dcmread(folder / "jpeg.dcm")
+    header.file_meta.TransferSyntaxUID = MPEG4HP41
+    header.PixelData = encapsulate([(folder.parent / "video" / "v.mp4").read_bytes()])
+    header.save_as(folder / "film.dcm")
 
 
 def make_bombs(folder: Path) -> None:
