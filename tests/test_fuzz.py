@@ -14,20 +14,13 @@ import tomlkit
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lus_cli.annotations import read_annotations, read_findings, write_annotations
 from lus_cli.config import Recipe, TrainConfig, build, fields_of, read_toml
 from lus_cli.errors import LusError, UsageError
-from lus_cli.exam_tree import (
-    SCORES,
-    VideoId,
-    is_name,
-    natural_key,
-    parse_frame_id,
-    read_annotations,
-    read_findings,
-    write_annotations,
-)
+from lus_cli.exam_tree import SCORES, VideoId, is_name, natural_key, parse_frame_id
+from lus_cli.finding import find_sources
 from lus_cli.labels import table_labels
-from lus_cli.sources import find_sources
+from lus_cli.spellings import canonical
 from lus_cli.split import load_split, read_split
 from tests.stress import fuzz_sandbox
 from tests.stress.fuzz import tried
@@ -95,7 +88,7 @@ def is_one_line(error: LusError) -> None:
 
 
 IDS = st.one_of(TEXT, st.lists(TEXT, min_size=3, max_size=4).map("/".join))
-NAMES = TEXT.filter(lambda text: is_name(text) and text == text.strip())
+NAMES = TEXT.filter(lambda text: is_name(text) and text == text.strip() == canonical(text))
 VIDEOS = st.builds(VideoId, NAMES, NAMES, NAMES)
 
 

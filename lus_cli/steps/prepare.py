@@ -8,8 +8,10 @@ goes on from there.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import shutil
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,7 @@ from lus_cli.ledger import read_ledger, write_ledger
 from lus_cli.planning import (
     Plan,
     Work,
+    changed_scores,
     find_work,
     is_current,
     make_plan,
@@ -33,6 +36,7 @@ from lus_cli.planning import (
     shards_folder,
 )
 from lus_cli.seal import is_sealed
+from lus_cli.spellings import groups
 from lus_cli.split import (
     PARTS,
     Split,
@@ -49,6 +53,8 @@ from lus_cli.video_cache import Entry, VideoCache, write_video_cache
 
 log = logging.getLogger("lus.prepare")
 
+SHOWN_ALIKE = 5  # groups of patients, in the notes
+
 
 def run(config: PrepareConfig, progress: Progress) -> Result:
     """Brings the cache up to date with the study, doing only what changed."""
@@ -58,7 +64,9 @@ def run(config: PrepareConfig, progress: Progress) -> Result:
     plan = make_plan(config, config.exams or cache.exams)
     if config.strict and plan.problems:
         raise LusError(
-            f"{len(plan.problems)} problems, the first: {plan.problems[0]}", "--strict is on"
+            f"{len(plan.problems)} problems, the first: {plan.problems[0]}",
+            "--strict is on",
+            left_out=plan.problems[1:],
         )
     if config.dry_run:
         old = open_old(cache)
@@ -67,10 +75,35 @@ def run(config: PrepareConfig, progress: Progress) -> Result:
         old = open_old(cache)  # not before: another prepare may just have replaced it
         failed = renew(config, cache, plan, old, progress)
         videos = VideoCache(cache.videos)
-        split = update_split(config, cache, videos)
+        problems = plan.problems + failed
+        with explaining_the_split(videos, problems):
+            split = update_split(config, cache, videos)
         files = draw_figures(cache, videos, split)
         clean(cache)
-    return result(cache, videos, split, plan.problems + failed, files)
+    notes = plan.notes + twins(videos) + spelt_alike(videos.patients, split)
+    return result(cache, videos, split, problems, files, notes)
+
+
+@contextlib.contextmanager
+def explaining_the_split(videos: VideoCache, problems: Sequence[str]) -> Iterator[None]:
+    """Adds to an error of the split what there is to be split, and what was left out before."""
+    try:
+        yield
+    except LusError as error:
+        if not problems:
+            raise
+        patients = len(set(videos.patients))
+        raise type(error)(
+            f"{error.message}; {counted(len(videos), 'video')} of {counted(patients, 'patient')} "
+            f"can be read, and {counted(len(problems), 'problem')} left others out, the first: "
+            f"{problems[0]}",
+            error.remedy,
+            left_out=problems,
+        ) from None
+
+
+def counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def open_old(cache: Cache) -> VideoCache | None:
@@ -102,15 +135,23 @@ def renew(
         work = find_work(plan, old, cache, progress)
     for remark in work.remarks:
         log.info("%s", remark)
+    for change in changed_scores(plan, old):
+        log.debug("score changed: %s", change)
     failed = decode_all([plan.task(e, cache) for e in work.new], config.workers, progress)
     if config.strict and failed:
-        raise LusError(f"{len(failed)} videos failed, the first: {failed[0][1]}", "--strict is on")
+        raise LusError(
+            f"{len(failed)} videos failed, the first: {failed[0][1]}",
+            "--strict is on",
+            left_out=[reason for _, reason in failed[1:]],
+        )
     reasons = [reason for _, reason in failed]
     bad = {task.source.id for task, _ in failed}
     plan = replace(plan, entries=[entry for entry in plan.entries if entry.id not in bad])
     work = replace(work, new=[entry for entry in work.new if entry.id not in bad])
     if not plan.entries:
-        raise LusError("no video could be decoded", reasons[0])
+        raise LusError(
+            "no video could be decoded", reasons[0], left_out=plan.problems + reasons[1:]
+        )
     if is_current(old, plan, work):
         log.info("%s is up to date but for what is left out", cache.videos)
     else:
@@ -186,11 +227,15 @@ def update_split(config: PrepareConfig, cache: Cache, videos: VideoCache) -> Spl
                 log.warning("the split settings have no effect on it; --force draws it anew")
             return split
         if set(split.patients("all")) != set(videos.patients):
-            log.warning("the study has other patients now: %s is drawn anew", cache.split)
+            log.warning("the study has other patients now: %s is drawn again", cache.split)
+        elif torn(videos.patients, split):
+            log.warning(
+                "patients that may be one were in two parts: %s is drawn again", cache.split
+            )
         elif split.drawn_by == settings:
             return split
         else:
-            log.info("split settings changed: %s is drawn anew", cache.split)
+            log.info("split settings changed: %s is drawn again", cache.split)
     split = draw_split(videos.patients, videos.scores, settings, named)
     write_split(cache.split, split)
     return split
@@ -235,7 +280,12 @@ def draw_figures(cache: Cache, videos: VideoCache, split: Split) -> dict[str, Pa
 
 
 def result(
-    cache: Cache, videos: VideoCache, split: Split, problems: list[str], files: dict[str, Path]
+    cache: Cache,
+    videos: VideoCache,
+    split: Split,
+    problems: list[str],
+    files: dict[str, Path],
+    notes: list[str],
 ) -> Result:
     counts = part_counts(videos, split)
     rows = [(part, *counts[part], sum(counts[part]), names(getattr(split, part))) for part in PARTS]
@@ -257,7 +307,7 @@ def result(
         numbers,
         [Table(title, columns, rows)],
         {"cache": cache.videos, "split": cache.split, **files},
-        notes=twins(videos),
+        notes=notes,
         problems=problems,
     )
 
@@ -272,6 +322,36 @@ def twins(videos: VideoCache) -> list[str]:
             found.append(f"videos {first} and {video} hold the same frames")
     more = f", and {len(found) - 1} more pairs do" if len(found) > 1 else ""
     return [f"{found[0]}{more}: is one patient there twice?"] if found else []
+
+
+def torn(patients: Sequence[str], split: Split) -> list[list[str]]:
+    """Patients whose ids are alike, and who are in different parts or folds."""
+    places = [*(getattr(split, part) for part in PARTS), *split.folds]
+    return [
+        spelt
+        for spelt in groups(patients).values()
+        if any(0 < len(set(spelt) & set(place)) < len(spelt) for place in places)
+    ]
+
+
+def spelt_alike(patients: Sequence[str], split: Split) -> list[str]:
+    """A sentence for patients who may be one: a patient in two parts would be tested on by a model
+    that knows them."""
+    apart = torn(patients, split)
+    alike = [spelt for spelt in groups(patients).values() if len(spelt) > 1]
+    sentences = [
+        f"patients {' and '.join(spelt)} may be one: write one id if so; "
+        + (
+            "split.json, edited by hand, has them in different parts or folds"
+            if spelt in apart
+            else "they are kept in one part"
+        )
+        for spelt in sorted(alike, key=lambda spelt: spelt not in apart)
+    ]
+    more = len(sentences) - SHOWN_ALIKE
+    return sentences[:SHOWN_ALIKE] + (
+        [f"{more} more groups of patients may be one"] if more > 0 else []
+    )
 
 
 def names(patients: tuple[str, ...]) -> str:
@@ -291,12 +371,17 @@ def dry_result(plan: Plan, old: VideoCache | None, work: Work) -> Result:
         ("frames to decode", frames),
         ("problems", len(plan.problems)),
     ]
-    numbers = {
+    numbers: dict[str, Any] = {
         "videos": len(plan.entries),
         "to_decode": len(work.new),
         "frames_to_decode": frames,
         "up_to_date": is_current(old, plan, work),
     }
+    changes = changed_scores(plan, old)
+    for change in changes:
+        log.debug("score changed: %s", change)
+    numbers["scores_changed"] = changes
     notes = ["the cache is up to date"] if numbers["up_to_date"] else work.remarks
+    notes = notes + plan.notes
     table = Table("dry run: nothing was written", ("", "count"), rows)
     return Result(numbers, [table], notes=notes, problems=plan.problems)
