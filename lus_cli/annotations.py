@@ -78,10 +78,16 @@ def line_scores(path: Path, text: str) -> Iterator[tuple[int, VideoId, int]]:
 def line_cells(line: str) -> list[str]:
     """The id and the score of a line, without quotes; spreadsheets add empty cells at its end."""
     delimiter = next((mark for mark in LINE_DELIMITERS if mark in line), ";")
-    cells = [canonical(cell.strip().strip('"')) for cell in line.split(delimiter)]
+    cells = [canonical(unquoted(cell.strip())) for cell in unquoted(line.strip()).split(delimiter)]
     while len(cells) > 2 and not cells[-1]:
         cells.pop()
     return cells if any(cells) else []
+
+
+def unquoted(text: str) -> str:
+    """What spreadsheets write in quotes, without them."""
+    quoted = len(text) > 1 and text[0] == text[-1] == '"' and text.count('"') == 2
+    return text[1:-1] if quoted else text
 
 
 def csv_scores(path: Path, text: str) -> Iterator[tuple[int, VideoId, int]]:

@@ -280,7 +280,7 @@ def test_a_file_that_holds_no_annotation_is_an_error(
 
 
 def test_missing_annotations_are_an_error(tmp_path: Path) -> None:
-    with pytest.raises(LusError, match="there is no file .*--annotations.*--labels"):
+    with pytest.raises(LusError, match=r"there is no file .*--annotations.*--labels"):
         read_annotations(tmp_path / "Annotations.txt")
     with pytest.raises(LusError, match="cannot be read"):
         read_annotations(tmp_path)

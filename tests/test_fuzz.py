@@ -88,7 +88,9 @@ def is_one_line(error: LusError) -> None:
 
 
 IDS = st.one_of(TEXT, st.lists(TEXT, min_size=3, max_size=4).map("/".join))
-NAMES = TEXT.filter(lambda text: is_name(text) and text == text.strip() == canonical(text))
+NAMES = TEXT.filter(
+    lambda text: is_name(text) and text == text.strip() == canonical(text) and '"' not in text
+)
 VIDEOS = st.builds(VideoId, NAMES, NAMES, NAMES)
 
 
@@ -205,7 +207,7 @@ def test_any_split_keeps_patients_apart_or_is_one_line(folder: Path, content: An
     assert sorted(split.train + split.validation + split.test) == patients
 
 
-@pytest.mark.parametrize("name", ["p\x85", "p\u2028", "\ufeffp", os.fsdecode(b"p\xff"), "p\x9b31m"])
+@pytest.mark.parametrize("name", ["p\x85", "p\u2028", os.fsdecode(b"p\xff"), "p\x9b31m"])
 def test_a_folder_that_no_table_could_name_is_no_patient(tmp_path: Path, name: str) -> None:
     (tmp_path / name / "1" / "a").mkdir(parents=True)
     (tmp_path / name / "1" / "a" / "1.png").write_bytes(b"")
