@@ -122,7 +122,9 @@ def stored_frames(frames: Iterable[tuple[int, np.ndarray, tuple[int, int]]]) -> 
             shapes.add(shape)
             if len(shapes) > 1:
                 sizes = " and ".join(f"{width}x{height}" for height, width in sorted(shapes))
-                raise LusError(f"frame {number} has another size ({sizes})", "remove or mend it")
+                raise LusError(
+                    f"frame {number} has another size ({sizes})", "a video's frames have one size"
+                )
             numbers.append(number)
             yield frame
 

@@ -120,5 +120,5 @@ def test_lines_are_counted_from_the_top_of_the_file(tmp_path: Path) -> None:
 def test_a_cell_that_is_needed_must_be_there(tmp_path: Path) -> None:
     with pytest.raises(LusError, match="line 3: not 4 cells"):
         scores(tmp_path, b"patient,exam,area,score\n1,1,1,1\n1,1,2\n")
-    with pytest.raises(LusError, match="line 2: not 4 cells.*double quotes"):
+    with pytest.raises(LusError, match=r"line 2: not 4 cells.*double quotes"):
         scores(tmp_path, b"patient,exam,area,score\n1,1,1,1,0\n")

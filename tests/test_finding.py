@@ -114,7 +114,8 @@ def test_import_says_that_pictures_are_not_imported(tmp_path: Path) -> None:
     labels.write_text("file,patient,area,score\na,1,L1,0\n")
     _, problems = find_labelled(ImportConfig(videos=tmp_path, labels=labels))
     assert len(problems) == 1
-    assert "a.jpg" in problems[0] and "not imported" in problems[0]
+    assert "a.jpg" in problems[0]
+    assert "not imported" in problems[0]
 
 
 # --------------------------------------------------------------------------------------- layout
@@ -149,7 +150,8 @@ def test_both_sides_in_an_area_are_named(tmp_path: Path) -> None:
     frames(tmp_path / "P1/1/L1/Left")
     frames(tmp_path / "P1/1/L1/Right")
     _, problems = found(tmp_path)
-    assert "L1/Left and" in problems[0] and "L1/Right" in problems[0]
+    assert "L1/Left and" in problems[0]
+    assert "L1/Right" in problems[0]
 
 
 def test_frames_below_an_areas_own_are_not_left_out_in_silence(tmp_path: Path) -> None:
