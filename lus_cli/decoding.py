@@ -11,7 +11,7 @@ import numpy as np
 
 from lus_cli.cache import fingerprint
 from lus_cli.errors import LusError, printable
-from lus_cli.frames import Mode, fit_frame, read_frame
+from lus_cli.frames import Mode, fit_frame, has_many_bits, read_frame
 from lus_cli.ledger import take_reading, write_ledger
 from lus_cli.notes import Note, unheard
 from lus_cli.processes import spread
@@ -126,7 +126,9 @@ def stored_frames(
             shapes.add(shape)
             if len(shapes) > 1:
                 sizes = " and ".join(f"{width}x{height}" for height, width in sorted(shapes))
-                raise LusError(f"frame {number} has another size ({sizes})", "remove or mend it")
+                raise LusError(
+                    f"frame {number} has another size ({sizes})", "a video's frames have one size"
+                )
             numbers.append(number)
             yield frame
 
@@ -149,8 +151,17 @@ def fitted_frames(
     mode: Mode = "RGB" if frame_format.color else "L"
     size, letterbox = frame_format.size, frame_format.letterbox
     if isinstance(source, FrameFolder):
+        is_black = True
         for number, path in source.frame_files:
-            yield number, *read_frame(path, mode, size, letterbox)
+            frame, shape = read_frame(path, mode, size, letterbox)
+            is_black = is_black and not frame.any()
+            yield number, frame, shape
+        if is_black and has_many_bits(source.frame_files[0].path):
+            raise LusError(
+                "its frames have 16 bits a pixel, of which the upper 8 are empty in all of them, "
+                "and would be black",
+                "save them with 8 bits",
+            )
     else:
         for number, image in source.frames(mode, note=note):
             frame = fit_frame(np.asarray(image), size, letterbox)

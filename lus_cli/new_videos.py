@@ -15,22 +15,23 @@ from lus_cli.decoding import fitted_frames, stored_frames
 from lus_cli.errors import LusError, printable
 from lus_cli.exam_tree import (
     FORBIDDEN_IN_ID,
+    FRAME_KINDS,
     FRAME_SUFFIXES,
     VideoId,
     is_name,
     natural_key,
     read_folder,
 )
+from lus_cli.finding import find_files
 from lus_cli.sources import DicomFile, FrameFolder, Kind, MatFile, Source, VideoFile, kind_of
 from lus_cli.stored_video import CHUNK_FRAMES, StoredVideo
-from lus_cli.study import find_files
 from lus_cli.video_cache import FrameFormat
 
 # A recording of one area takes seconds. These bound memory: the feature maps of the frames a model
 # looks at are held together, and so are the compressed frames.
 MOST_FRAMES = 5000
 MOST_BYTES = 4 * 2**30  # of a video's frames, before they are compressed
-KINDS = "a folder of .jpg or .png frames, .mp4, .avi, .mov, .mpeg and the like, DICOM or .mat"
+KINDS = f"a folder of {FRAME_KINDS} frames, .mp4, .avi, .mov, .mpeg and the like, DICOM or .mat"
 
 
 @dataclass(frozen=True)
@@ -103,8 +104,10 @@ def look_at(root: Path, search: Search) -> dict[Path, Kind]:
             )
         return {root: kind}
     damaged: list[str] = []
-    files = find_files(root, damaged)
+    left_out: list[str] = []
+    files = find_files(root, damaged, left_out)
     search.problems += map(printable, damaged)
+    search.remarks += map(printable, left_out)
     made = {folder for path in files if (folder := folder_of_lus(path, root))}
     search.remarks += [
         printable(f"{folder} holds what lus made: not looked at") for folder in sorted(made)

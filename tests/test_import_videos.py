@@ -11,16 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lus_cli.annotations import Findings, read_annotations, read_findings
 from lus_cli.config import ImportConfig, PhantomConfig
 from lus_cli.errors import LusError, UsageError
-from lus_cli.exam_tree import (
-    Findings,
-    VideoId,
-    read_annotations,
-    read_findings,
-)
+from lus_cli.exam_tree import VideoId
+from lus_cli.finding import find_sources
 from lus_cli.frames import decode_frame
-from lus_cli.sources import find_sources
 from lus_cli.steps import Result, import_videos, phantom, silent
 from lus_cli.video_files import read_frames
 

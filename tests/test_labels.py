@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from lus_cli.annotations import Findings
 from lus_cli.config import ImportConfig
 from lus_cli.errors import LusError, UsageError
-from lus_cli.exam_tree import Findings, VideoId
+from lus_cli.exam_tree import VideoId
 from lus_cli.labels import LabelledFile, find_labelled
 
 HEADER = "file,patient,exam,area,score\n"

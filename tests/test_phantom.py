@@ -12,13 +12,14 @@ import pytest
 from PIL import Image
 
 from lus_cli import true_masks
+from lus_cli.annotations import read_annotations
 from lus_cli.config import PhantomConfig
 from lus_cli.errors import LusError, UsageError
-from lus_cli.exam_tree import ANNOTATIONS, read_annotations
+from lus_cli.exam_tree import ANNOTATIONS
+from lus_cli.finding import find_sources
 from lus_cli.phantom_probe import Grid, speckle
 from lus_cli.phantom_scene import Label, Lesion, Look, draw_lesions, draw_look
 from lus_cli.phantom_tissue import Scene
-from lus_cli.sources import find_sources
 from lus_cli.steps import phantom, silent
 
 SIZE = 64

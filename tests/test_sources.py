@@ -31,7 +31,8 @@ from lus_cli.config import AttentionConfig, PrepareConfig
 from lus_cli.decoding import source_key
 from lus_cli.errors import LusError, UsageError
 from lus_cli.exam_tree import VideoId
-from lus_cli.sources import DicomFile, MatFile, Mode, Source, find_sources, open_source
+from lus_cli.finding import find_sources
+from lus_cli.sources import DicomFile, MatFile, Mode, Source, open_source
 from lus_cli.steps import Result, attention, prepare, silent, train
 from lus_cli.study import read_study
 from lus_cli.video_cache import FrameFormat, VideoCache
@@ -760,7 +761,6 @@ def test_a_file_without_suffix_is_known_by_its_content(tmp_path: Path) -> None:
 
 
 def test_an_empty_folder_says_what_is_looked_for(tmp_path: Path) -> None:
-    (tmp_path / "clip.mp4").write_bytes(b"")
     with pytest.raises(LusError, match="--labels CSV"):
         find_sources(tmp_path, mask_text=False)
 

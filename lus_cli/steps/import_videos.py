@@ -16,19 +16,11 @@ from pathlib import Path
 
 from PIL import Image
 
+from lus_cli.annotations import Findings, write_annotations
 from lus_cli.cache import Cache
 from lus_cli.config import ImportConfig
 from lus_cli.errors import LusError, UsageError
-from lus_cli.exam_tree import (
-    ANNOTATIONS,
-    FINDINGS,
-    SCORES,
-    SOURCES,
-    Findings,
-    VideoId,
-    refuse_foreign,
-    write_annotations,
-)
+from lus_cli.exam_tree import ANNOTATIONS, FINDINGS, SCORES, SOURCES, VideoId, refuse_foreign
 from lus_cli.folders import replacing_folders
 from lus_cli.frames import save_jpeg
 from lus_cli.labels import LabelledFile, find_labelled

@@ -22,17 +22,11 @@ import numpy as np
 from PIL import Image
 
 import lus_cli
+from lus_cli.annotations import write_annotations
 from lus_cli.cache import Cache, write_json
 from lus_cli.config import PhantomConfig
 from lus_cli.errors import LusError, UsageError
-from lus_cli.exam_tree import (
-    ANNOTATIONS,
-    SCORES,
-    VideoId,
-    refuse_foreign,
-    video_order,
-    write_annotations,
-)
+from lus_cli.exam_tree import ANNOTATIONS, SCORES, VideoId, refuse_foreign, video_order
 from lus_cli.folders import replacing_folders
 from lus_cli.frames import save_jpeg
 from lus_cli.phantom_scene import Label, Lesion, Look, draw_lesions, draw_look

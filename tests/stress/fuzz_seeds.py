@@ -72,7 +72,7 @@ def make_seeds(root: Path) -> Seeds:
     """Makes them all under `root`: some seconds, most of them for a run of one epoch."""
     seeds = Seeds(root)
     make_study(seeds)
-    for kind in ("jpeg", "png", "video", "dicom", "mat", "scores", "weights"):
+    for kind in ("jpeg", "png", "picture", "video", "dicom", "mat", "scores", "weights"):
         (root / kind).mkdir()
     make_images(root)
     make_videos(root / "video")
@@ -119,7 +119,16 @@ def make_images(root: Path) -> None:
     colour.convert("P").save(root / "png" / "palette.png", transparency=0)
     colour.convert("RGBA").save(root / "png" / "alpha.png", icc_profile=bytes(200))
     gray.convert("1").save(root / "png" / "bits.png")
-    Image.fromarray(np.asarray(gray).astype(np.uint16) * 257).save(root / "png" / "sixteen.png")
+    wide = Image.fromarray(np.asarray(gray).astype(np.uint16) * 257)
+    wide.save(root / "png" / "sixteen.png")
+    gray.save(root / "picture" / "gray.tif")
+    colour.save(root / "picture" / "lzw.tif", compression="tiff_lzw", exif=exif)
+    colour.convert("CMYK").save(root / "picture" / "deflate.tif", compression="tiff_deflate")
+    wide.save(root / "picture" / "sixteen.tif")
+    gray.save(root / "picture" / "gray.bmp")
+    colour.convert("RGBA").save(root / "picture" / "alpha.bmp")
+    colour.save(root / "picture" / "lossy.webp", quality=90)
+    colour.convert("RGBA").save(root / "picture" / "lossless.webp", lossless=True)
 
 
 def make_videos(folder: Path) -> None:
