@@ -137,9 +137,17 @@ def read_findings(path: Path) -> dict[VideoId, Findings]:
     return findings
 
 
+# Findings as people, spreadsheets and pandas write them.
+WRITTEN_AS = (
+    dict.fromkeys(("yes", "y", "true", "1", "1.0", "1,0"), True)
+    | dict.fromkeys(("no", "n", "false", "0", "0.0", "0,0"), False)
+    | dict.fromkeys(("", "nan", "na", "n/a"), None)
+)
+
+
 def annotated_finding(path: Path, line: int, text: str) -> bool | None:
     try:
-        return {"yes": True, "no": False, "": None}[text.strip().lower()]
+        return WRITTEN_AS[text.strip().lower()]
     except KeyError:
         raise LusError(f"{path}, line {line}: {text!r}", "write yes, no or nothing") from None
 

@@ -309,6 +309,19 @@ def test_findings_are_yes_no_or_unknown(tmp_path: Path) -> None:
         read_findings(path)
 
 
+@pytest.mark.parametrize(
+    ("text", "finding"),
+    [("1", True), ("0", False), ("1.0", True), ("FALSE", False), ("y", True), ("nan", None)],
+)
+def test_findings_are_read_as_spreadsheets_write_them(
+    tmp_path: Path, text: str, finding: bool | None
+) -> None:
+    path = tmp_path / "f.csv"
+    path.write_text(f"patient,exam,area,a_lines,b_lines\n1,1,1,{text},yes \n")
+    [findings] = read_findings(path).values()
+    assert (findings.a_lines, findings.b_lines) == (finding, True)
+
+
 def test_a_table_too_large_to_be_one_is_not_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,7 +17,7 @@ from lus_cli.labels import find_labelled
 from lus_cli.new_videos import find_videos
 from lus_cli.sources import Source
 from lus_cli.study import read_study
-from lus_cli.video_files import write_video
+from lus_cli.video_writing import write_video
 
 NFC, NFD = (unicodedata.normalize(form, "Müller") for form in ("NFC", "NFD"))
 
@@ -224,7 +224,9 @@ def test_a_file_that_a_spreadsheet_renamed_is_hinted_at(tmp_path: Path) -> None:
     labels = tmp_path / "labels.csv"
     labels.write_text("file,patient,area,score\n7,1,L1,0\nb,2,L1,0\n")
     _, problems = find_labelled(ImportConfig(videos=tmp_path, labels=labels))
-    assert any("there is no video file 7; there is 007.mp4" in line for line in problems)
+    assert any(
+        "there is no video file 7 that is read here; there is 007.mp4" in line for line in problems
+    )
 
 
 def test_two_files_in_one_spelling_are_both_left_out(tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ def test_a_part_without_patients_says_what_was_left_out(tmp_path: Path) -> None:
 def test_a_test_patient_whose_videos_cannot_be_read_is_explained(tmp_path: Path) -> None:
     root = make_study(tmp_path / "exams", ["a", "b", "c", "d"], [0, 1, 2, 3])
     (root / "a/1/L1/Frame_1.png").write_bytes(b"")
-    with pytest.raises(LusError, match="the study has no patient a; 3 videos of 3 .*it is empty"):
+    with pytest.raises(LusError, match=r"the study has no patient a; 3 videos of 3 .*it is empty"):
         prepare.run(config(root, tmp_path / "cache", test_patients=("a",)), silent)
 
 
