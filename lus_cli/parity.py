@@ -260,9 +260,7 @@ def placed_input(value: Any, layer: nn.Module, device: torch.device, dtype: torc
 def ranks(values: Tensor) -> Tensor:
     """The rank of each value: maxima tie at the zeros that ReLU leaves, and there a device may send
     the gradient where it likes."""
-    order = values.flatten().argsort(stable=True)
-    places = torch.empty(len(order))
-    places[order] = torch.arange(1.0, len(order) + 1)
+    places = values.flatten().argsort(stable=True).argsort() + 1.0
     return torch.empty_like(values).copy_(places.view(values.shape))  # same layout in memory
 
 

@@ -48,7 +48,7 @@ RESERVED = {
     "av": {"video_files", "frames"},
     "simplejpeg": {"frames"},
     "pydicom": {"dicom_files"},
-    "scipy": {"mat_files", "sector", "signs"},
+    "scipy": {"mat_files", "sector", "signs", "confounders", "attention_check"},
     "typer": {"cli", "terminal", "config"},
     "rich": {"cli", "terminal"},
 }
