@@ -189,7 +189,3 @@ def bare_left(axes: Axes) -> None:
     """Rows name themselves: no axis line and no tick marks on the left."""
     axes.spines["left"].set_visible(False)
     axes.tick_params(axis="y", length=0)
-
-
-def plural(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

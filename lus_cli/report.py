@@ -18,6 +18,7 @@ from markupsafe import Markup
 from lus_cli import cache, clinical, metrics
 from lus_cli.clips import Clip
 from lus_cli.page_figures import PageFigure, page_figure
+from lus_cli.words import counted
 
 OWN_FIGURES = {"confusion"}  # the page draws its own confusion matrix
 # Which figures stand in which section; what is in none comes last.
@@ -112,10 +113,6 @@ def template_text(name: str) -> str:
 def three(value: float | None) -> str:
     """Three decimals with a true minus sign; a dash for what is undefined."""
     return "–" if value is None else f"{value:z.3f}".replace("-", "\u2212")
-
-
-def counted(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def percent(value: float) -> str:

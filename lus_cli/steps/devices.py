@@ -30,6 +30,7 @@ from lus_cli.model import LusModel
 from lus_cli.parity import CPU, Operation
 from lus_cli.processes import cores
 from lus_cli.steps import Progress, Result, Table
+from lus_cli.words import counted
 
 LENGTHS = (3, 2, 1)  # frames of the videos compared
 
@@ -147,10 +148,6 @@ def description(device: torch.device) -> str:
         return f"{cpu_name()} GPU, macOS {platform.mac_ver()[0]}"  # one chip, one name
     threads = torch.get_num_threads()
     return f"{cpu_name()}, {counted(cores(), 'core')}, {counted(threads, 'thread')}"
-
-
-def counted(number: int, thing: str) -> str:
-    return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
 def cpu_name() -> str:
