@@ -12,8 +12,8 @@ from lus_cli import comparison_figures, figures
 from lus_cli.cache import Cache, write_json, write_text
 from lus_cli.clinical import few_patients
 from lus_cli.comparison import ENSEMBLE, compare, ensemble, verdict
+from lus_cli.csv_files import csv_text
 from lus_cli.errors import LusError, UsageError
-from lus_cli.evaluation_folder import csv_text
 from lus_cli.evaluation_tables import interval
 from lus_cli.metrics import SCORES, Predictions
 from lus_cli.steps import Result, Table

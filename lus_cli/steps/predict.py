@@ -19,9 +19,9 @@ from lus_cli.cache import (
 )
 from lus_cli.checkpoint import Card, load_best
 from lus_cli.config import PredictConfig
+from lus_cli.csv_files import csv_text
 from lus_cli.devices import choose_device, set_threads
 from lus_cli.errors import LusError, printable
-from lus_cli.evaluation_folder import csv_text
 from lus_cli.exam_tree import SCORES
 from lus_cli.folders import beside
 from lus_cli.new_videos import (
