@@ -140,11 +140,6 @@ def lay_out(figure: Figure) -> None:
         figure.set_layout_engine("none")
 
 
-def svg_text(figure: Figure) -> str:
-    """The figure as SVG text, for a page to hold."""
-    return rendered(figure, "svg").decode()
-
-
 def blank(
     height: float, rows: int = 1, *, width: float = WIDTH, **options: Any
 ) -> tuple[Figure, Any]:

@@ -1,6 +1,6 @@
 """The page a person opens after an evaluation: one HTML file that needs nothing else.
 
-Everything on it is escaped but the figures, which `figures.svg_text` escaped already. The page
+Everything on it is escaped but the figures, which Matplotlib escaped already. The page
 carries a policy that lets it load nothing and run no script but its own, so an id can do no harm.
 """
 
@@ -49,7 +49,7 @@ def write_report(
     scores: what `metrics.assess` gave for `predictions`.
     run: `name`; `part` (train, validation, test or all); `epoch`, whose weights were scored, or
         None; `recipe` and `provenance`, mappings that are shown as they are.
-    figures: name -> SVG text, as `figures.svg_text` gives it.
+    figures: name -> SVG text, as `figures.save` writes it.
     clips: patient/exam/area -> its frames, masks and weights, to be played.
     """
     text = rendered(
