@@ -7,7 +7,6 @@ goes on draws the same as one that was never interrupted.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor
 
 from lus_cli.config import Recipe
+from lus_cli.reading_ahead import read_ahead
 from lus_cli.video_cache import VideoCache
 
 # Frames are kept in memory up to this; beyond, they are read again every epoch.
@@ -126,14 +126,7 @@ class BatchLoader:
 
     def batches(self, groups: Sequence[Sequence[int]], epoch: int | None = None) -> Iterator[Batch]:
         """The batches of `groups` in order, the next one being read while one is used."""
-        with ThreadPoolExecutor(1) as reader:
-            coming = None
-            for group in groups:
-                ready, coming = coming, reader.submit(self.load, group, epoch)
-                if ready is not None:
-                    yield ready.result()
-            if coming is not None:
-                yield coming.result()
+        return read_ahead(lambda group: self.load(group, epoch), groups)
 
 
 def grouped(indices: Sequence[int], batch_size: int) -> list[list[int]]:

@@ -15,6 +15,7 @@ from lus_cli.cache import fingerprint, read_json, write_json
 from lus_cli.errors import LusError, UsageError
 from lus_cli.exam_tree import SCORES, natural_key
 from lus_cli.spellings import canonical, groups
+from lus_cli.words import shortened
 
 log = logging.getLogger("lus.split")
 
@@ -310,18 +311,16 @@ def check_groups(
             places = f"twice in {named[0]}" if named[0] == named[1] else places
             raise LusError(f"{path}: patient {name} is {places}", REMEDY)
     known = set(patients)
-    if strangers := listed(set(where) - known):
+    if strangers := in_words(set(where) - known):
         raise LusError(f"{path}: the study has no patient {strangers}", REMEDY)
-    if missing := listed(known - set(where)):
+    if missing := in_words(known - set(where)):
         remedy = f"add it to a {kind}, or draw the split again with `lus prepare --force`"
         raise LusError(f"{path}: no {kind} holds patient {missing}", remedy)
 
 
-def listed(names: Collection[str], most: int = 6) -> str:
-    """Names in natural order; the number of those that are not written out."""
-    ordered = sorted(names, key=natural_key)
-    more = f" and {len(ordered) - most} more" if len(ordered) > most else ""
-    return ", ".join(ordered[:most]) + more
+def in_words(patients: Collection[str], most: int = 6) -> str:
+    """Patients in natural order; the number of those that are not written out."""
+    return shortened(sorted(patients, key=natural_key), most)
 
 
 def named_test_patients(
@@ -339,6 +338,6 @@ def named_test_patients(
     if strangers:
         raise UsageError(
             f"--test-patients: the study has no patient {', '.join(strangers)}",
-            f"its patients are {listed(there, 20)}",
+            f"its patients are {in_words(there, 20)}",
         )
     return tuple(asked)

@@ -12,7 +12,6 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -28,6 +27,7 @@ from lus_cli.cache import explaining_refusal, fingerprint, replacing
 from lus_cli.errors import LusError
 from lus_cli.exam_tree import VideoId, is_name, leads_out
 from lus_cli.hdf5_writing import writing
+from lus_cli.reading_ahead import read_ahead
 from lus_cli.seal import sealing
 from lus_cli.stored_video import CHUNK_FRAMES, ZSTD_LEVEL, StoredVideo
 
@@ -108,7 +108,7 @@ def write_video_cache(
         ):
             frames.dims[axis].label = label
         numbers, checksums, source_shapes, notes = [], [], [], []
-        for index, video in enumerate(ahead(video_of, entries)):
+        for index, video in enumerate(read_ahead(video_of, entries)):
             if video.length > frames.shape[1]:
                 frames.resize(video.length, axis=1)
             for position, chunk in enumerate(video.chunks):
@@ -130,20 +130,6 @@ def write_video_cache(
         )
         file.attrs[TABLES] = tables_checksum(file)
         file.flush()
-
-
-def ahead(
-    video_of: Callable[[Entry], StoredVideo], entries: Sequence[Entry]
-) -> Iterator[StoredVideo]:
-    """The video of each entry, the next one being read while one is written."""
-    with ThreadPoolExecutor(1) as reader:
-        coming = None
-        for entry in entries:
-            before, coming = coming, reader.submit(video_of, entry)
-            if before is not None:
-                yield before.result()
-        if coming is not None:
-            yield coming.result()
 
 
 def write_tables(

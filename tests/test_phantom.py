@@ -293,11 +293,11 @@ def test_masks_show_what_makes_the_score(root: Path) -> None:
 
 def test_a_mask_is_read_back_as_written(tmp_path: Path) -> None:
     mask = np.random.default_rng(0).integers(0, 6, (37, 53)).astype(np.uint8)
-    phantom.write_mask(tmp_path / "mask.png", mask)
+    true_masks.write_mask(tmp_path / "mask.png", mask)
     np.testing.assert_array_equal(true_masks.read_mask(tmp_path / "mask.png"), mask)
     with Image.open(tmp_path / "mask.png") as image:
         colours = np.asarray(image.convert("RGB"))
-    assert tuple(colours[mask == Label.B_LINE][0]) == phantom.PALETTE[Label.B_LINE]
+    assert tuple(colours[mask == Label.B_LINE][0]) == true_masks.PALETTE[Label.B_LINE]
 
 
 def test_what_is_no_mask_is_refused(root: Path, tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from lus_cli.split import (
     draw_part,
     draw_split,
     draws_of,
-    listed,
+    in_words,
     load_split,
     misfit,
     named_test_patients,
@@ -520,10 +520,10 @@ def test_a_split_that_is_not_there_names_the_command_to_run(tmp_path: Path) -> N
 
 
 def test_names_are_listed_in_natural_order_up_to_a_number() -> None:
-    assert listed(["10", "9"]) == "9, 10"
-    assert listed({str(n) for n in range(6)}) == "0, 1, 2, 3, 4, 5"
-    assert listed({str(n) for n in range(7)}) == "0, 1, 2, 3, 4, 5 and 1 more"
-    assert listed(["b", "c", "a"], 1) == "a and 2 more"
+    assert in_words(["10", "9"]) == "9, 10"
+    assert in_words({str(n) for n in range(6)}) == "0, 1, 2, 3, 4, 5"
+    assert in_words({str(n) for n in range(7)}) == "0, 1, 2, 3, 4, 5 and 1 more"
+    assert in_words(["b", "c", "a"], 1) == "a and 2 more"
 
 
 def test_an_edited_split_is_taken_and_known_as_edited(written: tuple[Path, list[str]]) -> None:

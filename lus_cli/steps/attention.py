@@ -235,11 +235,11 @@ def check(studio: Studio) -> None:
     path = trained.run.attention / "check.json"
     write_json(path, {"split": part, "words": words, "alike": found})
     rows = [
-        (stage, kind, likeness["spearman"], likeness["ssim"])
+        (stage, kind, likeness["spearman"])
         for stage, kinds in found.items()
         for kind, likeness in kinds.items()
     ]
-    columns = ("drawn anew, with all above", "map", "Spearman", "SSIM")
+    columns = ("drawn anew, with all above", "map", "Spearman")
     studio.tables.append(Table("Alike before and after", columns, rows))
     studio.numbers["check"] = found
     studio.files["check"] = path

@@ -7,7 +7,6 @@ no time. What the tree has no place for (source file, frame rate) goes into Sour
 from __future__ import annotations
 
 import contextlib
-import csv
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -19,6 +18,7 @@ from PIL import Image
 from lus_cli.annotations import Findings, write_annotations
 from lus_cli.cache import Cache
 from lus_cli.config import ImportConfig
+from lus_cli.csv_files import csv_text
 from lus_cli.errors import LusError, UsageError
 from lus_cli.exam_tree import ANNOTATIONS, FINDINGS, SCORES, SOURCES, VideoId, refuse_foreign
 from lus_cli.folders import replacing_folders
@@ -149,10 +149,9 @@ def write_tables(tree: Path, done: Sequence[tuple[LabelledFile, Imported]]) -> N
 
 
 def write_csv(path: Path, columns: tuple[str, ...], rows: Iterable[tuple[object, ...]]) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow((*VideoId._fields, *columns))
-        writer.writerows(rows)
+    names = (*VideoId._fields, *columns)
+    table = [dict(zip(names, row, strict=True)) for row in rows]
+    path.write_text(csv_text(table, decimals=None), encoding="utf-8", newline="\n")
 
 
 def remove_empty_folders(tree: Path) -> None:
