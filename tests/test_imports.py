@@ -11,7 +11,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "lus_cli"
 MODULES = sorted(p for p in PACKAGE.rglob("*.py") if p.name != "__init__.py")
-FOUNDATION = {"cache", "config", "errors"}
+FOUNDATION = {"cache", "config", "disk_errors", "errors", "locks", "part_files"}
 EVALUATION = {
     "resampling",
     "references",

@@ -24,7 +24,7 @@ from PIL import Image
 import lus_cli
 from lus_cli.cache import Cache, write_json
 from lus_cli.config import PhantomConfig
-from lus_cli.errors import UsageError
+from lus_cli.errors import LusError, UsageError
 from lus_cli.exam_tree import (
     ANNOTATIONS,
     SCORES,

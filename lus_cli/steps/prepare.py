@@ -23,6 +23,7 @@ from lus_cli.drawn import draw_new
 from lus_cli.errors import CannotReadError, LusError
 from lus_cli.exam_tree import SCORES, VideoId
 from lus_cli.ledger import read_ledger, write_ledger
+from lus_cli.part_files import sweep
 from lus_cli.planning import (
     Plan,
     Work,
@@ -142,10 +143,8 @@ def clean(cache: Cache) -> None:
     with explaining_disk_errors(cache.root):
         if shards_folder(cache).exists():
             shutil.rmtree(shards_folder(cache))
-        for path in (cache.videos, cache.sources, cache.split):
-            path.with_name(f"{path.name}.part").unlink(missing_ok=True)
-        for path in cache.figures.glob("*.part"):
-            path.unlink()
+        sweep(cache.root)
+        sweep(cache.figures)
 
 
 def verify(cache: Cache, progress: Progress) -> Result:
