@@ -147,11 +147,11 @@ def load_best(path: Path) -> tuple[LusModel, Card]:
         with explaining_refusal(path):
             path.open(
                 "rb"
-            ).close()  # safetensors says of any file that it may not read: there is none
-        with safe_open(path, "pt") as file:
-            written = file.metadata() or {}
-            card = Card.from_json(written["lus"])
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            ).close()  # of a file that it may not read safetensors says: there is none
+            with safe_open(path, "pt") as file:
+                written = file.metadata() or {}
+                weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        card = Card.from_json(written["lus"])
         if checksum(written["lus"], weights) != written["checksum"]:
             raise ValueError("its checksum does not fit")
         known = len(weights["head.known"]) if card.recipe.head == "kernel" else 0

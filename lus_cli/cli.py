@@ -175,6 +175,7 @@ def top(
 
 def main() -> None:
     """What the `lus` program runs."""
+    terminal.settle_matplotlib()
     try:
         app()
     except KeyboardInterrupt:  # before a command began, or after it ended

@@ -15,6 +15,7 @@ from typing import Any, BinaryIO, TypeVar
 import numpy as np
 from PIL import Image
 
+from lus_cli.disk_errors import explaining_refusal
 from lus_cli.errors import LusError
 from lus_cli.exam_tree import MAX_PIXELS
 from lus_cli.video_files import MAX_FRAMES
@@ -63,7 +64,7 @@ def read_frames(
     number of frames than it says, or with `mask_text` it names no region to keep.
     """
     try:
-        with path.open("rb") as file:
+        with explaining_refusal(path), path.open("rb") as file:
             header = read_header(path, file)
             regions = ultrasound_regions(path, header) if mask_text else None
             total = frame_count(header)

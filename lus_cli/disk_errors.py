@@ -74,7 +74,7 @@ def explaining_refusal(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in DAMAGE:
+        if error.errno in DAMAGE or error.errno not in errno.errorcode:  # or FFmpeg's own number
             raise
         number = error.errno or 0
         message = f"{path} cannot be read ({os.strerror(number)})"  # HDF5's own has many lines

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import warnings
 from collections.abc import Iterator
@@ -60,7 +61,7 @@ def acquired(path: Path, what: Path, holder: Path, patience: float) -> BaseFileL
             with warnings.catch_warnings(action="ignore"):  # that it takes a soft one by itself
                 return taken(filelock.FileLock(path), patience)
         except (OSError, NotImplementedError) as error:
-            if isinstance(error, OSError) and error.errno not in NO_LOCKS:
+            if isinstance(error, OSError) and error.errno not in {*NO_LOCKS, errno.EINVAL}:
                 raise
             return taken(filelock.SoftFileLock(soft), patience)
     except filelock.Timeout:

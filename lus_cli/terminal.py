@@ -69,6 +69,14 @@ def true_interrupts() -> Iterator[None]:
         signal.signal(signal.SIGINT, usual)
 
 
+def settle_matplotlib() -> None:
+    """Keeps a user's settings of matplotlib away from this process: no figure depends on them, and
+    the backend that a notebook hands to its commands need not exist here."""
+    os.environ["MPLBACKEND"] = "agg"
+    os.environ["MATPLOTLIBRC"] = os.devnull
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # a folder for fonts, a line of a file
+
+
 class Screen:
     """The terminal of one command."""
 

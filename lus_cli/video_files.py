@@ -17,6 +17,7 @@ from av.video.reformatter import Colorspace, VideoReformatter
 from av.video.stream import VideoStream
 
 from lus_cli.cache import replacing
+from lus_cli.disk_errors import explaining_refusal
 from lus_cli.errors import LusError
 from lus_cli.exam_tree import MAX_PIXELS
 
@@ -90,9 +91,10 @@ def opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
     """A video file and its main video stream; whatever FFmpeg finds wrong becomes a LusError."""
     limit = {"max_pixels": str(MAX_PIXELS)}  # FFmpeg allocates no larger frame, even to look
     try:
-        if path.stat().st_size == 0:
-            raise LusError(f"{path} is empty", COPY_AGAIN)
-        refuse_cut_gif(path)
+        with explaining_refusal(path):
+            if path.stat().st_size == 0:
+                raise LusError(f"{path} is empty", COPY_AGAIN)
+            refuse_cut_gif(path)
         # An absolute path, so that a file called `http:x.mp4` is still a file.
         with av.open(
             str(path.absolute()),

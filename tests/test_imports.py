@@ -24,6 +24,7 @@ EVALUATION = {
 # What only some modules may import.
 RESERVED = {
     "h5py": {
+        "hdf5_reading",
         "hdf5_writing",
         "video_cache",
         "mask_file",
