@@ -137,8 +137,12 @@ class Run:
     def export(self) -> Path:
         return self.root / "export"
 
+    @property
+    def evaluations(self) -> Path:
+        return self.root / "evaluation"
+
     def evaluation(self, part: str) -> Path:
-        return self.root / "evaluation" / part
+        return self.evaluations / part
 
     @property
     def attention(self) -> Path:

@@ -6,10 +6,12 @@ import contextlib
 import errno
 import os
 from collections.abc import Iterator
+from contextvars import ContextVar
 from pathlib import Path
 
 from lus_cli.errors import CannotReadError, LusError
 
+PLACE = ContextVar("PLACE", default="--cache")
 # What a file system says that keeps no locks: some mounts of NFS, Lustre, FUSE, SMB.
 NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
 WRITING = {
@@ -51,11 +53,18 @@ DAMAGE = {None, 0, errno.EINVAL, errno.EFBIG, errno.EOVERFLOW}
 
 
 @contextlib.contextmanager
-def explaining_disk_errors(path: Path, folder: str = "--cache") -> Iterator[None]:
-    """Turns what a disk can do to a writer into one line for the user.
+def placed_by(words: str) -> Iterator[None]:
+    """For the block, in what words a user names another place for the files that are written."""
+    before = PLACE.set(words)
+    try:
+        yield
+    finally:
+        PLACE.reset(before)
 
-    folder: the option by which this command's files get another place.
-    """
+
+@contextlib.contextmanager
+def explaining_disk_errors(path: Path) -> Iterator[None]:
+    """Turns what a disk can do to a writer into one line for the user."""
     try:
         yield
     except OSError as error:
@@ -64,7 +73,7 @@ def explaining_disk_errors(path: Path, folder: str = "--cache") -> Iterator[None
             raise
         raise LusError(
             f"{path} cannot be written ({error.strerror})",
-            WRITING[error.errno].format(folder=folder),
+            WRITING[error.errno].format(folder=PLACE.get()),
         ) from error
 
 

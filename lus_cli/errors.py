@@ -38,6 +38,14 @@ class CannotReadError(LusError):
     """The system does not let a file be read. It need not be damaged: nothing may be made anew for it."""
 
 
+class InUseError(LusError):
+    """Another process is writing there."""
+
+
+class AlreadyThereError(LusError):
+    """Something has the name already that is to be given."""
+
+
 def one_line(text: str) -> str:
     """The text as it may stand in a message: printable, and cut if it is far too long."""
     if len(text) > LONGEST:

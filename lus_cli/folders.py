@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from lus_cli.cache import explaining_disk_errors, locked
-from lus_cli.errors import LusError
+from lus_cli.errors import AlreadyThereError, LusError
 from lus_cli.part_files import is_stale, part_of
 
 
@@ -67,7 +67,7 @@ def refuse_replacing(place: Path, force: bool) -> None:
     if place.exists() and not place.is_dir():
         raise LusError(f"{place} is a file", "name a folder")
     if place.is_dir() and not is_empty(place) and not force:
-        raise LusError(
+        raise AlreadyThereError(
             f"{place} is already there", "name another folder, or replace it with --force"
         )
 

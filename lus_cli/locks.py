@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lus_cli.disk_errors import NO_LOCKS, explaining_disk_errors
-from lus_cli.errors import LusError
+from lus_cli.errors import InUseError
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -69,7 +69,7 @@ def acquired(path: Path, what: Path, holder: Path, patience: float) -> BaseFileL
         remedy = "wait for it to end"
         if soft.exists():
             remedy += f"; if it was killed on another machine, remove {soft}"
-        raise LusError(f"{who} is writing to {what}", remedy) from None
+        raise InUseError(f"{who} is writing to {what}", remedy) from None
 
 
 def taken(lock: BaseFileLock, patience: float) -> BaseFileLock:

@@ -124,15 +124,12 @@ def wait_for_disk(path: Path) -> None:
         os.close(number)
 
 
-def check_writable(folder: Path, option: str = "--cache") -> None:
-    """Raises LusError if no file can be made in a folder, which is made if need be: to be asked before
-    long work, not after it.
-
-    option: by which the command's files get another place.
-    """
-    trial = part_of(folder / "trial")
-    with explaining_disk_errors(folder, option):
-        folder.mkdir(parents=True, exist_ok=True)
-        sweep(folder)
-        trial.touch(exist_ok=False)
-        trial.unlink()
+def check_writable(*folders: Path) -> None:
+    """Raises LusError if no file can be made in a folder, or where it would be made: to be asked before
+    long work, not after it."""
+    for folder in folders:
+        with explaining_disk_errors(folder):
+            there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+            trial = part_of(there / "trial")
+            trial.touch(exist_ok=False)
+            trial.unlink()

@@ -44,7 +44,7 @@ IN_A_CACHE = """
 """
 IN_A_RUN = """
     config.toml provenance.json split.json epochs.csv last.pt best.safetensors model-card.md
-    export/ attention/ predictions/
+    export/ evaluation/ attention/ predictions/
 """
 
 

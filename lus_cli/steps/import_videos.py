@@ -18,6 +18,7 @@ from PIL import Image
 
 from lus_cli.cache import Cache
 from lus_cli.config import ImportConfig
+from lus_cli.disk_errors import placed_by
 from lus_cli.errors import LusError, UsageError
 from lus_cli.exam_tree import (
     ANNOTATIONS,
@@ -62,7 +63,10 @@ def run(config: ImportConfig, progress: Progress) -> Result:
     sources, problems = find_labelled(config)
     refuse_overlap(root, [source.path for source in sources], config)
     refuse_foreign(root)
-    with replacing_folders(root, *old_masks(root), force=config.force) as [tree, *_]:
+    with (
+        placed_by("folder"),
+        replacing_folders(root, *old_masks(root), force=config.force) as [tree, *_],
+    ):
         outcomes = import_all(tree, sources, config, progress)
         failed = [outcome.reason for outcome in outcomes if outcome.reason]
         if len(failed) == len(sources):

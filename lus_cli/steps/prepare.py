@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from lus_cli.cache import Cache, explaining_disk_errors, only_writer
+from lus_cli.cache import Cache, check_writable, explaining_disk_errors, only_writer
 from lus_cli.config import REPORT_TEST_PATIENTS, PrepareConfig
 from lus_cli.decoding import decode_all, decode_video
 from lus_cli.drawn import draw_new
@@ -56,6 +56,8 @@ def run(config: PrepareConfig, progress: Progress) -> Result:
     cache = Cache(config.cache)
     if config.verify:
         return verify(cache, progress)
+    if not config.dry_run:
+        check_writable(cache.root, cache.figures)
     plan = make_plan(config, config.exams or cache.exams)
     if config.strict and plan.problems:
         raise LusError(
