@@ -178,7 +178,9 @@ def save_last(path: Path, state: dict[str, Any]) -> None:
     with replacing(path) as part:
         with letting_the_disk_speak(part):
             torch.save({"format_version": FORMAT_VERSION, **state}, part)
-        if path.is_file():
+        with contextlib.suppress(
+            FileNotFoundError
+        ):  # the first, or another process has just kept it
             path.replace(previous(path))
 
 

@@ -13,6 +13,7 @@ from lus_cli import config
 PACKAGE = Path(__file__).parents[1] / "lus_cli"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 OTHERS = {"--upgrade", "--nproc-per-node", "--json", "--quiet", "--verbose", "--config", "--recipe"}
+OTHERS |= {"--version", "--help"}
 CONFIGS = {
     name.removesuffix("Config").lower(): kind
     for name, kind in vars(config).items()
@@ -48,6 +49,8 @@ def test_no_message_names_an_option_that_is_not_there(path: Path) -> None:
                 assert flag in FLAGS[command] | OTHERS, text
         alone = re.sub(r"`[^`]*`", "", text)
         for flag in re.findall(r"(?<![\w-])--[a-z][a-z-]+\b", alone):
-            assert flag in everywhere, text
-            if step is not None and not re.search(r"\btrain\b", text):
+            assert flag in everywhere | {"--no"}, text
+            if step is None or path.stem == "devices":  # which speaks of all other commands
+                continue
+            if not re.search(r"\b[Tt]rain\b", text):
                 assert flag in step | OTHERS, (text, path.stem)

@@ -62,12 +62,12 @@ def test_where_no_file_can_be_locked_there_is_still_one_writer(
 
     monkeypatch.setattr(fcntl, "flock", refuse)
     for _ in range(2):
-        with locked(tmp_path / "lock", tmp_path, keep=False):
-            with (
-                pytest.raises(LusError, match=f"process {os.getpid()} is writing to"),
-                locked(tmp_path / "lock", tmp_path, keep=False),
-            ):
-                pass
+        with (
+            locked(tmp_path / "lock", tmp_path, keep=False),
+            pytest.raises(LusError, match=f"process {os.getpid()} is writing to"),
+            locked(tmp_path / "lock", tmp_path, keep=False),
+        ):
+            pass
         assert not list(tmp_path.iterdir())
     assert not recwarn.list
 
@@ -425,3 +425,22 @@ def test_what_is_said_of_strange_weights_can_be_printed(tmp_path: Path, kind: st
     assert "[0m" not in str(caught.value)
     assert "can still be loaded" not in str(caught.value)
     assert caught.value.remedy
+
+
+def test_weights_that_vanish_while_attention_is_drawn_are_one_line(
+    pipeline: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    best = Cache(pipeline).run(None).best
+    content, open_run = best.read_bytes(), attention.open_run
+
+    def vanishing(*arguments: Any) -> object:
+        trained = open_run(*arguments)
+        best.unlink()
+        return trained
+
+    monkeypatch.setattr(attention, "open_run", vanishing)
+    try:
+        with pytest.raises(CannotReadError, match=r"best\.safetensors cannot be read"):
+            attention.run(AttentionConfig(cache=pipeline, split="test", threads=1), silent)
+    finally:
+        best.write_bytes(content)

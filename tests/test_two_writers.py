@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,6 +24,7 @@ from lus_cli.stored_video import StoredVideo, store_video
 from lus_cli.video_cache import Entry, FrameFormat, VideoCache, write_video_cache
 from lus_cli.video_files import read_frames, write_video
 from tests.conftest import tiny
+from tests.killing import SERVER
 
 TIMES = 30
 SECONDS = 120  # that one waits for the other, at most
@@ -118,15 +116,12 @@ def write_many(kind: str, folder: str, first: int) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_two_that_write_the_same_do_not_meet(tmp_path: Path, kind: str) -> None:
-    script = "import sys; from tests.test_two_writers import write_many; write_many({!r}, {!r}, {})"
-    words = [script.format(kind, str(tmp_path), first) for first in (0, 100)]
-    root = str(Path(__file__).parents[1])
-    both = [
-        subprocess.Popen([sys.executable, "-c", w], cwd=root, stderr=subprocess.PIPE, text=True)
-        for w in words
-    ]
-    ends = [(p.communicate()[1], p.returncode) for p in both]
-    assert ends == [("", 0), ("", 0)]
+    both = [SERVER.Process(target=write_many, args=(kind, str(tmp_path), n)) for n in (0, 100)]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join()
+    assert [process.exitcode for process in both] == [0, 0]
     name, _, read = KINDS[kind]
     read(tmp_path / name)
     assert not [p.name for p in tmp_path.iterdir() if p.name.startswith(".")]
@@ -161,4 +156,3 @@ def test_a_training_takes_the_name_after_one_that_has_not_made_its_folder_yet(
     with run_names.reserved(Cache(prepared), None, "paper") as other:
         train.run(tiny(prepared), silent)
     assert given == [f"paper-{int(other.name.removeprefix('paper-')) + 1}"]
-    assert json.dumps(given)
