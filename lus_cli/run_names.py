@@ -22,8 +22,7 @@ def reserved(cache: Cache, name: str | None, recipe: str) -> Iterator[Run]:
         run = cache.new_run(name or f"{recipe}-{number}")
         with contextlib.ExitStack() as held:
             try:
-                lock = run.root.with_name(f".{run.name}.begun")
-                lock.parent.mkdir(parents=True, exist_ok=True)
+                lock = cache.root / f".{run.name}.begun"
                 held.enter_context(locked(lock, run.root, keep=False))
             except InUseError:
                 if name:

@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from lus_cli import backbones, checkpoint, part_files, run_folder
-from lus_cli.cache import check_writable, explaining_refusal, locked, replacing
+from lus_cli.cache import Cache, check_writable, explaining_refusal, locked, replacing
 from lus_cli.config import (
     AttentionConfig,
     EvaluateConfig,

@@ -132,7 +132,7 @@ def test_two_trainings_begun_at_once_have_two_names(tmp_path: Path) -> None:
     with run_names.reserved(cache, None, "paper") as one:
         with run_names.reserved(cache, None, "paper") as two:
             assert (one.name, two.name) == ("paper-1", "paper-2")
-            two.root.mkdir()
+            two.root.mkdir(parents=True)
         with (
             pytest.raises(LusError, match=r"is writing to .*paper-1: wait for it to end"),
             run_names.reserved(cache, "paper-1", "paper"),
@@ -145,7 +145,7 @@ def test_two_trainings_begun_at_once_have_two_names(tmp_path: Path) -> None:
         run_names.reserved(cache, "paper-2", "paper"),
     ):
         pass
-    assert sorted(path.name for path in cache.runs.iterdir()) == ["paper-2"]
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["paper-2", "runs"]
 
 
 def test_a_training_takes_the_name_after_one_that_has_not_made_its_folder_yet(

@@ -157,6 +157,7 @@ def verify(cache: Cache, progress: Progress) -> Result:
         if is_damaged:
             damaged.append(f"video {videos.ids[index]}")
         progress("verify", done, len(videos))
+    intact = len(videos) - len(damaged)
     if not damaged and not is_sealed(cache.videos):
         damaged.append("what HDF5 keeps beside videos and tables")
     notes = [f"{cache.videos}: {what} is damaged" for what in damaged]
@@ -164,7 +165,7 @@ def verify(cache: Cache, progress: Progress) -> Result:
         notes.append(f"delete {cache.videos} and run `lus prepare`")
     return Result(
         {"videos": len(videos), "damaged": damaged},
-        [Table("verified", ("videos", "damaged"), [(len(videos), len(damaged))])],
+        [Table("verified", ("videos", "intact"), [(len(videos), intact)])],
         notes=notes,
         failed=bool(damaged),
     )
