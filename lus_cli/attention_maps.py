@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lus_cli.cache import read_json, write_json
+from lus_cli.cache import explaining_refusal, read_json, write_json
 from lus_cli.exam_tree import VideoId
 from lus_cli.explained import Explained, all_masks, card, explain, original_frames, save_png
 from lus_cli.mask_file import joined, read_maps, write_masks, written
@@ -110,7 +110,8 @@ def draw_one(
 
 def forget_others(trained: TrainedRun, folder: MaskFolder) -> list[str]:
     """Drops the maps of other weights, and says so: a run that was resumed may have better ones."""
-    digest = hashlib.blake2b(trained.run.best.read_bytes(), digest_size=16).hexdigest()
+    with explaining_refusal(trained.run.best):
+        digest = hashlib.blake2b(trained.run.best.read_bytes(), digest_size=16).hexdigest()
     mine = {"weights": digest, "videos": trained.videos.fingerprint}
     before = read_json(folder.made_by, "delete it") if folder.made_by.is_file() else None
     if before == mine:

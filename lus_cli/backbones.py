@@ -25,7 +25,7 @@ from torchvision import models
 
 from lus_cli import efficientnet_lite
 from lus_cli.cache import explaining_refusal
-from lus_cli.errors import LusError, UsageError
+from lus_cli.errors import LusError, UsageError, printable
 
 log = logging.getLogger("lus.backbones")
 
@@ -56,7 +56,10 @@ PROBE = 128  # pixels: large enough for every backbone to keep some rows and col
 
 def reason_of(error: BaseException) -> str:
     """The first line of what one of UNREADABLE says; PyTorch's go on for many."""
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+    text = str(error).strip()
+    if text.startswith("Weights only load failed"):  # PyTorch goes on with how to execute it
+        return "it holds more than tensors and plain values"
+    return printable(text.splitlines()[0]) if text else type(error).__name__
 
 
 def build_backbone(name: str, weights: str, stride: int = 0) -> tuple[nn.Module, int]:
@@ -239,13 +242,16 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         with explaining_refusal(path):
             path.open(
                 "rb"
-            ).close()  # safetensors says of any file that it may not read: there is none
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        content = read_pickled(path)
+            ).close()  # of a file that it may not read safetensors says: there is none
+            if path.suffix == ".safetensors":
+                return load_file(path)
+            content = read_pickled(path)
     except UNREADABLE as error:
         reason = reason_of(error)
-        raise LusError(f"{path} holds no weights that can be read safely ({reason})") from error
+        raise LusError(
+            f"{path} holds no weights that can be read safely ({reason})",
+            "save some with torch.save(model.state_dict(), FILE)",
+        ) from error
     content = content.get("state_dict", content) if isinstance(content, dict) else content
     if not isinstance(content, dict) or not all(
         isinstance(name, str) and isinstance(values, Tensor) for name, values in content.items()

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import safe_open
+from safetensors.torch import save
 from torch import Tensor
 
 import lus_cli
@@ -94,36 +94,37 @@ def new_model(recipe: Recipe, known: int = 0) -> LusModel:
 def save_best(path: Path, weights: dict[str, Tensor], card: Card) -> None:
     text = card.to_json()
     weights = {name: values.detach().cpu().contiguous() for name, values in weights.items()}
-    with replacing(path) as part:
-        with letting_the_disk_speak(part):
-            save_file(weights, part, {"lus": text, "checksum": checksum(text, weights)})
-        put_in_order(part)
+    content = save(weights, {"lus": text, "checksum": checksum(text, weights)})
+    with (
+        replacing(path) as part,
+        part.open("wb") as file,
+    ):  # safetensors' own files are not the umask's
+        file.write(put_in_order(content))
 
 
 @contextlib.contextmanager
 def letting_the_disk_speak(part: Path) -> Iterator[None]:
-    """Makes an OSError of what PyTorch and safetensors raise where a disk takes no more: they do not
-    say why it does not, but going on where they stopped does."""
+    """Makes an OSError of what PyTorch raises where a disk takes no more: it does not say why it does
+    not, but going on where it stopped does."""
     try:
         yield
-    except (RuntimeError, SafetensorError):
+    except RuntimeError:
         with part.open("ab") as file:
             file.write(bytes(PROBE))
             os.fsync(file.fileno())
         raise
 
 
-def put_in_order(path: Path) -> None:
+def put_in_order(content: bytes) -> bytes:
     """Sorts what a safetensors file says of itself, which is written in an order drawn by chance:
     equal weights are to be equal files."""
-    with path.open("r+b") as file:
-        size = int.from_bytes(file.read(8), "little")
-        head = json.loads(file.read(size))
-        head["__metadata__"] = dict(sorted(head["__metadata__"].items()))
-        text = json.dumps(head, separators=(",", ":"), ensure_ascii=False).encode()
-        if len(text) <= size:
-            file.seek(8)
-            file.write(text.ljust(size))
+    start, size = 8, int.from_bytes(content[:8], "little")
+    head = json.loads(content[start : start + size])
+    head["__metadata__"] = dict(sorted(head["__metadata__"].items()))
+    text = json.dumps(head, separators=(",", ":"), ensure_ascii=False).encode()
+    if len(text) > size:
+        return content
+    return content[:start] + text.ljust(size) + content[start + size :]
 
 
 def checksum(text: str, weights: dict[str, Tensor]) -> str:
@@ -146,11 +147,11 @@ def load_best(path: Path) -> tuple[LusModel, Card]:
         with explaining_refusal(path):
             path.open(
                 "rb"
-            ).close()  # safetensors says of any file that it may not read: there is none
-        with safe_open(path, "pt") as file:
-            written = file.metadata() or {}
-            card = Card.from_json(written["lus"])
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            ).close()  # of a file that it may not read safetensors says: there is none
+            with safe_open(path, "pt") as file:
+                written = file.metadata() or {}
+                weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        card = Card.from_json(written["lus"])
         if checksum(written["lus"], weights) != written["checksum"]:
             raise ValueError("its checksum does not fit")
         known = len(weights["head.known"]) if card.recipe.head == "kernel" else 0
@@ -177,7 +178,9 @@ def save_last(path: Path, state: dict[str, Any]) -> None:
     with replacing(path) as part:
         with letting_the_disk_speak(part):
             torch.save({"format_version": FORMAT_VERSION, **state}, part)
-        if path.is_file():
+        with contextlib.suppress(
+            FileNotFoundError
+        ):  # the first, or another process has just kept it
             path.replace(previous(path))
 
 

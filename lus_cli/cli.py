@@ -7,6 +7,7 @@ step with a progress display, show its result, exit. So commands are made from a
 from __future__ import annotations
 
 import copy
+import errno
 import importlib
 import inspect
 from pathlib import Path
@@ -116,6 +117,7 @@ def add_command(name: str, module: str, config_class: type, summary: str) -> Non
             as_json=given.pop("json"), quiet=given.pop("quiet"), verbose=given.pop("verbose")
         )
         with screen.catching_errors():
+            terminal.check_working_folder()
             settings = settings_from(config_class, given)
             step = importlib.import_module(f"lus_cli.steps.{module}")
             with screen.progress() as progress:
@@ -178,7 +180,13 @@ def top(
 
 def main() -> None:
     """What the `lus` program runs."""
+    terminal.settle_matplotlib()
     try:
         app()
     except KeyboardInterrupt:  # before a command began, or after it ended
         raise SystemExit(130) from None
+    except OSError as error:
+        if error.filename is not None or error.errno not in (errno.ENOSPC, errno.EIO):
+            raise
+        terminal.discard_output()  # of --help or a table, to a full disk
+        raise SystemExit(f"error the output cannot be written ({error.strerror})") from None

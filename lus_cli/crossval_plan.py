@@ -11,7 +11,7 @@ from pathlib import Path
 
 from lus_cli.cache import Cache, Run, read_json, write_json, write_text
 from lus_cli.config import CrossvalConfig, Recipe, TrainConfig, build, read_toml, to_toml
-from lus_cli.errors import LusError
+from lus_cli.errors import AlreadyThereError, LusError
 from lus_cli.folders import replacing_folder
 from lus_cli.folds import Fold, draw_repeats, folds_of
 from lus_cli.run_comparison import MAJORITY
@@ -19,6 +19,7 @@ from lus_cli.split import Split, check_split, patients_in, read_split
 from lus_cli.training_checks import check_recipe, check_study, check_weights
 from lus_cli.video_cache import VideoCache
 
+PATIENCE_S = 60  # for another process that takes a name
 ANEW = "start it anew under another --run"
 
 
@@ -82,9 +83,12 @@ def opened(config: CrossvalConfig, cache: Cache, videos: VideoCache) -> Crossval
         "drawn_by": split.drawn_by,
         "repeats": [[list(fold) for fold in folds] for folds in repeats],
     }
-    with replacing_folder(root, force=False) as part:
-        write_text(part / "config.toml", to_toml(config, only=Recipe))
-        write_json(part / "plan.json", plan)
+    try:
+        with replacing_folder(root, force=False, patience=PATIENCE_S) as part:
+            write_text(part / "config.toml", to_toml(config, only=Recipe))
+            write_json(part / "plan.json", plan)
+    except AlreadyThereError:  # begun by another process meanwhile: the next name, or what to do
+        return opened(config, cache, videos)
     return study
 
 

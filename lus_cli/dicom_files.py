@@ -19,6 +19,7 @@ from lus_cli.dicom_colours import COLOURS, GRAY, Stored, as_frame, read_palette
 from lus_cli.dicom_layout import AGAIN, Layout, layout_of, native_frames, read_native
 from lus_cli.dicom_regions import UNMASKED_FRAME, blackened, is_unmasked, ultrasound_regions
 from lus_cli.dicom_streams import Pixels, encoded_frames, is_encapsulated, is_film, locate
+from lus_cli.disk_errors import explaining_refusal
 from lus_cli.errors import LusError
 from lus_cli.exam_tree import MAX_PIXELS
 from lus_cli.notes import Note, unheard
@@ -65,7 +66,7 @@ def read_frames(
     frames than it says, or with `mask_text` it names no region to keep.
     """
     try:
-        with path.open("rb") as raw:
+        with explaining_refusal(path), path.open("rb") as raw:
             file = inflated(path, raw)
             header = read_header(path, file)
             pixels = locate_pixels(path, file, header)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import resource
+import math
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -57,6 +57,7 @@ def dry_result(trainer: Trainer, videos: VideoCache, validation: Sequence[int]) 
 
 
 def rows(numbers: dict[str, Any], epochs: int) -> list[tuple[Any, ...]]:
+    peak = numbers["peak_mb"]
     features = [("feature maps", f"{numbers['features_s']:.0f} s, once")]
     return [
         ("device", numbers["device"]),
@@ -67,7 +68,10 @@ def rows(numbers: dict[str, Any], epochs: int) -> list[tuple[Any, ...]]:
         *(features if numbers["features_s"] else []),
         ("one epoch", f"{numbers['epoch_s']:.0f} s with validation"),
         (f"{epochs} epochs", f"{numbers['run_s'] / 60:.1f} min"),
-        ("peak memory", f"{numbers['peak_mb']:.0f} MB, where the largest step is"),
+        (
+            "peak memory",
+            "not known here" if math.isnan(peak) else f"{peak:.0f} MB, where the largest step is",
+        ),
     ]
 
 
@@ -96,8 +100,13 @@ def synchronize() -> None:
 
 
 def peak_mb(device: torch.device) -> float:
-    """The most memory that was in use so far, MB: a GPU's own, else this process's."""
+    """The most memory that was in use so far, MB: a GPU's own, else this process's; NaN on Windows,
+    whose Python does not say."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
+    try:
+        import resource
+    except ImportError:
+        return math.nan
     unit = 2**20 if sys.platform == "darwin" else 2**10  # bytes there, kilobytes here
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit

@@ -20,6 +20,7 @@ from lus_cli.batches import Batch, BatchLoader
 from lus_cli.cache import fingerprint, replacing
 from lus_cli.checkpoint import checksum
 from lus_cli.config import Recipe
+from lus_cli.disk_errors import explaining_refusal
 from lus_cli.errors import UsageError
 from lus_cli.model import LusModel
 from lus_cli.ranks import Ranks
@@ -103,10 +104,10 @@ class FeatureLoader(BatchLoader):
             return self.compute(super().read(index))
         path = self.path(index)
         try:
-            with np.load(path, allow_pickle=False) as stored:
+            if not path.is_file():
+                return self.store(index)
+            with explaining_refusal(path), np.load(path, allow_pickle=False) as stored:
                 return torch.from_numpy(stored["maps"])
-        except FileNotFoundError:
-            return self.store(index)
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             log.warning("%s is damaged: computed again", path)
             return self.store(index)

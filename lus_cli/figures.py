@@ -8,9 +8,10 @@ PNG, the same bytes for the same figure every time.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,7 @@ Drawing = Callable[..., Figure]
 
 
 def styled(draw: Drawing) -> Drawing:
-    """Runs `draw` in the house style, leaving matplotlib's own settings as they were."""
+    """Runs `draw` in the house style, leaving matplotlib's settings as they were."""
     return in_style(draw, STYLE)
 
 
@@ -98,10 +99,19 @@ def column(draw: Drawing) -> Drawing:
     return in_style(draw, COLUMN_STYLE)
 
 
+@contextlib.contextmanager
+def house_style(style: Any) -> Iterator[None]:
+    """A style over matplotlib's defaults, whatever a user's matplotlibrc or program has set."""
+    defaults = dict(matplotlib.rcParamsDefault.copy())
+    del defaults["backend"]  # no figure here depends on it, and asking for it would start it
+    with matplotlib.rc_context(defaults | style):
+        yield
+
+
 def in_style(draw: Drawing, style: Any) -> Drawing:
     @functools.wraps(draw)
     def wrapped(*args: Any, **kwargs: Any) -> Figure:
-        with matplotlib.rc_context(style):
+        with house_style(style):
             return draw(*args, **kwargs)
 
     return wrapped
@@ -127,7 +137,7 @@ def rendered(figure: Figure, kind: str) -> bytes:
     """The figure as the bytes of an svg or png file, without a date or a version in them."""
     stream = io.BytesIO()
     nameless = {"Date": None, "Creator": None} if kind == "svg" else {"Software": None}
-    with matplotlib.rc_context(style_of(figure)):
+    with house_style(style_of(figure)):
         lay_out(figure)
         figure.savefig(stream, format=kind, metadata=nameless)
     return stream.getvalue()

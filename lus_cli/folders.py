@@ -1,9 +1,9 @@
 """Folders that are made whole or not at all, alone or several that belong together.
 
-Each is filled as `.name.part` beside its place. When all are full they are renamed to `.name.new`,
-the first one last: from then on all of them are whole and will be put in place, if need be by the
-next command that writes there. The old ones are out of the way before the first new one is in, so
-nobody ever finds the new beside the old.
+Each is filled under a name of its own next to its place. When all are full they are renamed to
+`.name.new`, the first one last: from then on all of them are whole and will be put in place, if need
+be by the next command that writes there. The old ones are out of the way before the first new one is
+in, so no one ever finds the new next to the old.
 """
 
 from __future__ import annotations
@@ -14,22 +14,23 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from lus_cli.cache import explaining_disk_errors, locked
-from lus_cli.errors import LusError
+from lus_cli.errors import AlreadyThereError, LusError
+from lus_cli.part_files import is_stale, part_of
 
 
 @contextlib.contextmanager
-def replacing_folder(path: Path, force: bool) -> Iterator[Path]:
+def replacing_folder(path: Path, force: bool, patience: float = 0) -> Iterator[Path]:
     """An empty folder to fill, moved to `path` when the block ends well and removed when not.
 
     Raises LusError if something is at `path` already and `force` is false, or if another process
-    is making the same folder.
+    is making the same folder and does not end within `patience` seconds.
     """
-    with replacing_folders(path, force=force) as [part]:
+    with replacing_folders(path, force=force, patience=patience) as [part]:
         yield part
 
 
 @contextlib.contextmanager
-def replacing_folders(*paths: Path, force: bool) -> Iterator[list[Path]]:
+def replacing_folders(*paths: Path, force: bool, patience: float = 0) -> Iterator[list[Path]]:
     """Empty folders to fill, moved to `paths` together, the first one last: see replacing_folder.
 
     One but the first that stays empty leaves nothing in its place.
@@ -38,18 +39,20 @@ def replacing_folders(*paths: Path, force: bool) -> Iterator[list[Path]]:
     lock = beside(places[0], "lock")
     with explaining_disk_errors(places[0]):
         lock.parent.mkdir(parents=True, exist_ok=True)
-        with locked(lock, places[0], keep=False):
+        with locked(lock, places[0], keep=False, patience=patience):
             settle(places)
             for place in places:
                 refuse_replacing(place, force)
+            parts = [part_of(place) for place in places]
             try:
-                parts = [beside(place, "part") for place in places]
                 for part in parts:
                     part.mkdir()
                 yield parts
-                for place in reversed(places):
-                    beside(place, "part").rename(beside(place, "new"))
+                for place, part in reversed([*zip(places, parts, strict=True)]):
+                    part.rename(beside(place, "new"))
             except BaseException:
+                for part in parts:
+                    remove(part)
                 settle(places)
                 raise
             settle(places)
@@ -64,7 +67,7 @@ def refuse_replacing(place: Path, force: bool) -> None:
     if place.exists() and not place.is_dir():
         raise LusError(f"{place} is a file", "name a folder")
     if place.is_dir() and not is_empty(place) and not force:
-        raise LusError(
+        raise AlreadyThereError(
             f"{place} is already there", "name another folder, or replace it with --force"
         )
 
@@ -88,8 +91,11 @@ def settle(places: Sequence[Path]) -> None:
             if beside(place, "new").exists():
                 beside(place, "new").rename(place)
     for place in places:
-        for what in ("part", "new", "old"):
+        for what in ("new", "old"):
             remove(beside(place, what))
+        for part in place.parent.glob(".*.part"):
+            if part.name.startswith(f".{place.name}.") and is_stale(part):
+                remove(part)
 
 
 def is_empty(folder: Path) -> bool:

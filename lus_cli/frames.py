@@ -17,6 +17,7 @@ import numpy as np
 import simplejpeg
 from PIL import Image, ImageOps
 
+from lus_cli.disk_errors import explaining_refusal
 from lus_cli.errors import LusError
 from lus_cli.exam_tree import MAX_PIXELS
 
@@ -118,10 +119,10 @@ def decode_frame(path: Path, mode: Mode) -> Image.Image:
     whole image, is larger than MAX_PIXELS, or has pixels with no fixed range.
     """
     try:
-        with warnings.catch_warnings():
+        with explaining_refusal(path), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of large files, and of TIFF's tags that are cut short
             image = Image.open(path, formats=FRAME_FORMATS)
-        with image:
+        with explaining_refusal(path), image:
             if image.width * image.height > MAX_PIXELS:
                 raise LusError(
                     f"{path} has {image.width}x{image.height} pixels", "a frame has fewer"

@@ -18,6 +18,7 @@ import numpy as np
 from lus_cli.cache import explaining_refusal, replacing
 from lus_cli.errors import LusError
 from lus_cli.exam_tree import VideoId
+from lus_cli.hdf5_reading import open_hdf5
 from lus_cli.hdf5_writing import Disk, writing
 
 NUMBERS = "frame_number", "scored"  # the datasets of whole numbers
@@ -100,7 +101,7 @@ def read_maps(path: Path, video: VideoId) -> dict[str, np.ndarray]:
 @contextlib.contextmanager
 def reading(path: Path) -> Iterator[h5py.File]:
     """Raises LusError, also for what is read of the file in the block."""
-    with explaining_damage(path), explaining_refusal(path), h5py.File(path, "r") as file:
+    with explaining_damage(path), explaining_refusal(path), open_hdf5(path) as file:
         yield file
 
 

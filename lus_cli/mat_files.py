@@ -16,8 +16,10 @@ from pathlib import Path
 
 import numpy as np
 
+from lus_cli.disk_errors import explaining_refusal
 from lus_cli.errors import LusError
 from lus_cli.exam_tree import MAX_PIXELS, SCORES
+from lus_cli.hdf5_reading import open_hdf5
 from lus_cli.video_files import MAX_FRAMES
 
 try:
@@ -50,7 +52,7 @@ def read_frames(path: Path) -> Iterator[np.ndarray]:
     with explaining(path):
         frame_shape(path)
         if h5py.is_hdf5(path):
-            with h5py.File(path, "r") as file:
+            with open_hdf5(path) as file:
                 stored = array_in(file, path, FRAMES)
                 for frame in frames_in(stored):
                     yield np.ascontiguousarray(frame.T)
@@ -78,7 +80,7 @@ def highest_score(path: Path, scores: Path) -> int:
         if length - shape[1] not in (0, 1):  # before it is read: it may be as large as it likes
             raise LusError(f"{scores} scores {shape[1]} frames, the video has {length}")
         if h5py.is_hdf5(scores):
-            with h5py.File(scores, "r") as file:
+            with open_hdf5(scores) as file:
                 matrix = array_in(file, scores, SCORE_MATRIX)[...].T
         else:
             matrix = scipy.io.loadmat(scores, variable_names=[SCORE_MATRIX])[SCORE_MATRIX]
@@ -112,7 +114,7 @@ def frame_shape(path: Path) -> Shape:
 def shape_of(path: Path, name: str) -> tuple[Shape, str]:
     """Shape in MATLAB's order of axes, and type, of an array in a .mat file. Raises LusError."""
     if h5py.is_hdf5(path):
-        with h5py.File(path, "r") as file:
+        with open_hdf5(path) as file:
             stored = array_in(file, path, name)
             return stored.shape[::-1], str(stored.dtype)
     refuse_claims(path)
@@ -222,7 +224,8 @@ def explaining(path: Path) -> Iterator[None]:
     """Makes a LusError of whatever a damaged file makes of SciPy or HDF5: they have no one
     exception for it."""
     try:
-        yield
+        with explaining_refusal(path):
+            yield
     except LusError:
         raise
     except Exception as error:

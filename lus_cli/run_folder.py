@@ -10,6 +10,7 @@ import math
 import platform
 import subprocess
 import time
+import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ import numpy as np
 import torch
 
 import lus_cli
-from lus_cli.cache import Cache, Run, write_json, write_text
+from lus_cli.cache import Run, write_json, write_text
 from lus_cli.config import Recipe, to_toml
 from lus_cli.csv_files import csv_text
 from lus_cli.exam_tree import SCORES
@@ -29,14 +30,6 @@ from lus_cli.split import PARTS, Split, write_split
 from lus_cli.video_cache import VideoCache
 
 log = logging.getLogger("lus.train")
-
-
-def next_run(cache: Cache, name: str) -> Run:
-    """The first of name-1, name-2, ... that is not there yet."""
-    number = 1
-    while cache.new_run(f"{name}-{number}").root.exists():
-        number += 1
-    return cache.new_run(f"{name}-{number}")
 
 
 def start_folder(run: Run, recipe: Recipe, split: Split, origin: dict[str, Any]) -> None:
@@ -86,11 +79,18 @@ def composition(videos: VideoCache, split: Split) -> dict[str, Any]:
 
 
 def git_commit() -> str | None:
-    """The commit of this code, where it runs from a checkout."""
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    """The commit of this code, where it runs from its own checkout: not that of a repository in which
+    its virtual environment happens to lie."""
+    root = Path(__file__).resolve().parents[1]
+    project = root / "pyproject.toml"
+    if not (root / ".git").exists() or not project.is_file():
+        return None
     try:
+        if tomllib.loads(project.read_text(encoding="utf-8"))["project"]["name"] != "lus-cli":
+            return None
+        command = ["git", "-C", str(root), "rev-parse", "HEAD"]
         git = subprocess.run(command, capture_output=True, text=True, check=False)
-    except OSError:  # no git here
+    except (OSError, ValueError, LookupError, TypeError):  # no git here, or another project
         return None
     return git.stdout.strip() or None
 

@@ -8,6 +8,7 @@ import logging
 import math
 import os
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -69,6 +70,24 @@ def true_interrupts() -> Iterator[None]:
         signal.signal(signal.SIGINT, usual)
 
 
+def settle_matplotlib() -> None:
+    """Keeps a user's settings of matplotlib away from this process: no figure depends on them, and
+    the backend that a notebook hands to its commands need not exist here."""
+    os.environ["MPLBACKEND"] = "agg"
+    os.environ["MATPLOTLIBRC"] = os.devnull
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # a folder for fonts, a line of a file
+
+
+def check_working_folder() -> None:
+    """Raises LusError where the folder that the command runs in is gone: libraries abort there."""
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        raise LusError(
+            "the folder that this runs in was removed", "change to one that is there: cd DIR"
+        ) from None
+
+
 class Screen:
     """The terminal of one command."""
 
@@ -97,7 +116,8 @@ class Screen:
                 document: dict[str, Any] = {"error": error.message, "remedy": error.remedy}
                 if error.left_out:
                     document["problems"] = error.left_out
-                print(json.dumps(document))  # noqa: T201
+                with contextlib.suppress(LusError):  # which would be about the same full disk
+                    write_document(document)
             self.left_out(error.left_out)
             self.error(str(error))
             raise typer.Exit(error.exit_code) from None
@@ -145,7 +165,7 @@ class Screen:
                 "files": {name: str(path) for name, path in result.files.items()},
                 "problems": result.problems,
             }
-            print(json.dumps(without_nan(document), indent=2))  # noqa: T201
+            write_document(without_nan(document), indent=2)
         if self.quiet:
             return
         for table in result.tables:
@@ -165,6 +185,24 @@ class Screen:
             self.console.print(
                 f"[green]{name:<{width}}[/]  {escape(shortest(path))}", soft_wrap=True
             )
+
+
+def write_document(document: Any, indent: int | None = None) -> None:
+    """Writes JSON to stdout, all of it. Raises LusError if it could not be written."""
+    try:
+        print(json.dumps(document, indent=indent), flush=True)  # noqa: T201
+    except OSError as error:
+        discard_output()
+        raise LusError(
+            f"the JSON document cannot be written to stdout ({error.strerror})",
+            "what the command wrote to files is there; free some space, or send it elsewhere",
+        ) from error
+
+
+def discard_output() -> None:
+    """Leaves nothing in the buffer of stdout that Python would try to write when it ends."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class WarningPrefix(logging.Formatter):

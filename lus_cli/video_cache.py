@@ -26,6 +26,7 @@ import lus_cli
 from lus_cli.cache import explaining_refusal, fingerprint, replacing
 from lus_cli.errors import LusError
 from lus_cli.exam_tree import VideoId, is_name, leads_out
+from lus_cli.hdf5_reading import open_hdf5
 from lus_cli.hdf5_writing import writing
 from lus_cli.reading_ahead import read_ahead
 from lus_cli.seal import sealing
@@ -226,7 +227,7 @@ class VideoCache:
     @cached_property
     def file(self) -> h5py.File:
         """Raises LusError if `lus prepare` replaced the file since its tables were read."""
-        file = h5py.File(self.path, "r")
+        file = open_hdf5(self.path)
         if self.__dict__.get("fingerprint", file.attrs["fingerprint"]) != file.attrs["fingerprint"]:
             raise LusError(f"{self.path} was replaced while it was read", "run the command again")
         return file

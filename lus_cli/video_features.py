@@ -24,6 +24,7 @@ import numpy as np
 from lus_cli import signs
 from lus_cli.cache import fingerprint, replacing
 from lus_cli.checkpoint import checksum
+from lus_cli.disk_errors import explaining_refusal
 from lus_cli.steps import Progress
 from lus_cli.video_cache import VideoCache
 
@@ -63,10 +64,9 @@ def compute_features(videos: VideoCache, folder: Path, progress: Progress) -> Fe
 def kept(path: Path, compute: Callable[[], Vectors]) -> Vectors:
     """The vectors in a file; computed and written if they are not there or not whole."""
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            return dict(stored)
-    except FileNotFoundError:
-        pass
+        if path.is_file():
+            with explaining_refusal(path), np.load(path, allow_pickle=False) as stored:
+                return dict(stored)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         log.warning("%s is damaged: computed again", path)
     vectors = compute()

@@ -16,6 +16,7 @@ from av.stream import Disposition
 from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
+from lus_cli.disk_errors import explaining_refusal
 from lus_cli.errors import LusError
 from lus_cli.exam_tree import MAX_PIXELS
 from lus_cli.notes import Note, unheard
@@ -200,8 +201,9 @@ def opened(path: Path) -> Iterator[Video]:
     """A video file; whatever FFmpeg finds wrong with it becomes a LusError."""
     limit = {"max_pixels": str(MAX_PIXELS)}  # FFmpeg allocates no larger frame, even to look
     try:
-        if path.stat().st_size == 0:
-            raise LusError(f"{path} is empty", COPY_AGAIN)
+        with explaining_refusal(path):
+            if path.stat().st_size == 0:
+                raise LusError(f"{path} is empty", COPY_AGAIN)
         # An absolute path, so that a file called `http:x.mp4` is still a file.
         with av.open(
             str(path.absolute()),

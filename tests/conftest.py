@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +23,7 @@ from lus_cli.config import (
     TrainConfig,
     build,
 )
+from lus_cli.part_files import part_of
 from lus_cli.steps import Result, crossval, phantom, prepare, silent
 
 COVID_BLUES = Path(__file__).parents[2] / "shared" / "covid-blues"
@@ -55,6 +59,14 @@ def held(path: Path) -> Iterator[None]:
     with path.open("rb") as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
+
+
+def dead_part(path: Path) -> Path:
+    """Where a process that is dead by now would have written what was to become `path`."""
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    part = part_of(path)
+    return part.with_name(part.name.replace(f"-{os.getpid()}-", f"-{ended.pid}-"))
 
 
 def tiny(cache: Path, **changes: Any) -> TrainConfig:

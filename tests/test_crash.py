@@ -195,7 +195,7 @@ def phase(cache: Path, reader: str, scenario: Scenario) -> str:
             )
             return "new cache" if not drawn else "pictures"
         return "done"
-    if (cache / "videos.h5.part").exists():
+    if list(cache.glob(".videos.h5.*.part")):
         return "putting together"
     return "decoding" if shards.exists() else "planning"
 

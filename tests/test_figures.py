@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import matplotlib
@@ -113,7 +116,7 @@ def ticks_beyond(figure: Figure) -> list[Text]:
 def test_a_figure_of_one_column_can_be_read_there(name: str) -> None:
     figure = COLUMN_FIGURES[name]()
     assert figure.get_figwidth() * 25.4 == pytest.approx(85)
-    with matplotlib.rc_context(figures.COLUMN_STYLE):
+    with figures.house_style(figures.COLUMN_STYLE):
         figures.lay_out(figure)
         figure.draw_without_rendering()
     inside = figure.bbox.padded(0.5)
@@ -188,3 +191,96 @@ def test_colours_stay_apart_for_every_colour_vision(vision: str) -> None:
         for one, other in itertools.combinations(colours, 2):
             difference = seen_as(one, VISIONS[vision]) - seen_as(other, VISIONS[vision])
             assert np.linalg.norm(difference) > 15, (one, other)  # 2.3 is just noticeable
+
+
+# ------------------------------------------------------------------------------ a user's settings
+
+# What papers, talks and notebooks set. Any of it would show, or fail.
+HOSTILE = """
+backend: no_such_backend
+text.usetex: True
+font.family: fantasy
+font.size: 31
+figure.dpi: 33
+savefig.dpi: 44
+savefig.bbox: tight
+savefig.pad_inches: 1
+savefig.transparent: True
+savefig.facecolor: black
+figure.facecolor: red
+figure.constrained_layout.use: False
+figure.autolayout: True
+axes.facecolor: green
+axes.grid: True
+axes.xmargin: 0.4
+axes.unicode_minus: False
+axes.formatter.use_locale: True
+axes.prop_cycle: cycler(color=["yellow"])
+image.cmap: gray
+image.interpolation: nearest
+lines.linestyle: --
+lines.marker: o
+path.sketch: 3, 50, 20
+patch.force_edgecolor: True
+xtick.direction: in
+xtick.minor.visible: True
+ytick.labelsize: 2
+legend.loc: center
+svg.fonttype: path
+a line without a meaning
+"""
+DRAW = """
+import sys
+from pathlib import Path
+from lus_cli.terminal import settle_matplotlib
+settle_matplotlib()
+from lus_cli import figures
+from tests.test_figures import COLUMN_FIGURES
+for name in ("confusion", "curves"):
+    figures.save(COLUMN_FIGURES[name](), Path(sys.argv[1]) / name)
+"""
+ROOT = Path(__file__).parents[1]
+
+
+def drawn_with(folder: Path, **environment: str) -> tuple[dict[str, bytes], str]:
+    """The files of all figures of a column, and what was printed, in a process of its own."""
+    folder.mkdir(exist_ok=True)
+    process = subprocess.run(
+        [sys.executable, "-c", DRAW, str(folder / "drawn")],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        capture_output=True,
+        text=True,
+    )
+    assert process.returncode == 0, process.stderr
+    files = {path.name: path.read_bytes() for path in (folder / "drawn").iterdir()}
+    return files, process.stdout + process.stderr
+
+
+def test_no_figure_depends_on_a_users_settings(tmp_path: Path) -> None:
+    plain, _ = drawn_with(tmp_path / "plain")
+    home = tmp_path / "home"
+    (home / "matplotlib").mkdir(parents=True)
+    places = {
+        "home": {"MPLBACKEND": "no_such_backend", "XDG_CONFIG_HOME": str(home)},
+        "here": {
+            "MPLBACKEND": "module://no_such_package.backend",
+            "MATPLOTLIBRC": str(home / "matplotlib/matplotlibrc"),
+            "MPLCONFIGDIR": "/dev/null/no/folder",
+        },
+    }
+    (home / "matplotlib/matplotlibrc").write_text(HOSTILE)
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here/matplotlibrc").write_text(HOSTILE)
+    for name, environment in places.items():
+        files, said = drawn_with(tmp_path / name, **environment)
+        assert files == plain, name
+        assert not said, name
+
+
+def test_no_figure_depends_on_what_a_program_has_set() -> None:
+    plain = [figures.rendered(draw(), "png") for draw in COLUMN_FIGURES.values()]
+    changes = {"text.usetex": True, "font.size": 31, "savefig.transparent": True, "axes.grid": True}
+    with matplotlib.rc_context(changes):
+        assert [figures.rendered(draw(), "png") for draw in COLUMN_FIGURES.values()] == plain
+        assert matplotlib.rcParams["font.size"] == 31

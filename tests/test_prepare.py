@@ -12,6 +12,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -31,6 +32,7 @@ from lus_cli.sources import Source
 from lus_cli.split import read_split
 from lus_cli.steps import Result, prepare, silent
 from lus_cli.video_cache import FrameFormat, VideoCache
+from tests.conftest import dead_part
 
 from .conftest import held
 
@@ -508,8 +510,9 @@ def test_a_cache_that_is_up_to_date_is_cleaned_of_what_killed_runs_left(
     run(tree, cache)
     whole = sorted(cache.rglob("*"))
     (cache / "videos.parts").mkdir()
-    for name in ("videos.parts/0123.video", "videos.h5.part", "split.json.part"):
-        (cache / name).write_bytes(b"half")
+    left = [dead_part(cache / name) for name in ("videos.h5", "split.json")]
+    for path in (cache / "videos.parts/0123.video", *left):
+        path.write_bytes(b"half")
     run(tree, cache)
     assert sorted(cache.rglob("*")) == whole
 
@@ -633,12 +636,22 @@ def test_what_vanishes_midway_leaves_the_cache_as_it_was(
     assert "changed while it was read" in line or "No such file" in line
 
 
-def full_disk_under(path: Path) -> None:
+@contextlib.contextmanager
+def full_disk_under(path: Path) -> Iterator[None]:
     """Makes every byte written to `path`, on its way to its place, meet a disk that is full."""
     if not Path("/dev/full").exists():
         pytest.skip("there is no /dev/full here")
-    path.parent.mkdir(exist_ok=True)
-    path.with_name(path.name + ".part").symlink_to("/dev/full")
+    touch = Path.touch
+
+    def linked(part: Path, **options: Any) -> None:
+        if part.parent == path.parent and part.name.startswith(f".{path.name}."):
+            part.symlink_to("/dev/full")
+        else:
+            touch(part, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "touch", linked)
+        yield
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -654,8 +667,8 @@ def test_a_full_disk_is_one_line_and_the_next_run_goes_on(
     if victim == "shard":
         new = next(s for s in find_sources(tree, mask_text=False)[0] if s.id.area == "3")
         victim = f"videos.parts/{source_key(new, FrameFormat(32, False, False))}.video"
-    full_disk_under(cache / victim)
-    line = refused(tree, cache)
+    with full_disk_under(cache / victim):
+        line = refused(tree, cache)
     assert "cannot be written (No space left on device): free some space" in line
     run(tree, cache)
     run(tree, tmp_path / "fresh")

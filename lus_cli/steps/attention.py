@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from lus_cli.attention_maps import MaskFolder, draw_videos, forget_others
-from lus_cli.cache import Cache, locked, write_json
+from lus_cli.cache import Cache, check_writable, locked, write_json
 from lus_cli.config import AttentionConfig
 from lus_cli.devices import choose_device, set_threads
 from lus_cli.errors import LusError, UsageError
@@ -67,7 +67,9 @@ def run(config: AttentionConfig, progress: Progress) -> Result:
     frames = [parse_frame_id(text) for text in config.frame]
     videos = [VideoId.parse(text) for text in config.video]
     set_threads(config.threads)
-    trained = open_run(Cache(config.cache), config.run, choose_device(config.device))
+    cache = Cache(config.cache)
+    check_writable(cache.run(config.run).attention)
+    trained = open_run(cache, config.run, choose_device(config.device))
     if not trained.model.looks:
         raise LusError(f"run {trained.run.name} has no attention", "train one with --attention")
     if config.check and trained.model.masks_videos:

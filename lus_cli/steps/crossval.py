@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from lus_cli.assessment import assess
-from lus_cli.cache import Cache, read_json, write_json
+from lus_cli.cache import Cache, check_writable, read_json, write_json
 from lus_cli.config import CrossvalConfig, Recipe
 from lus_cli.confounders import confounding, followed
 from lus_cli.crossval_folder import write_crossval
@@ -46,6 +46,7 @@ def run(config: CrossvalConfig, progress: Progress) -> Result:
         )
     set_threads(config.threads)
     device, cache = choose_device(config.device), Cache(config.cache)
+    check_writable(cache.crossvals, cache.runs, cache.features)
     videos = VideoCache(cache.videos)
     study = reopened(config, cache, videos) if config.resume else opened(config, cache, videos)
     for done, fold in enumerate(study.folds):

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from lus_cli.assessment import assess
-from lus_cli.cache import Cache, read_json
+from lus_cli.cache import Cache, check_writable, read_json
 from lus_cli.clips import Clips
 from lus_cli.config import EvaluateConfig
 from lus_cli.devices import choose_device, set_threads
@@ -29,6 +29,7 @@ from lus_cli.run_comparison import compare_runs
 from lus_cli.scoring import Keep, TrainedRun, open_elsewhere, open_run
 from lus_cli.steps import Progress, Result
 
+PATIENCE_S = 60  # for another evaluation of the same part, while it writes
 SEEN_IN_TRAINING = {
     "train": "these are the patients that the model was trained on",
     "all": "these videos contain those of the patients that the model was trained on",
@@ -48,6 +49,7 @@ def run(config: EvaluateConfig, progress: Progress) -> Result:
     set_threads(config.threads)
     cache, device = Cache(config.cache), choose_device(config.device)
     names = config.runs or ((config.run,) if config.run else (None,))
+    check_writable(*([cache.comparisons] if len(names) > 1 else [cache.run(names[0]).evaluations]))
     if len(names) == 1:
         return evaluate(open_subject(config, cache, names[0], device), config, progress)
     if len(set(names)) < len(names):
@@ -184,7 +186,9 @@ def evaluate(subject: Subject, config: EvaluateConfig, progress: Progress) -> Re
         scores["trained_patients"] = config.trained_patients
         scores["pixels_compared"] = not subject.blind
     folder = trained.run.evaluation(subject.part)
-    with replacing_folder(folder, force=True) as part:  # of two evaluations none is a mixture
+    with replacing_folder(
+        folder, force=True, patience=PATIENCE_S
+    ) as part:  # of two evaluations none is a mixture
         drawn = write_evaluation(part, scores, predictions)
         write_page(part / "report.html", trained, predictions, scores, drawn, clips)
     write_model_card(trained.run)

@@ -13,7 +13,7 @@ import numpy as np
 import lus_cli
 from lus_cli import onnx_files
 from lus_cli.batches import select_frames
-from lus_cli.cache import Cache, Run, write_json, write_text
+from lus_cli.cache import Cache, Run, check_writable, write_json, write_text
 from lus_cli.checkpoint import Card, load_best
 from lus_cli.config import ExportConfig
 from lus_cli.devices import set_threads
@@ -36,6 +36,7 @@ def run(config: ExportConfig, progress: Progress) -> Result:
     set_threads(config.threads)
     cache = Cache(config.cache)
     run = cache.run(config.run)
+    check_writable(run.export)
     model, card = load_best(run.best)
     if card.recipe.head == "kernel":
         raise LusError(

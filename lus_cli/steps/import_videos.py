@@ -19,6 +19,7 @@ from lus_cli.annotations import Findings, write_annotations
 from lus_cli.cache import Cache
 from lus_cli.config import ImportConfig
 from lus_cli.csv_files import csv_text
+from lus_cli.disk_errors import placed_by
 from lus_cli.errors import LusError, UsageError
 from lus_cli.exam_tree import ANNOTATIONS, FINDINGS, SCORES, SOURCES, VideoId, refuse_foreign
 from lus_cli.folders import replacing_folders
@@ -56,7 +57,10 @@ def run(config: ImportConfig, progress: Progress) -> Result:
     sources, problems = find_labelled(config)
     refuse_overlap(root, [source.path for source in sources], config)
     refuse_foreign(root)
-    with replacing_folders(root, *old_masks(root), force=config.force) as [tree, *_]:
+    with (
+        placed_by("folder"),
+        replacing_folders(root, *old_masks(root), force=config.force) as [tree, *_],
+    ):
         outcomes = import_all(tree, sources, config, progress)
         failed = [outcome.reason for outcome in outcomes if outcome.reason]
         if len(failed) == len(sources):

@@ -22,6 +22,7 @@ import lus_cli
 from lus_cli.annotations import write_annotations
 from lus_cli.cache import Cache, write_json
 from lus_cli.config import PhantomConfig
+from lus_cli.disk_errors import placed_by
 from lus_cli.errors import LusError, UsageError
 from lus_cli.exam_tree import ANNOTATIONS, SCORES, VideoId, refuse_foreign, video_order
 from lus_cli.folders import replacing_folders
@@ -82,7 +83,10 @@ def run(config: PhantomConfig, progress: Progress) -> Result:
     refuse_foreign(root)
     if masks.exists() and any(masks.iterdir()) and not (masks / STUDY).is_file():
         raise LusError(f"{masks} is of no phantom", "move it away, or name another folder")
-    with replacing_folders(root, masks, force=config.force) as [new_root, new_masks]:
+    with (
+        placed_by("folder"),
+        replacing_folders(root, masks, force=config.force) as [new_root, new_masks],
+    ):
         render_all([RenderTask(v, new_root, new_masks) for v in videos], config.workers, progress)
         write_annotations(new_root / ANNOTATIONS, [(v.id, v.score) for v in videos])
         write_json(new_masks / STUDY, study_record(config, videos))

@@ -11,6 +11,7 @@ from lus_cli.batches import select_frames
 from lus_cli.cache import (
     Cache,
     Run,
+    check_writable,
     explaining_disk_errors,
     locked,
     replacing,
@@ -21,6 +22,7 @@ from lus_cli.checkpoint import Card, load_best
 from lus_cli.config import PredictConfig
 from lus_cli.csv_files import csv_text
 from lus_cli.devices import choose_device, set_threads
+from lus_cli.disk_errors import placed_by
 from lus_cli.errors import LusError, printable
 from lus_cli.exam_tree import SCORES
 from lus_cli.folders import beside
@@ -44,7 +46,7 @@ MOST_NOTES = 10  # about single videos, on the terminal
 
 def run(config: PredictConfig, progress: Progress) -> Result:
     """Scores every video at or under the paths; what cannot be scored is named, with a reason."""
-    with alone_in(config.output):
+    with placed_by("--output"), alone_in(config.output):
         return score_all(config, progress)
 
 
@@ -71,6 +73,7 @@ def score_all(config: PredictConfig, progress: Progress) -> Result:
     if config.temperature and temperature is None:
         raise LusError(f"run {trained.name} has no temperature", "`lus evaluate` fits one")
     refuse_replacing(config)
+    check_writable(config.output or trained.predictions)
     scorer = Scorer(
         on_device(model, device, card),
         card,

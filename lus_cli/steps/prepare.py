@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from lus_cli.cache import Cache, explaining_disk_errors, only_writer
+from lus_cli.cache import Cache, check_writable, explaining_disk_errors, only_writer
 from lus_cli.config import REPORT_TEST_PATIENTS, PrepareConfig
 from lus_cli.decoding import decode_all, decode_video
 from lus_cli.drawn import draw_new
@@ -26,6 +26,7 @@ from lus_cli.errors import CannotReadError, LusError
 from lus_cli.exam_tree import SCORES
 from lus_cli.ledger import read_ledger, write_ledger
 from lus_cli.notes import summary
+from lus_cli.part_files import sweep
 from lus_cli.planning import (
     Plan,
     Work,
@@ -60,6 +61,8 @@ def run(config: PrepareConfig, progress: Progress) -> Result:
     cache = Cache(config.cache)
     if config.verify:
         return verify(cache, progress)
+    if not config.dry_run:
+        check_writable(cache.root, cache.figures)
     plan = make_plan(config, config.exams or cache.exams)
     if config.strict and plan.problems:
         raise LusError(
@@ -182,10 +185,8 @@ def clean(cache: Cache) -> None:
     with explaining_disk_errors(cache.root):
         if shards_folder(cache).exists():
             shutil.rmtree(shards_folder(cache))
-        for path in (cache.videos, cache.sources, cache.split):
-            path.with_name(f"{path.name}.part").unlink(missing_ok=True)
-        for path in cache.figures.glob("*.part"):
-            path.unlink()
+        sweep(cache.root)
+        sweep(cache.figures)
 
 
 def verify(cache: Cache, progress: Progress) -> Result:
@@ -196,6 +197,7 @@ def verify(cache: Cache, progress: Progress) -> Result:
         if is_damaged:
             damaged.append(f"video {videos.ids[index]}")
         progress("verify", done, len(videos))
+    intact = len(videos) - len(damaged)
     if not damaged and not is_sealed(cache.videos):
         damaged.append("what HDF5 keeps beside videos and tables")
     notes = [f"{cache.videos}: {what} is damaged" for what in damaged]
@@ -203,7 +205,7 @@ def verify(cache: Cache, progress: Progress) -> Result:
         notes.append(f"delete {cache.videos} and run `lus prepare`")
     return Result(
         {"videos": len(videos), "damaged": damaged},
-        [Table("verified", ("videos", "damaged"), [(len(videos), len(damaged))])],
+        [Table("verified", ("videos", "intact"), [(len(videos), intact)])],
         notes=notes,
         failed=bool(damaged),
     )
