@@ -175,9 +175,9 @@ class EpochBook:
 
 
 def to_csv(epochs: Sequence[dict[str, float]]) -> str:
-    """epochs.csv: an undefined figure is an empty cell."""
+    """epochs.csv: a metric that is not finite is an empty cell."""
     text = io.StringIO()
     writer = csv.DictWriter(text, list(epochs[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows({k: "" if math.isnan(v) else v for k, v in row.items()} for row in epochs)
+    writer.writerows({k: v if math.isfinite(v) else "" for k, v in row.items()} for row in epochs)
     return text.getvalue()

@@ -322,6 +322,41 @@ def test_fp16_that_is_not_finite_at_any_scale_is_reported(prepared: Path) -> Non
     assert [(e["module"], e["direction"]) for e in events] == [("head", "backward")]
 
 
+@pytest.mark.parametrize("precision", ["float32", "bf16", "fp16"])
+@pytest.mark.parametrize("direction", ["forward", "backward", "huge"])
+def test_after_a_step_that_was_not_taken_the_next_one_is(
+    prepared: Path, precision: str, direction: str
+) -> None:
+    """Accumulated and clipped, too. "huge" makes finite gradients whose norm is not: no scale helps."""
+    events: list[dict[str, Any]] = []
+    changes = {"precision": precision, "batch_size": 1, "accumulate": 2, "clip_norm": 1.0}
+    trainer = trainer_of(tiny(prepared, **changes), events)
+    poisoned = poison_lstm(trainer.model, direction)
+    scale, tally = trainer.scaler.get_scale(), Tally()
+    for skipped in (2, 4):
+        trainer.step(trainer.loader.load([0, 1]), [0, 1], 1, tally)
+        assert tally.skipped == skipped
+    assert trainer.scaler.get_scale() == scale  # it is not the scale's fault
+    before = trainer.model.head.weight.detach().clone()
+    poisoned.armed = False
+    trainer.step(trainer.loader.load([2, 3]), [2, 3], 1, tally)
+    assert tally.skipped == 4
+    assert math.isfinite(tally.mean_loss)
+    assert not torch.equal(trainer.model.head.weight, before)
+    assert all(bool(values.isfinite().all()) for values in trainer.model.state_dict().values())
+    assert len(events) == 2
+
+
+def test_an_epoch_without_a_step_has_no_loss(prepared: Path) -> None:
+    """Not a loss of 0, which would be better than perfect."""
+    trainer = trainer_of(tiny(prepared, batch_size=4))
+    poison_head(trainer.model, "forward")
+    figures = trainer.epoch(1, silent)
+    assert (figures["skipped_videos"], trainer.steps) == (7, 2)
+    assert math.isnan(figures["train_loss"])
+    assert math.isnan(figures["train_accuracy"])
+
+
 @pytest.mark.parametrize(("precision", "digits"), [("bf16", 8), ("fp16", 11)])
 def test_half_precision_rounds_the_feature_maps_and_trains(
     prepared: Path, precision: str, digits: int

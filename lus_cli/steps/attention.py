@@ -82,7 +82,7 @@ def run(config: AttentionConfig, progress: Progress) -> Result:
         studio.tables.insert(0, Table(f"run {trained.run.name}", columns, studio.rows))
         answers = [dict(zip(columns, row, strict=True)) for row in studio.rows]
         studio.numbers["answers"] = answers
-    numbers = {"run": trained.run.name, **studio.numbers}
+    numbers = {"run": trained.run.name, "weights": trained.weights, **studio.numbers}
     return Result(numbers, studio.tables, studio.files, studio.notes)
 
 
@@ -204,7 +204,7 @@ def report_localisation(studio: Studio, root: Path, found: dict[str, Any]) -> No
 
     words = in_words(found)
     found = {"words": words, **found}
-    write_json(root / "localisation.json", found)
+    write_json(root / "localisation.json", {"weights": studio.trained.weights, **found})
     figures.save(attention_figures.localisation(found["scores"]), root / "localisation")
     columns = ("score", "map", "pointing", "energy", "of frame", "of sector", "IoU")
     studio.tables.append(Table("Where the artefacts are", columns, localisation_rows(found)))
@@ -216,7 +216,7 @@ def report_localisation(studio: Studio, root: Path, found: dict[str, Any]) -> No
 def report_findings(studio: Studio, root: Path, found: dict[str, Any]) -> None:
     from lus_cli.attention_measures import interval
 
-    write_json(root / "findings.json", found)
+    write_json(root / "findings.json", {"weights": studio.trained.weights, **found})
     rows = [(name, interval(area), area["with"], area["without"]) for name, area in found.items()]
     columns = ("figure", "AUROC", "with", "without")
     studio.tables.append(Table("B-lines or none", columns, rows))
@@ -233,7 +233,7 @@ def check(studio: Studio) -> None:
     found = checked(trained, indices_of(trained, part), studio.progress)
     words = in_words(found)
     path = trained.run.attention / "check.json"
-    write_json(path, {"split": part, "words": words, "alike": found})
+    write_json(path, {"weights": trained.weights, "split": part, "words": words, "alike": found})
     rows = [
         (stage, kind, likeness["spearman"], likeness["ssim"])
         for stage, kinds in found.items()
