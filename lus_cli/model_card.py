@@ -179,12 +179,12 @@ def recipe_rows(recipe: Recipe) -> list[tuple[str, str]]:
 
 def drawn_by_in_words(drawn_by: Mapping[str, Any]) -> str:
     """How a split came about, a sentence."""
-    rules = {k: v for k, v in drawn_by.items() if k not in ("test_patients", *FOLD)}
+    rules = {k: v for k, v in drawn_by.items() if k not in ("test_patients", "edited", *FOLD)}
     words = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in rules.items())
     if not drawn_by:
         return "`lus prepare` did not draw it."
     if "fold" not in drawn_by:
-        return f"Drawn by {words}."
+        return f"Drawn by {words}{', then edited by hand' if drawn_by.get('edited') else ''}."
     over = f", repetition {drawn_by['repeat']}" if drawn_by["repeat"] > 1 else ""
     return (
         f"The test patients are fold {drawn_by['fold']} of {drawn_by['of']} of a cross-validation"

@@ -16,10 +16,11 @@ from lus_cli.config import Recipe, TrainConfig, build, flag_of, read_toml, to_to
 from lus_cli.epochs import checked_epochs, finished, out_of_patience, stopped_early
 from lus_cli.errors import LusError, UsageError
 from lus_cli.figures import plural
+from lus_cli.optimizer import schedule_factor
 from lus_cli.ranks import Ranks
 from lus_cli.setting import Setting
 from lus_cli.split import listed, read_split
-from lus_cli.trainer import Trainer, schedule_factor
+from lus_cli.trainer import Trainer
 from lus_cli.training_checks import check_study
 from lus_cli.video_cache import VideoCache
 

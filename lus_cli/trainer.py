@@ -21,6 +21,7 @@ from lus_cli.errors import LusError
 from lus_cli.losses import entropy_floor, inverse_frequency, ordinal_loss
 from lus_cli.metrics import label_figures
 from lus_cli.model import CLASSES, LusModel
+from lus_cli.optimizer import new_optimizer, schedule_factor
 from lus_cli.ranks import ALONE, Ranks
 from lus_cli.scoring import CHECKPOINT_FRAMES, answer, score_videos
 from lus_cli.steps import Progress
@@ -323,27 +324,3 @@ def summary(logits: np.ndarray, scores: np.ndarray, loss: str) -> dict[str, floa
         "accuracy": figures["accuracy"].item(),
         "kappa": figures["kappa_quadratic"].item(),
     }
-
-
-def new_optimizer(model: LusModel, recipe: Recipe) -> torch.optim.Optimizer:
-    """SGD or AdamW with two learning rates: the CNN's, and that of everything else."""
-    cnn = [p for p in model.backbone.parameters() if p.requires_grad]
-    in_cnn = set(map(id, model.backbone.parameters()))
-    rest = [p for p in model.parameters() if id(p) not in in_cnn]
-    groups = [
-        {"params": cnn, "lr": recipe.learning_rate_cnn, "base_lr": recipe.learning_rate_cnn},
-        {"params": rest, "lr": recipe.learning_rate, "base_lr": recipe.learning_rate},
-    ]
-    if recipe.optimizer == "sgd":
-        return torch.optim.SGD(groups, momentum=recipe.momentum, weight_decay=recipe.weight_decay)
-    return torch.optim.AdamW(groups, weight_decay=recipe.weight_decay)
-
-
-def schedule_factor(recipe: Recipe, epoch: int) -> float:
-    """What both learning rates are multiplied by in `epoch`, counted from 1."""
-    if epoch <= recipe.warmup_epochs:
-        return epoch / (recipe.warmup_epochs + 1)
-    if recipe.schedule == "constant":
-        return 1.0
-    span = max(recipe.epochs - recipe.warmup_epochs, 1)
-    return 0.5 * (1 + math.cos(math.pi * (epoch - recipe.warmup_epochs - 1) / span))

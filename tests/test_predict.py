@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from lus_cli.cache import Cache, write_json
 from lus_cli.calibration import scaled
-from lus_cli.checkpoint import load_best, save_best
+from lus_cli.checkpoint import digest_of, load_best, save_best, weights_digest
 from lus_cli.cli import app
 from lus_cli.config import EvaluateConfig, PredictConfig, PrepareConfig
 from lus_cli.errors import LusError
@@ -90,7 +90,7 @@ def test_video_files_get_the_answers_that_their_cache_gives(alone, tmp_path):
     videos, run = VideoCache(Cache(tmp_path / "other").videos), Cache(alone).run(None)
     model, card = load_best(run.best)
     split, _ = read_split(Cache(tmp_path / "other").split, videos.patients)
-    trained = TrainedRun(run, model, card, videos, split)
+    trained = TrainedRun(run, model, card, videos, split, digest_of(model.state_dict()))
     got = answers(predicted(alone, tree, page=False))
     for index, video in enumerate(videos.ids):
         known = trained.probabilities([index], "score", silent)[0]
@@ -132,7 +132,8 @@ def test_a_fitted_temperature_is_applied_only_when_asked_for(alone, exams):
         predicted(alone, path, temperature=True)
     fitted = {"value": 0.5, "fitted_on": {"videos": 9, "patients": 3}}
     run = Cache(alone).run(None)
-    write_json(run.evaluation("test") / "scores.json", {"temperature": fitted})
+    scores = {"weights": weights_digest(run.best), "temperature": fitted}
+    write_json(run.evaluation("test") / "scores.json", scores)
     plain, cold = predicted(alone, path), predicted(alone, path, temperature=True)
     assert (plain.numbers["calibrated"], cold.numbers["calibrated"]) == (False, True)
     assert "not calibrated: --temperature applies" in " ".join(plain.notes)

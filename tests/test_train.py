@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import gc
 import json
 import math
 import shutil
@@ -19,6 +20,7 @@ from lus_cli.cache import Cache
 from lus_cli.checkpoint import load_best, load_last, previous
 from lus_cli.config import EXTENDABLE, Recipe, TrainConfig, build, fields_of, read_toml
 from lus_cli.errors import LusError, UsageError
+from lus_cli.scoring import score_videos
 from lus_cli.split import read_split
 from lus_cli.steps import silent, train
 from lus_cli.trainer import Trainer
@@ -206,6 +208,24 @@ def test_a_run_is_never_overwritten(cache: Path) -> None:
     train.run(tiny(cache, run="mine"), silent)
     with pytest.raises(LusError, match="there is a run mine already"):
         train.run(tiny(cache, run="mine"), silent)
+
+
+def test_while_the_test_patients_are_scored_no_frame_of_training_is_kept(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor any that was scored: each is read once."""
+    kept: list[int] = []
+
+    def scored(*arguments: Any, **others: Any) -> Any:
+        logits = score_videos(*arguments, **others)
+        loaders = [found for found in gc.get_objects() if isinstance(found, BatchLoader)]
+        kept.append(sum(len(loader.kept) for loader in loaders))
+        return logits
+
+    gc.collect()  # what other tests left
+    monkeypatch.setattr("lus_cli.training.score_videos", scored)
+    train.run(tiny(cache, epochs=1), silent)
+    assert kept == [0]
 
 
 def test_patience_stops_early(cache: Path) -> None:

@@ -22,8 +22,9 @@ from lus_cli.errors import LusError
 from lus_cli.losses import ordinal_loss
 from lus_cli.model import normalised
 from lus_cli.nonfinite import trace
+from lus_cli.optimizer import new_optimizer, schedule_factor
 from lus_cli.steps import silent
-from lus_cli.trainer import Tally, Trainer, new_optimizer, schedule_factor, summary
+from lus_cli.trainer import Tally, Trainer, summary
 from lus_cli.video_cache import VideoCache
 from tests.conftest import tiny
 
@@ -371,6 +372,28 @@ def test_half_precision_rounds_the_feature_maps_and_trains(
     assert maps.dtype == torch.float32
     loss = exact.epoch(1, silent)["train_loss"]
     assert trainer.epoch(1, silent)["train_loss"] == pytest.approx(loss, rel=0.01)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_validation_bounds_the_frames_that_are_in_the_cnn_at_once(
+    prepared: Path, monkeypatch: pytest.MonkeyPatch, checkpointing: bool
+) -> None:
+    """On every device; with --checkpointing no more than training takes."""
+    trainer = trainer_of(tiny(prepared, frames_per_video=0, checkpointing=checkpointing))
+    expected = trainer.validate(range(7), silent)
+    if checkpointing:
+        monkeypatch.setattr("lus_cli.scoring.CHECKPOINT_FRAMES", 5)
+    else:
+        conv = 64 * 15 * 15 * 4  # bytes of AlexNet's first map of a frame of 64 pixels
+        monkeypatch.setattr("lus_cli.scoring.SCORING_BYTES", 5 * conv + 1)
+    at_once: list[int] = []
+    trainer.model.backbone.register_forward_hook(
+        lambda _m, inputs, _o: at_once.append(len(inputs[0]))
+    )
+    bounded = trainer.validate(range(7), silent)
+    assert max(at_once) == 5
+    assert sum(at_once) == int(trainer.loader.videos.lengths[:7].sum()) + 1  # and the one measured
+    assert bounded == pytest.approx(expected, abs=1e-5)
 
 
 def test_a_frozen_cnn_stays_as_it_is_batch_norms_included(prepared: Path) -> None:

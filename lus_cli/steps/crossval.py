@@ -51,12 +51,17 @@ def run(config: CrossvalConfig, progress: Progress) -> Result:
     device, cache = choose_device(config.device), Cache(config.cache)
     videos = VideoCache(cache.videos)
     study = reopened(config, cache, videos) if config.resume else opened(config, cache, videos)
-    for done, fold in enumerate(study.folds):
-        progress("folds", done, len(study.folds))
-        if not answers_hold(study, fold):
-            train_fold(study, fold, device, progress)
+    left = [fold for fold in study.folds if not answers_hold(study, fold)]
+    for fold in left:
+        progress("folds", study.folds.index(fold), len(study.folds))
+        train_fold(study, fold, device, progress)
     progress("folds", len(study.folds), len(study.folds))
-    return pooled(study, config, progress)
+    result = pooled(study, config, progress)
+    if config.resume and not left:
+        result.notes.insert(
+            0, f"All {len(study.folds)} folds of {study.name} were finished: nothing was trained."
+        )
+    return result
 
 
 # ------------------------------------------------------------------------------------ what is done

@@ -5,6 +5,8 @@ Under torchrun every process runs this step; the first of them writes and speaks
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from lus_cli import estimate, run_folder
 from lus_cli.cache import Cache, Run
 from lus_cli.config import TrainConfig
@@ -29,7 +31,9 @@ def run(config: TrainConfig, progress: Progress) -> Result:
             setting = resumed(config, cache.run(config.run), device, ranks)
         else:
             videos = VideoCache(cache.videos)
-            split, _ = read_split(cache.split, videos.patients)
+            split, edited = read_split(cache.split, videos.patients)
+            if edited and split.drawn_by:  # its folder is to say so
+                split = replace(split, drawn_by=split.drawn_by | {"edited": True})
             run = new_run(config, cache, ranks)
             setting = Setting(config, run, videos, split, device, ranks)
         return dry_run(setting) if config.dry_run else train(setting, progress)
