@@ -218,6 +218,8 @@ def fit(setting: Setting, trainer: Trainer, progress: Progress) -> Fitted:
     note = stopped_early(epochs, config)
     if before and before == len(epochs):
         note = already_finished(setting, epochs)
+    elif note and ranks.first:
+        log.debug("%s", note)  # for log.txt: the terminal shows notes
     return Fitted(epochs, [note] if note else [])
 
 

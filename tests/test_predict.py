@@ -128,7 +128,7 @@ def test_real_video_files_are_scored(alone, covid_blues, tmp_path):
 
 def test_a_fitted_temperature_is_applied_only_when_asked_for(alone, exams):
     path = first_video(exams)
-    with pytest.raises(LusError, match="has no temperature: `lus evaluate` fits one"):
+    with pytest.raises(LusError, match="has no temperature: `lus evaluate --run .*` fits one"):
         predicted(alone, path, temperature=True)
     fitted = {"value": 0.5, "fitted_on": {"videos": 9, "patients": 3}}
     run = Cache(alone).run(None)
@@ -261,7 +261,7 @@ def test_an_answer_that_is_no_number_is_none(cache, alone, exams, tmp_path):
     assert "is no number: try --device cpu" in result.problems[0]
     other = shutil.copytree(cache, tmp_path / "cache")
     save_best(Cache(other).run(None).best, model.state_dict(), card)
-    with pytest.raises(LusError, match=r"answers for video .* is no number"):
+    with pytest.raises(LusError, match=r"predicts for video .* is not a number"):
         evaluate.run(EvaluateConfig(cache=other, device="cpu", threads=1, bootstrap=0), silent)
 
 
