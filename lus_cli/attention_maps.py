@@ -85,7 +85,8 @@ def draw_videos(
             draw_one(trained, root, folder, index, films)
         progress("draw", done, len(ids))
     parts = {video: path for video in ids.values() if (path := folder.part(video)).is_file()}
-    joined(folder.masks, {video: path for video, path in parts.items() if video not in have})
+    new = {video: path for video, path in parts.items() if video not in have}
+    joined(folder.masks, new, trained.weights)
     shutil.rmtree(folder.parts, ignore_errors=True)
     return notes + ([f"{before} of {len(ids)} videos had been drawn before."] if before else [])
 
@@ -109,7 +110,7 @@ def draw_one(
         "probability": np.array(shown.probabilities),
     }
     # Last, so that a video whose maps are there is a video that is done.
-    write_masks(folder.part(shown.id), {shown.id: maps})
+    write_masks(folder.part(shown.id), {shown.id: maps}, trained.weights)
 
 
 def forget_others(trained: TrainedRun, folder: MaskFolder) -> list[str]:

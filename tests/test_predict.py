@@ -128,7 +128,7 @@ def test_real_video_files_are_scored(alone, covid_blues, tmp_path):
 
 def test_a_fitted_temperature_is_applied_only_when_asked_for(alone, exams):
     path = first_video(exams)
-    with pytest.raises(LusError, match="has no temperature: `lus evaluate --run .*` fits one"):
+    with pytest.raises(LusError, match=r"has no temperature: `lus evaluate --run .*` fits one"):
         predicted(alone, path, temperature=True)
     fitted = {"value": 0.5, "fitted_on": {"videos": 9, "patients": 3}}
     run = Cache(alone).run(None)

@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import h5py
 import pytest
 
 from lus_cli.cache import Cache, Run, write_json
@@ -122,6 +123,8 @@ def test_everything_made_from_weights_notes_which(run: Run, exams: Path) -> None
     assert exported.numbers["weights"] == weights
     for path in ("evaluation/test/scores.json", "attention/made-by.json", "export/export.json"):
         assert json.loads((run.root / path).read_text())["weights"] == weights, path
+    with h5py.File(run.attention / "masks.h5") as file:
+        assert file.attrs["weights"] == weights
     assert weights in (run.evaluation("test") / "report.html").read_text()
     assert weights in (run.export / "README.md").read_text()
 

@@ -113,9 +113,8 @@ def draw_frame(studio: Studio, video: VideoId, frame: int) -> None:
             f"it has {len(numbers)} frames, {numbers[0]} to {numbers[-1]}",
         )
     shown = explain(trained, index, int(position[0]))
-    write_masks(
-        studio.folder.masks, {video: {"frame_number": numbers[position], "mask": shown.masks}}
-    )
+    maps = {"frame_number": numbers[position], "mask": shown.masks}
+    write_masks(studio.folder.masks, {video: maps}, trained.weights)
     save_card(studio, shown, 0)
 
 
@@ -137,7 +136,8 @@ def draw_video(studio: Studio, video: VideoId) -> None:
     index = trained.videos.index(video)
     shown, masks = explain(trained, index), all_masks(trained, index)
     numbers = trained.videos.frame_numbers(index)
-    write_masks(studio.folder.masks, {video: {"frame_number": numbers, "mask": masks}})
+    maps = {"frame_number": numbers, "mask": masks}
+    write_masks(studio.folder.masks, {video: maps}, trained.weights)
     path = studio.folder.picture(video, studio.config.format or "mp4")
     film(studio, shown, masks, path)
     studio.files[str(video)] = path
@@ -267,7 +267,7 @@ def draw_gallery(studio: Studio) -> None:
         position = shown.positions[best : best + 1]
         number = trained.videos.frame_numbers(shown.index)[position]
         maps = {"frame_number": number, "mask": shown.masks[best : best + 1]}
-        write_masks(studio.folder.masks, {shown.id: maps})
+        write_masks(studio.folder.masks, {shown.id: maps}, trained.weights)
         original = save_card(studio, shown, best)
         mask = over_frame(trained, shown.masks[best], original.shape[:2])
         row = studio.rows[-1]
