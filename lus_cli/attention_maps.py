@@ -132,7 +132,7 @@ def forget_others(trained: TrainedRun, folder: MaskFolder) -> list[str]:
         return []
     name = f"{folder.root.name}/{folder.masks.name}"
     return [
-        f"The run has other weights or videos than before: {name} is started again, and the "
+        f"The run has other weights than before, or other videos: {name} is started again, and the "
         "pictures in its folder, which showed those, are removed."
     ]
 
