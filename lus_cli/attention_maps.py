@@ -3,7 +3,6 @@ a time. Stopped at any moment, it goes on where it was."""
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -11,13 +10,18 @@ from pathlib import Path
 
 import numpy as np
 
-from lus_cli.cache import explaining_refusal, read_json, write_json
+from lus_cli.cache import explaining_disk_errors, read_json, write_json
 from lus_cli.exam_tree import VideoId
 from lus_cli.explained import Explained, all_masks, card, explain, original_frames, save_png
 from lus_cli.mask_file import joined, read_maps, write_masks, written
 from lus_cli.scoring import TrainedRun
 from lus_cli.steps import Progress
 
+# What lus attention writes, besides pictures that are called after their video.
+MADE = {"masks.h5", "check.json", "findings.json", "localisation.json"} | {
+    f"{name}.{suffix}" for name in ("gallery", "localisation") for suffix in ("png", "svg")
+}
+PICTURES = (".png", ".mp4", ".gif")
 # Draws the masks of all frames of a video, (frame, row, column), over these.
 Film = Callable[[Explained, np.ndarray, Path], None]
 
@@ -81,7 +85,8 @@ def draw_videos(
             draw_one(trained, root, folder, index, films)
         progress("draw", done, len(ids))
     parts = {video: path for video in ids.values() if (path := folder.part(video)).is_file()}
-    joined(folder.masks, {video: path for video, path in parts.items() if video not in have})
+    new = {video: path for video, path in parts.items() if video not in have}
+    joined(folder.masks, new, trained.weights)
     shutil.rmtree(folder.parts, ignore_errors=True)
     return notes + ([f"{before} of {len(ids)} videos had been drawn before."] if before else [])
 
@@ -105,25 +110,31 @@ def draw_one(
         "probability": np.array(shown.probabilities),
     }
     # Last, so that a video whose maps are there is a video that is done.
-    write_masks(folder.part(shown.id), {shown.id: maps})
+    write_masks(folder.part(shown.id), {shown.id: maps}, trained.weights)
 
 
 def forget_others(trained: TrainedRun, folder: MaskFolder) -> list[str]:
-    """Drops the maps of other weights, and says so: a run that was resumed may have better ones."""
-    with explaining_refusal(trained.run.best):
-        digest = hashlib.blake2b(trained.run.best.read_bytes(), digest_size=16).hexdigest()
-    mine = {"weights": digest, "videos": trained.videos.fingerprint}
+    """Drops the maps, pictures and measures of other weights, and says so: a run that was resumed may
+    have better ones."""
+    mine = {"weights": trained.weights, "videos": trained.videos.fingerprint}
     before = read_json(folder.made_by, "delete it") if folder.made_by.is_file() else None
     if before == mine:
         return []
+    pictures = [path for path in folder.root.glob("*-*-*") if path.suffix in PICTURES]
+    stale = [*pictures, *(folder.root / name for name in MADE)]
     had_some = folder.masks.exists() or folder.parts.exists()
-    folder.masks.unlink(missing_ok=True)
+    with explaining_disk_errors(folder.root):
+        for path in stale:
+            path.unlink(missing_ok=True)
     shutil.rmtree(folder.parts, ignore_errors=True)
     write_json(folder.made_by, mine)
     if not had_some:
         return []
     name = f"{folder.root.name}/{folder.masks.name}"
-    return [f"The run has other weights than before: {name} is begun anew."]
+    return [
+        f"The run has other weights than before, or other videos: {name} is started again, and the "
+        "pictures in its folder, which showed those, are removed."
+    ]
 
 
 @dataclass(frozen=True)

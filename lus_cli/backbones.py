@@ -170,6 +170,14 @@ def load_into(body: nn.Module, path: Path, name: str) -> None:
     state = read_state_dict(path)
     for prefix in ("module.", "backbone."):
         if any(key.startswith(prefix) for key in state):
+            if prefix == "backbone." and (
+                rest := sorted({k.split(".")[0] for k in state} - {"backbone"})
+            ):
+                log.warning(
+                    "%s holds a whole model: only its CNN is taken, not its %s",
+                    path,
+                    " and ".join(rest),
+                )
             state = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
     if name == efficientnet_lite.NAME:
         state = efficientnet_lite.own_names(state)

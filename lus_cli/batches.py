@@ -1,13 +1,15 @@
 """Batches of videos: which, in what order, which of their frames, and how they are varied.
 
-Everything drawn at random is a pure function of (seed, epoch, video), so an interrupted run that
-goes on draws the same as one that was never interrupted.
+Everything drawn at random is a pure function of (seed, epoch, video, how often the video has come up
+in the epoch before), so an interrupted run that goes on draws the same as one that was never
+interrupted.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -19,7 +21,7 @@ from lus_cli.video_cache import VideoCache
 
 # Frames are kept in memory up to this; beyond, they are read again every epoch.
 KEEP_BYTES = 4 * 2**30
-JITTER = 1  # tells the generator of frames from that of augmentation
+AUGMENTATION, JITTER = 0, 1  # tell their random generators apart
 
 
 @dataclass(frozen=True)
@@ -34,15 +36,12 @@ class Batch:
     frames: Tensor
     lengths: Tensor  # (video,) int64: frames of each video
     scores: Tensor  # (video,) int64; -1 unlabelled
+    turns: Sequence[int] = ()  # how often each has come up in the epoch before; (): none has
 
     def to(self, device: torch.device) -> Batch:
         """The batch with frames and scores on a device; lengths stay where they steer."""
-        return Batch(
-            self.indices,
-            self.frames.to(device, non_blocking=True),
-            self.lengths,
-            self.scores.to(device, non_blocking=True),
-        )
+        frames = self.frames.to(device, non_blocking=True)
+        return replace(self, frames=frames, scores=self.scores.to(device, non_blocking=True))
 
 
 def select_frames(
@@ -69,25 +68,31 @@ def select_frames(
 class BatchLoader:
     """Reads batches of videos from the cache, one batch ahead of who uses them.
 
-    What was read stays in memory, on a CUDA device in its own, as far as there is room.
+    With `keep`, for videos that are read every epoch, what was read stays in memory, on a CUDA
+    device in its own, as far as there is room.
     """
 
     def __init__(
-        self, videos: VideoCache, recipe: Recipe, device: torch.device | None = None
+        self,
+        videos: VideoCache,
+        recipe: Recipe,
+        device: torch.device | None = None,
+        *,
+        keep: bool = True,
     ) -> None:
         self.videos, self.recipe = videos, recipe
         self.device = device or torch.device("cpu")
         self.kept: dict[int, Tensor] = {}
-        self.room = KEEP_BYTES
-        if self.device.type == "cuda":
+        self.room = KEEP_BYTES if keep else 0
+        if keep and self.device.type == "cuda":
             self.room = torch.cuda.mem_get_info(self.device)[0] // 2  # bytes free now
 
-    def positions(self, index: int, epoch: int | None = None) -> np.ndarray:
+    def positions(self, index: int, epoch: int | None = None, turn: int = 0) -> np.ndarray:
         """The frames of a video that the recipe uses; in training (`epoch` not None) a recipe with
-        jitter looks at others every epoch."""
+        jitter looks at others every epoch, and every turn of a video within one."""
         recipe, random = self.recipe, None
         if recipe.jitter and epoch is not None:
-            random = np.random.default_rng([recipe.seed, epoch, index, JITTER])
+            random = random_of(recipe, epoch, index, turn, JITTER)
         length = int(self.videos.lengths[index])
         return select_frames(length, recipe.stride, recipe.frames_per_video, random)
 
@@ -96,7 +101,7 @@ class BatchLoader:
         length = int(self.videos.lengths[index])
         return np.arange(length) if self.recipe.jitter else self.positions(index)
 
-    def frames(self, index: int, epoch: int | None) -> Tensor:
+    def frames(self, index: int, epoch: int | None, turn: int = 0) -> Tensor:
         """The frames that the recipe uses of one video: uint8 (frame, row, column[, channel])."""
         frames = self.kept.get(index)
         if frames is None:
@@ -108,25 +113,37 @@ class BatchLoader:
                 self.kept[index] = frames
         if not self.recipe.jitter:
             return frames
-        return frames[torch.from_numpy(self.positions(index, epoch)).to(frames.device)]
+        positions = torch.from_numpy(self.positions(index, epoch, turn))
+        return frames[positions.to(frames.device)]
 
     def read(self, index: int) -> Tensor:
         """The `wanted` frames of one video, from where they are stored."""
         return torch.from_numpy(self.videos.read(index, self.wanted(index)))
 
-    def load(self, indices: Sequence[int], epoch: int | None = None) -> Batch:
-        pieces = [self.frames(index, epoch) for index in indices]
+    def load(
+        self, indices: Sequence[int], epoch: int | None = None, turns: Sequence[int] = ()
+    ) -> Batch:
+        """The videos as one batch; `turns` as Batch has them."""
+        each = zip(indices, turns or [0] * len(indices), strict=True)
+        pieces = [self.frames(index, epoch, turn) for index, turn in each]
         shape = self.videos.frame_format.shape
         return Batch(
             list(indices),
             torch.cat(pieces) if pieces else torch.zeros(0, *shape, dtype=torch.uint8),
             torch.tensor([len(piece) for piece in pieces], dtype=torch.int64),
             torch.from_numpy(self.videos.scores[list(indices)]),
+            turns,
         )
 
-    def batches(self, groups: Sequence[Sequence[int]], epoch: int | None = None) -> Iterator[Batch]:
+    def batches(
+        self,
+        groups: Sequence[Sequence[int]],
+        epoch: int | None = None,
+        turns: Sequence[Sequence[int]] | None = None,
+    ) -> Iterator[Batch]:
         """The batches of `groups` in order, the next one being read while one is used."""
-        return read_ahead(lambda group: self.load(group, epoch), groups)
+        keys = list(zip(groups, turns or [()] * len(groups), strict=True))
+        return read_ahead(lambda key: self.load(key[0], epoch, key[1]), keys)
 
 
 def grouped(indices: Sequence[int], batch_size: int) -> list[list[int]]:
@@ -158,6 +175,27 @@ def epoch_order(
     return grouped([chosen[i] for i in random.permutation(len(chosen))], videos_a_step)
 
 
+def turns_of(groups: Sequence[Sequence[int]]) -> list[list[int]]:
+    """How often each video of each step has come up in the epoch before: 0 for the first time."""
+    seen: Counter[int] = Counter()
+    turns: list[list[int]] = []
+    for group in groups:
+        turns.append([])
+        for index in group:
+            turns[-1].append(seen[index])
+            seen[index] += 1
+    return turns
+
+
+def random_of(
+    recipe: Recipe, epoch: int, index: int, turn: int, purpose: int
+) -> np.random.Generator:
+    """The generator of one video's AUGMENTATION or JITTER in one turn of an epoch."""
+    # NumPy takes zeros at the end of a short key for no key at all, so only later turns have a fifth.
+    key = [recipe.seed, epoch, index, purpose]
+    return np.random.default_rng([*key, turn] if turn else key)
+
+
 def augment(batch: Batch, recipe: Recipe, epoch: int) -> Batch:
     """The batch with each video varied as the recipe says, the same way in all its frames.
 
@@ -167,10 +205,10 @@ def augment(batch: Batch, recipe: Recipe, epoch: int) -> Batch:
     if not (recipe.flip or recipe.gain or recipe.shift) or not batch.indices:
         return batch
     pieces = []
-    for index, frames in zip(
-        batch.indices, batch.frames.split(batch.lengths.tolist()), strict=True
-    ):
-        random = np.random.default_rng([recipe.seed, epoch, index])
+    turns = batch.turns or [0] * len(batch.indices)
+    videos = batch.frames.split(batch.lengths.tolist())
+    for index, turn, frames in zip(batch.indices, turns, videos, strict=True):
+        random = random_of(recipe, epoch, index, turn, AUGMENTATION)
         mirrored = bool(random.random() < 0.5)
         contrast, brightness = random.uniform(-recipe.gain, recipe.gain, 2)
         moves = random.uniform(-recipe.shift, recipe.shift, 2)
@@ -184,7 +222,7 @@ def augment(batch: Batch, recipe: Recipe, epoch: int) -> Batch:
             brighter = frames.float() * (1 + contrast) + 64 * brightness * (frames > 0)
             frames = brighter.clamp(0, 255).to(torch.uint8)
         pieces.append(frames)
-    return Batch(batch.indices, torch.cat(pieces), batch.lengths, batch.scores)
+    return replace(batch, frames=torch.cat(pieces))
 
 
 def shifted(frames: Tensor, rows: int, columns: int) -> Tensor:

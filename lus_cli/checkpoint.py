@@ -7,19 +7,20 @@ Neither executes anything when it is read: last.pt holds tensors and plain value
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import logging
 import os
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 import lus_cli
@@ -127,7 +128,7 @@ def put_in_order(content: bytes) -> bytes:
     return content[:start] + text.ljust(size) + content[start + size :]
 
 
-def checksum(text: str, weights: dict[str, Tensor]) -> str:
+def checksum(text: str, weights: Mapping[str, Tensor]) -> str:
     """Of weights and what is said about them, a model's card for one: a disk may change a weight
     without making the file unreadable."""
     digest = hashlib.blake2b(text.encode(), digest_size=16)
@@ -137,12 +138,39 @@ def checksum(text: str, weights: dict[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def load_best(path: Path) -> tuple[LusModel, Card]:
-    """A trained model, ready to score, and its card. Raises LusError if the file is not whole."""
+def digest_of(weights: Mapping[str, Tensor]) -> str:
+    """Names weights: whatever is computed from them notes it, and is never taken for that of others."""
+    return checksum("", weights)
+
+
+def weights_digest(path: Path) -> str:
+    """`digest_of` the weights in best.safetensors. Raises LusError if they cannot be read."""
+    there(path)
+    found = path.stat()
+    return digest_of_file(path, (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns))
+
+
+@functools.lru_cache(maxsize=64)
+def digest_of_file(path: Path, _identity: tuple[int, ...]) -> str:
+    try:
+        with explaining_refusal(path):
+            return digest_of(load_file(path))
+    except UNREADABLE as error:
+        reason = reason_of(error)
+        raise LusError(f"{path} is not a lus model ({reason})", "train it again") from error
+
+
+def there(path: Path) -> None:
+    """Raises LusError if a run has no weights."""
     if not path.is_file():
         raise LusError(
             f"there is no {path}", "run `lus train` first, or --resume an interrupted run"
         )
+
+
+def load_best(path: Path) -> tuple[LusModel, Card]:
+    """A trained model, ready to score, and its card. Raises LusError if the file is not whole."""
+    there(path)
     try:
         with explaining_refusal(path):
             path.open(

@@ -7,6 +7,7 @@ step with a progress display, show its result, exit. So commands are made from a
 from __future__ import annotations
 
 import copy
+import dataclasses
 import errno
 import importlib
 import inspect
@@ -89,15 +90,21 @@ def settings_from(config_class: type, given: dict[str, Any]) -> Any:
     flags = {name: value for name, value in given.items() if value not in (None, [])}
     if file and recipe:
         raise UsageError("--config and --recipe both name a recipe", "give one of them")
+    extendable = set(config.EXTENDABLE) if config_class is config.TrainConfig else set()
     if flags.get("resume"):
         planned = {*config.fields_of(config.Recipe), "repeats"}
-        recipe_flags = [name for name in flags if name in planned]
+        recipe_flags = [name for name in flags if name in planned - extendable]
         if file or recipe or recipe_flags:
             given_too = [config.flag_of(name) for name in recipe_flags] or ["a recipe"]
             raise UsageError(
                 f"--resume goes on with the run's own recipe, not with {', '.join(given_too)}",
                 "leave that out, or start a new run without --resume",
             )
+        settings: Any = config.build(config_class, flags)
+        if extendable:
+            extended = tuple(name for name in config.EXTENDABLE if name in flags)
+            settings = dataclasses.replace(settings, given=extended)
+        return settings
     if not (file or recipe):
         return config.build(config_class, flags)
     path = file or config.recipe_path(recipe)

@@ -11,7 +11,7 @@ import dataclasses
 import difflib
 import math
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -339,6 +339,9 @@ class Recipe:
     ]
 
 
+EXTENDABLE = ("epochs", "patience")  # of a recipe, what a run may go on with changed
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig(Recipe):
     """lus train."""
@@ -349,13 +352,20 @@ class TrainConfig(Recipe):
         str | None, typer.Option(help="Name of the run folder. [default: recipe and a number]")
     ] = None
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with an interrupted run (--run, or the latest).")
+        bool,
+        typer.Option(
+            "--resume",
+            help="Go on with an interrupted run (--run, or the latest); with --epochs or --patience "
+            "also with a finished one.",
+        ),
     ] = False
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="One real batch: shapes, time, memory; nothing is kept."),
     ] = False
     cache: CachePath = DEFAULT_CACHE
+    # Of EXTENDABLE, those that stand next to --resume: what the command line notes, not an option.
+    given: tuple[str, ...] = field(default=(), metadata={"option": False})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -657,6 +667,8 @@ def fields_of(config: type) -> dict[str, OptionField]:
     hints = get_type_hints(config, include_extras=True)
     fields = {}
     for entry in dataclasses.fields(config):
+        if not entry.metadata.get("option", True):
+            continue
         kind, *metadata = get_args(hints[entry.name])
         info = next(m for m in metadata if isinstance(m, ParameterInfo))
         fields[entry.name] = OptionField(entry.name, kind, info)
@@ -666,7 +678,8 @@ def fields_of(config: type) -> dict[str, OptionField]:
 def defaults_of(config: type) -> dict[str, Any]:
     """The values that the fields of a config class take when nobody sets them."""
     own = {f.name: f.default for f in dataclasses.fields(config)}
-    known = {name: value for name, value in own.items() if value is not dataclasses.MISSING}
+    options = fields_of(config)
+    known = {n: v for n, v in own.items() if n in options and v is not dataclasses.MISSING}
     return known | (read_toml(recipe_path(DEFAULT_RECIPE)) if issubclass(config, Recipe) else {})
 
 

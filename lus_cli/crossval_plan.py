@@ -106,15 +106,30 @@ def runs_of(cache: Cache, name: str) -> list[str]:
     return sorted(path.name for path in cache.runs.glob("*") if folds.fullmatch(path.name))
 
 
+def which_one(cache: Cache, names: list[str], unfinished: list[str]) -> LusError:
+    """Why --resume without --run cannot tell which of the cross-validations is to go on."""
+    if not names:
+        return LusError(
+            f"there is no cross-validation in {cache.root}", "start one without --resume"
+        )
+    if not unfinished:
+        return LusError(
+            f"no cross-validation in {cache.root} is unfinished: {', '.join(names)} "
+            f"{'is' if len(names) == 1 else 'are'} finished",
+            "start one without --resume, or name one with --run to pool its folds again",
+        )
+    return LusError(
+        f"{len(unfinished)} cross-validations in {cache.root} are unfinished",
+        f"name one with --run: {', '.join(unfinished)}",
+    )
+
+
 def reopened(config: CrossvalConfig, cache: Cache, videos: VideoCache) -> Crossval:
     """An interrupted cross-validation, with its own recipe and folds."""
     names = sorted(p.parent.name for p in cache.crossvals.glob("*/plan.json"))
     unfinished = [n for n in names if not (cache.crossvals / n / "scores.json").is_file()]
     if config.run is None and len(unfinished) != 1:
-        raise LusError(
-            f"{len(unfinished)} cross-validations in {cache.root} are unfinished",
-            f"name one with --run: {', '.join(names)}" if names else "start one without --resume",
-        )
+        raise which_one(cache, names, unfinished)
     root = cache.crossvals / (config.run or unfinished[0])
     if root.name not in names:
         raise LusError(

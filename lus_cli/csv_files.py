@@ -12,7 +12,7 @@ from typing import Any
 def csv_text(rows: Sequence[Mapping[str, Any]], decimals: int | None = 6) -> str:
     """Rows with the same keys as CSV, under a header. No rows give no text.
 
-    What is undefined, None or NaN, is an empty cell. decimals: of each float; None: as many as it
+    What is undefined, None or not finite, is an empty cell. decimals: of each float; None: as many as it
     takes to read the same number back.
     """
     if not rows:
@@ -21,7 +21,7 @@ def csv_text(rows: Sequence[Mapping[str, Any]], decimals: int | None = 6) -> str
     def cell(value: Any) -> Any:
         if not isinstance(value, float):
             return value
-        if math.isnan(value):
+        if not math.isfinite(value):
             return ""
         return value if decimals is None else f"{value:.{decimals}f}"
 

@@ -14,8 +14,8 @@ from lus_cli.processes import cores
 from lus_cli.ranks import ALONE, Ranks
 
 PREFERENCE = ("cuda", "mps", "cpu")
-# MPS goes wrong near 4 GiB (pytorch/pytorch #149325); elsewhere this bounds memory when scoring.
-MAX_ACTIVATION_BYTES = 2**30
+MAX_ACTIVATION_BYTES = 2**30  # in training: MPS goes wrong near 4 GiB (pytorch/pytorch #149325)
+SCORING_BYTES = 2**28  # of one layer, without learning: more at once is hardly faster
 # None: as the weights are, float32.
 PRECISIONS = {"float32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 OUT_OF_MEMORY = re.compile("out of memory|can't allocate memory|not enough memory", re.IGNORECASE)
@@ -97,9 +97,9 @@ def explaining_out_of_memory(remedy: str) -> Iterator[None]:
         raise LusError("out of memory", remedy) from error
 
 
-def frames_at_once(backbone: nn.Module, frame_shape: tuple[int, ...]) -> int:
+def frames_at_once(backbone: nn.Module, frame_shape: tuple[int, ...], most: int) -> int:
     """How many frames of (row, column[, channel]) keep a backbone's largest activation within
-    MAX_ACTIVATION_BYTES."""
+    `most` bytes."""
     largest = 0
 
     def note(_module: object, _inputs: object, output: object) -> None:
@@ -117,4 +117,4 @@ def frames_at_once(backbone: nn.Module, frame_shape: tuple[int, ...]) -> int:
         backbone.train(was_training)
         for hook in hooks:
             hook.remove()
-    return max(1, MAX_ACTIVATION_BYTES // max(largest, 1))
+    return max(1, most // max(largest, 1))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -12,7 +11,7 @@ import torch
 
 from lus_cli.batches import Batch, epoch_order
 from lus_cli.feature_cache import FeatureLoader
-from lus_cli.scoring import answer
+from lus_cli.scoring import answer, parts_of, scored_at_once
 from lus_cli.steps import Result, Table
 from lus_cli.trainer import Tally, Trainer
 from lus_cli.video_cache import VideoCache
@@ -57,8 +56,9 @@ def dry_result(trainer: Trainer, videos: VideoCache, validation: Sequence[int]) 
 
 
 def rows(numbers: dict[str, Any], epochs: int) -> list[tuple[Any, ...]]:
-    peak = numbers["peak_mb"]
     features = [("feature maps", f"{numbers['features_s']:.0f} s, once")]
+    megabytes = numbers["peak_mb"]
+    peak = [("peak memory", f"{megabytes:.0f} MB, where the largest step is")] if megabytes else []
     return [
         ("device", numbers["device"]),
         *((f"{part} videos", count) for part, count in numbers["videos"].items()),
@@ -68,17 +68,15 @@ def rows(numbers: dict[str, Any], epochs: int) -> list[tuple[Any, ...]]:
         *(features if numbers["features_s"] else []),
         ("one epoch", f"{numbers['epoch_s']:.0f} s with validation"),
         (f"{epochs} epochs", f"{numbers['run_s'] / 60:.1f} min"),
-        (
-            "peak memory",
-            "not known here" if math.isnan(peak) else f"{peak:.0f} MB, where the largest step is",
-        ),
+        *peak,
     ]
 
 
 def score(trainer: Trainer, batch: Batch) -> None:
     trainer.model.eval()
+    at_once = scored_at_once(trainer.model, trainer.loader)
     with torch.inference_mode():
-        answer(trainer.model, batch, trainer.pad_to)
+        answer(trainer.model, batch, trainer.pad_to, parts_of(batch, at_once))
 
 
 def timed(work: Callable[[], object]) -> float:
@@ -99,14 +97,14 @@ def synchronize() -> None:
         torch.accelerator.synchronize()
 
 
-def peak_mb(device: torch.device) -> float:
-    """The most memory that was in use so far, MB: a GPU's own, else this process's; NaN on Windows,
-    whose Python does not say."""
+def peak_mb(device: torch.device) -> float | None:
+    """The most memory that was in use so far, MB: a GPU's own, else this process's; None where the
+    system does not say (Windows)."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
     try:
         import resource
     except ImportError:
-        return math.nan
+        return None
     unit = 2**20 if sys.platform == "darwin" else 2**10  # bytes there, kilobytes here
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import zipfile
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -112,9 +112,11 @@ class FeatureLoader(BatchLoader):
             log.warning("%s is damaged: computed again", path)
             return self.store(index)
 
-    def load(self, indices: Sequence[int], epoch: int | None = None) -> Batch:
-        batch = super().load(indices, epoch)
+    def load(
+        self, indices: Sequence[int], epoch: int | None = None, turns: Sequence[int] = ()
+    ) -> Batch:
+        batch = super().load(indices, epoch, turns)
         if self.black is None or not indices:
             return batch
         black = self.black.to(batch.frames.device)
-        return Batch(batch.indices, torch.cat([batch.frames, black]), batch.lengths, batch.scores)
+        return replace(batch, frames=torch.cat([batch.frames, black]))

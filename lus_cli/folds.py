@@ -65,6 +65,9 @@ def folds_of(
             size = min(share_of(len(rest), share), len(rest) - 1)
             validation = draw_part(table, rest, size, random, bool(rule.get("stratify")))
             train = people.all(name for name in rest if name not in validation)
-            split_of_fold = Split(train, people.all(validation), tuple(test))
+            drawn_by = {"fold": number, "of": len(groups), "repeat": repeat}
+            drawn_by |= {"validation_share": share, "seed": rule.get("seed", 0)}
+            drawn_by |= {"stratify": bool(rule.get("stratify"))}
+            split_of_fold = Split(train, people.all(validation), tuple(test), drawn_by=drawn_by)
             folds.append(Fold(repeat, number, split_of_fold))
     return folds

@@ -3,7 +3,7 @@
 A group patient/exam/area a video, with `frame_number` (frame,) int32 and `mask` (frame, row, column)
 float32 in [0, 1]. Of a whole split also `scored` (scored frame,) int32, the numbers of the frames
 that the answer rests on, `grad_cam` (scored frame, row, column) float32, 0 and more, and
-`probability` (score,) float32.
+`probability` (score,) float32. The attribute `weights` is the digest of those that made the maps.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ NUMBERS = "frame_number", "scored"  # the datasets of whole numbers
 Maps = Mapping[str, np.ndarray]  # the datasets of one video, by name
 
 
-def write_masks(path: Path, videos: Mapping[VideoId, Maps]) -> None:
+def write_masks(path: Path, videos: Mapping[VideoId, Maps], weights: str = "") -> None:
     """Adds videos to the file, and frames to a video. What is in it already stays, but for a frame
     that is given again."""
     with explaining_damage(path):
         before = {video: read_maps(path, video) for video in written(path, videos)}
         whole = {video: merged(before.get(video, {}), maps) for video, maps in videos.items()}
-    with adding(path, videos) as (file, disk):
+    with adding(path, videos, weights) as (file, disk):
         for video, maps in whole.items():
             group = file.create_group(str(video))
             for name, values in maps.items():
@@ -56,9 +56,9 @@ def merged(before: Maps, now: Maps) -> Maps:
     return {"frame_number": numbers[order], "mask": masks[order]}
 
 
-def joined(path: Path, parts: Mapping[VideoId, Path]) -> None:
+def joined(path: Path, parts: Mapping[VideoId, Path], weights: str = "") -> None:
     """Adds to the file what lies in a file of its own for each video."""
-    with adding(path, parts) as (file, disk):
+    with adding(path, parts, weights) as (file, disk):
         for video, own in parts.items():
             with reading(own) as source:
                 source.copy(str(video), file, str(video))
@@ -66,11 +66,12 @@ def joined(path: Path, parts: Mapping[VideoId, Path]) -> None:
 
 
 @contextlib.contextmanager
-def adding(path: Path, videos: Iterable[VideoId]) -> Iterator[tuple[h5py.File, Disk]]:
+def adding(path: Path, videos: Iterable[VideoId], weights: str) -> Iterator[tuple[h5py.File, Disk]]:
     """A file that holds all of the one there is but these videos, which are to be added; put in its
     place when the block ends well. In a file that is changed HDF5 does not give space back."""
     others = {str(video) for video in videos}
     with replacing(path) as part, explaining_damage(path), writing(part) as (file, disk):
+        file.attrs["weights"] = weights
         if path.is_file():
             with reading(path) as old:
                 names = [f"{p}/{e}/{a}" for p in old for e in old[p] for a in old[p][e]]

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
-from lus_cli import cache, report
+from lus_cli import cache, efficientnet_lite, report
 from lus_cli.cache import Run
-from lus_cli.checkpoint import Card
+from lus_cli.checkpoint import Card, there, weights_digest
 from lus_cli.clinical import FEW_PATIENTS
 from lus_cli.config import Recipe
 from lus_cli.errors import LusError
@@ -25,6 +25,7 @@ from lus_cli.metrics import FIGURES, SCORES
 from lus_cli.split import PARTS, Split, load_split
 from lus_cli.words import counted, joined
 
+FOLD = ("fold", "of", "repeat")  # of a split's drawn_by: what folds_of adds
 DISCLAIMER = "Not a medical device: nothing it says may guide the care of a patient."
 SEEN = {
     "train": "the patients it was trained on: how well it remembers, not how good it is",
@@ -43,8 +44,14 @@ HUB_FIGURES = {
 }
 
 
+# What a run notes of its beginning, where its folder came without that.
+UNKNOWN: dict[str, Any] = {"git_commit": None} | dict.fromkeys(
+    ("lus", "torch", "python", "device", "device_name", "processes", "started"), "unknown"
+)
+
+
 def write_model_card(run: Run) -> Path:
-    """Writes the card of a run anew, from what its folder holds now. Raises LusError."""
+    """Writes the card of a run again, from what its folder holds now. Raises LusError."""
     cache.write_text(run.model_card, model_card(run))
     return run.model_card
 
@@ -57,11 +64,26 @@ def model_card(
     exported: what `lus export` noted of the ONNX files beside the card.
     name_patients: whether to write the ids of the patients in each part.
     """
-    card, split = read_card(run.best), load_split(run.split)[0]
-    origin = cache.read_json(run.provenance, "train the run anew")
+    card, weights = read_card(run.best), weights_digest(run.best)
+    if exported and exported["weights"] != weights:
+        raise LusError(
+            f"{run.best} has changed while it was exported", "export again when training has ended"
+        )
+    split = load_split(run.split)[0] if run.split.is_file() else None
+    noted = run.provenance.is_file()
+    origin = UNKNOWN | (cache.read_json(run.provenance, "train a new run") if noted else {})
     kernel = card.recipe.head == "kernel"  # fitted on the validation patients, too
-    evaluations = list(read_evaluations(run, kernel))
+    found = list(read_evaluations(run))
+    evaluations = [
+        scores | {"title": title_of(scores["split"]), "about": about(scores, kernel)}
+        for scores in found
+        if scores["weights"] == weights
+    ]
+    stale = [scores["split"] for scores in found if scores["weights"] != weights]
     parts = origin.get("parts")
+    limits = [*limits_of_training(parts, run, kernel), *limits_found(evaluations)]
+    if split is None:
+        limits.insert(0, "Whom it was trained on is unknown: they may be among its new patients.")
     try:
         text = report.environment().get_template("model-card.md").render(
             name=run.name,
@@ -69,15 +91,19 @@ def model_card(
             card=card,
             recipe=recipe_rows(card.recipe),
             weights=start_of(card.recipe.weights),
+            installed=card.recipe.backbone == efficientnet_lite.NAME,
+            digest=weights,
             origin=origin,
             parts=parts,
             composition=part_rows(parts, split),
-            patients={part: getattr(split, part) for part in PARTS} if name_patients else {},
-            drawn_by={k: v for k, v in split.drawn_by.items() if k != "test_patients"},
+            patients={p: getattr(split, p) for p in PARTS} if name_patients and split else {},
+            split=split,
+            drawn_by=drawn_by_in_words(split.drawn_by) if split else "",
             epochs=epochs_run(run.epochs),
             evaluations=evaluations,
+            stale=stale,
             hub=[hub_result(scores) for scores in evaluations if unseen(scores)],
-            limits=[*limits_of_training(parts, run, kernel), *limits_found(evaluations)],
+            limits=limits,
             figures=FIGURES,
             scores=SCORES,
             exported=exported,
@@ -85,7 +111,7 @@ def model_card(
     except (jinja2.UndefinedError, KeyError) as error:
         raise LusError(
             f"a file in {run.root} is that of another version of lus: it lacks {error}",
-            "run `lus evaluate` again for every part in its evaluation/, or train the run anew",
+            "run `lus evaluate` again for every part in its evaluation/, or train a new run",
         ) from error
     return text.rstrip() + "\n"
 
@@ -95,29 +121,31 @@ def model_card(
 
 def read_card(path: Path) -> Card:
     """What a file of weights says about itself, without the weights."""
-    if not path.is_file():
-        raise LusError(
-            f"there is no {path}", "run `lus train` first, or --resume an interrupted run"
-        )
-    with safe_open(path, "pt") as file:
-        return Card.from_json(file.metadata()["lus"])
+    there(path)
+    try:
+        with safe_open(path, "pt") as file:
+            return Card.from_json(file.metadata()["lus"])
+    except (SafetensorError, OSError, ValueError, TypeError, KeyError) as error:
+        raise LusError(f"{path} is not a lus model ({error})", "train it again") from error
 
 
-def read_evaluations(run: Run, kernel: bool) -> Iterator[dict[str, Any]]:
-    """What was measured: the run's own parts, the unseen first, then other studies."""
+def read_evaluations(run: Run) -> Iterator[dict[str, Any]]:
+    """What was measured: the run's own parts, the unseen first, then other studies. `weights` is
+    the digest of those that it was measured with, None where that was not noted."""
     order = ("test", "validation", "train", "all")
     found = {path.parent.name: path for path in (run.root / "evaluation").glob("*/scores.json")}
     for part in sorted(found, key=lambda p: (order.index(p) if p in order else len(order), p)):
         scores = cache.read_json(found[part], f"run `lus evaluate` for {part} again")
-        yield scores | {"title": title_of(part), "about": about(part, scores, kernel)}
+        yield {"weights": None} | scores | {"split": part}
 
 
 def title_of(part: str) -> str:
     return f"{part.capitalize()} patients" if part in SEEN else f"Another study: {part}"
 
 
-def about(part: str, scores: Mapping[str, Any], kernel: bool) -> str:
+def about(scores: Mapping[str, Any], kernel: bool) -> str:
     """What the model knows of the patients it was scored on."""
+    part = scores["split"]
     if part in SEEN:
         return SEEN["fitted" if kernel and part == "validation" else part]
     if unseen(scores):
@@ -133,9 +161,10 @@ def unseen(scores: Mapping[str, Any]) -> bool:
     return scores["split"] == "test" or (elsewhere and scores.get("pixels_compared", False))
 
 
-def epochs_run(path: Path) -> int:
+def epochs_run(path: Path) -> int | None:
+    """How many epochs there have been; None if that is not noted."""
     if not path.is_file():
-        raise LusError(f"there is no {path}", "train the run anew")
+        return None
     with path.open(newline="", encoding="utf-8") as file:
         return sum(1 for _ in csv.DictReader(file))
 
@@ -149,6 +178,21 @@ def recipe_rows(recipe: Recipe) -> list[tuple[str, str]]:
     return [(name, shown(value)) for name, value in rows.items()]
 
 
+def drawn_by_in_words(drawn_by: Mapping[str, Any]) -> str:
+    """How a split came about, a sentence."""
+    rules = {k: v for k, v in drawn_by.items() if k not in ("test_patients", "edited", *FOLD)}
+    words = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in rules.items())
+    if not drawn_by:
+        return "`lus prepare` did not draw it."
+    if "fold" not in drawn_by:
+        return f"Drawn by {words}{', then edited by hand' if drawn_by.get('edited') else ''}."
+    over = f", repetition {drawn_by['repeat']}" if drawn_by["repeat"] > 1 else ""
+    return (
+        f"The test patients are fold {drawn_by['fold']} of {drawn_by['of']} of a cross-validation"
+        f"{over}; the validation patients were drawn from the others by {words}."
+    )
+
+
 def start_of(weights: str) -> str:
     return weights if weights in ("imagenet", "none") else Path(weights).name
 
@@ -159,8 +203,10 @@ def shown(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
 
 
-def part_rows(parts: Mapping[str, Any] | None, split: Split) -> list[dict[str, Any]]:
-    """A row a part: its patients, and its labelled videos where they were noted down."""
+def part_rows(parts: Mapping[str, Any] | None, split: Split | None) -> list[dict[str, Any]]:
+    """A row a part: its patients, and its labelled videos, where they were noted down."""
+    if split is None:
+        return [{"part": part, **parts[part]} for part in PARTS] if parts else []
     unknown = {"videos": None, "frames": None, "scores": [None] * len(SCORES)}
     return [
         {"part": part, **unknown, "patients": len(getattr(split, part)), **(parts or {}).get(part, {})}

@@ -28,11 +28,11 @@ def compare_runs(
     answers: Mapping[str, Predictions],
     resamples: int,
     seed: int,
-    warnings: Sequence[str] = (),
+    about: Mapping[str, Any],
 ) -> Result:
     """Compares runs by name, and their mean answer, on the videos that all of them were given.
 
-    warnings: what must be known of the runs beside their figures.
+    about: `warnings`, what must be known of the runs, and `weights`, the digest of each one's.
 
     Raises UsageError for a run that is called as another row of the table is.
     """
@@ -47,8 +47,9 @@ def compare_runs(
     folder = cache.comparisons / folder_name(list(common), part)
     title = f"{len(common)} runs on {part}"
     patients = len(set(next(iter(common.values())).patients))
-    known = [*warnings, *(f"{w[0].upper()}{w[1:]}." for w in few_patients(patients))]
-    compared = compare_candidates(folder, candidates, resamples, seed, title, known)
+    few = [f"{w[0].upper()}{w[1:]}." for w in few_patients(patients)]
+    about = {**about, "warnings": [*about["warnings"], *few]}
+    compared = compare_candidates(folder, candidates, resamples, seed, title, about)
     videos = compared.numbers["videos"]
     if videos < max(len(predictions.videos) for predictions in answers.values()):
         compared.notes.append(f"Compared on the {counted(videos, 'video')} that all runs share.")
@@ -61,19 +62,19 @@ def compare_candidates(
     resamples: int,
     seed: int,
     title: str,
-    warnings: Sequence[str] = (),
+    about: Mapping[str, Any],
 ) -> Result:
     """Compares whoever answered for the same videos, once or several times over, with the first of
     them, and writes it down in `folder`. The majority's answer is compared, too."""
     first = next(iter(candidates.values()))[0]
     everybody = {**candidates, MAJORITY: [most_frequent(first)]}
-    compared = compare(everybody, resamples, seed) | {"warnings": list(warnings)}
+    compared = compare(everybody, resamples, seed) | {"warnings": []} | dict(about)
     write_comparison(folder, compared, everybody)
     return Result(
         compared,
         [comparison_table(compared, title)],
         {"comparison": folder / "comparison.svg", "compared": folder / "comparison.json"},
-        notes=[*warnings, *told_apart(compared)],
+        notes=[*compared["warnings"], *told_apart(compared)],
     )
 
 

@@ -66,8 +66,10 @@ def curves(
 
 
 def series(epochs: Sequence[Mapping[str, Any]], name: str) -> np.ndarray:
-    """(epoch,) float64: one quantity over the epochs, NaN where it was not written down."""
-    return np.array([np.nan if e.get(name) in (None, "") else float(e[name]) for e in epochs])
+    """(epoch,) float64: one quantity over the epochs, NaN where it was not written down or is not
+    finite."""
+    values = np.array([np.nan if e.get(name) in (None, "") else float(e[name]) for e in epochs])
+    return np.where(np.isfinite(values), values, np.nan)
 
 
 def draw_learning_rates(axes: Axes, epochs: Sequence[Mapping[str, Any]]) -> None:

@@ -174,5 +174,5 @@ class EpochBook:
 
 
 def to_csv(epochs: Sequence[dict[str, float]]) -> str:
-    """epochs.csv: an undefined figure is an empty cell."""
+    """epochs.csv: a metric that is not finite is an empty cell."""
     return csv_text(epochs, decimals=None)

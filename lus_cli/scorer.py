@@ -115,16 +115,35 @@ class Scorer:
         return found
 
 
-def fitted_temperature(trained: Run) -> Temperature | None:
-    """The temperature that `lus evaluate` fitted on the validation videos of a run."""
+def fitted_temperature(trained: Run, weights: str) -> Temperature | None:
+    """The temperature that `lus evaluate` fitted on the validation videos of a run, with `weights`,
+    by their digest: that of others is not theirs."""
     for part in EVALUATED:
         path = trained.evaluation(part) / "scores.json"
-        if path.is_file():
-            found = read_json(path, "run `lus evaluate` again").get("temperature")
-            temperature = as_temperature(path, found) if found else None
-            if temperature is not None:
-                return temperature
+        if not path.is_file():
+            continue
+        content = read_json(path, "run `lus evaluate` again")
+        found = content.get("temperature") if content.get("weights") == weights else None
+        temperature = as_temperature(path, found) if found else None
+        if temperature is not None:
+            return temperature
     return None
+
+
+def required_temperature(trained: Run, weights: str) -> Temperature:
+    """The fitted temperature. Raises LusError if there is none for these weights."""
+    found = fitted_temperature(trained, weights)
+    if found is not None:
+        return found
+    parts = [p for p in EVALUATED if (trained.evaluation(p) / "scores.json").is_file()]
+    if parts:
+        raise LusError(
+            f"run {trained.name} has no temperature that was fitted with the weights it has now",
+            f"`lus evaluate --run {trained.name}` fits one, where the run has validation patients",
+        )
+    raise LusError(
+        f"run {trained.name} has no temperature", f"`lus evaluate --run {trained.name}` fits one"
+    )
 
 
 def as_temperature(path: Path, found: Any) -> Temperature | None:

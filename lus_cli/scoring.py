@@ -11,8 +11,8 @@ import torch
 
 from lus_cli.batches import Batch, BatchLoader, grouped
 from lus_cli.cache import Cache, Run
-from lus_cli.checkpoint import Card, load_best
-from lus_cli.devices import frames_at_once
+from lus_cli.checkpoint import Card, digest_of, load_best
+from lus_cli.devices import SCORING_BYTES, frames_at_once
 from lus_cli.errors import LusError
 from lus_cli.model import CLASSES, LusModel, Output
 from lus_cli.other_study import OtherStudy
@@ -21,6 +21,7 @@ from lus_cli.split import Split, load_split, read_split
 from lus_cli.steps import Progress
 from lus_cli.video_cache import VideoCache
 
+CHECKPOINT_FRAMES = 32  # whose activations are in memory at a time, with --checkpointing
 # Takes from a batch and its answer what is wanted beside the logits.
 Keep = Callable[[Batch, Output], None]
 
@@ -38,18 +39,19 @@ def score_videos(
 ) -> np.ndarray:
     """The logits of videos, (video, class) float32, in the order of `indices`.
 
-    On the device the model is on, in evaluation mode, one batch at a time; each of several
-    processes scores its share and knows all answers afterwards. `keep` is given each batch and what
-    the model says about it.
+    On the device the model is on, in evaluation mode, one batch at a time, of which a bounded
+    number of frames goes through the CNN at once; each of several processes scores its share and
+    has all predictions afterwards. `keep` is given each batch and what the model says about it.
     """
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()
+    at_once = scored_at_once(model, loader)
     own = [np.zeros((0, CLASSES), np.float32)]
     try:
         with torch.inference_mode():
             for batch in loader.batches(grouped(ranks.share(indices), loader.recipe.batch_size)):
-                output = answer(model, batch.to(device), pad_to)
+                output = answer(model, batch.to(device), pad_to, parts_of(batch, at_once))
                 own.append(output.logits.float().cpu().numpy())
                 if keep is not None:
                     keep(batch, output)
@@ -60,6 +62,19 @@ def score_videos(
     for rank, part in enumerate(ranks.gathered(np.concatenate(own))):
         answers[rank :: ranks.world] = part
     return answers
+
+
+def scored_at_once(model: LusModel, loader: BatchLoader) -> int:
+    """How many frames go through the CNN at once where nothing is learned: no more than training
+    takes at a time where it is to save memory."""
+    most = frames_at_once(model.backbone, loader.videos.frame_format.shape, SCORING_BYTES)
+    return min(most, CHECKPOINT_FRAMES) if loader.recipe.checkpointing else most
+
+
+def parts_of(batch: Batch, at_once: int) -> list[int]:
+    """The numbers of frames, `at_once` at most, that go through the CNN one after the other."""
+    frames = int(batch.lengths.sum())
+    return [min(at_once, frames - start) for start in range(0, frames, at_once)]
 
 
 def answer(model: LusModel, batch: Batch, pad_to: int, parts: Sequence[int] = ()) -> Output:
@@ -79,13 +94,14 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """A trained model beside the videos it can score and the split it was trained with."""
+    """A trained model, the videos it can score and the split it was trained with."""
 
     run: Run
     model: LusModel
     card: Card
     videos: VideoCache
-    split: Split
+    split: Split  # without patients where the run's folder does not say whom it was trained on
+    weights: str  # digest_of those that the model had when it was opened
 
     def probabilities(
         self,
@@ -95,7 +111,7 @@ class TrainedRun:
         keep: Keep | None = None,
     ) -> np.ndarray:
         """What the model answers for videos of the cache: (video, class), rows summing to 1."""
-        loader = BatchLoader(self.videos, self.card.recipe)
+        loader = BatchLoader(self.videos, self.card.recipe, keep=False)
         logits = score_videos(
             self.model,
             loader,
@@ -108,8 +124,9 @@ class TrainedRun:
         wrong = [index for index, row in zip(indices, logits, strict=True) if not_finite(row)]
         if wrong:
             raise LusError(
-                f"what run {self.run.name} answers for video {self.videos.ids[wrong[0]]} is no number",
-                "try --device cpu; if it is none there either, train the run anew",
+                f"what run {self.run.name} predicts for video {self.videos.ids[wrong[0]]} is not a "
+                "number",
+                "try --device cpu; if that does not help, train a new run",
             )
         return softmax(logits)
 
@@ -121,10 +138,18 @@ def not_finite(values: np.ndarray) -> bool:
 def open_run(cache: Cache, name: str | None, device: torch.device) -> TrainedRun:
     """The run called `name`, or the latest, with its model on `device` and its own study.
 
-    Raises LusError if the cache now holds other videos than the run was trained on.
+    Raises LusError if the cache now holds other videos than the run was trained on, or if the run's
+    folder, or the cache, came here without what says which these are.
     """
     run = cache.run(name)
     model, card = load_best(run.best)
+    for path, what in ((cache.videos, "its study"), (run.split, "whom it was trained on")):
+        if not path.is_file():
+            raise LusError(
+                f"run {run.name} came without {what}: there is no {path}",
+                "copy it from where the run was trained; without it `lus predict` scores new videos, "
+                "and `lus evaluate --videos` another study",
+            )
     videos = VideoCache(cache.videos)
     if videos.fingerprint != card.fingerprint:
         raise LusError(
@@ -132,7 +157,8 @@ def open_run(cache: Cache, name: str | None, device: torch.device) -> TrainedRun
             "prepare the study of that run again, or train a new run with `lus train`",
         )
     split, _ = read_split(run.split, videos.patients)
-    return TrainedRun(run, on_device(model, device, card), card, videos, split)
+    weights = digest_of(model.state_dict())
+    return TrainedRun(run, on_device(model, device, card), card, videos, split, weights)
 
 
 def open_elsewhere(
@@ -144,14 +170,15 @@ def open_elsewhere(
     """
     run = cache.run(name)
     model, card = load_best(run.best)
-    split, _ = load_split(run.split)
+    split = load_split(run.split)[0] if run.split.is_file() else Split((), (), ())
     videos = OtherStudy(other, card.frame_format)
     home = VideoCache(cache.videos) if cache.videos.is_file() else None
     if home is not None and home.fingerprint != card.fingerprint:
         home = None
-    return TrainedRun(run, on_device(model, device, card), card, videos, split), home
+    weights = digest_of(model.state_dict())
+    return TrainedRun(run, on_device(model, device, card), card, videos, split, weights), home
 
 
 def on_device(model: LusModel, device: torch.device, card: Card) -> LusModel:
-    model.frames_at_once = frames_at_once(model.backbone, card.frame_format.shape)
+    model.frames_at_once = frames_at_once(model.backbone, card.frame_format.shape, SCORING_BYTES)
     return model.to(device)

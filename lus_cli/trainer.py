@@ -14,19 +14,19 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from lus_cli import nonfinite
-from lus_cli.batches import Batch, BatchLoader, augment, epoch_order
+from lus_cli.batches import Batch, BatchLoader, augment, epoch_order, turns_of
 from lus_cli.config import Recipe
 from lus_cli.devices import PRECISIONS
 from lus_cli.errors import LusError
 from lus_cli.losses import entropy_floor, inverse_frequency, ordinal_loss
 from lus_cli.metrics import label_figures
 from lus_cli.model import CLASSES, LusModel
+from lus_cli.optimizer import new_optimizer, schedule_factor
 from lus_cli.ranks import ALONE, Ranks
-from lus_cli.scoring import answer, score_videos
+from lus_cli.scoring import CHECKPOINT_FRAMES, answer, score_videos
 from lus_cli.steps import Progress
 
 MAX_NONFINITE_IN_A_ROW = 3
-CHECKPOINT_FRAMES = 32  # whose activations are in memory at a time
 
 
 @dataclass
@@ -42,8 +42,18 @@ class Tally:
     started: float = field(default_factory=time.perf_counter)
 
     @property
+    def taken(self) -> int:
+        """The videos of steps that were taken."""
+        return self.videos - self.skipped
+
+    @property
     def mean_loss(self) -> float:
-        return self.loss / max(self.videos - self.skipped, 1)
+        """NaN if no step was taken."""
+        return self.loss / self.taken if self.taken else math.nan
+
+    @property
+    def accuracy(self) -> float:
+        return self.right / self.taken if self.taken else math.nan
 
     @property
     def frames_per_s(self) -> float:
@@ -112,8 +122,8 @@ class Trainer:
         groups = epoch_order(self.indices, self.loader.videos.scores, self.recipe, epoch)
         self.train_mode()
         tally, done = Tally(), 0
-        shares = [self.ranks.share(group) for group in groups]
-        for group, batch in zip(groups, self.loader.batches(shares, epoch), strict=True):
+        shares, turns = ([self.ranks.share(g) for g in of] for of in (groups, turns_of(groups)))
+        for group, batch in zip(groups, self.loader.batches(shares, epoch, turns), strict=True):
             self.step(augment(batch.to(self.device), self.recipe, epoch), group, epoch, tally)
             done += len(group)
             progress(
@@ -127,7 +137,7 @@ class Trainer:
         self.frames_per_s = tally.frames_per_s
         return {
             "train_loss": tally.mean_loss,
-            "train_accuracy": tally.right / max(tally.videos - tally.skipped, 1),
+            "train_accuracy": tally.accuracy,
             "gradient_norm": tally.gradient_norm,
             "skipped_videos": tally.skipped,
             "learning_rate_cnn": self.recipe.learning_rate_cnn * factor,
@@ -146,21 +156,21 @@ class Trainer:
         """
         # Batch norm moves its running statistics in the forward pass, before anything is checked.
         buffers = [buffer.clone() for buffer in self.model.buffers()]
-        while True:
-            step = self.gradient(batch, len(group))
-            # fp16 overflows backwards where its scale is too large: once more, with less.
-            overflown = math.isfinite(step.loss) and not math.isfinite(step.norm)
-            if not (overflown and self.scaler.is_enabled() and self.scaler.get_scale() > 1):
-                break
-            self.scaler.update()
+        scale = self.scaler.get_scale()
+        step = self.gradient(batch, len(group))
+        while math.isfinite(step.loss) and not step.finite and self.scale_lowered():
             self.put_back(buffers)
+            step = self.gradient(batch, len(group))
         self.steps += 1
         tally.videos += len(group)
         tally.frames += step.frames
         if not step.finite:
             self.put_back(buffers)
             tally.skipped += len(group)
-            self.report_nonfinite(batch, group, epoch, step)
+            try:
+                self.report_nonfinite(batch, group, epoch, step)
+            finally:
+                self.scaler.update(scale)  # it was not the scale's fault
             return
         self.nonfinite_in_a_row = 0
         self.scaler.step(self.optimizer)
@@ -170,6 +180,15 @@ class Trainer:
         tally.loss += step.loss
         tally.right += step.right
         tally.gradient_norm = max(tally.gradient_norm, step.norm)
+
+    def scale_lowered(self) -> bool:
+        """Halves the scale by which fp16 keeps gradients from vanishing, which makes them overflow
+        where it is too large. False if that is not what was wrong, or there is nothing to halve."""
+        before = self.scaler.get_scale()
+        if not self.scaler.is_enabled() or before <= 1:
+            return False
+        self.scaler.update()
+        return self.scaler.get_scale() < before
 
     def put_back(self, buffers: Sequence[Tensor]) -> None:
         with torch.no_grad():
@@ -238,10 +257,14 @@ class Trainer:
         )
         self.nonfinite_in_a_row += 1
         if self.nonfinite_in_a_row >= MAX_NONFINITE_IN_A_ROW:
+            half = self.recipe.precision != "float32"
+            where = f"{found['module']} ({found['direction']})" if found["module"] else "no module"
             raise LusError(
-                f"{MAX_NONFINITE_IN_A_ROW} steps in a row were not finite, the last in {found['module']} "
-                f"({found['direction']}) on {', '.join(ids)}",
-                "see nonfinite.json in the run folder; lower the learning rates or try --device cpu",
+                f"{MAX_NONFINITE_IN_A_ROW} steps in a row were not finite, the last in {where} on "
+                f"{', '.join(ids)}",
+                "see nonfinite.json in the run folder; start a new run with "
+                f"{'--precision float32, or ' if half else ''}lower learning rates"
+                f"{'' if self.device.type == 'cpu' else ', or with --device cpu'}",
             )
 
     @property
@@ -301,27 +324,3 @@ def summary(logits: np.ndarray, scores: np.ndarray, loss: str) -> dict[str, floa
         "accuracy": figures["accuracy"].item(),
         "kappa": figures["kappa_quadratic"].item(),
     }
-
-
-def new_optimizer(model: LusModel, recipe: Recipe) -> torch.optim.Optimizer:
-    """SGD or AdamW with two learning rates: the CNN's, and that of everything else."""
-    cnn = [p for p in model.backbone.parameters() if p.requires_grad]
-    in_cnn = set(map(id, model.backbone.parameters()))
-    rest = [p for p in model.parameters() if id(p) not in in_cnn]
-    groups = [
-        {"params": cnn, "lr": recipe.learning_rate_cnn, "base_lr": recipe.learning_rate_cnn},
-        {"params": rest, "lr": recipe.learning_rate, "base_lr": recipe.learning_rate},
-    ]
-    if recipe.optimizer == "sgd":
-        return torch.optim.SGD(groups, momentum=recipe.momentum, weight_decay=recipe.weight_decay)
-    return torch.optim.AdamW(groups, weight_decay=recipe.weight_decay)
-
-
-def schedule_factor(recipe: Recipe, epoch: int) -> float:
-    """What both learning rates are multiplied by in `epoch`, counted from 1."""
-    if epoch <= recipe.warmup_epochs:
-        return epoch / (recipe.warmup_epochs + 1)
-    if recipe.schedule == "constant":
-        return 1.0
-    span = max(recipe.epochs - recipe.warmup_epochs, 1)
-    return 0.5 * (1 + math.cos(math.pi * (epoch - recipe.warmup_epochs - 1) / span))

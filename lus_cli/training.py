@@ -4,60 +4,45 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import logging
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from lus_cli import kernel_head, run_folder
-from lus_cli.backbones import UNREADABLE, reason_of
 from lus_cli.batches import BatchLoader, grouped
-from lus_cli.cache import Cache, Run, locked, read_json, write_text
-from lus_cli.checkpoint import Card, load_best, load_last, new_model, save_best, save_last
-from lus_cli.config import Recipe, TrainConfig, build, read_toml
-from lus_cli.devices import choose_precision, explaining_out_of_memory, frames_at_once
+from lus_cli.cache import Cache, locked, write_text
+from lus_cli.checkpoint import Card, load_best, new_model, save_best, save_last
+from lus_cli.config import TrainConfig
+from lus_cli.devices import (
+    MAX_ACTIVATION_BYTES,
+    choose_precision,
+    explaining_out_of_memory,
+    frames_at_once,
+)
+from lus_cli.epochs import best_epoch, finished, line_of, read_epochs, required_best, stopped_early
 from lus_cli.errors import LusError, UsageError
 from lus_cli.feature_cache import FeatureLoader
 from lus_cli.kernel_model import KernelModel
 from lus_cli.model import LusModel
 from lus_cli.model_card import write_model_card
-from lus_cli.ranks import Ranks
+from lus_cli.resuming import already_finished, restored, write_plan
 from lus_cli.scoring import score_videos
-from lus_cli.split import Split, read_split
+from lus_cli.setting import Setting
 from lus_cli.steps import Progress, Result, Table
 from lus_cli.trainer import Trainer, summary
-from lus_cli.training_checks import check_map, check_recipe, check_study, check_weights
-from lus_cli.video_cache import VideoCache
+from lus_cli.training_checks import check_map, check_recipe, check_weights
 
 log = logging.getLogger("lus.train")
 
 
-@dataclass(frozen=True)
-class Setting:
-    """Everything a run works with, before its first step."""
+class Fitted(NamedTuple):
+    """What training came to."""
 
-    config: TrainConfig
-    run: Run
-    videos: VideoCache
-    split: Split
-    device: torch.device
-    ranks: Ranks
-
-    def indices(self, part: str) -> list[int]:
-        """The videos of a part. Raises LusError if it has none."""
-        indices = self.split.indices(part, self.videos.patients, self.videos.scores)
-        if not indices:
-            raise LusError(f"the {part} patients have no annotated video", "mend split.json")
-        return indices
-
-    @property
-    def recipe(self) -> Recipe:
-        names = [field.name for field in dataclasses.fields(Recipe)]
-        return Recipe(**{name: getattr(self.config, name) for name in names})
+    epochs: list[dict[str, float]]  # the metrics of all, those before a run went on included
+    notes: list[str]  # why it ended before its last epoch, or at once
 
 
 def train(setting: Setting, progress: Progress, *, becomes_latest: bool = True) -> Result:
@@ -75,8 +60,9 @@ def train(setting: Setting, progress: Progress, *, becomes_latest: bool = True) 
             both = setting.indices("train") + setting.indices("validation")
             trainer.loader.fill(both, setting.ranks, progress)
         with run_begun(setting, becomes_latest):
-            epochs = fit(setting, trainer, progress)
-            return finish(setting, epochs, progress)
+            fitted = fit(setting, trainer, progress)
+            del trainer  # with the frames and the optimizer's state in its memory
+            return finish(setting, fitted, progress)
 
 
 @contextlib.contextmanager
@@ -94,10 +80,11 @@ def run_begun(setting: Setting, becomes_latest: bool) -> Iterator[None]:
             write_text(Cache(setting.config.cache).latest, setting.run.name + "\n")
     root = setting.run.root
     with locked(root / ".lock", root, keep=False), run_folder.logging_to(root / "log.txt"):
+        write_plan(setting)
         yield
 
 
-def fit_kernel(setting: Setting, progress: Progress) -> list[dict[str, float]]:
+def fit_kernel(setting: Setting, progress: Progress) -> Fitted:
     """Fits a kernel head at once, on the training and validation patients.
 
     Nothing is stopped early, so nobody is needed to stop by: the validation figures are of the
@@ -105,6 +92,9 @@ def fit_kernel(setting: Setting, progress: Progress) -> list[dict[str, float]]:
     """
     config, videos, device = setting.config, setting.videos, setting.device
     split = setting.split
+    if config.resume and setting.run.best.is_file() and setting.run.epochs.is_file():
+        done = read_epochs(setting.run.epochs)
+        return Fitted(done, [already_finished(setting, done)])
     known = [i for part in ("train", "validation") if getattr(split, part) for i in
              split.indices(part, videos.patients, videos.scores)]  # fmt: skip
     if not known:
@@ -112,13 +102,13 @@ def fit_kernel(setting: Setting, progress: Progress) -> list[dict[str, float]]:
     model = new_model(config, len(known)).eval().to(device)
     assert isinstance(model, KernelModel)
     vectors: list[np.ndarray] = []
-    loader = BatchLoader(videos, config, device)
+    loader = BatchLoader(videos, config, device, keep=False)
     with torch.inference_mode():
         for batch in loader.batches(grouped(known, 1)):
             moved = batch.to(device)
             vectors.append(model.vectors(moved.frames, moved.lengths).cpu().numpy())
-            loader.kept.clear()  # each is needed once
             progress("videos", len(vectors), len(known))
+    check_vectors(vectors, [str(videos.ids[index]) for index in known])
     scores = videos.scores[known]
     patients = [videos.patients[index] for index in known]
     head, left_out = kernel_head.fit(np.concatenate(vectors), scores, patients, config.seed)
@@ -136,18 +126,17 @@ def fit_kernel(setting: Setting, progress: Progress) -> list[dict[str, float]]:
     save_best(setting.run.best, model.state_dict(), card)
     epochs = [{"epoch": 1.0, **figures}]
     write_text(setting.run.epochs, run_folder.to_csv(epochs))
-    return epochs
+    return Fitted(epochs, [])
 
 
-def resumed(config: TrainConfig, run: Run, device: torch.device, ranks: Ranks) -> Setting:
-    """The setting of an interrupted run: its own recipe and split, today's device and threads."""
-    cache = Cache(config.cache)
-    recipe = build(Recipe, read_toml(run.config), str(run.config))
-    videos = VideoCache(cache.videos)
-    check_study(read_json(run.provenance, "start a new run"), videos, f"run {run.name}")
-    split, _ = read_split(run.split, videos.patients)
-    config = dataclasses.replace(config, **dataclasses.asdict(recipe))
-    return Setting(config, run, videos, split, device, ranks)
+def check_vectors(vectors: list[np.ndarray], videos: list[str]) -> None:
+    """Raises LusError if what the CNN makes of a video is not finite, from which nothing is learned."""
+    bad = [v for v, vector in zip(videos, vectors, strict=True) if not np.isfinite(vector).all()]
+    if bad:
+        raise LusError(
+            f"what the CNN makes of video {bad[0]} is not finite",
+            "its weights may be damaged: give others with --weights",
+        )
 
 
 def new_trainer(setting: Setting) -> Trainer:
@@ -164,7 +153,8 @@ def new_trainer(setting: Setting) -> Trainer:
     torch.manual_seed(config.seed)
     model = new_model(config).to(device)
     if device.type == "mps":
-        model.frames_at_once = frames_at_once(model.backbone, setting.videos.frame_format.shape)
+        shape = setting.videos.frame_format.shape
+        model.frames_at_once = frames_at_once(model.backbone, shape, MAX_ACTIVATION_BYTES)
     check_map(model, setting.videos.frame_format, config)
     loader = BatchLoader(setting.videos, config, device)
     if config.freeze:
@@ -175,11 +165,12 @@ def new_trainer(setting: Setting) -> Trainer:
         )
         loader = FeatureLoader(setting.videos, config, device, model, kept)
     setting.indices("validation")
+    noted = ranks.first and not config.dry_run
     return Trainer(
         model,
         loader,
         setting.indices("train"),
-        lambda event: run_folder.note_nonfinite(setting.run, event) if ranks.first else None,
+        lambda event: run_folder.note_nonfinite(setting.run, event) if noted else None,
         ranks,
     )
 
@@ -203,52 +194,33 @@ def smaller(config: TrainConfig) -> str:
     return f"try {', or '.join(t for t in tries if t)}"
 
 
-def fit(setting: Setting, trainer: Trainer, progress: Progress) -> list[dict[str, float]]:
-    """The epochs still to be run; returns the figures of all, earlier ones included."""
+def fit(setting: Setting, trainer: Trainer, progress: Progress) -> Fitted:
+    """Runs the epochs that are left."""
     config, run, ranks = setting.config, setting.run, setting.ranks
     validation = setting.indices("validation")
-    epochs: list[dict[str, float]] = []
-    if config.resume:
-        state = load_last(run.last)
-        if state is not None:
-            try:
-                trainer.restore(state)
-                epochs = checked_epochs(state["epochs"])
-            except UNREADABLE as error:
-                raise LusError(
-                    f"{run.last} does not fit the recipe of its run ({reason_of(error)})",
-                    "start a new run",
-                ) from error
-            log.info("going on with run %s after epoch %d", run.name, len(epochs))
-        else:
-            log.info("run %s had finished no epoch: starting it over", run.name)
+    epochs = restored(setting, trainer)
+    before = len(epochs)
     scores = torch.from_numpy(setting.videos.scores[validation])
     book = run_folder.EpochBook(run, epochs, scores, config.loss) if ranks.first else None
-    progress("epochs", len(epochs), config.epochs)
-    for epoch in range(len(epochs) + 1, config.epochs + 1):
-        if out_of_patience(epochs, config.patience):
-            log.info("no better epoch in %d: stopping", config.patience)
-            break
-        figures = trainer.epoch(epoch, progress) | trainer.validate(validation, progress)
-        epochs.append({"epoch": epoch, **figures})
+    progress("epochs", before, config.epochs)
+    while not finished(epochs, config):
+        epoch = len(epochs) + 1
+        metrics = trainer.epoch(epoch, progress) | trainer.validate(validation, progress)
+        epochs.append({"epoch": epoch, **metrics})
         if book is not None:
             keep(setting, trainer, epochs)
             book.write(trainer.frames_per_s)
-            log.info("%s", told(epochs, config.epochs, trainer.frames_per_s))
-        progress("epochs", len(epochs), config.epochs)
+            log.info("%s", line_of(epochs, config.epochs, trainer.frames_per_s))
+        progress("epochs", epoch, config.epochs)
     if book is not None:
         book.close()
-    return epochs
-
-
-def checked_epochs(epochs: Any) -> list[dict[str, float]]:
-    """The figures of the epochs in a checkpoint. Raises ValueError if they are none."""
-    for number, figures in enumerate(epochs, start=1):
-        if figures["epoch"] != number or not all(
-            isinstance(value, (int, float)) for value in figures.values()
-        ):
-            raise ValueError(f"epoch {number} is none")
-    return list(epochs)
+    required_best(epochs, config)
+    note = stopped_early(epochs, config)
+    if before and before == len(epochs):
+        note = already_finished(setting, epochs)
+    elif note and ranks.first:
+        log.debug("%s", note)  # for log.txt: the terminal shows notes
+    return Fitted(epochs, [note] if note else [])
 
 
 def keep(setting: Setting, trainer: Trainer, epochs: list[dict[str, float]]) -> None:
@@ -256,26 +228,8 @@ def keep(setting: Setting, trainer: Trainer, epochs: list[dict[str, float]]) -> 
     if best_epoch(epochs) is epochs[-1]:
         card = card_of(setting, trainer, epochs[-1])
         save_best(setting.run.best, trainer.answering.state_dict(), card)
+        setting.run.model_card.unlink(missing_ok=True)  # of other weights; written at the end
     save_last(setting.run.last, trainer.state() | {"epochs": epochs})
-
-
-def told(epochs: Sequence[dict[str, float]], total: int, frames_per_s: float) -> str:
-    newest = epochs[-1]
-    return (
-        f"epoch {len(epochs)}/{total}  train loss {newest['train_loss']:.4f}  "
-        f"validation loss {newest['validation_loss']:.4f}  "
-        f"accuracy {newest['validation_accuracy']:.3f}  kappa {newest['validation_kappa']:.3f}  "
-        f"{frames_per_s:.0f} frames/s{'  best' if best_epoch(epochs) is newest else ''}"
-    )
-
-
-def best_epoch(epochs: Sequence[dict[str, float]]) -> dict[str, float]:
-    """The epoch with the lowest validation loss, the earlier one of equals."""
-    return min(epochs, key=lambda row: (row["validation_loss"], row["epoch"]))
-
-
-def out_of_patience(epochs: Sequence[dict[str, float]], patience: int) -> bool:
-    return bool(patience and epochs and len(epochs) - best_epoch(epochs)["epoch"] >= patience)
 
 
 def card_of(setting: Setting, trainer: Trainer, figures: dict[str, float]) -> Card:
@@ -290,7 +244,7 @@ def card_of(setting: Setting, trainer: Trainer, figures: dict[str, float]) -> Ca
     )
 
 
-def finish(setting: Setting, epochs: list[dict[str, float]], progress: Progress) -> Result:
+def finish(setting: Setting, fitted: Fitted, progress: Progress) -> Result:
     """Scores the test patients, this once, with the best epoch's weights."""
     run = setting.run
     setting.ranks.gathered(None)  # the first process may still be writing them
@@ -298,7 +252,8 @@ def finish(setting: Setting, epochs: list[dict[str, float]], progress: Progress)
     test = score_part(setting, model, card, "test", progress) if setting.split.test else {}
     if setting.ranks.first:
         write_model_card(run)
-    best = best_epoch(epochs)
+    epochs = fitted.epochs
+    best = required_best(epochs, setting.recipe)
     numbers = {"run": run.name, "best_epoch": best, "epochs": len(epochs), "test": test}
     rows = [
         ("validation", best["validation_loss"], best["validation_excess"],
@@ -313,6 +268,7 @@ def finish(setting: Setting, epochs: list[dict[str, float]], progress: Progress)
         numbers,
         [Table(f"run {run.name}: best epoch {card.epoch} of {len(epochs)}", columns, rows)],
         {"run": run.root, **curves, "card": run.model_card},
+        notes=fitted.notes,
     )
 
 
@@ -323,7 +279,7 @@ def score_part(
     indices = setting.indices(part)
     logits = score_videos(
         model.to(setting.device),
-        BatchLoader(setting.videos, card.recipe, setting.device),
+        BatchLoader(setting.videos, card.recipe, setting.device, keep=False),
         indices,
         pad_to=card.longest,
         task=f"score {part}",

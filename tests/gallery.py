@@ -14,7 +14,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from lus_cli.cache import Cache, Run, replacing
+from lus_cli.cache import Cache, Run, read_json, replacing
+from lus_cli.checkpoint import weights_digest
+from lus_cli.errors import LusError
 
 WIDTH = 900  # pixels, at most
 # Of the page only the confusion matrix and one video: Chromium's --screenshot cannot scroll.
@@ -27,6 +29,7 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 def main(cache: Path, folder: Path) -> None:
     run = Cache(cache).run(None)
+    refuse_others(run)
     [card, *_] = sorted(run.attention.glob("*-*.png"))
     save(Image.open(card), folder / "phantom.png")
     save(Image.open(run.root / "curves.png"), folder / "curves.png")
@@ -36,6 +39,19 @@ def main(cache: Path, folder: Path) -> None:
     else:
         save(screenshot(browser, run), folder / "report.png")
     print(*sorted(folder.glob("*.png")), sep="\n")  # noqa: T201
+
+
+def refuse_others(run: Run) -> None:
+    """Raises LusError for maps or an evaluation of other weights than the run has."""
+    weights = weights_digest(run.best)
+    made = {
+        "attention": run.attention / "made-by.json",
+        "evaluate": run.evaluation("test") / "scores.json",
+    }
+    for command, path in made.items():
+        remedy = f"run `lus {command} --run {run.name}` again"
+        if read_json(path, remedy).get("weights") != weights:
+            raise LusError(f"{path} is of other weights than {run.best}", remedy)
 
 
 def save(picture: Image.Image, path: Path) -> None:

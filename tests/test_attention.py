@@ -158,10 +158,10 @@ def test_masks_of_frames_gather_and_those_of_other_weights_go(cache: Path) -> No
 
     folder.masks.unlink(missing_ok=True)
     add(*numbers[:2])
-    assert not any("begun anew" in note for note in add(numbers[2]).notes)
+    assert not any("started again" in note for note in add(numbers[2]).notes)
     assert read_maps(folder.masks, video)["frame_number"].tolist() == numbers
     folder.made_by.write_text(folder.made_by.read_text().replace('"weights": "', '"weights": "0'))
-    assert any("attention/masks.h5 is begun anew" in note for note in add(numbers[1]).notes)
+    assert any("attention/masks.h5 is started again" in note for note in add(numbers[1]).notes)
     assert read_maps(folder.masks, video)["frame_number"].tolist() == numbers[1:2]
 
 

@@ -122,6 +122,20 @@ def test_weights_from_a_file(tmp_path: Path, suffix: str, prefix: str) -> None:
     torch.testing.assert_close(body.features[0].weight, network.features[0].weight)
 
 
+def test_of_a_whole_model_it_is_said_that_only_the_cnn_is_taken(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    body, _ = build_backbone("alexnet", "none")
+    path = tmp_path / "best.safetensors"
+    state = {f"backbone.{name}": values for name, values in body.state_dict().items()}
+    save_file(state, path)
+    build_backbone("alexnet", str(path))
+    assert "only its CNN" not in caplog.text
+    save_file(state | {"head.bias": torch.zeros(4), "lstm.bias": torch.zeros(4)}, path)
+    build_backbone("alexnet", str(path))
+    assert "holds a whole model: only its CNN is taken, not its head and lstm" in caplog.text
+
+
 def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "weights.pth"
     torch.save(models.get_model("squeezenet1_1").state_dict(), path)

@@ -18,6 +18,7 @@ from lus_cli.batches import (
     grouped,
     select_frames,
     shifted,
+    turns_of,
 )
 from lus_cli.config import Recipe, build
 from lus_cli.video_cache import VideoCache
@@ -180,3 +181,47 @@ def test_shifting_moves_and_leaves_black() -> None:
     frames = torch.arange(1, 10, dtype=torch.uint8).reshape(1, 3, 3)
     assert shifted(frames, 1, 0)[0].tolist() == [[0, 0, 0], [1, 2, 3], [4, 5, 6]]
     assert shifted(frames, 0, -2)[0].tolist() == [[3, 0, 0], [6, 0, 0], [9, 0, 0]]
+
+
+def test_later_turns_of_a_video_are_drawn_otherwise_and_the_first_as_without_turns(
+    prepared: Path,
+) -> None:
+    """Balanced sampling draws the videos of a rare score several times an epoch."""
+    assert turns_of([[3, 5], [3, 3], [5, 7]]) == [[0, 0], [1, 2], [1, 0]]
+    videos = VideoCache(prepared / "videos.h5")
+    index = int(videos.lengths.argmax())
+    recipe = tiny(prepared, jitter=True, frames_per_video=3, flip=True, gain=0.3, shift=0.2)
+    loader = BatchLoader(videos, recipe)
+    positions = {tuple(loader.positions(index, 1, turn)) for turn in range(6)}
+    assert len(positions) > 3
+    assert loader.positions(index, 1, 0).tolist() == loader.positions(index, 1).tolist()
+    frames = torch.randint(1, 256, (1, 12, 12), dtype=torch.uint8)
+    one = Batch([3], frames, torch.tensor([1]), torch.zeros(1))
+    varied = [
+        augment(dataclasses.replace(one, turns=[turn]), recipe, 1).frames for turn in range(4)
+    ]
+    assert torch.equal(varied[0], augment(one, recipe, 1).frames)
+    for other in range(1, 4):
+        assert not any(torch.equal(varied[other], before) for before in varied[:other])
+
+
+def test_what_an_unbalanced_epoch_draws_is_what_it_always_was(prepared: Path) -> None:
+    """Runs of earlier versions go on bit for bit."""
+    videos = VideoCache(prepared / "videos.h5")
+    index, recipe = int(videos.lengths.argmax()), tiny(prepared, jitter=True, frames_per_video=3)
+    before = np.random.default_rng([recipe.seed, 4, index, 1])
+    expected = select_frames(int(videos.lengths[index]), 1, 3, before)
+    assert BatchLoader(videos, recipe).positions(index, 4).tolist() == expected.tolist()
+    recipe = dataclasses.replace(RECIPE, shift=0.5)
+    moves = np.random.default_rng([recipe.seed, 4, 2])
+    moves.random(3)
+    rows, columns = (round(move * 12) for move in moves.uniform(-0.5, 0.5, 2))
+    batch = Batch([2], batch_of(1).frames, torch.tensor([1]), torch.zeros(1))
+    assert torch.equal(augment(batch, recipe, 4).frames, shifted(batch.frames, rows, columns))
+
+
+def test_frames_that_are_read_once_are_not_kept(prepared: Path) -> None:
+    videos = VideoCache(prepared / "videos.h5")
+    loader = BatchLoader(videos, tiny(prepared), keep=False)
+    assert len(list(loader.batches(grouped(range(len(videos)), 4)))) > 1
+    assert loader.kept == {}

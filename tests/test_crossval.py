@@ -13,6 +13,7 @@ import pytest
 from safetensors.torch import load_file
 
 from lus_cli.cache import Cache
+from lus_cli.checkpoint import weights_digest
 from lus_cli.config import EvaluateConfig, PrepareConfig
 from lus_cli.crossval_plan import next_name
 from lus_cli.errors import LusError
@@ -223,6 +224,9 @@ def test_other_scores_are_noticed(done, tmp_path: Path) -> None:
 )
 def test_a_damaged_file_is_one_line(done, tmp_path: Path, name: str, content: str) -> None:
     cache = shutil.copytree(done[0], tmp_path / "cache")
+    if name.startswith("folds") and content != "{":  # without them it would predict again
+        weights = weights_digest(Cache(cache).run("paper-cv-1-r1-f1").best)
+        content = json.dumps({"weights": weights} | json.loads(content))
     (cache / "crossvals" / "paper-cv-1" / name).write_text(content)
     with pytest.raises(LusError, match=r"is damaged|is not JSON|no fold of paper-cv-1 answered"):
         crossval.run(config(cache, resume=True, run="paper-cv-1"), silent)
@@ -247,10 +251,27 @@ def test_a_recipe_cannot_be_taken_for_a_baseline(prepared: Path) -> None:
         crossval.run(config(prepared, name="signs"), silent)
 
 
+def without_any(_folder: str, names: list[str]) -> list[str]:
+    return [name for name in names if name == "crossvals"]
+
+
+def test_the_cards_of_folds_say_how_their_patients_were_chosen(done) -> None:
+    card = Cache(done[0]).run("paper-cv-1-r2-f3").model_card.read_text()
+    assert "The test patients are fold 3 of 3 of a cross-validation, repetition 2;" in card
+    assert "drawn from the others by validation share 0.2, seed 5, stratify False" in card
+    assert "began with random weights" in card
+    assert "by hand" not in card
+
+
 def test_what_cannot_be_resumed_is_said(done, tmp_path: Path) -> None:
     cache, _ = done
-    with pytest.raises(LusError, match="0 cross-validations"):
+    with pytest.raises(LusError, match="is unfinished: paper-cv-1 is finished"):
         crossval.run(config(cache, resume=True), silent)
+    with pytest.raises(LusError, match="there is no cross-validation in"):
+        crossval.run(
+            config(shutil.copytree(cache, tmp_path / "none", ignore=without_any), resume=True),
+            silent,
+        )
     with pytest.raises(LusError, match="no cross-validation 'other'"):
         crossval.run(config(cache, resume=True, run="other"), silent)
     folder = cache / "crossvals" / "leaky"

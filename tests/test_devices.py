@@ -40,7 +40,7 @@ def test_the_cpu_is_always_there() -> None:
 def test_chunks_bound_the_largest_activation() -> None:
     """SPEC: the first convolution of ResNet18 over 4 x 252 frames at 256 px takes 3.94 GiB."""
     body, _ = build_backbone("resnet18", "none")
-    frames = frames_at_once(body, (256, 256))
+    frames = frames_at_once(body, (256, 256), MAX_ACTIVATION_BYTES)
     per_frame = 64 * 128 * 128 * 4
     assert frames == MAX_ACTIVATION_BYTES // per_frame
     assert 4 * 252 * per_frame / 2**30 == pytest.approx(3.94, abs=0.01)

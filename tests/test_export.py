@@ -261,7 +261,7 @@ def test_another_export_must_be_forced_and_then_replaces_the_first(cache, export
     assert "exactly 5 frames" in card
     assert "1.5e-07 in `model.onnx`" in card
     assert "Patients in" not in run.model_card.read_text(encoding="utf-8")
-    assert any("no figures yet" in note for note in result.notes)
+    assert any("no metrics yet" in note for note in result.notes)
     shutil.rmtree(run.export)
 
 

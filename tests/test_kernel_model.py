@@ -130,6 +130,17 @@ def test_the_same_seed_fits_the_same_model(run: Path) -> None:
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
+def test_a_finished_one_is_not_fitted_again(run: Path) -> None:
+    best = Cache(run).run("tuned-1").best
+    before = best.stat().st_mtime_ns
+    result = train.run(tuned(run, run="tuned-1", resume=True), silent)
+    assert result.notes == ["Run tuned-1 is finished: a kernel head is fitted at once."]
+    longer = tuned(run, run="tuned-1", resume=True, epochs=3, given=("epochs",))
+    with pytest.raises(UsageError, match="fitted at once: --epochs would change nothing"):
+        train.run(longer, silent)
+    assert best.stat().st_mtime_ns == before
+
+
 def test_evaluation_fits_no_temperature_on_patients_it_was_fitted_on(
     run: Path, exams: Path
 ) -> None:

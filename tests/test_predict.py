@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from lus_cli.cache import Cache, write_json
 from lus_cli.calibration import scaled
-from lus_cli.checkpoint import load_best, save_best
+from lus_cli.checkpoint import digest_of, load_best, save_best, weights_digest
 from lus_cli.cli import app
 from lus_cli.config import EvaluateConfig, PredictConfig, PrepareConfig
 from lus_cli.errors import LusError
@@ -89,7 +89,7 @@ def test_video_files_get_the_answers_that_their_cache_gives(alone, tmp_path):
     videos, run = VideoCache(Cache(tmp_path / "other").videos), Cache(alone).run(None)
     model, card = load_best(run.best)
     split, _ = read_split(Cache(tmp_path / "other").split, videos.patients)
-    trained = TrainedRun(run, model, card, videos, split)
+    trained = TrainedRun(run, model, card, videos, split, digest_of(model.state_dict()))
     got = answers(predicted(alone, tree, page=False))
     for index, video in enumerate(videos.ids):
         known = trained.probabilities([index], "score", silent)[0]
@@ -127,11 +127,12 @@ def test_real_video_files_are_scored(alone, covid_blues, tmp_path):
 
 def test_a_fitted_temperature_is_applied_only_when_asked_for(alone, exams):
     path = first_video(exams)
-    with pytest.raises(LusError, match="has no temperature: `lus evaluate` fits one"):
+    with pytest.raises(LusError, match=r"has no temperature: `lus evaluate --run .*` fits one"):
         predicted(alone, path, temperature=True)
     fitted = {"value": 0.5, "fitted_on": {"videos": 9, "patients": 3}}
     run = Cache(alone).run(None)
-    write_json(run.evaluation("test") / "scores.json", {"temperature": fitted})
+    scores = {"weights": weights_digest(run.best), "temperature": fitted}
+    write_json(run.evaluation("test") / "scores.json", scores)
     plain, cold = predicted(alone, path), predicted(alone, path, temperature=True)
     assert (plain.numbers["calibrated"], cold.numbers["calibrated"]) == (False, True)
     assert "not calibrated: --temperature applies" in " ".join(plain.notes)
@@ -258,7 +259,7 @@ def test_an_answer_that_is_no_number_is_none(cache, alone, exams, tmp_path):
     assert "is no number: try --device cpu" in result.problems[0]
     other = shutil.copytree(cache, tmp_path / "cache")
     save_best(Cache(other).run(None).best, model.state_dict(), card)
-    with pytest.raises(LusError, match=r"answers for video .* is no number"):
+    with pytest.raises(LusError, match=r"predicts for video .* is not a number"):
         evaluate.run(EvaluateConfig(cache=other, device="cpu", threads=1, bootstrap=0), silent)
 
 

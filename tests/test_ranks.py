@@ -106,6 +106,7 @@ def test_every_video_is_scored_once_and_in_order(
     """Two processes answer with the number of the video; the answers come back in its place."""
     parts = [np.repeat(np.arange(videos)[r::2, None], 4, axis=1).astype(np.float32) for r in (0, 1)]
     monkeypatch.setattr(Ranks, "gathered", lambda _self, _own: parts)
+    monkeypatch.setattr("lus_cli.scoring.scored_at_once", lambda _model, _loader: 1)
 
     class Loader:
         recipe = type("R", (), {"batch_size": 4})

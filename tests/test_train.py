@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import gc
 import json
 import math
 import shutil
@@ -17,8 +18,9 @@ import torch
 from lus_cli.batches import BatchLoader
 from lus_cli.cache import Cache
 from lus_cli.checkpoint import load_best, load_last, previous
-from lus_cli.config import Recipe, TrainConfig, build, fields_of, read_toml
+from lus_cli.config import EXTENDABLE, Recipe, TrainConfig, build, fields_of, read_toml
 from lus_cli.errors import LusError, UsageError
+from lus_cli.scoring import score_videos
 from lus_cli.split import read_split
 from lus_cli.steps import silent, train
 from lus_cli.trainer import Trainer
@@ -119,10 +121,13 @@ class StoppedError(Exception):
 
 VARIED = {"dropout": 0.2, "flip": True, "gain": 0.2, "shift": 0.1, "average": 0.9, "jitter": True}
 FROZEN = {"freeze": True, "jitter": True, "pool": "attention"}
+BALANCED = {"balanced_sampling": True, "jitter": True, "flip": True, "gain": 0.2}
+FP16 = BALANCED | {"precision": "fp16", "accumulate": 2, "clip_norm": 1.0}
 
 
 @pytest.mark.parametrize(
-    ("stop_in", "changes"), [(1, VARIED), (2, VARIED), (3, VARIED), (2, FROZEN)]
+    ("stop_in", "changes"),
+    [(1, VARIED), (2, VARIED), (3, VARIED), (2, FROZEN), (2, BALANCED), (3, FP16)],
 )
 def test_resumed_equals_uninterrupted_bit_for_bit(
     cache: Path, stop_in: int, changes: dict[str, Any]
@@ -205,6 +210,24 @@ def test_a_run_is_never_overwritten(cache: Path) -> None:
         train.run(tiny(cache, run="mine"), silent)
 
 
+def test_while_the_test_patients_are_scored_no_frame_of_training_is_kept(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor any that was scored: each is read once."""
+    kept: list[int] = []
+
+    def scored(*arguments: Any, **others: Any) -> Any:
+        logits = score_videos(*arguments, **others)
+        loaders = [found for found in gc.get_objects() if type(found) is BatchLoader]
+        kept.append(sum(len(loader.kept) for loader in loaders))
+        return logits
+
+    gc.collect()  # what other tests left
+    monkeypatch.setattr("lus_cli.training.score_videos", scored)
+    train.run(tiny(cache, epochs=1), silent)
+    assert kept == [0]
+
+
 def test_patience_stops_early(cache: Path) -> None:
     config = tiny(
         cache, epochs=9, patience=2, learning_rate=0.0, learning_rate_cnn=0.0, attention=False
@@ -212,6 +235,143 @@ def test_patience_stops_early(cache: Path) -> None:
     assert (
         train.run(config, silent).numbers["epochs"] == 3
     )  # the first is best, two more are not better
+
+
+def validating(monkeypatch: pytest.MonkeyPatch, losses: list[float]) -> None:
+    """Validation says these losses, an epoch each; the weights are real."""
+    said = iter(losses)
+
+    def validate(_self: Trainer, *_arguments: Any) -> dict[str, float]:
+        loss = next(said)
+        names = "loss", "excess", "accuracy", "kappa"
+        return {f"validation_{n}": loss if n != "accuracy" else 0.5 for n in names}
+
+    monkeypatch.setattr(Trainer, "validate", validate)
+
+
+@pytest.mark.parametrize("first", [math.nan, math.inf, -math.inf])
+def test_an_epoch_that_is_not_finite_is_never_the_best(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, first: float
+) -> None:
+    validating(monkeypatch, [first, 1.2, 1.1, math.nan])
+    result = train.run(tiny(cache, epochs=4), silent)
+    run = Cache(cache).run(None)
+    assert load_best(run.best)[1].epoch == 3 == result.numbers["best_epoch"]["epoch"]
+    assert math.isnan(epochs_of(run.root)[0]["validation_loss"])
+
+
+def test_a_run_without_a_finite_epoch_ends_in_an_error(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    validating(monkeypatch, [math.nan, math.inf])
+    with pytest.raises(LusError, match="none of 2 epochs has a finite validation loss") as caught:
+        train.run(tiny(cache, precision="fp16"), silent)
+    assert "--precision float32" in str(caught.value.remedy)
+    assert not Cache(cache).run(None).best.exists()
+    with pytest.raises(LusError, match="none of 2 epochs"):
+        train.run(tiny(cache, resume=True), silent)
+
+
+def test_patience_counts_epochs_that_are_not_finite(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    validating(monkeypatch, [math.nan, 1.2, math.nan, math.nan, 1.0])
+    result = train.run(tiny(cache, epochs=9, patience=2), silent)
+    assert (result.numbers["epochs"], result.numbers["best_epoch"]["epoch"]) == (4, 2)
+    (note,) = result.notes
+    assert "stopped after epoch 4 of 9" in note
+    assert "(--patience 2)" in note
+    (note,) = train.run(tiny(cache, resume=True), silent).notes
+    assert "`lus train --resume --run paper-1 --patience 0` goes on to epoch 9" in note
+
+
+def going_on(cache: Path, **changes: Any) -> TrainConfig:
+    """--resume with other --epochs or --patience, as the command line makes it."""
+    given = tuple(name for name in EXTENDABLE if name in changes)
+    return tiny(cache, resume=True, given=given, **changes)
+
+
+VARIED_AND_STEADY = VARIED | {"warmup_epochs": 1}
+
+
+@pytest.mark.parametrize("stop_in", [None, 3, 4])
+def test_a_run_extended_to_more_epochs_equals_one_that_had_them_from_the_start(
+    cache: Path, stop_in: int | None
+) -> None:
+    """With a constant schedule, bit for bit; interrupted while it is extended, too."""
+    config = tiny(cache, epochs=4, **VARIED_AND_STEADY)
+    train.run(dataclasses.replace(config, run="whole"), silent)
+    train.run(dataclasses.replace(config, run="extended", epochs=2), silent)
+
+    def stop(task: str, done: int, _total: int | None = None, **_facts: object) -> None:
+        if task == f"epoch {stop_in}" and done > 4:
+            raise StoppedError
+
+    if stop_in is None:
+        train.run(going_on(cache, run="extended", epochs=4), silent)
+    else:
+        with pytest.raises(StoppedError):
+            train.run(going_on(cache, run="extended", epochs=4), stop)
+        train.run(tiny(cache, run="extended", resume=True), silent)
+    whole, extended = Cache(cache).run("whole"), Cache(cache).run("extended")
+    for name in ("epochs.csv", "best.safetensors", "config.toml"):
+        assert (whole.root / name).read_bytes() == (extended.root / name).read_bytes(), name
+    one, two = (load_last(run.last) for run in (whole, extended))
+    assert one is not None
+    assert two is not None
+    assert all(torch.equal(one["model"][key], two["model"][key]) for key in one["model"])
+    change = {"after_epoch": 2, "epochs": [2, 4], "patience": [0, 0]}
+    assert json.loads(extended.provenance.read_text())["replanned"] == [change]
+
+
+def test_a_cosine_schedule_that_is_extended_says_its_learning_rates(
+    cache: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    train.run(tiny(cache, schedule="cosine"), silent)
+    train.run(going_on(cache, epochs=4), silent)
+    rows = epochs_of(Cache(cache).run(None).root)
+    (said,) = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
+    assert "the cosine schedule now ends at epoch 4, not 2" in said
+    for row, where in zip(rows[1:], ("in epoch 2", "in epoch 3", None), strict=True):
+        if where:
+            assert f"{row['learning_rate']:.2g} {where}" in said
+    assert f"{rows[-1]['learning_rate']:.2g} in epoch 4" in said
+    assert rows[2]["learning_rate"] == rows[1]["learning_rate"]  # (1 + cos) / 2 at half the way
+
+
+def test_what_a_run_does_with_other_epochs(cache: Path) -> None:
+    train.run(tiny(cache, epochs=3), silent)
+    run = Cache(cache).run(None)
+    last = run.last.read_bytes()
+    (note,) = train.run(going_on(cache, epochs=3), silent).notes
+    assert "Run paper-1 is finished, with 3 of 3 epochs: nothing was trained." in note
+    assert "`lus train --resume --run paper-1 --epochs N` goes on to epoch N" in note
+    with pytest.raises(UsageError, match="has 3 epochs already: --epochs 2 would take some away"):
+        train.run(going_on(cache, epochs=2), silent)
+    assert run.last.read_bytes() == last
+    assert read_toml(run.config)["epochs"] == 3
+
+
+def test_an_interrupted_run_may_end_earlier(cache: Path) -> None:
+    def stop(task: str, *_arguments: object, **_facts: object) -> None:
+        if task == "epoch 3":
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        train.run(tiny(cache, epochs=9), stop)
+    assert train.run(going_on(cache, epochs=3), silent).numbers["epochs"] == 3
+    assert read_toml(Cache(cache).run(None).config)["epochs"] == 3
+
+
+def test_a_run_that_lost_its_patience_goes_on_with_more(cache: Path) -> None:
+    still = {"learning_rate": 0.0, "learning_rate_cnn": 0.0, "attention": False}
+    train.run(tiny(cache, epochs=4, patience=1, **still), silent)
+    with pytest.raises(LusError, match="would not go on to epoch 6") as caught:
+        train.run(going_on(cache, epochs=6), silent)
+    assert "--patience" in str(caught.value.remedy)
+    assert read_toml(Cache(cache).run(None).config)["epochs"] == 4
+    assert train.run(going_on(cache, patience=2), silent).numbers["epochs"] == 3
+    assert train.run(going_on(cache, epochs=6, patience=0), silent).numbers["epochs"] == 6
 
 
 def test_a_map_of_one_cell_is_nothing_to_attend_to(cache: Path) -> None:

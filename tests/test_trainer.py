@@ -22,8 +22,9 @@ from lus_cli.errors import LusError
 from lus_cli.losses import ordinal_loss
 from lus_cli.model import normalised
 from lus_cli.nonfinite import trace
+from lus_cli.optimizer import new_optimizer, schedule_factor
 from lus_cli.steps import silent
-from lus_cli.trainer import Tally, Trainer, new_optimizer, schedule_factor, summary
+from lus_cli.trainer import Tally, Trainer, summary
 from lus_cli.video_cache import VideoCache
 from tests.conftest import tiny
 
@@ -322,6 +323,41 @@ def test_fp16_that_is_not_finite_at_any_scale_is_reported(prepared: Path) -> Non
     assert [(e["module"], e["direction"]) for e in events] == [("head", "backward")]
 
 
+@pytest.mark.parametrize("precision", ["float32", "bf16", "fp16"])
+@pytest.mark.parametrize("direction", ["forward", "backward", "huge"])
+def test_after_a_step_that_was_not_taken_the_next_one_is(
+    prepared: Path, precision: str, direction: str
+) -> None:
+    """Accumulated and clipped, too. "huge" makes finite gradients whose norm is not: no scale helps."""
+    events: list[dict[str, Any]] = []
+    changes = {"precision": precision, "batch_size": 1, "accumulate": 2, "clip_norm": 1.0}
+    trainer = trainer_of(tiny(prepared, **changes), events)
+    poisoned = poison_lstm(trainer.model, direction)
+    scale, tally = trainer.scaler.get_scale(), Tally()
+    for skipped in (2, 4):
+        trainer.step(trainer.loader.load([0, 1]), [0, 1], 1, tally)
+        assert tally.skipped == skipped
+    assert trainer.scaler.get_scale() == scale  # it is not the scale's fault
+    before = trainer.model.head.weight.detach().clone()
+    poisoned.armed = False
+    trainer.step(trainer.loader.load([2, 3]), [2, 3], 1, tally)
+    assert tally.skipped == 4
+    assert math.isfinite(tally.mean_loss)
+    assert not torch.equal(trainer.model.head.weight, before)
+    assert all(bool(values.isfinite().all()) for values in trainer.model.state_dict().values())
+    assert len(events) == 2
+
+
+def test_an_epoch_without_a_step_has_no_loss(prepared: Path) -> None:
+    """Not a loss of 0, which would be better than perfect."""
+    trainer = trainer_of(tiny(prepared, batch_size=4))
+    poison_head(trainer.model, "forward")
+    figures = trainer.epoch(1, silent)
+    assert (figures["skipped_videos"], trainer.steps) == (7, 2)
+    assert math.isnan(figures["train_loss"])
+    assert math.isnan(figures["train_accuracy"])
+
+
 @pytest.mark.parametrize(("precision", "digits"), [("bf16", 8), ("fp16", 11)])
 def test_half_precision_rounds_the_feature_maps_and_trains(
     prepared: Path, precision: str, digits: int
@@ -336,6 +372,28 @@ def test_half_precision_rounds_the_feature_maps_and_trains(
     assert maps.dtype == torch.float32
     loss = exact.epoch(1, silent)["train_loss"]
     assert trainer.epoch(1, silent)["train_loss"] == pytest.approx(loss, rel=0.01)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_validation_bounds_the_frames_that_are_in_the_cnn_at_once(
+    prepared: Path, monkeypatch: pytest.MonkeyPatch, checkpointing: bool
+) -> None:
+    """On every device; with --checkpointing no more than training takes."""
+    trainer = trainer_of(tiny(prepared, frames_per_video=0, checkpointing=checkpointing))
+    expected = trainer.validate(range(7), silent)
+    if checkpointing:
+        monkeypatch.setattr("lus_cli.scoring.CHECKPOINT_FRAMES", 5)
+    else:
+        conv = 64 * 15 * 15 * 4  # bytes of AlexNet's first map of a frame of 64 pixels
+        monkeypatch.setattr("lus_cli.scoring.SCORING_BYTES", 5 * conv + 1)
+    at_once: list[int] = []
+    trainer.model.backbone.register_forward_hook(
+        lambda _m, inputs, _o: at_once.append(len(inputs[0]))
+    )
+    bounded = trainer.validate(range(7), silent)
+    assert max(at_once) == 5
+    assert sum(at_once) == int(trainer.loader.videos.lengths[:7].sum()) + 1  # and the one measured
+    assert bounded == pytest.approx(expected, abs=1e-5)
 
 
 def test_a_frozen_cnn_stays_as_it_is_batch_norms_included(prepared: Path) -> None:

@@ -84,7 +84,7 @@ def run(config: AttentionConfig, progress: Progress) -> Result:
         studio.tables.insert(0, Table(f"run {trained.run.name}", columns, studio.rows))
         answers = [dict(zip(columns, row, strict=True)) for row in studio.rows]
         studio.numbers["answers"] = answers
-    numbers = {"run": trained.run.name, **studio.numbers}
+    numbers = {"run": trained.run.name, "weights": trained.weights, **studio.numbers}
     return Result(numbers, studio.tables, studio.files, studio.notes)
 
 
@@ -115,9 +115,8 @@ def draw_frame(studio: Studio, video: VideoId, frame: int) -> None:
             f"it has {len(numbers)} frames, {numbers[0]} to {numbers[-1]}",
         )
     shown = explain(trained, index, int(position[0]))
-    write_masks(
-        studio.folder.masks, {video: {"frame_number": numbers[position], "mask": shown.masks}}
-    )
+    maps = {"frame_number": numbers[position], "mask": shown.masks}
+    write_masks(studio.folder.masks, {video: maps}, trained.weights)
     save_card(studio, shown, 0)
 
 
@@ -139,7 +138,8 @@ def draw_video(studio: Studio, video: VideoId) -> None:
     index = trained.videos.index(video)
     shown, masks = explain(trained, index), all_masks(trained, index)
     numbers = trained.videos.frame_numbers(index)
-    write_masks(studio.folder.masks, {video: {"frame_number": numbers, "mask": masks}})
+    maps = {"frame_number": numbers, "mask": masks}
+    write_masks(studio.folder.masks, {video: maps}, trained.weights)
     path = studio.folder.picture(video, studio.config.format or "mp4")
     film(studio, shown, masks, path)
     studio.files[str(video)] = path
@@ -206,7 +206,7 @@ def report_localisation(studio: Studio, root: Path, found: dict[str, Any]) -> No
 
     words = in_words(found)
     found = {"words": words, **found}
-    write_json(root / "localisation.json", found)
+    write_json(root / "localisation.json", {"weights": studio.trained.weights, **found})
     figures.save(attention_figures.localisation(found["scores"]), root / "localisation")
     columns = ("score", "map", "pointing", "energy", "of frame", "of sector", "IoU")
     studio.tables.append(Table("Where the artefacts are", columns, localisation_rows(found)))
@@ -218,7 +218,7 @@ def report_localisation(studio: Studio, root: Path, found: dict[str, Any]) -> No
 def report_findings(studio: Studio, root: Path, found: dict[str, Any]) -> None:
     from lus_cli.attention_measures import interval
 
-    write_json(root / "findings.json", found)
+    write_json(root / "findings.json", {"weights": studio.trained.weights, **found})
     rows = [(name, interval(area), area["with"], area["without"]) for name, area in found.items()]
     columns = ("figure", "AUROC", "with", "without")
     studio.tables.append(Table("B-lines or none", columns, rows))
@@ -235,7 +235,7 @@ def check(studio: Studio) -> None:
     found = checked(trained, indices_of(trained, part), studio.progress)
     words = in_words(found)
     path = trained.run.attention / "check.json"
-    write_json(path, {"split": part, "words": words, "alike": found})
+    write_json(path, {"weights": trained.weights, "split": part, "words": words, "alike": found})
     rows = [
         (stage, kind, likeness["spearman"])
         for stage, kinds in found.items()
@@ -269,7 +269,7 @@ def draw_gallery(studio: Studio) -> None:
         position = shown.positions[best : best + 1]
         number = trained.videos.frame_numbers(shown.index)[position]
         maps = {"frame_number": number, "mask": shown.masks[best : best + 1]}
-        write_masks(studio.folder.masks, {shown.id: maps})
+        write_masks(studio.folder.masks, {shown.id: maps}, trained.weights)
         original = save_card(studio, shown, best)
         mask = over_frame(trained, shown.masks[best], original.shape[:2])
         row = studio.rows[-1]

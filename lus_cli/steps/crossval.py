@@ -12,6 +12,7 @@ import torch
 
 from lus_cli.assessment import assess
 from lus_cli.cache import Cache, check_writable, read_json, write_json
+from lus_cli.checkpoint import weights_digest
 from lus_cli.config import CrossvalConfig, Recipe
 from lus_cli.confounders import confounding, followed
 from lus_cli.crossval_folder import write_crossval
@@ -25,12 +26,14 @@ from lus_cli.fold_results import by_fold, constant_folds
 from lus_cli.folds import Fold
 from lus_cli.metrics import SCORES, Predictions
 from lus_cli.ranks import ALONE, ranks_of_environment
+from lus_cli.resuming import resumed
 from lus_cli.run_comparison import compare_candidates
 from lus_cli.scoring import TrainedRun, open_run
+from lus_cli.setting import Setting
 from lus_cli.signs import CONFOUNDERS
 from lus_cli.split import PARTS, Split
 from lus_cli.steps import Progress, Result
-from lus_cli.training import Setting, resumed, train
+from lus_cli.training import train
 from lus_cli.video_cache import VideoCache
 from lus_cli.video_features import compute_features
 
@@ -49,12 +52,17 @@ def run(config: CrossvalConfig, progress: Progress) -> Result:
     check_writable(cache.crossvals, cache.runs, cache.features)
     videos = VideoCache(cache.videos)
     study = reopened(config, cache, videos) if config.resume else opened(config, cache, videos)
-    for done, fold in enumerate(study.folds):
-        progress("folds", done, len(study.folds))
-        if not study.answers(fold).is_file():
-            train_fold(study, fold, device, progress)
+    left = [fold for fold in study.folds if not answers_hold(study, fold)]
+    for fold in left:
+        progress("folds", study.folds.index(fold), len(study.folds))
+        train_fold(study, fold, device, progress)
     progress("folds", len(study.folds), len(study.folds))
-    return pooled(study, config, progress)
+    result = pooled(study, config, progress)
+    if config.resume and not left:
+        result.notes.insert(
+            0, f"All {len(study.folds)} folds of {study.name} were finished: nothing was trained."
+        )
+    return result
 
 
 # ------------------------------------------------------------------------------------ what is done
@@ -77,6 +85,20 @@ def train_fold(study: Crossval, fold: Fold, device: torch.device, progress: Prog
     write_json(study.answers(fold), answered(trained, progress))
 
 
+def answers_hold(study: Crossval, fold: Fold) -> bool:
+    """Whether a fold has predicted, with the weights that its run has now."""
+    path, best = study.answers(fold), study.run(fold).best
+    if not path.is_file():
+        return False
+    if not best.is_file():
+        return True
+    return bool(read_json(path, remedy_of(study)).get("weights") == weights_digest(best))
+
+
+def remedy_of(study: Crossval) -> str:
+    return f"delete it, and have the fold predict again: --resume --run {study.name}"
+
+
 def same_patients(one: Split, other: Split) -> bool:
     return all(set(getattr(one, part)) == set(getattr(other, part)) for part in PARTS)
 
@@ -88,9 +110,16 @@ def answered(trained: TrainedRun, progress: Progress) -> dict[str, Any]:
     return {
         "run": trained.run.name,
         "epoch": trained.card.epoch,
+        "weights": trained.weights,
         "videos": [list(videos.ids[index]) for index in indices],
         "probabilities": trained.probabilities(indices, "score test", progress).tolist(),
     }
+
+
+def weights_of(study: Crossval) -> dict[str, str | None]:
+    """The digest of the weights that each fold predicted with."""
+    contents = {f.name: read_json(study.answers(f), remedy_of(study)) for f in study.folds}
+    return {name: content.get("weights") for name, content in contents.items()}
 
 
 def labelled(videos: VideoCache) -> list[int]:
@@ -102,7 +131,7 @@ def out_of_fold(study: Crossval) -> list[Predictions]:
     given: dict[int, dict[VideoId, list[float]]] = {}
     for fold in study.folds:
         path = study.answers(fold)
-        remedy = f"delete it, and have the fold answer again: --resume --run {study.name}"
+        remedy = remedy_of(study)
         content = read_json(path, remedy)
         try:
             ids = [VideoId(*names) for names in content["videos"]]
@@ -144,10 +173,12 @@ def pooled(study: Crossval, config: CrossvalConfig, progress: Progress) -> Resul
         found["confounders"] = confounding(repeats[0], measured, config.bootstrap, SEED)
     progress("intervals", 0, 1)
     title, times = f"{study.name}, out of fold", len(repeats)
-    compared = compare_candidates(study.root, candidates, config.bootstrap, SEED, title)
+    about = {"weights": weights_of(study)}
+    compared = compare_candidates(study.root, candidates, config.bootstrap, SEED, title, about)
     scores = assess(repeats[0], config.bootstrap, SEED)
     progress("intervals", 1, 1)
-    scores = {"run": study.name, "split": "out-of-fold", "times": times, **scores, **found}
+    whole = {"run": study.name, **about, "split": "out-of-fold", "times": times}
+    scores = {**whole, **scores, **found}
     scores["warnings"] += [
         f"{w[0].upper()}{w[1:]}." for w in followed(found.get("confounders", []))
     ]

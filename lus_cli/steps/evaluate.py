@@ -60,7 +60,11 @@ def run(config: EvaluateConfig, progress: Progress) -> Result:
         f"Run {s.trained.run.name}: {w[0].lower()}{w[1:]}" for s in subjects for w in s.warnings
     ]
     part = subjects[0].part
-    return compare_runs(cache, part, answers, config.bootstrap, config.seed, warnings)
+    about = {
+        "warnings": warnings,
+        "weights": {s.trained.run.name: s.trained.weights for s in subjects},
+    }
+    return compare_runs(cache, part, answers, config.bootstrap, config.seed, about)
 
 
 # ------------------------------------------------------------------------------ what is scored
@@ -122,12 +126,18 @@ def open_subject(
         return Subject(trained, config.split, indices, trained)
     trained, home = open_elsewhere(cache, name, device, config.videos)
     known = set(trained.split.train + trained.split.validation)
+    blind = not_compared(trained.videos, home)
+    if not known:
+        blind = (
+            f"which patients run {trained.run.name} was trained on is not known, as there is no "
+            f"{trained.run.split}: they may be among these"
+        )
     indices = foreign(trained.videos, home, known, config.trained_patients)
     path = trained.videos.path
     study = re.sub(r"\W+", "-", path.parent.resolve().name).strip("-") or "study"
     part = f"{study}-{trained.videos.fingerprint[:8]}"
     at_home = dataclasses.replace(trained, videos=home) if home else None
-    return Subject(trained, part, indices, at_home, not_compared(trained.videos, home))
+    return Subject(trained, part, indices, at_home, blind)
 
 
 def relabelled(home: TrainedRun) -> bool:
@@ -181,9 +191,11 @@ def evaluate(subject: Subject, config: EvaluateConfig, progress: Progress) -> Re
     )
     progress("intervals", 1, 1)
     scores["warnings"] = subject.warnings + scores["warnings"]
-    scores = {"run": trained.run.name, "split": subject.part, **scores}
+    about = {"run": trained.run.name, "weights": trained.weights, "split": subject.part}
+    scores = about | scores
     if config.videos:  # whether these may be patients that the model knows
-        scores["trained_patients"] = config.trained_patients
+        known = bool(trained.split.train)
+        scores["trained_patients"] = config.trained_patients if known else "unknown"
         scores["pixels_compared"] = not subject.blind
     folder = trained.run.evaluation(subject.part)
     with replacing_folder(
@@ -213,13 +225,15 @@ def write_page(
     drawn: dict[str, Path],
     clips: Clips,
 ) -> None:
+    origin = trained.run.provenance
+    noted = read_json(origin, "train a new run") if origin.is_file() else {}
     curves = {"curves": trained.run.root / "curves.svg"}
     about = {
         "name": trained.run.name,
         "part": scores["split"],
         "epoch": trained.card.epoch,
         "recipe": dataclasses.asdict(trained.card.recipe),
-        "provenance": read_json(trained.run.provenance, "train the run anew"),
+        "provenance": {"weights": trained.weights} | noted,
     }
     svgs = {n: p.read_text(encoding="utf-8") for n, p in (drawn | curves).items() if p.is_file()}
     shown = {str(trained.videos.ids[index]): clip for index, clip in clips.of.items()}

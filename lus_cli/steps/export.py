@@ -14,14 +14,20 @@ import lus_cli
 from lus_cli import onnx_files
 from lus_cli.batches import select_frames
 from lus_cli.cache import Cache, Run, check_writable, write_json, write_text
-from lus_cli.checkpoint import Card, load_best
+from lus_cli.checkpoint import Card, digest_of, load_best
 from lus_cli.config import ExportConfig
 from lus_cli.devices import set_threads
 from lus_cli.errors import LusError
 from lus_cli.folders import replacing_folder
 from lus_cli.metrics import SCORES
 from lus_cli.model import LusModel
-from lus_cli.model_card import DISCLAIMER, model_card, start_of, write_model_card
+from lus_cli.model_card import (
+    DISCLAIMER,
+    model_card,
+    read_evaluations,
+    start_of,
+    write_model_card,
+)
 from lus_cli.onnx_files import OPSET, TOLERANCE, Difference
 from lus_cli.steps import Progress, Result, Table
 from lus_cli.video_cache import FrameFormat, VideoCache
@@ -38,6 +44,7 @@ def run(config: ExportConfig, progress: Progress) -> Result:
     run = cache.run(config.run)
     check_writable(run.export)
     model, card = load_best(run.best)
+    weights = digest_of(model.state_dict())
     if card.recipe.head == "kernel":
         raise LusError(
             f"run {run.name} has a kernel head, which finds the sector of each video: no ONNX graph",
@@ -48,7 +55,7 @@ def run(config: ExportConfig, progress: Progress) -> Result:
         select_frames(card.longest, every, card.recipe.frames_per_video or card.longest)
     )
     videos, checked_on = videos_to_check(cache, card.frame_format, frames, every)
-    task = Task(run, model, card, frames, videos)
+    task = Task(run, model, card, weights, frames, videos)
     with replacing_folder(run.export, config.force) as folder:
         graphs = {}
         for done, (name, differences) in enumerate(written(task, folder)):
@@ -57,6 +64,7 @@ def run(config: ExportConfig, progress: Progress) -> Result:
         progress("export", 2, 2)
         facts = {
             "run": run.name,
+            "weights": weights,
             "frames": frames,
             "stride": every,
             "axes": ["row", "column", "channel"][: len(card.frame_format.shape)],
@@ -80,6 +88,7 @@ class Task:
     run: Run
     model: LusModel
     card: Card
+    weights: str  # their digest
     frames: int  # of the whole model's input
     videos: list[np.ndarray]  # each uint8 (frame, row, column[, channel]), `frames` long
 
@@ -119,6 +128,7 @@ def about(task: Task, frames: str) -> dict[str, str]:
         "lus": lus_cli.__version__,
         "run": task.run.name,
         "epoch": str(task.card.epoch),
+        "weights": task.weights,
         "fingerprint": task.card.fingerprint,
         "frames": frames,
         "frame_format": json.dumps(asdict(task.card.frame_format)),
@@ -187,6 +197,6 @@ def notes(run: Run, facts: dict[str, Any]) -> list[str]:
     found = [f"{SCORER} takes videos of exactly {facts['frames']} frames."]
     if facts["checked_on"] == "noise":
         found.append("The cache holds no frames such as this model takes: compared on noise.")
-    if not any((run.root / "evaluation").glob("*/scores.json")):
-        found.append("The card has no figures yet: `lus evaluate`, then `lus export --force`.")
+    if not any(e["weights"] == facts["weights"] for e in read_evaluations(run)):
+        found.append("The card has no metrics yet: `lus evaluate`, then `lus export --force`.")
     return found

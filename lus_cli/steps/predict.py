@@ -18,7 +18,7 @@ from lus_cli.cache import (
     write_json,
     write_text,
 )
-from lus_cli.checkpoint import Card, load_best
+from lus_cli.checkpoint import digest_of, load_best
 from lus_cli.config import PredictConfig
 from lus_cli.csv_files import csv_text
 from lus_cli.devices import choose_device, set_threads
@@ -34,7 +34,13 @@ from lus_cli.new_videos import (
 )
 from lus_cli.prediction import Prediction, counted_scores
 from lus_cli.prediction_page import SHOWN_FRAMES, Page, Player, make_player, write_page
-from lus_cli.scorer import Scorer, Temperature, fitted_temperature, videos_of_study
+from lus_cli.scorer import (
+    Scorer,
+    Temperature,
+    fitted_temperature,
+    required_temperature,
+    videos_of_study,
+)
 from lus_cli.scoring import on_device
 from lus_cli.steps import Progress, Result, Table
 from lus_cli.stored_video import StoredVideo
@@ -69,9 +75,9 @@ def score_all(config: PredictConfig, progress: Progress) -> Result:
     device = choose_device(config.device)
     trained = cache.run(config.run)
     model, card = load_best(trained.best)
-    temperature = fitted_temperature(trained)
-    if config.temperature and temperature is None:
-        raise LusError(f"run {trained.name} has no temperature", "`lus evaluate` fits one")
+    weights = digest_of(model.state_dict())
+    temperature_of = required_temperature if config.temperature else fitted_temperature
+    temperature = temperature_of(trained, weights)
     refuse_replacing(config)
     check_writable(config.output or trained.predictions)
     scorer = Scorer(
@@ -95,7 +101,8 @@ def score_all(config: PredictConfig, progress: Progress) -> Result:
         else:
             page.add(prediction, player)
     progress("predict", len(search.videos), len(search.videos))
-    numbers = document(trained, card, scorer.temperature, page.predictions)
+    about = {"run": trained.name, "epoch": card.epoch, "weights": weights}
+    numbers = about | document(scorer.temperature, page.predictions)
     said = masking(scorer.mask_text, card.mask_text)
     if said and any(video.kind == "dicom" for video in search.videos):
         search.remarks.append(said)
@@ -152,12 +159,8 @@ def player_of(
 # ----------------------------------------------------------------------------------------- results
 
 
-def document(
-    trained: Run, card: Card, temperature: Temperature | None, predictions: Sequence[Prediction]
-) -> dict[str, Any]:
+def document(temperature: Temperature | None, predictions: Sequence[Prediction]) -> dict[str, Any]:
     return {
-        "run": trained.name,
-        "epoch": card.epoch,
         "calibrated": temperature is not None,
         "temperature": None if temperature is None else temperature.value,
         "scores": counted_scores(predictions),

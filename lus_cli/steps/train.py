@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import replace
 
 from lus_cli import estimate
 from lus_cli.cache import Cache, Run, check_writable
@@ -14,10 +15,12 @@ from lus_cli.config import TrainConfig
 from lus_cli.devices import choose_device, explaining_out_of_memory, set_threads
 from lus_cli.errors import UsageError
 from lus_cli.ranks import Ranks, joined, ranks_of_environment
+from lus_cli.resuming import resumed
 from lus_cli.run_names import reserved
+from lus_cli.setting import Setting
 from lus_cli.split import read_split
 from lus_cli.steps import Progress, Result
-from lus_cli.training import Setting, new_trainer, resumed, smaller, train
+from lus_cli.training import new_trainer, smaller, train
 from lus_cli.video_cache import VideoCache
 
 
@@ -32,7 +35,9 @@ def run(config: TrainConfig, progress: Progress) -> Result:
             setting = resumed(config, cache.run(config.run), device, ranks)
         else:
             videos = VideoCache(cache.videos)
-            split, _ = read_split(cache.split, videos.patients)
+            split, edited = read_split(cache.split, videos.patients)
+            if edited and split.drawn_by:  # its folder is to say so
+                split = replace(split, drawn_by=split.drawn_by | {"edited": True})
             run = taken.enter_context(new_run(config, cache, ranks))
             setting = Setting(config, run, videos, split, device, ranks)
         return dry_run(setting) if config.dry_run else train(setting, progress)

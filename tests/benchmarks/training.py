@@ -21,8 +21,9 @@ from lus_cli.devices import set_threads
 from lus_cli.exam_tree import VideoId
 from lus_cli.losses import ordinal_loss
 from lus_cli.model import LusModel, normalised
+from lus_cli.optimizer import new_optimizer
 from lus_cli.steps import silent
-from lus_cli.trainer import Trainer, new_optimizer
+from lus_cli.trainer import Trainer
 from lus_cli.video_cache import VideoCache
 from tests.benchmarks.measured import Measured, Rows, middle, spread_of
 from tests.benchmarks.processes import lus

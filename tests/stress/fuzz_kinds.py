@@ -23,7 +23,7 @@ from typer.testing import CliRunner
 from lus_cli import mask_file
 from lus_cli.backbones import load_into
 from lus_cli.cache import Cache
-from lus_cli.checkpoint import load_best, load_last
+from lus_cli.checkpoint import load_best, load_last, weights_digest
 from lus_cli.cli import app, settings_from
 from lus_cli.config import PrepareConfig, TrainConfig, build
 from lus_cli.decoding import fitted_frames, stored_frames
@@ -270,12 +270,14 @@ def ledger(seeds: Seeds, folder: Path, random_: random.Random) -> None:
 
 def temperature(seeds: Seeds, folder: Path, random_: random.Random) -> None:
     """What `lus evaluate` left for `lus predict`, and which run is the latest."""
-    text = '{"temperature": {"value": 1.5, "fitted_on": {"videos": 3, "patients": 1}}, "loss": 1.0}'
     cache = Cache(copied_cache(seeds, folder))
+    weights = weights_digest(cache.run("tiny").best)
+    fitted = '{"value": 1.5, "fitted_on": {"videos": 3, "patients": 1}}'
+    text = f'{{"weights": "{weights}", "temperature": {fitted}, "loss": 1.0}}'
     formats.written(
         cache.run("tiny").evaluation("test") / "scores.json", hostile_json(text, random_)
     )
-    found = fitted_temperature(cache.run("tiny"))
+    found = fitted_temperature(cache.run("tiny"), weights)
     if found is not None and not (math.isfinite(found.value) and found.value > 0):
         raise WrongError(f"a temperature of {found.value}")
     formats.written(cache.latest, hostile_text(random_).encode())
