@@ -65,7 +65,7 @@ def scores_of(
     scores["folds"] = by_fold(FOLDS, candidates)
     if confounders:
         gain = {"brightness": recipe[0].expected, "sector_depth": np.arange(len(SCORES)) % 7.0}
-        scores["confounders"] = confounding(recipe[0], gain, 60, 0)
+        scores["confounders"] = confounding(recipe[0], gain)
     return scores
 
 

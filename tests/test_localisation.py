@@ -74,7 +74,7 @@ def video(patient: str, score: int, energy: float) -> Measured:
 
 def test_the_summary_is_a_mean_over_videos_beside_even_maps() -> None:
     videos = [video("a", 1, 0.4), video("a", 1, 0.6), video("b", 2, 0.8), video("b", 0, 0.0)]
-    found = summarised(videos, 200)
+    found = summarised(videos)
     everything = found["scores"]["all"]
     assert everything["videos"] == 3  # score 0 has nothing that makes a score
     assert everything["attention"]["energy"]["value"] == pytest.approx(0.6)
@@ -90,9 +90,9 @@ def test_the_summary_is_a_mean_over_videos_beside_even_maps() -> None:
 
 
 def test_videos_without_artefacts_do_not_count() -> None:
-    assert summarised([Measured("a", 0, 0, {})], 10)["scores"] == {}
+    assert summarised([Measured("a", 0, 0, {})])["scores"] == {}
     empty = Measured("b", 1, 0, {})
-    assert summarised([video("a", 1, 0.4), empty], 10)["scores"]["1"]["videos"] == 1
+    assert summarised([video("a", 1, 0.4), empty])["scores"]["1"]["videos"] == 1
 
 
 def test_separation_is_scikit_learns_auroc() -> None:
@@ -100,7 +100,7 @@ def test_separation_is_scikit_learns_auroc() -> None:
     has = random.random(60) < 0.4
     values = (random.normal(0, 1, 60) + has).round(1)  # with ties
     patients = [str(patient) for patient in random.integers(0, 8, 60)]
-    found = separation(values, has, patients, 300)
+    found = separation(values, has, patients)
     assert found["value"] == pytest.approx(roc_auc_score(has, values))
     assert found["low"] < found["value"] < found["high"]
     assert (found["with"], found["without"], found["patients"]) == (has.sum(), (~has).sum(), 8)
@@ -113,12 +113,12 @@ def test_separation_under_a_resample_is_that_of_the_resampled_videos(
     values = np.array([1.0, 2, 3, 1, 2, 2])
     draw = np.array([[2, 1, 0]])
     monkeypatch.setattr(localisation.Bootstrap, "drawn", lambda *_: localisation.Bootstrap(draw))
-    found = separation(values, has, list("aabbcc"), 1)
+    found = separation(values, has, list("aabbcc"))
     videos = [0, 1, 0, 1, 2, 3]
     assert found["low"] == pytest.approx(roc_auc_score(has[videos], values[videos]))
 
 
 def test_separation_of_one_kind_is_undefined_and_says_why() -> None:
-    found = separation(np.arange(3.0), np.ones(3, bool), list("abc"), 10)
+    found = separation(np.arange(3.0), np.ones(3, bool), list("abc"))
     assert found["value"] is None
     assert "every video" in found["why"]

@@ -58,7 +58,7 @@ def run(config: EvaluateConfig, progress: Progress) -> Result:
         f"Run {s.trained.run.name}: {w[0].lower()}{w[1:]}" for s in subjects for w in s.warnings
     ]
     part = subjects[0].part
-    return compare_runs(cache, part, answers, config.bootstrap, config.seed, warnings)
+    return compare_runs(cache, part, answers, warnings)
 
 
 # ------------------------------------------------------------------------------ what is scored
