@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy import stats
 from sklearn.metrics import cohen_kappa_score
 
+from lus_cli.cache import Cache
 from lus_cli.comparison import compare, ensemble, verdict
 from lus_cli.metrics import Predictions
+from lus_cli.run_comparison import compare_runs
 
 PATIENTS, AREAS = 12, 5
 
@@ -123,3 +127,35 @@ def test_answers_drawn_by_their_probabilities_have_expected_figures() -> None:
         for seed in range(2000)
     ]
     assert figures["accuracy"]["value"] == pytest.approx(np.mean(right), abs=0.005)
+
+
+def test_constant_and_blind_runs_are_called_so_and_majority_is_the_most_frequent_score(
+    tmp_path: Path,
+) -> None:
+    good = answers(0.9, 1)
+    shares = good.probabilities + np.arange(len(good.scores))[:, None] * 1e-9
+    good = Predictions(good.videos, good.scores, shares)  # no two videos alike
+    blind_rows = shares.copy()
+    blind_rows[:20] = [0.4, 0.3, 0.2, 0.1]
+    same = np.tile([0.1, 0.1, 0.1, 0.7], (len(good.scores), 1))
+    runs = {
+        "good": good,
+        "blind": Predictions(good.videos, good.scores, blind_rows),
+        "constant": Predictions(good.videos, good.scores, same),
+    }
+    result = compare_runs(Cache(tmp_path), "test", runs)
+    said = " | ".join(result.notes)
+    assert "Run constant answers score 3 for every video." in said
+    assert "Run blind: 20 of 60 videos were given one and the same probabilities" in said
+    assert "un good" not in said
+    rows = {row["name"]: row["figures"] for row in result.numbers["candidates"]}
+    most = np.bincount(good.scores).max() / len(good.scores)
+    assert rows["majority"]["accuracy"]["value"] == pytest.approx(most)
+    four = [i for i, (patient, _, _) in enumerate(good.videos) if patient in ("p0", "p1", "p2")]
+    few = {
+        name: Predictions([one.videos[i] for i in four], one.scores[four], one.probabilities[four])
+        for name, one in runs.items()
+    }
+    said = " | ".join(compare_runs(Cache(tmp_path), "test", few).notes)
+    assert "Only 3 patients" in said
+    assert " than " not in said.replace("fewer than", "")

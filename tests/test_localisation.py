@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from lus_cli import localisation
+from lus_cli.intervals import POSITIVE, Jackknife
 from lus_cli.localisation import (
     CENTRE,
     ENERGY,
@@ -83,8 +83,11 @@ def test_the_summary_is_a_mean_over_videos_beside_even_maps() -> None:
     assert everything[FRAME]["over_frame"]["value"] == pytest.approx(1)
     assert found["thresholds"]["attention"] == pytest.approx(THRESHOLDS[4])
     assert everything["attention"]["iou"]["value"] == pytest.approx(0.9)
-    assert everything["attention"]["energy"]["low"] == pytest.approx(0.5)  # patient a twice
-    assert everything["attention"]["energy"]["high"] == pytest.approx(0.8)
+    without = np.array([0.8, 0.5])  # patient a, then b
+    energy = Jackknife(2).estimate(0.6, without, 2)
+    assert everything["attention"]["energy"] == pytest.approx(energy)
+    over_frame = Jackknife(2).estimate(3.0, without / 0.2, 2, POSITIVE)
+    assert everything["attention"]["over_frame"] == pytest.approx(over_frame)
     assert set(found["scores"]) == {"all", "0", "1", "2"}
     assert found["scores"]["1"]["attention"]["energy"]["low"] is None  # one patient
 
@@ -106,16 +109,14 @@ def test_separation_is_scikit_learns_auroc() -> None:
     assert (found["with"], found["without"], found["patients"]) == (has.sum(), (~has).sum(), 8)
 
 
-def test_separation_under_a_resample_is_that_of_the_resampled_videos(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    has = np.array([True, False, True, False, True, False])
-    values = np.array([1.0, 2, 3, 1, 2, 2])
-    draw = np.array([[2, 1, 0]])
-    monkeypatch.setattr(localisation.Bootstrap, "drawn", lambda *_: localisation.Bootstrap(draw))
-    found = separation(values, has, list("aabbcc"))
-    videos = [0, 1, 0, 1, 2, 3]
-    assert found["low"] == pytest.approx(roc_auc_score(has[videos], values[videos]))
+def test_separation_has_the_interval_of_the_videos_without_each_patient() -> None:
+    random = np.random.default_rng(3)
+    has, patient = random.random(40) < 0.5, np.arange(40) % 5
+    values = (random.normal(0, 1, 40) + has).round(1)
+    found = separation(values, has, [str(p) for p in patient])
+    without = [roc_auc_score(has[patient != p], values[patient != p]) for p in range(5)]
+    expected = Jackknife(5).estimate(found["value"], np.array(without), 5)
+    assert (found["low"], found["high"]) == pytest.approx((expected["low"], expected["high"]))
 
 
 def test_separation_of_one_kind_is_undefined_and_says_why() -> None:
