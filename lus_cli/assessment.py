@@ -8,14 +8,24 @@ from typing import Any
 import numpy as np
 
 from lus_cli.calibration import abstention, reliability, temperature_scaling
-from lus_cli.clinical import FEW_PATIENTS, UNITS, areas, few_patients, sums
-from lus_cli.metrics import CLASS_FIGURES, FIGURES, SCORES, Predictions, point_values
+from lus_cli.clinical import UNITS, areas, few_patients, sums
+from lus_cli.intervals import FEW_PATIENTS, METHOD, SHARE, Jackknife, number
+from lus_cli.metrics import (
+    CLASS_FIGURES,
+    FIGURES,
+    LIMITS,
+    SCORES,
+    Predictions,
+    equal_answers,
+    point_values,
+)
 from lus_cli.references import chance, majority, prior
-from lus_cli.resampling import Bootstrap, PatientSums, number, permutation_test
+from lus_cli.resampling import PatientSums, permutation_test
 from lus_cli.words import counted, joined
 
 REFERENCES = ("majority", "prior", "chance")
 SIGNIFICANT = 0.05
+MANY = 5  # videos with the same probabilities, if they are a tenth of all
 
 
 def assess(
@@ -28,14 +38,13 @@ def assess(
 ) -> dict[str, Any]:
     """Everything evaluation reports: no NaN, but None and a `why` beside it.
 
-    resamples: patient resamples behind an interval, and deals behind a p-value.
+    resamples: how often answers are dealt out at random for a p-value; 0 for none.
     training: numbers of training videos of each score, for the reference `prior`.
     validation: what a temperature is fitted on.
     """
     by_patient = PatientSums(predictions)
-    random = np.random.default_rng(seed)
-    bootstrap = Bootstrap.drawn(len(by_patient.names), resamples, random)
-    figures, per_class = estimates(predictions, by_patient, bootstrap)
+    jackknife = Jackknife(len(by_patient.names))
+    figures, per_class = estimates(predictions, by_patient, jackknife)
     references = {"majority": majority(by_patient), "chance": chance(by_patient)}
     if training is not None:
         references["prior"] = prior(by_patient, np.array(training, dtype=float))
@@ -44,7 +53,9 @@ def assess(
             figure[reference] = number(references.get(reference, {}).get(name, np.nan))
     if figures["auroc_macro"]["value"] is None:  # then of anybody's probabilities
         figures["auroc_macro"] |= dict.fromkeys(REFERENCES)
-    for name, p_value in permutation_test(by_patient, resamples, random).items():
+    for name, p_value in permutation_test(
+        by_patient, resamples, np.random.default_rng(seed)
+    ).items():
         figures[name]["p_value"] = p_value
     confusion = by_patient.confusion.sum(axis=0).astype(int)
     constants = {"majority": float(confusion.sum(axis=1).argmax())}
@@ -57,6 +68,7 @@ def assess(
         "scores": confusion.sum(axis=1).tolist(),
         "answers": confusion.sum(axis=0).tolist(),
         "training_scores": None if training is None else [int(count) for count in training],
+        "intervals": METHOD,
         "resamples": resamples,
         "seed": seed,
         "figures": figures,
@@ -66,29 +78,41 @@ def assess(
             {"score": score, "wrong": int(row.sum()), "as": row.tolist()}
             for score, row in zip(SCORES, wrong, strict=True)
         ],
+        "equal_answers": equal_answers(predictions),
         "calibration": reliability(by_patient),
         "temperature": {"value": None, "why": "no validation video was scored"}
         if validation is None
-        else temperature_scaling(predictions, validation, bootstrap),
-        "abstention": abstention(predictions, bootstrap),
-        "sums": sums(predictions, bootstrap, constants),
-        "areas": areas(predictions, bootstrap),
+        else temperature_scaling(predictions, validation, jackknife),
+        "abstention": abstention(predictions, jackknife),
+        "sums": sums(predictions, jackknife, constants),
+        "areas": areas(predictions, jackknife),
     }
     return assessed | {"warnings": [f"{w[0].upper()}{w[1:]}." for w in warnings(assessed)]}
 
 
 def estimates(
-    predictions: Predictions, by_patient: PatientSums, bootstrap: Bootstrap
+    predictions: Predictions, by_patient: PatientSums, jackknife: Jackknife
 ) -> tuple[dict[str, dict[str, Any]], list[dict[str, Any]]]:
     """Each figure with its interval, and a row a score with its class figures."""
     own = {n: float(v[0]) for n, v in by_patient.figures(by_patient.as_they_are).items()}
-    values, resampled = point_values(predictions, own), by_patient.figures(bootstrap.draws)
+    values = point_values(predictions, own)
+    centre = by_patient.steadied(by_patient.as_they_are)
+    left_out = by_patient.left_out(jackknife.draws)
+
+    def estimate(figure: str, limits: str, patients: int, why: str) -> dict[str, Any]:
+        return jackknife.estimate(
+            values[figure],
+            left_out[figure],
+            patients,
+            LIMITS.get(limits, SHARE),
+            why,
+            float(centre[figure][0]),
+        )
+
     having = (by_patient.confusion.sum(axis=2) > 0).sum(axis=0)
     answered = (by_patient.confusion.sum(axis=1) > 0).sum(axis=0)
     figures = {
-        name: bootstrap.estimate(
-            values[name], resampled[name], len(by_patient.names), undefined_figure(name)
-        )
+        name: estimate(name, name, len(by_patient.names), undefined_figure(name))
         for name in FIGURES
     }
     per_class: list[dict[str, Any]] = []
@@ -100,8 +124,7 @@ def estimates(
         }
         for name in CLASS_FIGURES:
             patients = int((answered if name == "precision" else having)[score])
-            figure, why = f"{name}_{score}", undefined_for(name, score)
-            row[name] = bootstrap.estimate(values[figure], resampled[figure], patients, why)
+            row[name] = estimate(f"{name}_{score}", name, patients, undefined_for(name, score))
         per_class.append(row)
     return figures, per_class
 
@@ -147,13 +170,24 @@ def of_the_answers(assessed: dict[str, Any]) -> list[str]:
         never = [score for score in SCORES if not answered[score] and true[score]]
         if never:
             found.append(f"this model never answers score {joined(never, 'or')}")
+        found += of_equal_answers(assessed["equal_answers"], assessed["videos"])
         found += against_references(assessed["figures"], most)
-        found += against_constants(assessed["sums"])
+        found += against_constants(assessed["sums"], assessed["patients"])
     if kappa["value"] is None:
         found.append(f"kappa is undefined: {kappa['why']}")
     if accuracy["low"] is None:
         found.append(f"there are no intervals: {accuracy['why']}")
     return found
+
+
+def of_equal_answers(equal: int, videos: int) -> list[str]:
+    """Whether many videos got the very same probabilities, as where a network has gone blind."""
+    if equal < max(MANY, videos / 10):
+        return []
+    return [
+        f"{equal} of {videos} videos were given one and the same probabilities, to the last digit: "
+        "the model does not tell them apart"
+    ]
 
 
 def against_references(figures: dict[str, Any], most: int) -> list[str]:
@@ -180,19 +214,22 @@ def against_references(figures: dict[str, Any], most: int) -> list[str]:
     return found
 
 
-def against_constants(sums: dict[str, Any]) -> list[str]:
-    """Whether totals are nearer the true ones than those of one score given to every video."""
+def against_constants(sums: dict[str, Any], patients: int) -> list[str]:
+    """Whether totals are nearer the true ones than those of one score given to every video, the best
+    of the constants: by the paired difference of the errors, as accuracy by its interval."""
     found = []
     for unit in UNITS:
-        error, *without = (
-            sums[unit]["total"][name]["mae"]["value"]
-            for name in ("answered", "majority", "prior")
-            if name in sums[unit]["total"]
-        )
-        if error >= min(without):
+        total = sums[unit]["total"]
+        error = total["answered"]["mae"]
+        best = min(error["less"], key=lambda name: total[name]["mae"]["value"])
+        without, less = total[best]["mae"]["value"], error["less"][best]
+        said = f"totals of {unit}s are {error['value']:.2f} off on average"
+        if less["value"] >= 0:
+            found.append(f"{said}, no better than one score for every video ({without:.2f})")
+        elif less["low"] is not None and less["high"] >= 0 and patients >= FEW_PATIENTS:
             found.append(
-                f"totals of {unit}s are {error:.2f} off on average, no better than one score for "
-                f"every video ({min(without):.2f})"
+                f"{said}, not shown to be better than one score for every video ({without:.2f}): "
+                f"the interval of the difference ({less['low']:+.2f} to {less['high']:+.2f}) holds 0"
             )
     return found
 
@@ -202,9 +239,7 @@ def of_the_patients(assessed: dict[str, Any]) -> list[str]:
     patients, found = assessed["patients"], []
     missing = [score for score in SCORES if not assessed["scores"][score]]
     if missing:
-        found.append(
-            f"no video has score {joined(missing, 'or')}: macro F1 counts it as 0, AUROC leaves it out"
-        )
+        found.append(f"no video has score {joined(missing, 'or')}: macro F1 and AUROC leave it out")
     if few := few_patients(patients):
         return found + few  # so does every score and every area
     for row in assessed["per_class"]:

@@ -49,7 +49,6 @@ def localised(
     root: Path,
     folder: MaskFolder,
     indices: Sequence[int],
-    resamples: int,
     progress: Progress,
 ) -> dict[str, Any] | None:
     """The figures of localisation.py over the scored frames of a split's videos; None for a study
@@ -60,7 +59,7 @@ def localised(
     for done, maps in enumerate(kept(trained, folder, indices), start=1):
         measured.append(in_video(trained, root, maps))
         progress("localise", done, len(indices))
-    return localisation.summarised([video for video in measured if video.frames], resamples)
+    return localisation.summarised([video for video in measured if video.frames])
 
 
 def in_video(trained: TrainedRun, root: Path, maps: Maps) -> Measured:
@@ -150,7 +149,7 @@ def verdict(mine: dict[str, Any]) -> str:
 
 
 def separated(
-    trained: TrainedRun, folder: MaskFolder, indices: Sequence[int], resamples: int
+    trained: TrainedRun, folder: MaskFolder, indices: Sequence[int]
 ) -> dict[str, Any] | None:
     """Whether what the attention comes to tells the videos with B-lines from those without.
 
@@ -181,8 +180,6 @@ def separated(
         )
     patients = [trained.videos.ids[index].patient for index in stated]
     return {
-        name: localisation.separation(
-            np.array([row[name] for row in rows]), has, patients, resamples
-        )
+        name: localisation.separation(np.array([row[name] for row in rows]), has, patients)
         for name in rows[0]
     }

@@ -45,11 +45,13 @@ class Baseline:
 
     fit: learns from training videos and answers the test videos, of which it gets the features:
         (video, class) float64, rows summing to 1.
+    drawn: its answers are drawn by these probabilities; see metrics.Predictions.
     """
 
     name: str
     words: str
     fit: Callable[[Training, Features], np.ndarray]
+    drawn: bool = False
 
     def fit_predict(self, train: Training, test: Features) -> np.ndarray:
         """The probabilities of the test videos. Raises ValueError if there is no training video."""
@@ -99,14 +101,8 @@ def majority(train: Training, test: Features) -> np.ndarray:
 
 
 def prior(train: Training, test: Features) -> np.ndarray:
-    """A score drawn for each video with the frequency it has in training, and sure of it.
-
-    The frequencies themselves would give the majority's answers again.
-    """
-    drawn = np.random.default_rng(SEED).choice(
-        len(SCORES), size=videos_in(test), p=shares(train.scores)
-    )
-    return np.eye(len(SCORES))[drawn]
+    """How often each score occurs in training, for every video: its answer is drawn by that."""
+    return np.tile(shares(train.scores), (videos_in(test), 1))
 
 
 def logistic(kind: str) -> Callable[[Training, Features], np.ndarray]:
@@ -262,7 +258,7 @@ def fitted(model: Any, known: np.ndarray, scores: np.ndarray, new: np.ndarray) -
 
 BASELINES = (
     Baseline("majority", "the most frequent score, always", majority),
-    Baseline("prior", "a score drawn as often as it occurs", prior),
+    Baseline("prior", "a score drawn as often as it occurs, expected value", prior, drawn=True),
     Baseline(
         "confounders", "gain, depth and sector alone; logistic regression", logistic("confounders")
     ),
@@ -290,3 +286,4 @@ BASELINES = (
         likeness("projections", parts=3),
     ),
 )
+DRAWN = {baseline.name for baseline in BASELINES if baseline.drawn}

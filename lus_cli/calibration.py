@@ -7,14 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from lus_cli.metrics import SCORES, Predictions, label_figures, quotient
-from lus_cli.resampling import (
-    CALIBRATION_BINS,
-    LEAST_PROBABILITY,
-    Bootstrap,
-    PatientSums,
-    percentile_interval,
-)
+from lus_cli.intervals import SHARE, Jackknife
+from lus_cli.metrics import LIMITS, SCORES, Predictions, label_figures, quotient
+from lus_cli.resampling import CALIBRATION_BINS, LEAST_PROBABILITY, PatientSums
 
 TEMPERATURES = (0.05, 20.0)  # beyond, every answer is certain, or every score equally probable
 HALVINGS = 60  # of the range of log temperature: to the last bit of a float
@@ -79,7 +74,7 @@ def fit_temperature(predictions: Predictions) -> float:
 
 
 def temperature_scaling(
-    predictions: Predictions, validation: Predictions, bootstrap: Bootstrap
+    predictions: Predictions, validation: Predictions, jackknife: Jackknife
 ) -> dict[str, Any]:
     """What a temperature fitted on validation videos does to the calibration of `predictions`."""
     temperature = fit_temperature(validation)
@@ -87,12 +82,13 @@ def temperature_scaling(
     sums = {"before": PatientSums(predictions), "after": PatientSums(after)}
     figures: dict[str, dict[str, Any]] = {}
     for when, own in sums.items():
-        values, resampled = (
-            own.probability_figures(draws) for draws in (own.as_they_are, bootstrap.draws)
+        values, left_out = (
+            own.probability_figures(draws) for draws in (own.as_they_are, jackknife.draws)
         )
         for name in SCALED_FIGURES:
-            estimate = bootstrap.estimate(
-                float(values[name][0]), resampled[name], len(own.names), ""
+            limits = LIMITS.get(name, SHARE)
+            estimate = jackknife.estimate(
+                float(values[name][0]), left_out[name], len(own.names), limits
             )
             figures.setdefault(name, {})[when] = estimate
     at_limit = min(abs(np.log(temperature / limit)) for limit in TEMPERATURES) < 1e-6
@@ -172,7 +168,7 @@ class RiskCoverage:
         return [dict(zip(columns, row, strict=True)) for row in rows]
 
 
-def abstention(predictions: Predictions, bootstrap: Bootstrap) -> dict[str, Any]:
+def abstention(predictions: Predictions, jackknife: Jackknife) -> dict[str, Any]:
     """What leaving the least sure videos out does: AURC, accuracy at tenths of coverage, the curve.
 
     Beside it abstaining at random, which leaves the accuracy as it is, and the best there could be
@@ -180,12 +176,12 @@ def abstention(predictions: Predictions, bootstrap: Bootstrap) -> dict[str, Any]
     """
     risk_coverage = RiskCoverage(predictions)
     curve = risk_coverage.curve()
-    areas, risks = risk_coverage.resampled(bootstrap.draws)
+    areas, risks = risk_coverage.resampled(jackknife.draws)
     rows = []
     for wanted, risk in zip(COVERAGES, risks.T, strict=True):
         row = next(row for row in curve if row["coverage"] >= wanted - ENOUGH)
-        low, high = percentile_interval(1 - risk)
-        rows.append({"at_least": wanted, **row, "low": low, "high": high})
+        accuracy = jackknife.estimate(row["accuracy"], 1 - risk, row["patients"])
+        rows.append({"at_least": wanted, **row, "low": accuracy["low"], "high": accuracy["high"]})
     wrong = predictions.predicted != predictions.scores
     patients = risk_coverage.patients
     area = float(risk_coverage.resampled(np.ones((1, patients)))[0][0])
@@ -193,7 +189,7 @@ def abstention(predictions: Predictions, bootstrap: Bootstrap) -> dict[str, Any]
         1, len(wrong) + 1
     )
     return {
-        "aurc": bootstrap.estimate(area, areas, patients, ""),
+        "aurc": jackknife.estimate(area, areas, patients),
         "aurc_random": float(wrong.mean()),
         "aurc_best": float(best.mean()),
         "at_coverage": rows,

@@ -3,7 +3,8 @@
 The total is the sum of the scores of the areas (Soldati et al. 2020, J Ultrasound Med 39:1413, score
 a standard sequence of 14). Where areas are missing, it is the sum over the videos there are, true
 and predicted over the same ones. A total grows with the number of videos, whatever the model says:
-so the mean per video is compared, too, and constant answers are compared beside the model's.
+so the mean per video is compared, too. Constant answers are measured in the same way as the model's,
+and the error of the model less theirs is paired, patient by patient.
 """
 
 from __future__ import annotations
@@ -14,14 +15,28 @@ from typing import Any
 import numpy as np
 
 from lus_cli.exam_tree import natural_key
-from lus_cli.metrics import SCORES, Predictions, quotient
-from lus_cli.resampling import Bootstrap
+from lus_cli.intervals import (
+    ANY,
+    CORRELATION,
+    FEW_PATIENTS,
+    POSITIVE,
+    Jackknife,
+    Limits,
+    of_difference,
+)
+from lus_cli.metrics import LIMITS, SCORES, Predictions, quotient
 
 UNITS = {"exam": 2, "patient": 1}  # -> how many parts of a video's id name the unit
 MEASURES = ("total", "mean")
 DRAWN = "answered"  # estimate in the plots: what anybody gets who adds up the answered scores
-LIMITS = 1.96  # standard deviations: where 95 % of normal differences lie
-FEW_PATIENTS = 5
+AGREEMENT = 1.96  # standard deviations: where 95 % of normal differences lie
+RANGES: dict[str, Limits] = {
+    "icc": CORRELATION,
+    "mae": POSITIVE,
+    "bias": ANY,
+    "low_limit": ANY,
+    "high_limit": ANY,
+}
 UNDEFINED = {
     "icc": "fewer than two to compare, or no difference between any of them",
     "low_limit": "fewer than two to compare",
@@ -35,8 +50,8 @@ def few_patients(patients: int) -> list[str]:
         return []
     people = "1 patient" if patients == 1 else f"{patients} patients"
     return [
-        f"only {people}: fewer than {FEW_PATIENTS} say little about the next patient, and an "
-        "interval over them is too narrow"
+        f"only {people}: fewer than {FEW_PATIENTS} say little about the next patient, and decide "
+        "no comparison"
     ]
 
 
@@ -70,20 +85,21 @@ def agreement(true: np.ndarray, given: np.ndarray, counts: np.ndarray) -> dict[s
         "icc": quotient(rows - error, np.where(whole > 1e-12, whole, 0.0)),
         "mae": mean(np.abs(difference)),
         "bias": bias,
-        "low_limit": bias - LIMITS * spread,
-        "high_limit": bias + LIMITS * spread,
+        "low_limit": bias - AGREEMENT * spread,
+        "high_limit": bias + AGREEMENT * spread,
     }
 
 
 def sums(
-    predictions: Predictions, bootstrap: Bootstrap, constants: dict[str, float]
+    predictions: Predictions, jackknife: Jackknife, constants: dict[str, float]
 ) -> dict[str, Any]:
     """Exam and patient sums: the rows, and how well predicted and true ones agree.
 
     constants: name -> score given to every video, for comparison.
 
     Per unit, measure (total, mean per video) and estimate: `answered`, the sum of the most probable
-    scores; `expected`, the sum of the expected scores; each of `constants`.
+    scores; `expected`, the sum of the expected scores; each of `constants`. The `mae` of the first two
+    has `less`: by how much it is larger than that of each constant.
     """
     found: dict[str, Any] = {"drawn": DRAWN}
     patients = np.unique(predictions.patients)
@@ -104,10 +120,15 @@ def sums(
         totals = {name: np.bincount(group, scores) for name, scores in estimates.items()}
         for measure in MEASURES:
             size = videos if measure == "mean" else np.ones(len(names))
+            means = {name: total / size for name, total in totals.items()}
             entry[measure] = {
-                name: compared(true / size, total / size, owner, bootstrap)
-                for name, total in totals.items()
+                name: compared(true / size, mean, owner, jackknife) for name, mean in means.items()
             }
+            for name in ("answered", "expected"):
+                entry[measure][name]["mae"]["less"] = {
+                    constant: less(true / size, means[name], means[constant], owner, jackknife)
+                    for constant in constants
+                }
         entry["rows"] = [
             dict(zip(("patient", "exam"), name, strict=False))
             | {"videos": int(videos[i]), "true": int(true[i])}
@@ -119,19 +140,36 @@ def sums(
 
 
 def compared(
-    true: np.ndarray, given: np.ndarray, owner: np.ndarray, bootstrap: Bootstrap
+    true: np.ndarray, given: np.ndarray, owner: np.ndarray, jackknife: Jackknife
 ) -> dict[str, Any]:
     """`agreement` with intervals. owner: (unit,) which patient a unit belongs to."""
     values = agreement(true, given, np.ones((1, len(true))))
-    resampled = agreement(true, given, bootstrap.draws[:, owner].astype(np.float64))
+    left_out = agreement(true, given, jackknife.draws[:, owner])
     patients = len(np.unique(owner))
     return {
-        name: bootstrap.estimate(float(v[0]), resampled[name], patients, UNDEFINED.get(name, ""))
+        name: jackknife.estimate(
+            float(v[0]), left_out[name], patients, RANGES[name], UNDEFINED.get(name, "")
+        )
         for name, v in values.items()
     }
 
 
-def areas(predictions: Predictions, bootstrap: Bootstrap) -> list[dict[str, Any]]:
+def less(
+    true: np.ndarray,
+    given: np.ndarray,
+    constant: np.ndarray,
+    owner: np.ndarray,
+    jackknife: Jackknife,
+) -> dict[str, Any]:
+    """The mean absolute error of `given` less that of `constant`, paired. owner: as `compared`."""
+    difference = np.abs(given - true) - np.abs(constant - true)
+    counts = jackknife.draws[:, owner]
+    left_out = quotient(counts @ difference, counts.sum(axis=1))
+    patients = len(np.unique(owner))
+    return jackknife.estimate(float(difference.mean()), left_out, patients, of_difference(POSITIVE))
+
+
+def areas(predictions: Predictions, jackknife: Jackknife) -> list[dict[str, Any]]:
     """Accuracy and mean absolute error of each area; `few` marks those with few patients."""
     names, area = grouped([video[2:] for video in predictions.videos])
     everyone, patient = np.unique(predictions.patients, return_inverse=True)
@@ -142,7 +180,7 @@ def areas(predictions: Predictions, bootstrap: Bootstrap) -> list[dict[str, Any]
         facts = np.zeros((len(everyone), 3))
         values = np.stack([np.ones(len(error)), error == 0, error], axis=1)
         np.add.at(facts, patient[own], values[own])
-        count, right, distance = np.moveaxis(bootstrap.draws @ facts, 1, 0)
+        count, right, distance = np.moveaxis(jackknife.draws @ facts, 1, 0)
         patients = len(set(patient[own]))
         rows.append(
             {
@@ -151,11 +189,14 @@ def areas(predictions: Predictions, bootstrap: Bootstrap) -> list[dict[str, Any]
                 "patients": patients,
                 "few": patients < FEW_PATIENTS,
                 "scores": np.bincount(predictions.scores[own], minlength=len(SCORES)).tolist(),
-                "accuracy": bootstrap.estimate(
-                    float((error[own] == 0).mean()), quotient(right, count), patients, ""
+                "accuracy": jackknife.estimate(
+                    float((error[own] == 0).mean()), quotient(right, count), patients
                 ),
-                "mean_absolute_error": bootstrap.estimate(
-                    float(error[own].mean()), quotient(distance, count), patients, ""
+                "mean_absolute_error": jackknife.estimate(
+                    float(error[own].mean()),
+                    quotient(distance, count),
+                    patients,
+                    LIMITS["mean_absolute_error"],
                 ),
             }
         )

@@ -382,7 +382,7 @@ class CrossvalConfig(Recipe):
         bool, typer.Option(help="Measure what simple methods reach on the same folds.")
     ] = True
     bootstrap: Annotated[
-        int, typer.Option(help="Patient resamples behind each interval.", min=0, max=100_000)
+        int, typer.Option(help="Random deals behind each p-value; 0: none.", min=0, max=100_000)
     ] = 1000
     device: Device = "auto"
     threads: Annotated[int, typer.Option(help="CPU threads; 0: one a core.", min=0, max=1024)] = 0
@@ -422,9 +422,9 @@ class EvaluateConfig:
         typer.Option(help="What becomes of videos in --videos of patients the run was trained on."),
     ] = "refuse"
     bootstrap: Annotated[
-        int, typer.Option(help="Patient resamples behind each interval.", min=0, max=100_000)
+        int, typer.Option(help="Random deals behind each p-value; 0: none.", min=0, max=100_000)
     ] = 1000
-    seed: Annotated[int, typer.Option(help="Seed of the bootstrap.", min=0, max=MAX_SEED)] = 0
+    seed: Annotated[int, typer.Option(help="Seed of the random deals.", min=0, max=MAX_SEED)] = 0
     temperature: Annotated[
         bool,
         typer.Option(help="Fit a temperature on the validation videos, which are scored for it."),
@@ -468,7 +468,7 @@ class AttentionConfig:
         ),
     ] = None
     bootstrap: Annotated[
-        int, typer.Option(help="Patient resamples behind each interval.", min=0, max=100_000)
+        int, typer.Option(help="Without effect: intervals need no resamples.", min=0, max=100_000)
     ] = 1000
     exams: Annotated[
         Path | None, typer.Option(help="Exam tree with the original frames. [default: as prepared]")

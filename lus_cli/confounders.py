@@ -13,15 +13,16 @@ from typing import Any
 import numpy as np
 from scipy.stats import rankdata  # type: ignore[import-untyped]
 
-from lus_cli.metrics import Predictions
-from lus_cli.resampling import Bootstrap, PatientSums
+from lus_cli.intervals import CORRELATION, SHARE, Jackknife
+from lus_cli.metrics import LIMITS, Predictions
+from lus_cli.resampling import PatientSums
 
 STRATA = 3
 FIGURES = ("accuracy", "kappa_quadratic", "mean_absolute_error")
 
 
 def confounding(
-    predictions: Predictions, measured: Mapping[str, np.ndarray], resamples: int, seed: int
+    predictions: Predictions, measured: Mapping[str, np.ndarray]
 ) -> list[dict[str, Any]]:
     """A row a confounder, ready for JSON.
 
@@ -31,22 +32,24 @@ def confounding(
     `with_score` and `with_answer` are rank correlations (Spearman) of the confounder with the true
     and with the expected score; `beyond_score` is the partial one, of the answer given the true
     score (Kendall 1942, on ranks): what the model takes from the confounder and not from the lung,
-    or 0. Intervals are over resampled patients, ranks being those of all videos.
+    or 0. Intervals are over patients, ranks being those of all videos.
     """
     names, patient = np.unique(predictions.patients, return_inverse=True)
-    bootstrap = Bootstrap.drawn(len(names), resamples, np.random.default_rng(seed))
+    jackknife = Jackknife(len(names))
     rows = []
     for name, values in measured.items():
         columns = [
             rankdata(column) for column in (values, predictions.scores, predictions.expected)
         ]
         whole = correlations(columns, np.ones((1, len(patient))))
-        resampled = correlations(columns, bootstrap.draws[:, patient])
+        left_out = correlations(columns, jackknife.draws[:, patient])
         entry: dict[str, Any] = {"name": name}
         for key in whole:
             why = "one of the two never varies"
-            entry[key] = bootstrap.estimate(whole[key][0], resampled[key], len(names), why)
-        entry["strata"] = strata(predictions, values, bootstrap, names)
+            entry[key] = jackknife.estimate(
+                whole[key][0], left_out[key], len(names), CORRELATION, why
+            )
+        entry["strata"] = strata(predictions, values)
         rows.append(entry)
     return rows
 
@@ -77,9 +80,7 @@ def correlations(columns: list[np.ndarray], weights: np.ndarray) -> dict[str, np
     return {"with_score": with_score, "with_answer": with_answer, "beyond_score": beyond}
 
 
-def strata(
-    predictions: Predictions, values: np.ndarray, bootstrap: Bootstrap, names: np.ndarray
-) -> list[dict[str, Any]]:
+def strata(predictions: Predictions, values: np.ndarray) -> list[dict[str, Any]]:
     """The thirds of the videos by value, with their figures; equal values are never parted."""
     edges = np.quantile(values, np.arange(1, STRATA) / STRATA)
     group, rows = np.searchsorted(edges, values, side="right"), []
@@ -93,9 +94,8 @@ def strata(
             predictions.probabilities[inside],
         )
         sums = PatientSums(some)
-        draws = bootstrap.draws[:, np.isin(names, sums.names)]
-        kept = draws[draws.sum(axis=1) > 0]
-        own, resampled = sums.figures(sums.as_they_are), sums.figures(kept)
+        jackknife = Jackknife(len(sums.names))
+        own, left_out = sums.figures(sums.as_they_are), sums.figures(jackknife.draws)
         row: dict[str, Any] = {
             "low": float(values[inside].min()),
             "high": float(values[inside].max()),
@@ -104,8 +104,9 @@ def strata(
         }
         for figure in FIGURES:
             why = "all videos have one score, and it is every answer"
-            row[figure] = Bootstrap(kept, bootstrap.why_none).estimate(
-                own[figure][0], resampled[figure], len(sums.names), why
+            limits = LIMITS.get(figure, SHARE)
+            row[figure] = jackknife.estimate(
+                own[figure][0], left_out[figure], len(sums.names), limits, why
             )
         rows.append(row)
     return rows

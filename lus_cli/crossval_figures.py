@@ -12,8 +12,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lus_cli.clinical import FEW_PATIENTS
-from lus_cli.comparison import less, verdict
+from lus_cli.comparison import verdict
 from lus_cli.comparison_figures import short
 from lus_cli.figures import (
     ACCENT,
@@ -27,6 +26,7 @@ from lus_cli.figures import (
     bare_left,
     styled,
 )
+from lus_cli.intervals import FEW_PATIENTS
 from lus_cli.words import counted
 
 KAPPA = "kappa_quadratic"
@@ -36,20 +36,20 @@ NOTE = {"color": MUTED, "fontsize": "small"}
 
 @styled
 def forest(compared: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Figure:
-    """Kappa of each method with its interval, and by how much the recipe is better, paired.
+    """Kappa of each method with its interval, and by how much it differs from the recipe’s, paired.
 
     compared: as comparison.compare gives it. rows: its candidates, in the order to be drawn.
     """
     reference = compared["reference"]
     figure = Figure(figsize=(WIDTH, 1.25 + 0.29 * len(rows)), layout="constrained")
-    kappa, gain = figure.subplots(1, 2, sharey=True, width_ratios=(1.15, 1))
+    kappa, less = figure.subplots(1, 2, sharey=True, width_ratios=(1.15, 1))
     for place, row in enumerate(rows):
         entry = row["figures"][KAPPA]
         draw_entry(kappa, place, entry, ACCENT if row["name"] == reference else INK)
-        if more := less(entry.get("difference")):
+        if difference := entry.get("difference"):
             colour = {"worse": ACCENT, "better": SECOND}.get(verdict(entry, KAPPA), MUTED)
-            draw_entry(gain, place, more, colour)
-    for axes in (kappa, gain):
+            draw_entry(less, place, difference, colour)
+    for axes in (kappa, less):
         axes.axvline(0, color=MUTED, linewidth=0.8, zorder=1)
         axes.grid(axis="x")
         bare_left(axes)
@@ -57,7 +57,7 @@ def forest(compared: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Fi
     kappa.get_yticklabels()[0].set_fontweight("bold")
     kappa.set_ylim(len(rows) - 0.4, -0.6)
     kappa.set_title("Kappa")
-    gain.set_title(f"Kappa of {short(reference, 16)} less it")
+    less.set_title(f"less that of {short(reference, 16)}")
     figure.supxlabel(
         f"bar: 95 % interval, {counted(compared['patients'], 'patient')}; right: paired, "
         "blue where the recipe is better",

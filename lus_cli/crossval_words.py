@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from lus_cli import metrics
-from lus_cli.comparison import less, verdict
+from lus_cli.comparison import verdict
+from lus_cli.intervals import FEW_PATIENTS
 from lus_cli.report import interval, three
 from lus_cli.run_comparison import MAJORITY
 from lus_cli.words import counted, joined
@@ -29,7 +30,7 @@ FIGURES = {
 def method_rows(compared: Mapping[str, Any]) -> list[dict[str, Any]]:
     """A row a method: the recipe, then the others, the highest kappa first.
 
-    `less` is by how much the recipe's kappa exceeds the method's, paired; `word` what that says of
+    `difference` is the method's kappa less the recipe's, paired; `word` what that says of
     the recipe: better, worse, alike, or nothing; `ahead` the figures by which the method is shown to
     be better than the recipe.
     """
@@ -46,7 +47,7 @@ def method_rows(compared: Mapping[str, Any]) -> list[dict[str, Any]]:
             {
                 **row,
                 "recipe": row["name"] == compared["reference"],
-                "less": less(row["figures"][KAPPA].get("difference")),
+                "difference": row["figures"][KAPPA].get("difference"),
                 "ahead": [
                     name for name in FIGURES if verdict(row["figures"][name], name) == "better"
                 ],
@@ -149,18 +150,20 @@ def best_in_words(
     if len(about["methods"]) == 0:
         called = "Always answering the most frequent score"
     reaches = f"{called} reaches {three(best['figures'][KAPPA]['value'])} "
-    gain = best["less"]
-    if not gain or gain["low"] is None:
+    difference = best["difference"]
+    if not difference or difference["low"] is None:
         return f"{reaches}on the same folds; their difference has no interval."
     says = {
         "better": "so these patients show that the recipe is better.",
         "alike": "which holds 0: these patients do not show that the recipe is better.",
         "worse": "so these patients show that the recipe is worse.",
+        "": f"over fewer than {FEW_PATIENTS} patients, too few to say which is better.",
     }[best["word"]]
+    value, low, high = (difference[key] for key in ("value", "low", "high"))
     return (
-        f"{reaches}on the same folds. The recipe is {three(abs(gain['value']))} "
-        f"{'above' if gain['value'] >= 0 else 'below'} it, patient for patient (95 % interval of the "
-        f"difference: {signed(gain['low'])} to {signed(gain['high'])}), {says}"
+        f"{reaches}on the same folds. It is {three(abs(value))} {'above' if value > 0 else 'below'} "
+        "the recipe, patient for patient (95 % interval of the difference, it less the recipe: "
+        f"{signed(low)} to {signed(high)}), {says}"
     )
 
 

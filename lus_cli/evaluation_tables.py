@@ -34,22 +34,20 @@ def figure_table(scores: dict[str, Any]) -> Table:
 
 
 def total_table(scores: dict[str, Any]) -> Table:
-    """How the totals of exams and patients agree; beside them those of constant answers."""
+    """How the totals of exams and patients agree, and by how much their error differs from that of the
+    best constant answer: the 95 % interval of the paired difference."""
     rows = []
     for unit in UNITS:
         sums = scores["sums"][unit]
         for measure in MEASURES:
-            found = sums[measure][scores["sums"]["drawn"]]
-            constants = (
-                sums[measure][name]["mae"]["value"] if name in sums[measure] else None
-                for name in ("majority", "prior")
-            )
-            icc, error = found["icc"], found["mae"]
+            icc, error = (sums[measure][scores["sums"]["drawn"]][key] for key in ("icc", "mae"))
             name = f"{unit} {measure}" if measure == "total" else f"{unit}, per video"
-            rows.append((name, icc["value"], interval(icc), error["value"], *constants))
+            best = min(error["less"], key=lambda constant: sums[measure][constant]["mae"]["value"])
+            less = interval(error["less"][best], 2)
+            rows.append((name, icc["value"], interval(icc), error["value"], less))
     exams, patients = (scores["sums"][unit]["units"] for unit in UNITS)
     title = f"totals: {counted(exams, 'exam')} of n = {counted(patients, 'patient')}"
-    columns = ("", "ICC", over_patients(scores), "error", "majority's", "prior's")
+    columns = ("", "ICC", over_patients(scores), "error", "less a constant's")
     return Table(title, columns, rows)
 
 

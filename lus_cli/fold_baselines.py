@@ -36,7 +36,7 @@ def answer_folds(
         for number, fold in enumerate(folds):
             progress("baselines", done * len(folds) + number, len(BASELINES) * len(folds))
             path = root / "baselines" / baseline.name / f"{fold.name}.json"
-            if not path.is_file():
+            if not path.is_file() or baseline.drawn:  # once they were drawn here, and kept
                 write_json(path, {"videos": answer_fold(baseline, fold, videos, features)})
             rows = read_json(path, "delete it and resume the cross-validation")["videos"]
             repeats.setdefault(fold.repeat, {}).update({VideoId(*row[:3]): row[3] for row in rows})

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from lus_cli.folds import Fold
+from lus_cli.intervals import number
 from lus_cli.metrics import SCORES, Predictions, label_figures
-from lus_cli.resampling import number
 
 FIGURES = ("accuracy", "f1_macro", "kappa_quadratic", "mean_absolute_error")
 
@@ -42,8 +42,8 @@ def by_fold(
                 "fold": fold.number,
                 "patients": len(patients),
                 "videos": int(own.sum()),
-                "scores": own.sum(axis=1).tolist(),
-                "answers": own.sum(axis=0).tolist(),
+                "scores": own.sum(axis=1).astype(int).tolist(),
+                "answers": own.sum(axis=0).astype(int).tolist(),
                 "figures": {name: figures_of(matrix) for name, matrix in confusions.items()},
             }
         )
@@ -51,17 +51,17 @@ def by_fold(
 
 
 def confusion_of(predictions: Predictions, patients: set[str]) -> np.ndarray:
-    """(true, answered) numbers of the videos of these patients."""
+    """(true, answered) numbers of the videos of these patients; expected ones of drawn answers."""
     inside = np.array([patient in patients for patient in predictions.patients])
-    counts = np.zeros((len(SCORES), len(SCORES)), int)
-    np.add.at(counts, (predictions.scores[inside], predictions.predicted[inside]), 1)
+    counts = np.zeros((len(SCORES), len(SCORES)))
+    np.add.at(counts, predictions.scores[inside], predictions.answered[inside])
     return counts
 
 
 def figures_of(confusion: np.ndarray) -> dict[str, float | None]:
     if not confusion.sum():
         return dict.fromkeys(FIGURES)
-    found = label_figures(confusion[None].astype(float))
+    found = label_figures(confusion[None])
     return {name: number(found[name][0]) for name in FIGURES}
 
 

@@ -7,8 +7,8 @@ energy    the share of the map's sum on artefacts (Wang et al. 2020, Score-CAM, 
 iou       the overlap of the artefacts with where the map is at least a share of its largest value;
           this share is the best one for that kind of map over all videos, so it flatters each alike.
 
-All are means over the frames of a video that show an artefact, then over videos; intervals come from
-resampling patients. A map of zeros points nowhere: 0 in all three.
+All are means over the frames of a video that show an artefact, then over videos; intervals are over
+patients. A map of zeros points nowhere: 0 in all three.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from lus_cli.resampling import Bootstrap
+from lus_cli.intervals import POSITIVE, SHARE, Jackknife
+from lus_cli.metrics import quotient
 
 THRESHOLDS = np.linspace(0.05, 0.95, 19)  # shares of a map's largest value
 POINTING, ENERGY, IOU = 0, 1, slice(2, None)  # columns of what `measures` gives
@@ -78,11 +79,11 @@ def references(sector: np.ndarray) -> dict[str, np.ndarray]:
     return {CENTRE: bell, SECTOR: sector.astype(float), FRAME: np.ones(sector.shape)}
 
 
-def summarised(videos: Sequence[Measured], resamples: int, seed: int = 0) -> dict[str, Any]:
+def summarised(videos: Sequence[Measured]) -> dict[str, Any]:
     """Every figure for every kind of map, with intervals: of "all" the videos and of each score.
 
     "all" are the scores from 1: only they have what makes a score. A figure is a dict as
-    `Bootstrap.estimate` makes it; `over_frame` and `over_sector` are how many times the energy of
+    `Jackknife.estimate` makes it; `over_frame` and `over_sector` are how many times the energy of
     an even map it is.
     """
     sick = [video for video in videos if video.score > 0 and video.frames]
@@ -94,32 +95,25 @@ def summarised(videos: Sequence[Measured], resamples: int, seed: int = 0) -> dic
     for score in sorted({video.score for video in videos if video.frames}):
         groups[str(score)] = [video for video in videos if video.score == score and video.frames]
     return {
-        "resamples": resamples,
-        "seed": seed,
         "thresholds": {kind: float(THRESHOLDS[place]) for kind, place in shares.items()},
         "scores": {
-            name: group_figures(group, shares, resamples, seed)
-            for name, group in groups.items()
-            if group and shares
+            name: group_figures(group, shares) for name, group in groups.items() if group and shares
         },
     }
 
 
-def group_figures(
-    videos: Sequence[Measured], shares: dict[str, int], resamples: int, seed: int
-) -> dict[str, Any]:
+def group_figures(videos: Sequence[Measured], shares: dict[str, int]) -> dict[str, Any]:
     """The figures of some videos. shares: the place in THRESHOLDS for each kind of map."""
     names, patient = np.unique([video.patient for video in videos], return_inverse=True)
-    bootstrap = Bootstrap.drawn(len(names), resamples, np.random.default_rng(seed))
-    draws = np.concatenate([np.ones((1, len(names))), bootstrap.draws])
+    jackknife = Jackknife(len(names))
+    draws = np.concatenate([np.ones((1, len(names))), jackknife.draws])
     counts = draws @ np.bincount(patient, minlength=len(names))
 
     def mean(kind: str, column: int) -> np.ndarray:
-        """(1 + resample,): as it is, then for each resample."""
+        """(1 + patient,): as it is, then without each patient."""
         sums = np.zeros(len(names))
         np.add.at(sums, patient, [video.maps[kind][column] for video in videos])
-        resampled: np.ndarray = draws @ sums / counts
-        return resampled
+        return quotient(draws @ sums, counts)
 
     figures: dict[str, Any] = {
         "videos": len(videos),
@@ -133,18 +127,22 @@ def group_figures(
             "energy": mean(kind, ENERGY),
             "iou": mean(kind, 2 + place),
         }
-        values["over_frame"] = values["energy"] / even[FRAME]
-        values["over_sector"] = values["energy"] / even[SECTOR]
+        values["over_frame"] = quotient(values["energy"], even[FRAME])
+        values["over_sector"] = quotient(values["energy"], even[SECTOR])
         figures[kind] = {
-            name: bootstrap.estimate(float(value[0]), value[1:], len(names), "")
+            name: jackknife.estimate(
+                float(value[0]),
+                value[1:],
+                len(names),
+                POSITIVE if name.startswith("over") else SHARE,
+                "an even map has nothing there",
+            )
             for name, value in values.items()
         }
     return figures
 
 
-def separation(
-    values: np.ndarray, has: np.ndarray, patients: Sequence[str], resamples: int, seed: int = 0
-) -> dict[str, Any]:
+def separation(values: np.ndarray, has: np.ndarray, patients: Sequence[str]) -> dict[str, Any]:
     """How well values tell the videos that have a finding from the others: AUROC, 0.5 is chance.
 
     The share of pairs in which the video with the finding has the larger value, a tie counting one
@@ -158,19 +156,13 @@ def separation(
     for value, owner in zip(values[has], patient[has], strict=True):  # not all pairs in memory
         won = (value > others) + 0.5 * (value == others)
         wins[owner] += np.bincount(owners, won, minlength=len(names))
-    bootstrap = Bootstrap.drawn(len(names), resamples, np.random.default_rng(seed))
-    draws = np.concatenate([np.ones((1, len(names))), bootstrap.draws]).astype(float)
+    jackknife = Jackknife(len(names))
+    draws = np.concatenate([np.ones((1, len(names))), jackknife.draws])
     with_it = draws @ np.bincount(patient[has], minlength=len(names))
     without = draws @ np.bincount(patient[~has], minlength=len(names))
-    pairs = with_it * without
-    areas = np.divide(
-        ((draws @ wins) * draws).sum(axis=1),
-        pairs,
-        out=np.full(len(draws), np.nan),
-        where=pairs > 0,
-    )
+    areas = quotient(((draws @ wins) * draws).sum(axis=1), with_it * without)
     why = "every video has the finding, or none"
-    return bootstrap.estimate(float(areas[0]), areas[1:], len(names), why) | {
+    return jackknife.estimate(float(areas[0]), areas[1:], len(names), SHARE, why) | {
         "with": int(has.sum()),
         "without": int((~has).sum()),
     }

@@ -28,6 +28,15 @@ FIGURES = {
     "sord_loss": "SORD loss",
     "sord_excess": "SORD above its floor",
 }
+# The range of each figure that is not a share.
+LIMITS: dict[str, tuple[float, float]] = {
+    "kappa_quadratic": (-1.0, 1.0),
+    "mean_absolute_error": (0.0, 3.0),
+    "brier": (0.0, 2.0),
+    "sord_loss": (0.0, np.inf),
+    "sord_excess": (0.0, np.inf),
+    "nll": (0.0, np.inf),
+}
 LOWER_IS_BETTER = {"mean_absolute_error", "brier", "ece", "sord_loss", "sord_excess"}
 CLASS_FIGURES = ("recall", "precision", "f1", "auroc")
 
@@ -39,6 +48,8 @@ class Predictions:
     videos: (patient, exam, area) of each video.
     scores: (video,) integer in 0..3, the truth.
     probabilities: (video, score) float64, rows summing to 1.
+    drawn: the answer is not the most probable score but one drawn by the probabilities, and the
+        figures of the answers are expected values.
 
     Raises ValueError if these do not fit together.
     """
@@ -46,6 +57,7 @@ class Predictions:
     videos: list[tuple[str, str, str]]
     scores: np.ndarray
     probabilities: np.ndarray
+    drawn: bool = False
 
     def __post_init__(self) -> None:
         count = len(self.videos)
@@ -68,6 +80,15 @@ class Predictions:
         return self.probabilities.argmax(axis=1)
 
     @property
+    def answered(self) -> np.ndarray:
+        """(video, score) float64: the share with which each score is the answer; 0 or 1 but where
+        answers are drawn."""
+        if self.drawn:
+            return self.probabilities.astype(np.float64)
+        one_hot: np.ndarray = np.eye(len(SCORES))[self.predicted]
+        return one_hot
+
+    @property
     def confidence(self) -> np.ndarray:
         """(video,) float64: the probability given to the answer."""
         return self.probabilities.max(axis=1)
@@ -83,6 +104,12 @@ class Predictions:
         return [patient for patient, _, _ in self.videos]
 
 
+def equal_answers(predictions: Predictions) -> int:
+    """How many videos have the most frequent probabilities, equal to the last digit."""
+    _, counts = np.unique(predictions.probabilities, axis=0, return_counts=True)
+    return int(counts.max())
+
+
 def soft_labels() -> np.ndarray:
     """SORD's soft label of each score: (score, class) float64, softmax(-2 (class - score)^2).
 
@@ -95,8 +122,9 @@ def soft_labels() -> np.ndarray:
 def label_figures(confusion: np.ndarray) -> dict[str, np.ndarray]:
     """The figures of the answered score, from (resample, true, answered) counts or shares.
 
-    F1 of a score that is neither there nor answered counts as 0 in the averages, as scikit-learn's
-    `zero_division=0` has it; quadratic weighted kappa after Cohen 1968.
+    Macro F1 is the mean over the scores that are there or answered, as scikit-learn's is unless it is
+    given labels: a score that no video has costs a model nothing, unless it answers it. Quadratic
+    weighted kappa after Cohen 1968.
     """
     videos = confusion.sum(axis=(1, 2))
     true, answered = confusion.sum(axis=2), confusion.sum(axis=1)
@@ -109,7 +137,7 @@ def label_figures(confusion: np.ndarray) -> dict[str, np.ndarray]:
     figures = {
         "accuracy": accuracy,
         "f1_micro": accuracy,  # the same where each video has one score and gets one answer
-        "f1_macro": np.nan_to_num(f1).mean(axis=1),
+        "f1_macro": mean_of_defined(f1),
         "f1_weighted": (np.nan_to_num(f1) * true).sum(axis=1) / videos,
         "kappa_quadratic": 1 - quotient(disagreement, (independent * distance**2).sum(axis=(1, 2))),
         "mean_absolute_error": (confusion * distance).sum(axis=(1, 2)) / videos,
@@ -118,6 +146,12 @@ def label_figures(confusion: np.ndarray) -> dict[str, np.ndarray]:
     for name, values in by_class.items():
         figures |= {f"{name}_{score}": values[:, score] for score in SCORES}
     return figures
+
+
+def mean_of_defined(values: np.ndarray) -> np.ndarray:
+    """The mean over the last axis of what is not NaN; NaN where everything is."""
+    defined = ~np.isnan(values)
+    return quotient(np.nan_to_num(values).sum(axis=-1), defined.sum(axis=-1).astype(float))
 
 
 def quotient(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
@@ -140,8 +174,8 @@ def point_values(predictions: Predictions, own: Mapping[str, float]) -> dict[str
         "accuracy": metrics.accuracy_score(truth, answer),
         "mean_absolute_error": metrics.mean_absolute_error(truth, answer),
     }
-    for average in ("micro", "macro", "weighted"):
-        values[f"f1_{average}"] = metrics.f1_score(truth, answer, average=average, **rules)
+    for average in ("micro", "macro", "weighted"):  # macro: over the scores there or answered
+        values[f"f1_{average}"] = metrics.f1_score(truth, answer, average=average, zero_division=0)
     by_score = metrics.precision_recall_fscore_support(truth, answer, **rules)
     for score in SCORES:
         for name, figures in zip(("precision", "recall", "f1"), by_score[:3], strict=True):

@@ -18,9 +18,9 @@ from safetensors import SafetensorError, safe_open
 from lus_cli import cache, efficientnet_lite, report
 from lus_cli.cache import Run
 from lus_cli.checkpoint import Card, there, weights_digest
-from lus_cli.clinical import FEW_PATIENTS
 from lus_cli.config import Recipe
 from lus_cli.errors import LusError
+from lus_cli.intervals import FEW_PATIENTS
 from lus_cli.metrics import FIGURES, SCORES
 from lus_cli.split import PARTS, Split, load_split
 from lus_cli.words import counted, joined

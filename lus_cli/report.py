@@ -15,7 +15,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from lus_cli import cache, clinical, metrics
+from lus_cli import cache, clinical, intervals, metrics
 from lus_cli.clips import Clip
 from lus_cli.page_figures import PageFigure, page_figure
 from lus_cli.words import counted
@@ -99,7 +99,7 @@ def environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     made.filters |= {"three": three, "interval": interval, "percent": percent, "counted": counted}
-    made.globals["few_patients"] = clinical.FEW_PATIENTS
+    made.globals["few_patients"] = intervals.FEW_PATIENTS
     return made
 
 
@@ -210,6 +210,7 @@ def total_rows(
                     "first": estimate == clinical.DRAWN,
                     "estimate": words[estimate],
                     "model": estimate in ("answered", "expected"),
+                    "less": [(words[name], e) for name, e in found["mae"].get("less", {}).items()],
                     "found": found,
                 }
 

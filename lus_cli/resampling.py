@@ -1,74 +1,23 @@
-"""Patient bootstrap and permutation test: what a figure would be for other patients, or by luck.
-
-bootstrap    Patients are drawn with replacement and bring all their videos, since the videos of one
-             patient are not independent of each other; intervals are 95 % percentiles.
-permutation  The model's answers are dealt out at random over the videos, patient by patient.
-"""
+"""Figures for any weights of the patients, and the permutation test: what would come by luck."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
-from lus_cli.metrics import SCORES, Predictions, label_figures, quotient, soft_labels
+from lus_cli.metrics import (
+    SCORES,
+    Predictions,
+    label_figures,
+    mean_of_defined,
+    quotient,
+    soft_labels,
+)
 
 CALIBRATION_BINS = 10
 LEAST_PROBABILITY = float(np.finfo(np.float32).tiny)  # a float32 softmax can answer 0; log 0 cannot
-ONE_PATIENT = "one patient cannot be resampled"
-
-
-@dataclass(frozen=True)
-class Bootstrap:
-    """Resamples of patients.
-
-    draws: (resample, patient) int, how often each patient was drawn, patients by name.
-    why_none: why there is no resample, if there is none.
-    """
-
-    draws: np.ndarray
-    why_none: str = ""
-
-    @classmethod
-    def drawn(cls, patients: int, resamples: int, random: np.random.Generator) -> Bootstrap:
-        draws = random.multinomial(patients, np.full(patients, 1 / patients), size=resamples)
-        if patients == 1:
-            return cls(draws[:0], ONE_PATIENT)
-        return cls(draws, "" if resamples else "no resamples were asked for")
-
-    def estimate(
-        self, value: float, resampled: np.ndarray, patients: int, why: str
-    ) -> dict[str, Any]:
-        """A figure for JSON: value, interval, the patients it rests on; None and a `why`, no NaN.
-
-        resampled: (resample,) its value in each resample, NaN where undefined.
-        why: why the value is undefined, should it be.
-        """
-        low, high = percentile_interval(resampled)
-        estimate: dict[str, Any] = {"value": number(value), "low": low, "high": high}
-        estimate["patients"] = patients
-        if estimate["value"] is None:
-            return estimate | {"low": None, "high": None, "why": why}
-        if patients == 1:
-            return estimate | {"low": None, "high": None, "why": ONE_PATIENT}
-        if low is None:
-            estimate["why"] = self.why_none or "undefined in most resamples"
-        return estimate
-
-
-def number(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)
-
-
-def percentile_interval(values: np.ndarray) -> tuple[float | None, float | None]:
-    """The middle 95 % of the defined values; None if half of them or more are undefined."""
-    defined = values[~np.isnan(values)]
-    if len(defined) * 2 <= len(values):
-        return None, None
-    low, high = np.percentile(defined, (2.5, 97.5))
-    return float(low), float(high)
+AT_ONCE = 2_000_000  # deals times videos in memory: tens of megabytes
 
 
 class PatientSums:
@@ -77,6 +26,10 @@ class PatientSums:
     def __init__(self, predictions: Predictions) -> None:
         self.names, self.patient = np.unique(predictions.patients, return_inverse=True)
         self.scores, self.answers = predictions.scores.astype(int), predictions.predicted
+        self.answered = predictions.answered
+        self.exam = np.unique(
+            [f"{exam}" for _, exam, _ in predictions.videos], return_inverse=True
+        )[1]
         self.probabilities = predictions.probabilities.astype(np.float64)
         self.log_probabilities = np.log(np.maximum(self.probabilities, LEAST_PROBABILITY))
         soft = soft_labels()
@@ -103,7 +56,7 @@ class PatientSums:
     def confusion(self) -> np.ndarray:
         """(patient, true score, answered score) float64: numbers of videos."""
         one_hot = np.eye(len(SCORES))
-        return self.per_patient(one_hot[self.scores][:, :, None] * one_hot[self.answers][:, None])
+        return self.per_patient(one_hot[self.scores][:, :, None] * self.answered[:, None])
 
     @cached_property
     def bins(self) -> np.ndarray:
@@ -138,17 +91,30 @@ class PatientSums:
         """
         draws = draws.astype(np.float64)
         confusion = np.tensordot(draws, self.confusion, axes=1)
-        videos, having = confusion.sum(axis=(1, 2)), confusion.sum(axis=2)
+        return label_figures(confusion) | self.probability_figures(draws) | self.aurocs(draws)
+
+    def aurocs(self, draws: np.ndarray) -> dict[str, np.ndarray]:
+        """AUROC of each score and their mean over the scores that have one, per draw: not a score
+        that no video has, or every video."""
+        having = np.tensordot(draws, self.confusion.sum(axis=2), axes=1)
         won = np.einsum("rp,spo,ro->rs", draws, self.wins, draws, optimize=True)
-        aurocs = quotient(won, having * (videos[:, None] - having))
-        figures = label_figures(confusion) | self.probability_figures(draws)
-        figures |= {f"auroc_{score}": aurocs[:, score] for score in SCORES}
-        # A score that no video has, or every video, has no AUROC: the mean is over the others.
-        defined = ~np.isnan(aurocs)
-        figures["auroc_macro"] = quotient(
-            np.where(defined, aurocs, 0).sum(axis=1), defined.sum(axis=1).astype(float)
-        )
-        return figures
+        aurocs = quotient(won, having * (having.sum(axis=1, keepdims=True) - having))
+        figures = {f"auroc_{score}": aurocs[:, score] for score in SCORES}
+        return figures | {"auroc_macro": mean_of_defined(aurocs)}
+
+    def steadied(self, draws: np.ndarray) -> dict[str, np.ndarray]:
+        """`figures`, for intervals: with `steady_macro` as macro F1."""
+        figures = self.figures(draws)
+        f1 = np.stack([figures[f"f1_{score}"] for score in SCORES], axis=1)
+        has = (self.confusion.sum(axis=2) + self.confusion.sum(axis=1)) > 0
+        macro = steady_macro(f1, draws @ has.astype(float), figures["accuracy"])
+        return figures | {"f1_macro": macro}
+
+    def left_out(self, draws: np.ndarray) -> dict[str, np.ndarray]:
+        """`steadied` without each patient; of macro F1, also without the patient that it adds."""
+        steadied = self.steadied(draws)
+        plain = self.figures(self.as_they_are)["f1_macro"]
+        return steadied | {"f1_macro": np.concatenate([steadied["f1_macro"], plain])}
 
     def probability_figures(self, draws: np.ndarray) -> dict[str, np.ndarray]:
         """SORD loss and its excess, Brier score, negative log-likelihood and ECE per resample."""
@@ -167,30 +133,73 @@ class PatientSums:
         return figures
 
 
+def steady_macro(f1: np.ndarray, patients: np.ndarray, accuracy: np.ndarray) -> np.ndarray:
+    """Macro F1 that does not jump where a score comes and goes with a patient, for intervals.
+
+    To the patients with videos of a score, or answers of it, comes one more whose F1 of it is the
+    accuracy (as Agresti and Coull 1998, Am Stat 52:119, add observations to a share): a score of few
+    patients tells little of its own F1, and its interval would say the opposite where all of them
+    are wrong. Of a perfect model it is 1, whoever is left out.
+
+    f1: (..., score), NaN where a score is neither there nor answered. patients: (..., score) how
+    many have it. accuracy: (...).
+    """
+    steady: np.ndarray = (patients * np.nan_to_num(f1) + accuracy[..., None]) / (patients + 1)
+    return steady.mean(axis=-1)
+
+
 def permutation_test(
     sums: PatientSums, deals: int, random: np.random.Generator
 ) -> dict[str, float | None]:
-    """How often answers dealt at random do at least as well, for accuracy and kappa.
+    """How often answers dealt at random do better, for accuracy and kappa; equally good ones count
+    one half (the mid-p-value, Lancaster 1961, J Am Stat Assoc 56:223).
 
-    A deal puts the patients in a random order, keeps each patient's answers together, and turns
-    this row of answers by a random number of videos against the row of true scores: dealing single
-    videos would call a model significant that only tells patients apart.
+    If answers and scores have nothing to do with each other, then a patient may as well have the
+    answers of another: a deal gives every patient those of one patient, exams and videos in random
+    order, which leaves alone how much the answers of one patient are alike (permuting blocks and
+    within them: Winkler et al. 2015, NeuroImage 123:253). Dealing single videos would call a model
+    significant that only tells patients apart. Where the other has more videos, a random part of
+    them is dealt; where it has fewer, they come again.
     """
     names = ("accuracy", "kappa_quadratic")
     observed = label_figures(sums.confusion.sum(axis=0)[None])
     if not deals or np.isnan(observed["kappa_quadratic"][0]):
         return dict.fromkeys(names)
+    parts = np.array_split(np.arange(deals), deals * len(sums.scores) // AT_ONCE + 1)
+    dealt = np.concatenate([confusions_dealt(sums, len(part), random) for part in parts])
+    by_chance = label_figures(dealt)
+    return {name: mid_p(observed[name][0], by_chance[name]) for name in names}
+
+
+def confusions_dealt(sums: PatientSums, deals: int, random: np.random.Generator) -> np.ndarray:
+    """(deal, true, answered) numbers of videos."""
+    count = np.bincount(sums.patient)
+    patients, videos, first = len(count), len(sums.patient), np.cumsum(count) - count
+    by_patient = np.lexsort((sums.exam, sums.patient))  # where the videos of each patient are
+    row = np.arange(videos)
+    owner = sums.patient[by_patient]
+    nth = row - first[owner]  # of the patient's videos, exam by exam
+    exam = np.unique(owner * (sums.exam.max() + 1) + sums.exam[by_patient], return_inverse=True)[1]
+    # Every patient's videos shuffled: exam by exam, and within each exam.
+    of_exam = random.random((deals, int(exam.max()) + 1))[:, exam]
+    shuffled = np.argsort(owner + 0.999 * of_exam + 1e-6 * random.random(of_exam.shape), axis=1)
+    giver = np.argsort(random.random((deals, patients)), axis=1)[:, owner]
+    place: np.ndarray = first[giver] + nth % count[giver]
+    answers = sums.answers[by_patient][np.take_along_axis(shuffled, place, axis=1)]
     cells = len(SCORES) ** 2
-    truth = sums.scores[np.argsort(sums.patient, kind="stable")] * len(SCORES)
-    dealt = np.empty((deals, cells))
-    for deal in range(deals):
-        place = random.permutation(len(sums.names))
-        order = np.argsort(place[sums.patient], kind="stable")
-        answers = np.roll(sums.answers[order], random.integers(len(order)))
-        dealt[deal] = np.bincount(truth + answers, minlength=cells)
-    by_chance = label_figures(dealt.reshape(deals, len(SCORES), len(SCORES)))
+    cell = sums.scores[by_patient] * len(SCORES) + answers
+    cell += np.arange(deals)[:, None] * cells
+    counts = np.bincount(cell.ravel(), minlength=deals * cells).astype(float)
+    return counts.reshape(deals, len(SCORES), len(SCORES))
+
+
+def mid_p(observed: float, dealt: np.ndarray) -> float:
+    """The share of deals that are better, and half of those that are as good, the observed one among
+    them; 1 where no deal differs, since there is nothing to test."""
     rounding = 1e-12
-    return {
-        name: float((1 + (by_chance[name] >= observed[name] - rounding).sum()) / (1 + deals))
-        for name in names
-    }
+    dealt = dealt[~np.isnan(dealt)]
+    equal = int((np.abs(dealt - observed) <= rounding).sum())
+    if equal == len(dealt):
+        return 1.0
+    better = int((dealt > observed + rounding).sum())
+    return float((better + (equal + 1) / 2) / (1 + len(dealt)))

@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 
 from lus_cli import comparison_figures, figures
+from lus_cli.assessment import of_equal_answers
 from lus_cli.cache import Cache, write_json, write_text
 from lus_cli.clinical import few_patients
 from lus_cli.comparison import ENSEMBLE, compare, ensemble, verdict
 from lus_cli.csv_files import csv_text
 from lus_cli.errors import LusError, UsageError
 from lus_cli.evaluation_tables import interval
-from lus_cli.metrics import SCORES, Predictions
+from lus_cli.metrics import SCORES, Predictions, equal_answers
 from lus_cli.steps import Result, Table
 from lus_cli.words import counted
 
@@ -26,8 +27,6 @@ def compare_runs(
     cache: Cache,
     part: str,
     answers: Mapping[str, Predictions],
-    resamples: int,
-    seed: int,
     about: Mapping[str, Any],
 ) -> Result:
     """Compares runs by name, and their mean answer, on the videos that all of them were given.
@@ -47,9 +46,9 @@ def compare_runs(
     folder = cache.comparisons / folder_name(list(common), part)
     title = f"{len(common)} runs on {part}"
     patients = len(set(next(iter(common.values())).patients))
-    few = [f"{w[0].upper()}{w[1:]}." for w in few_patients(patients)]
-    about = {**about, "warnings": [*about["warnings"], *few]}
-    compared = compare_candidates(folder, candidates, resamples, seed, title, about)
+    doubts = [*of_the_runs(common), *few_patients(patients)]
+    warnings = [*about["warnings"], *(f"{w[0].upper()}{w[1:]}." for w in doubts)]
+    compared = compare_candidates(folder, candidates, title, {**about, "warnings": warnings})
     videos = compared.numbers["videos"]
     if videos < max(len(predictions.videos) for predictions in answers.values()):
         compared.notes.append(f"Compared on the {counted(videos, 'video')} that all runs share.")
@@ -59,16 +58,14 @@ def compare_runs(
 def compare_candidates(
     folder: Path,
     candidates: Mapping[str, Sequence[Predictions]],
-    resamples: int,
-    seed: int,
     title: str,
     about: Mapping[str, Any],
 ) -> Result:
     """Compares whoever answered for the same videos, once or several times over, with the first of
-    them, and writes it down in `folder`. The majority's answer is compared, too."""
+    them, and writes it down in `folder`. The majority class for every video is compared, too."""
     first = next(iter(candidates.values()))[0]
     everybody = {**candidates, MAJORITY: [most_frequent(first)]}
-    compared = compare(everybody, resamples, seed) | {"warnings": []} | dict(about)
+    compared = compare(everybody) | {"warnings": []} | dict(about)
     write_comparison(folder, compared, everybody)
     return Result(
         compared,
@@ -76,6 +73,16 @@ def compare_candidates(
         {"comparison": folder / "comparison.svg", "compared": folder / "comparison.json"},
         notes=[*compared["warnings"], *told_apart(compared)],
     )
+
+
+def of_the_runs(answers: Mapping[str, Predictions]) -> Iterator[str]:
+    """Runs that answer one score for every video, or give many videos the same probabilities."""
+    for name, predictions in answers.items():
+        if len(only := set(predictions.predicted.tolist())) == 1:
+            yield f"run {name} answers score {only.pop()} for every video"
+            continue
+        for words in of_equal_answers(equal_answers(predictions), len(predictions.videos)):
+            yield f"run {name}: {words}"
 
 
 def on_common_videos(answers: Mapping[str, Predictions], part: str) -> dict[str, Predictions]:

@@ -68,7 +68,7 @@ def test_a_missing_score_and_few_patients_are_said():
     assert "Only 2 patients: " in said
     assert "No video has score 3: " in said
     assert "never answers score 2" in said
-    assert assessed["figures"]["f1_macro"]["value"] == pytest.approx((1 + 2 / 3 + 0 + 0) / 4)
+    assert assessed["figures"]["f1_macro"]["value"] == pytest.approx((1 + 2 / 3 + 0) / 3)
     assert assessed["per_class"][3]["recall"]["value"] is None
 
 
@@ -142,3 +142,26 @@ def test_without_validation_the_temperature_is_undefined_with_a_reason():
 def test_a_temperature_of_few_patients_is_said():
     few = drawn(1, patients=3)
     assert "only 3 validation patients" in said(assess(drawn(0), 0, 0, validation=few))
+
+
+def test_totals_that_are_better_only_by_luck_are_said_to_be():
+    rng = np.random.default_rng(1)
+    scores = rng.integers(0, 4, 48)
+    answers = np.where(rng.random(48) < 0.35, scores, rng.integers(0, 4, 48))
+    videos = [(str(i // 6), "1", str(i % 6)) for i in range(48)]
+    assessed = assess(metrics.Predictions(videos, scores, answering(answers)), 0, 0)
+    error = assessed["sums"]["exam"]["total"]["answered"]["mae"]
+    less = error["less"]["majority"]
+    assert less["value"] < 0 < less["high"]
+    assert "not shown to be better than one score for every video" in said(assessed)
+
+
+def test_one_and_the_same_probabilities_for_many_videos_are_said():
+    predictions = drawn(5)
+    rows = predictions.probabilities + np.arange(80)[:, None] * 1e-9  # no two alike
+    rows[:30] = rows[0]
+    blind = predictions_for(predictions.patients, predictions.scores, rows)
+    assert "30 of 80 videos were given one and the same probabilities" in said(assess(blind, 0, 0))
+    rows[4:30] += np.arange(26)[:, None] * 1e-9
+    seeing = predictions_for(predictions.patients, predictions.scores, rows)
+    assert "the same probabilities" not in said(assess(seeing, 0, 0))

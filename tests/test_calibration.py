@@ -17,8 +17,8 @@ from lus_cli.calibration import (
     scaled,
     temperature_scaling,
 )
+from lus_cli.intervals import Jackknife
 from lus_cli.metrics import Predictions, soft_labels
-from lus_cli.resampling import Bootstrap
 from tests.answers import answering, drawn, predictions_for
 
 
@@ -78,7 +78,7 @@ def test_probabilities_that_aim_at_soft_labels_are_told_to_be_surer():
 @pytest.mark.parametrize(("answers", "limit"), [([0, 1, 2, 3], 0), ([3, 2, 1, 0], 1)])
 def test_a_temperature_without_a_minimum_is_said_to_be_at_the_limit(answers, limit):
     validation = predictions_for("abcd", [0, 1, 2, 3], answering(answers))
-    found = temperature_scaling(drawn(0), validation, Bootstrap(np.ones((0, 9)), "none"))
+    found = temperature_scaling(drawn(0), validation, Jackknife(9))
     assert found["value"] == pytest.approx(TEMPERATURES[limit])
     assert found["at_limit"]
 
@@ -90,10 +90,8 @@ def test_a_certain_answer_does_not_stop_the_fit():
 
 
 def test_the_temperature_is_fitted_on_validation_and_measured_on_the_scored_videos():
-    rng = np.random.default_rng(1)
     scored, validation = tempered(drawn(2), 0.4), tempered(drawn(3), 0.4)
-    bootstrap = Bootstrap.drawn(9, 100, rng)
-    found = temperature_scaling(scored, validation, bootstrap)
+    found = temperature_scaling(scored, validation, Jackknife(9))
     assert found["value"] == fit_temperature(validation) != fit_temperature(scored)
     assert found["fitted_on"] == {"videos": 80, "patients": 9}
     after = tempered(scored, found["value"])
@@ -132,14 +130,14 @@ def test_aurc_by_hand():
         probabilities[row] = answering([row], confidence)
     found = abstention(
         predictions_for("abcd", [0, 1, 0, 3], probabilities),
-        Bootstrap.drawn(4, 0, np.random.default_rng(0)),
+        Jackknife(4),
     )
     assert found["aurc"]["value"] == pytest.approx((1 / 3 + 1 / 4) / 4)
     assert found["aurc_random"] == 0.25
     assert found["aurc_best"] == pytest.approx((1 / 4) / 4)  # the wrong one left out first
     assert [row["videos"] for row in found["curve"]] == [1, 2, 3, 4]
     assert [row["accuracy"] for row in found["curve"]] == pytest.approx([1, 1, 2 / 3, 3 / 4])
-    assert found["curve"][1]["f1_macro"] == pytest.approx(2 / 4)  # scores 2 and 3 are left out
+    assert found["curve"][1]["f1_macro"] == 1  # scores 2 and 3 are left out
     assert found["curve"][2]["patients"] == 3
 
 
@@ -155,9 +153,9 @@ def test_aurc_of_a_resample_is_that_of_its_videos_written_out():
 
 def test_resamples_are_the_same_however_many_are_in_memory(monkeypatch):
     predictions = untied(2)
-    draws = Bootstrap.drawn(9, 50, np.random.default_rng(0)).draws
+    draws = Jackknife(9).draws
     together = RiskCoverage(predictions).resampled(draws)
-    monkeypatch.setattr(calibration, "AT_ONCE", 1000)  # twelve of them
+    monkeypatch.setattr(calibration, "AT_ONCE", 200)  # few of them
     apart = RiskCoverage(predictions).resampled(draws)
     for one, other in zip(together, apart, strict=True):
         np.testing.assert_array_equal(one, other)
@@ -167,7 +165,7 @@ def test_a_model_that_is_always_equally_sure_gains_nothing_by_abstaining():
     answers = [0, 1, 2, 3, 0, 0]
     found = abstention(
         predictions_for("aabbcc", [0, 1, 2, 3, 1, 2], answering(answers)),
-        Bootstrap.drawn(3, 50, np.random.default_rng(0)),
+        Jackknife(3),
     )
     assert len(found["curve"]) == 1
     assert found["aurc"]["value"] == found["aurc_random"] == pytest.approx(1 / 3)
@@ -176,7 +174,7 @@ def test_a_model_that_is_always_equally_sure_gains_nothing_by_abstaining():
 
 def test_accuracy_at_a_coverage_is_over_at_least_so_many_videos():
     predictions = untied(4)
-    found = abstention(predictions, Bootstrap.drawn(9, 200, np.random.default_rng(0)))
+    found = abstention(predictions, Jackknife(9))
     order = np.argsort(-predictions.confidence)
     right = (predictions.predicted == predictions.scores)[order]
     for row in found["at_coverage"]:

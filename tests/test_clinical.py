@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from lus_cli.clinical import agreement, areas, sums
+from lus_cli.intervals import POSITIVE, Jackknife
 from lus_cli.metrics import Predictions
-from lus_cli.resampling import Bootstrap
 from tests.answers import answering
 
-NO_RESAMPLES = Bootstrap(np.zeros((0, 2)), "none")
+TWO = Jackknife(2)
 
 
 def once(true, given) -> dict[str, float]:
@@ -96,7 +96,7 @@ def predictions() -> Predictions:
 
 
 def test_sums_are_over_the_videos_there_are(predictions):
-    found = sums(predictions, NO_RESAMPLES, {})
+    found = sums(predictions, TWO, {})
     rows = found["exam"]["rows"]
     assert [(r["patient"], r["exam"], r["videos"], r["true"], r["answered"]) for r in rows] == [
         ("a", "1", 3, 6, 7),
@@ -113,7 +113,7 @@ def test_sums_are_over_the_videos_there_are(predictions):
 
 
 def test_the_mean_per_video_takes_the_number_of_videos_out(predictions):
-    exams = sums(predictions, NO_RESAMPLES, {"majority": 2.0})["exam"]
+    exams = sums(predictions, TWO, {"majority": 2.0})["exam"]
     assert exams["total"]["answered"]["mae"]["value"] == pytest.approx((1 + 0 + 2) / 3)
     assert exams["mean"]["answered"]["mae"]["value"] == pytest.approx((1 / 3 + 0 + 1) / 3)
     # One score for everything agrees on totals, since some exams have more videos, but not on means.
@@ -122,15 +122,24 @@ def test_the_mean_per_video_takes_the_number_of_videos_out(predictions):
     assert exams["total"]["expected"]["mae"]["value"] == pytest.approx((0 + 0.2 + 1.6) / 3)
 
 
-def test_a_patients_exams_are_drawn_together(predictions):
-    # Of two patients a resample has a alone, b alone or both: the exams' mean error follows.
-    bootstrap = Bootstrap(np.array([[2, 0]] * 30 + [[0, 2]] * 30 + [[1, 1]] * 40))
-    error = sums(predictions, bootstrap, {})["exam"]["total"]["answered"]["mae"]
-    assert (error["low"], error["high"]) == (pytest.approx(0.5), pytest.approx(2))
+def test_a_patients_exams_are_left_out_together(predictions):
+    # Errors of a's two exams are 1 and 0, of b's one 2: without a 2, without b 1/2.
+    error = sums(predictions, TWO, {})["exam"]["total"]["answered"]["mae"]
+    assert error == TWO.estimate(1.0, np.array([2.0, 0.5]), 2, POSITIVE) | {"less": {}}
+
+
+def test_the_error_is_paired_with_that_of_a_constant(predictions):
+    # Score 2 for all: totals 6, 2 and 4, errors 0, 1 and 2; the model's are 1, 0 and 2.
+    totals = sums(predictions, TWO, {"majority": 2.0})["exam"]["total"]
+    less = totals["answered"]["mae"]["less"]["majority"]
+    assert less["value"] == pytest.approx(0)
+    assert totals["majority"]["mae"]["value"] == totals["answered"]["mae"]["value"] == 1
+    assert "less" in totals["expected"]["mae"]
+    assert "less" not in totals["majority"]["mae"]
 
 
 def test_areas_are_in_natural_order_with_their_own_numbers(predictions):
-    rows = areas(predictions, Bootstrap.drawn(2, 100, np.random.default_rng(0)))
+    rows = areas(predictions, TWO)
     assert [(r["area"], r["videos"], r["patients"]) for r in rows] == [
         ("1", 3, 2),
         ("2", 2, 2),
@@ -146,4 +155,4 @@ def test_areas_are_in_natural_order_with_their_own_numbers(predictions):
 def test_an_area_of_five_patients_is_not_few():
     videos = [(str(patient), "1", "R1") for patient in range(5)]
     predictions = Predictions(videos, np.arange(5) % 4, answering(np.arange(5) % 4))
-    assert not areas(predictions, Bootstrap(np.zeros((0, 5)), "none"))[0]["few"]
+    assert not areas(predictions, Jackknife(5))[0]["few"]

@@ -29,7 +29,7 @@ def test_correlations_are_spearmans_and_the_partial_one_that_of_the_residuals(tr
     random = np.random.default_rng(2)
     gain = random.normal(truth, 1.0)
     predictions = answers(truth, np.clip(truth + 0.5 * random.normal(size=len(truth)), 0, 3))
-    (row,) = confounding(predictions, {"gain": gain}, 100, 0)
+    (row,) = confounding(predictions, {"gain": gain})
     assert row["with_score"]["value"] == pytest.approx(spearmanr(gain, truth)[0])
     assert row["with_answer"]["value"] == pytest.approx(spearmanr(gain, predictions.expected)[0])
     a, c, y = (rankdata(v) for v in (predictions.expected, gain, truth))
@@ -48,15 +48,15 @@ def test_who_reads_the_gain_is_told_and_who_reads_the_lung_is_not(truth) -> None
     gain = random.normal(truth, 1.5)  # the sick were filmed brighter
     lung = answers(truth, np.clip(truth + 0.7 * random.normal(size=len(truth)), 0, 3))
     reader = answers(truth, np.clip(gain, 0, 3))
-    assert not followed(confounding(lung, {"gain": gain}, 300, 0))
-    (sentence,) = followed(confounding(reader, {"gain": gain}, 300, 0))
+    assert not followed(confounding(lung, {"gain": gain}))
+    (sentence,) = followed(confounding(reader, {"gain": gain}))
     assert sentence.startswith("answers follow gain beyond what the true scores explain")
 
 
 def test_strata_are_thirds_that_hold_every_video_once(truth) -> None:
     values = np.random.default_rng(4).normal(size=len(truth))
     predictions = answers(truth, truth.astype(float))
-    (row,) = confounding(predictions, {"depth": values}, 50, 0)
+    (row,) = confounding(predictions, {"depth": values})
     assert [stratum["videos"] for stratum in row["strata"]] == [50, 50, 50]
     assert all(stratum["accuracy"]["value"] == 1 for stratum in row["strata"])
     first, second, third = row["strata"]
@@ -65,7 +65,7 @@ def test_strata_are_thirds_that_hold_every_video_once(truth) -> None:
 
 
 def test_a_confounder_that_never_varies_is_undefined_not_nan(truth) -> None:
-    (row,) = confounding(answers(truth, truth.astype(float)), {"depth": np.ones(len(truth))}, 50, 0)
+    (row,) = confounding(answers(truth, truth.astype(float)), {"depth": np.ones(len(truth))})
     for key in ("with_score", "with_answer", "beyond_score"):
         assert row[key]["value"] is None
         assert row[key]["why"]

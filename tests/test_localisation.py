@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from lus_cli import localisation
+from lus_cli.intervals import POSITIVE, Jackknife
 from lus_cli.localisation import (
     CENTRE,
     ENERGY,
@@ -74,7 +74,7 @@ def video(patient: str, score: int, energy: float) -> Measured:
 
 def test_the_summary_is_a_mean_over_videos_beside_even_maps() -> None:
     videos = [video("a", 1, 0.4), video("a", 1, 0.6), video("b", 2, 0.8), video("b", 0, 0.0)]
-    found = summarised(videos, 200)
+    found = summarised(videos)
     everything = found["scores"]["all"]
     assert everything["videos"] == 3  # score 0 has nothing that makes a score
     assert everything["attention"]["energy"]["value"] == pytest.approx(0.6)
@@ -83,16 +83,19 @@ def test_the_summary_is_a_mean_over_videos_beside_even_maps() -> None:
     assert everything[FRAME]["over_frame"]["value"] == pytest.approx(1)
     assert found["thresholds"]["attention"] == pytest.approx(THRESHOLDS[4])
     assert everything["attention"]["iou"]["value"] == pytest.approx(0.9)
-    assert everything["attention"]["energy"]["low"] == pytest.approx(0.5)  # patient a twice
-    assert everything["attention"]["energy"]["high"] == pytest.approx(0.8)
+    without = np.array([0.8, 0.5])  # patient a, then b
+    energy = Jackknife(2).estimate(0.6, without, 2)
+    assert everything["attention"]["energy"] == pytest.approx(energy)
+    over_frame = Jackknife(2).estimate(3.0, without / 0.2, 2, POSITIVE)
+    assert everything["attention"]["over_frame"] == pytest.approx(over_frame)
     assert set(found["scores"]) == {"all", "0", "1", "2"}
     assert found["scores"]["1"]["attention"]["energy"]["low"] is None  # one patient
 
 
 def test_videos_without_artefacts_do_not_count() -> None:
-    assert summarised([Measured("a", 0, 0, {})], 10)["scores"] == {}
+    assert summarised([Measured("a", 0, 0, {})])["scores"] == {}
     empty = Measured("b", 1, 0, {})
-    assert summarised([video("a", 1, 0.4), empty], 10)["scores"]["1"]["videos"] == 1
+    assert summarised([video("a", 1, 0.4), empty])["scores"]["1"]["videos"] == 1
 
 
 def test_separation_is_scikit_learns_auroc() -> None:
@@ -100,25 +103,23 @@ def test_separation_is_scikit_learns_auroc() -> None:
     has = random.random(60) < 0.4
     values = (random.normal(0, 1, 60) + has).round(1)  # with ties
     patients = [str(patient) for patient in random.integers(0, 8, 60)]
-    found = separation(values, has, patients, 300)
+    found = separation(values, has, patients)
     assert found["value"] == pytest.approx(roc_auc_score(has, values))
     assert found["low"] < found["value"] < found["high"]
     assert (found["with"], found["without"], found["patients"]) == (has.sum(), (~has).sum(), 8)
 
 
-def test_separation_under_a_resample_is_that_of_the_resampled_videos(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    has = np.array([True, False, True, False, True, False])
-    values = np.array([1.0, 2, 3, 1, 2, 2])
-    draw = np.array([[2, 1, 0]])
-    monkeypatch.setattr(localisation.Bootstrap, "drawn", lambda *_: localisation.Bootstrap(draw))
-    found = separation(values, has, list("aabbcc"), 1)
-    videos = [0, 1, 0, 1, 2, 3]
-    assert found["low"] == pytest.approx(roc_auc_score(has[videos], values[videos]))
+def test_separation_has_the_interval_of_the_videos_without_each_patient() -> None:
+    random = np.random.default_rng(3)
+    has, patient = random.random(40) < 0.5, np.arange(40) % 5
+    values = (random.normal(0, 1, 40) + has).round(1)
+    found = separation(values, has, [str(p) for p in patient])
+    without = [roc_auc_score(has[patient != p], values[patient != p]) for p in range(5)]
+    expected = Jackknife(5).estimate(found["value"], np.array(without), 5)
+    assert (found["low"], found["high"]) == pytest.approx((expected["low"], expected["high"]))
 
 
 def test_separation_of_one_kind_is_undefined_and_says_why() -> None:
-    found = separation(np.arange(3.0), np.ones(3, bool), list("abc"), 10)
+    found = separation(np.arange(3.0), np.ones(3, bool), list("abc"))
     assert found["value"] is None
     assert "every video" in found["why"]

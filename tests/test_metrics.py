@@ -61,7 +61,7 @@ def answers_of(truth, answer) -> dict[str, float]:
     }
     for average in ("micro", "macro", "weighted"):
         figures[f"f1_{average}"] = sklearn_metrics.f1_score(
-            truth, answer, labels=range(4), average=average, zero_division=0
+            truth, answer, average=average, zero_division=0
         )
     by_score = sklearn_metrics.precision_recall_fscore_support(
         truth, answer, labels=range(4), zero_division=np.nan

@@ -270,8 +270,8 @@ def test_the_player_has_the_colours_of_the_overlays():
 def test_undefined_figures_are_a_dash_with_a_reason(tmp_path):
     text = page_of(tmp_path, predictions_of([2], [2]))
     assert "Kappa is undefined" in text
-    assert 'title="one patient cannot be resampled"' in text
-    assert "no interval: one patient cannot be resampled" in text
+    assert 'title="one patient has no spread"' in text
+    assert "no interval: one patient has no spread" in text
 
 
 # ----------------------------------------------------------------------------------------- browser

@@ -183,14 +183,14 @@ def draw_split(studio: Studio) -> None:
     )
     studio.files |= {"overlays": folder.root, "masks of the part": folder.masks}
     studio.numbers |= {"split": config.split, "videos": len(indices)}
-    found = localised(trained, studio.root, folder, indices, config.bootstrap, progress)
+    found = localised(trained, studio.root, folder, indices, progress)
     if found is None:
         studio.notes.append(
             "Localisation was not measured: the study has no true masks beside its exam tree."
         )
     else:
         report_localisation(studio, folder.root, found)
-    findings = separated(trained, folder, indices, config.bootstrap)
+    findings = separated(trained, folder, indices)
     if findings is not None:
         report_findings(studio, folder.root, findings)
 

@@ -37,7 +37,7 @@ from lus_cli.training import train
 from lus_cli.video_cache import VideoCache
 from lus_cli.video_features import compute_features
 
-SEED = 0  # of the bootstrap
+SEED = 0  # of the deals behind a p-value
 
 
 def run(config: CrossvalConfig, progress: Progress) -> Result:
@@ -149,11 +149,13 @@ def out_of_fold(study: Crossval) -> list[Predictions]:
 
 
 def answered_in_order(
-    videos: VideoCache, given: Mapping[VideoId, Sequence[float] | np.ndarray]
+    videos: VideoCache,
+    given: Mapping[VideoId, Sequence[float] | np.ndarray],
+    drawn: bool = False,
 ) -> Predictions:
     indices = labelled(videos)
     ids = [videos.ids[index] for index in indices]
-    return Predictions(list(ids), videos.scores[indices], np.array([given[i] for i in ids]))
+    return Predictions(list(ids), videos.scores[indices], np.array([given[i] for i in ids]), drawn)
 
 
 def pooled(study: Crossval, config: CrossvalConfig, progress: Progress) -> Result:
@@ -162,19 +164,21 @@ def pooled(study: Crossval, config: CrossvalConfig, progress: Progress) -> Resul
     candidates: dict[str, Sequence[Predictions]] = {study.config.name: repeats}
     found: dict[str, Any] = {}
     if config.baselines:
+        from lus_cli.baselines import DRAWN
+
         features = compute_features(study.videos, Cache(config.cache).features, progress)
         given = answer_folds(study.root, study.folds, study.videos, features, progress)
         candidates |= {
-            name: [answered_in_order(study.videos, one) for one in repeats]
+            name: [answered_in_order(study.videos, one, name in DRAWN) for one in repeats]
             for name, repeats in given.items()
         }
         columns = features["confounders"][labelled(study.videos)].T
         measured = dict(zip(CONFOUNDERS, columns, strict=True))
-        found["confounders"] = confounding(repeats[0], measured, config.bootstrap, SEED)
+        found["confounders"] = confounding(repeats[0], measured)
     progress("intervals", 0, 1)
     title, times = f"{study.name}, out of fold", len(repeats)
     about = {"weights": weights_of(study)}
-    compared = compare_candidates(study.root, candidates, config.bootstrap, SEED, title, about)
+    compared = compare_candidates(study.root, candidates, title, about)
     scores = assess(repeats[0], config.bootstrap, SEED)
     progress("intervals", 1, 1)
     whole = {"run": study.name, **about, "split": "out-of-fold", "times": times}
@@ -215,7 +219,7 @@ def described(study: Crossval, config: CrossvalConfig) -> dict[str, Any]:
             "folds": study.root / "plan.json",
             "drawn by": plan["drawn_by"],
             "seed of the models, each time over": [recipe["seed"] + time for time in range(times)],
-            "seed of the intervals": SEED,
+            "seed of the p-values": SEED,
             "fingerprint of the videos": plan["fingerprint"],
         },
         "Versions": read_json(origin.provenance, "") if origin.provenance.is_file() else None,

@@ -64,7 +64,7 @@ def run(config: EvaluateConfig, progress: Progress) -> Result:
         "warnings": warnings,
         "weights": {s.trained.run.name: s.trained.weights for s in subjects},
     }
-    return compare_runs(cache, part, answers, config.bootstrap, config.seed, about)
+    return compare_runs(cache, part, answers, about)
 
 
 # ------------------------------------------------------------------------------ what is scored
