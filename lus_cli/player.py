@@ -26,7 +26,8 @@ ASSUMED_RATE = 25.0  # frames/s, where the source does not say
 SLOWEST = 0.5  # frames/s: of a long video of which few frames are shown
 FEWEST = 5  # frames of a clip, whatever they take
 STRIP = 5  # frames side by side
-STRIP_HEIGHT = 96  # pixels
+STRIP_HEIGHT = 72  # pixels
+STILL_BYTES = 6000  # of a strip, about
 MASK_SIDE = 28  # the most rows and columns of a mask
 FRAME_BYTES = 300  # below, fewer frames are better than worse ones
 
@@ -151,7 +152,7 @@ def make_clip(
     most = budget.frames
     if budget.bytes is not None:
         each = FRAME_BYTES + (0 if small is None else small[0].size)
-        most = min(most, max(FEWEST, budget.bytes // each))
+        most = min(most, max(FEWEST, (budget.bytes - STILL_BYTES) // each))
     heaviest = heaviest_frame(numbers, scored)
     while True:
         kept = spread(len(frames), most, heaviest)

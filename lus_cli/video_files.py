@@ -236,7 +236,9 @@ def write_mp4(
         context.color_primaries, context.color_trc = bt709, bt709
         for number, rgb in enumerate(frames):
             rows, columns = rgb.shape[:2]
-            even = np.pad(rgb, ((0, rows % 2), (0, columns % 2), (0, 0)), mode="edge")
+            even = rgb
+            if rows % 2 or columns % 2:
+                even = np.pad(rgb, ((0, rows % 2), (0, columns % 2), (0, 0)), mode="edge")
             if number == 0:
                 stream.height, stream.width = even.shape[:2]
             frame = reformatter.reformat(

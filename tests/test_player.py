@@ -127,8 +127,8 @@ def test_frames_are_no_larger_than_the_budget_allows_and_colour_stays(tmp_path: 
 def test_the_strip_is_the_whole_video_at_a_glance() -> None:
     strip = np.asarray(Image.open(io.BytesIO(clip_of(gray(25), budget=STRIP, aspect=1.5).still)))
     height, width = strip.shape[:2]
-    assert (height, width) == (player.STRIP_HEIGHT, player.STRIP * 144)
-    cells = strip[:, :, 0].reshape(height, player.STRIP, 144)[20:-20, :, 20:-20].mean(axis=(0, 2))
+    assert (height, width) == (player.STRIP_HEIGHT, player.STRIP * 108)
+    cells = strip[:, :, 0].reshape(height, player.STRIP, 108)[20:-20, :, 20:-20].mean(axis=(0, 2))
     assert np.allclose(cells, gray(25)[[0, 6, 12, 18, 24], 0, 0], atol=3)
 
 
