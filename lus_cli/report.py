@@ -16,8 +16,9 @@ import jinja2
 from markupsafe import Markup
 
 from lus_cli import cache, clinical, intervals, metrics
-from lus_cli.clips import Clip
+from lus_cli.overlay import CONTOUR, INFERNO, STRONGEST
 from lus_cli.page_figures import PageFigure, page_figure
+from lus_cli.player import ASSUMED_RATE, Clip
 from lus_cli.words import counted
 
 OWN_FIGURES = {"confusion"}  # the page draws its own confusion matrix
@@ -99,7 +100,11 @@ def environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     made.filters |= {"three": three, "interval": interval, "percent": percent, "counted": counted}
-    made.globals["few_patients"] = intervals.FEW_PATIENTS
+    made.globals |= {
+        "few_patients": intervals.FEW_PATIENTS,
+        "overlay": {"colours": INFERNO.split(), "strongest": STRONGEST, "contour": CONTOUR},
+        "assumed_rate": ASSUMED_RATE,
+    }
     return made
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from fractions import Fraction
 from pathlib import Path
+from types import MappingProxyType
+from typing import BinaryIO
 
 import av
 import numpy as np
@@ -26,7 +28,9 @@ def write_video(path: Path, frames: Iterable[np.ndarray], fps: float) -> None:
     A GIF plays at 50 frames/s at most: viewers slow down what asks for more. Raises LusError if
     the disk does not allow it.
     """
-    write = {".mp4": write_mp4, ".gif": write_gif}[path.suffix.lower()]
+    writers: dict[str, Callable[[Path, Iterable[np.ndarray], Fraction], None]]
+    writers = {".mp4": write_mp4, ".gif": write_gif}
+    write = writers[path.suffix.lower()]
     waiting = iter(frames)
     try:
         first = next(waiting)
@@ -37,16 +41,26 @@ def write_video(path: Path, frames: Iterable[np.ndarray], fps: float) -> None:
         write(part, itertools.chain([first], waiting), rate)
 
 
-def write_mp4(path: Path, frames: Iterable[np.ndarray], rate: Fraction, crf: int = 18) -> None:
+def write_mp4(
+    target: Path | BinaryIO,
+    frames: Iterable[np.ndarray],
+    rate: Fraction,
+    x264: Mapping[str, str] = MappingProxyType({"crf": "18"}),
+) -> None:
     """H.264 that every browser and slide program plays: 4:2:0, hence even sides, and BT.709.
 
-    `crf` is x264's measure of what may be lost, 18 hardly visible; six more halve the file.
+    x264: options of the encoder. `crf` is its measure of what may be lost, 18 hardly visible; six
+    more halve the file.
     """
     bt709 = 1  # ITU-T H.273, the same number for primaries, transfer and matrix
     reformatter = VideoReformatter()
-    with av.open(str(path), "w", format="mp4", options={"movflags": "faststart"}) as container:
+    # Only a file can be rewritten with its index in front, which is for players that download it.
+    place, options = (
+        (str(target), {"movflags": "faststart"}) if isinstance(target, Path) else (target, {})
+    )
+    with av.open(place, "w", format="mp4", options=options) as container:
         try:
-            stream = container.add_stream("libx264", rate=rate, options={"crf": str(crf)})
+            stream = container.add_stream("libx264", rate=rate, options=dict(x264))
         except ValueError as error:
             raise LusError(
                 "this build of PyAV cannot write H.264", "pip install av, or write a .gif"
@@ -57,7 +71,9 @@ def write_mp4(path: Path, frames: Iterable[np.ndarray], rate: Fraction, crf: int
         context.color_primaries, context.color_trc = bt709, bt709
         for number, rgb in enumerate(frames):
             rows, columns = rgb.shape[:2]
-            even = np.pad(rgb, ((0, rows % 2), (0, columns % 2), (0, 0)), mode="edge")
+            even = rgb
+            if rows % 2 or columns % 2:
+                even = np.pad(rgb, ((0, rows % 2), (0, columns % 2), (0, 0)), mode="edge")
             if number == 0:
                 stream.height, stream.width = even.shape[:2]
             frame = reformatter.reformat(

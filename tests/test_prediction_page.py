@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import base64
 import dataclasses
-import os
+import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from lus_cli import prediction_page
+from lus_cli.player import Clip, Scored, make_clip
 from lus_cli.prediction import Prediction
-from lus_cli.prediction_page import Page, Player, make_player, shares_of, write_page
+from lus_cli.prediction_page import BUDGET, Page, write_page
 from lus_cli.video_files import read_frames
 from tests.test_report import Outline, loaded, words
 
@@ -36,18 +35,27 @@ def predicted(name: str = "1/1/1", **changes) -> Prediction:
     return dataclasses.replace(known, **changes)
 
 
-def player(prediction: Prediction, masked: bool = True, rate: float | None = 10.0) -> Player:
+def clip_of(prediction: Prediction, masked: bool = True, rate: float | None = 10.0) -> Clip:
     frames = np.random.default_rng(0).integers(0, 200, (FRAMES, 32, 32), np.uint8)
     masks = np.zeros((FRAMES, 4, 4), np.float32)
     masks[3, 0, 0] = 1.0  # the fourth frame, upper left
     numbers = np.arange(10, 10 + FRAMES)
-    return make_player(frames, masks if masked else None, numbers, prediction, rate, (24, 48))
+    weights = prediction.frame_weights
+    scored = Scored(
+        FRAMES,
+        np.array(prediction.frame_numbers),
+        None if weights is None else np.array(weights),
+        "mean" if weights is None else "attention",
+        2.0,
+        rate,
+    )
+    return make_clip(frames, masks if masked else None, numbers, scored, BUDGET)
 
 
 def page_of(folder: Path, *predictions: Prediction, about=ABOUT, masked=True, rate=10.0) -> str:
     page = Page()
     for prediction in predictions:
-        page.add(prediction, player(prediction, masked, rate))
+        page.add(prediction, clip_of(prediction, masked, rate))
     write_page(folder / "predictions.html", about, page)
     return (folder / "predictions.html").read_text(encoding="utf-8")
 
@@ -97,7 +105,7 @@ def test_the_page_needs_nothing_from_anywhere(page):
             assert (attributes.get(name) or "#").startswith(("#", "data:"))
     assert not re.search(r"@import|url\(", page)
     policy = next(v for v in outline.having("meta", "content") if "default-src" in v)
-    assert policy.startswith("default-src 'none'; img-src data:; media-src data:;")
+    assert policy.startswith("default-src 'none'; img-src data:; media-src data: blob:;")
     assert "script-src 'sha256-" in policy
 
 
@@ -113,35 +121,30 @@ def test_the_video_on_the_page_is_the_videos_frames(page, tmp_path):
     path = tmp_path / "v.mp4"
     path.write_bytes(base64.b64decode(source.removeprefix("data:video/mp4;base64,")))
     assert sum(1 for _ in read_frames(path)) == FRAMES
-    masks = base64.b64decode(Outline(page).having("div", "data-masks")[0])
-    assert len(masks) == FRAMES * 4 * 4
+    [known, _] = map(json.loads, Outline(page).having("div", "data-clip"))
+    masks = base64.b64decode(known["masks"])
+    assert (len(masks), known["maskShape"]) == (FRAMES * 4 * 4, [4, 4])
     assert masks.index(255) == 3 * 16
+    assert (known["first"], known["rate"]) == (3, 10)  # the frame whose mask stands out
 
 
-def test_the_first_picture_is_the_one_whose_mask_stands_out():
-    assert player(predicted()).first == 3
-    assert player(predicted(), masked=False).first == FRAMES // 2
-
-
-def test_the_line_shows_what_each_frame_counts():
-    numbers = np.arange(10, 10 + FRAMES)
-    weighed = predicted(frame_numbers=(10, 13, 15), frame_weights=(0.5, 0.25, 0.25))
-    assert shares_of(numbers, weighed).tolist() == [1, 0, 0, 0.5, 0, 0.5]
-    alike = predicted(frame_numbers=(10, 13))
-    assert shares_of(numbers, alike).tolist() == [1, 0, 0, 1, 0, 0]
-    # Frames that are not shown count for the next one that is.
-    assert shares_of(np.array([10, 12, 15]), weighed).tolist() == [1, 0, 1]
+def test_what_the_bars_mean_is_said(tmp_path, page):
+    assert "All frames weigh the same in the answer. Bars: the frames that the model" in words(page)
+    weighed = predicted(frame_weights=(0.5, 0.1, 0.1, 0.1, 0.1, 0.1))
+    text = words(page_of(tmp_path, weighed))
+    assert "Bars: how much each frame weighs in the answer; the dashed line" in text
 
 
 def test_a_model_without_attention_has_no_mask_to_set(tmp_path):
     text = page_of(tmp_path, predicted(), masked=False)
-    assert 'id="strength"' not in text
-    assert Outline(text).having("div", "data-masks") == [""]
+    assert 'class="player-strength"' not in text
+    assert '<select class="player-speed">' in text
+    assert "<canvas" not in text
 
 
 def test_a_full_page_takes_no_more_videos(monkeypatch, tmp_path):
     page, shown = Page(), predicted()
-    page.add(shown, player(shown))
+    page.add(shown, clip_of(shown))
     assert not page.is_full
     monkeypatch.setattr(prediction_page, "MOST_PAGE_BYTES", 100)
     assert page.is_full
@@ -156,11 +159,25 @@ def test_a_full_page_takes_no_more_videos(monkeypatch, tmp_path):
 
 TELL = """
 const tell = (name, value) => document.body.setAttribute(`data-${name}`, value);
-const box = document.querySelector("div.player"), canvas = box.querySelector("canvas");
-const seek = box.querySelector(".seek"), strength = document.getElementById("strength");
-const alpha = (x, y) => canvas.getContext("2d").getImageData(x, y, 1, 1).data[3];
-dispatchEvent(new Event("beforeprint")); // draws what is out of view, too
-const set = (control, value) => { control.value = value; control.dispatchEvent(new Event("input")); };
+const until = async (isTrue) => {  // at most 10 seconds
+  for (let turn = 0; turn < 200 && !isTrue(); turn++) await new Promise((r) => setTimeout(r, 50));
+  await new Promise((r) => requestAnimationFrame(() => setTimeout(r, 50)));
+};
+const all = document.getElementById("all"), videos = [...document.querySelectorAll("video")];
+const box = document.querySelector(".player"), canvas = box.querySelector("canvas");
+const [video] = videos;
+const copy = Object.assign(document.createElement("canvas"), {width: 100, height: 100});
+const red = (share) => {  // of a part of the masked picture; the fourth mask covers the first tenth
+  const pen = copy.getContext("2d", {willReadFrequently: true});
+  pen.drawImage(canvas, 0, 0, 100, 100);
+  const data = pen.getImageData(100 * share, 100 * share, 10, 10).data;
+  return data.filter((_, at) => at % 4 === 0).reduce((sum, value) => sum + value, 0) / 100;
+};
+const set = (control, value) => {
+  control.value = value;
+  control.dispatchEvent(new Event("input", {bubbles: true}));
+};
+const control = (name) => document.querySelector(`.player-${name}`);
 """
 
 
@@ -169,42 +186,64 @@ def told(dom: str) -> dict[str, str]:
     return {name.removeprefix("data-"): value for name, value in body.items() if value}
 
 
-def test_the_mask_follows_the_frame_and_its_slider(page, tmp_path):
+def test_what_is_in_view_plays_until_all_are_paused(page, tmp_path):
     script = (
         TELL
         + """
-    set(seek, 3);
-    tell("frame", box.querySelector("output").textContent);
-    tell("there", alpha(2, 2)); tell("elsewhere", alpha(180, 180));
-    set(strength, 0); tell("bare", alpha(2, 2));
-    set(strength, 1); tell("full", alpha(2, 2));
-    set(seek, 4); tell("next", alpha(2, 2));
-    tell("paused", document.querySelector("video").paused);
+    tell("said", all.textContent);
+    video.scrollIntoView({behavior: "instant"});
+    await until(() => !video.paused && video.currentTime > 0);
+    tell("played", !video.paused);
+    all.click(); await until(() => videos.every((one) => one.paused));
+    tell("paused", `${all.textContent} ${videos.every((one) => one.paused)}`);
+    all.click(); await until(() => !video.paused);
+    window.scrollTo({top: 0, behavior: "instant"});
+    """
+    )
+    known = told(loaded(page, tmp_path, script=script))
+    assert (known["said"], known["played"]) == ("Pause all", "true")
+    assert known["paused"] == "Play all true"
+
+
+def test_one_set_of_controls_is_for_all_players(page, tmp_path):
+    script = (
+        TELL
+        + """
+    all.click();
+    video.scrollIntoView({behavior: "instant"});
+    set(box.querySelector(".player-seek"), 3);
+    await until(() => control("where").textContent === "frame 13" && red(0.05) > 0);
+    tell("frame", control("where").textContent);
+    const covered = red(0.05), elsewhere = red(0.8);
+    set(control("strength"), 0); const bare = red(0.05);
+    set(control("strength"), 1); const full = red(0.05);
+    tell("strength", covered > bare && full > covered);
+    tell("elsewhere", Math.abs(elsewhere - red(0.8)) < 1);
+    control("mask").click(); tell("off", Math.abs(red(0.05) - bare) < 1);
+    tell("controls", document.querySelectorAll(".player-controls").length);
+    set(control("speed"), 0.5); tell("rates", videos.map((one) => one.playbackRate));
     """
     )
     known = told(loaded(page, tmp_path, script=script))
     assert known["frame"] == "frame 13"
-    assert int(known["there"]) == pytest.approx(0.65 * 255, abs=2)
-    assert (known["elsewhere"], known["bare"], known["next"]) == ("0", "0", "0")
-    assert known["full"] == "255"
-    assert known["paused"] == "true"
+    assert (known["strength"], known["elsewhere"], known["off"]) == ("true",) * 3
+    assert (known["controls"], known["rates"]) == ("1", "0.5,0.5")
 
 
-def test_a_line_runs_where_the_mask_is_one_half(page, tmp_path):
+def test_a_mask_lies_over_the_still_before_anything_plays(page, tmp_path):
     script = (
         TELL
         + """
-    const lined = () => {
-      const pixels = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
-      return pixels.filter((value, at) => at % 4 === 3 && value === 200).length;
-    };
-    set(seek, 3); tell("lined", lined());
-    document.getElementById("outline").click(); tell("plain", lined());
+    dispatchEvent(new Event("beforeprint")); // draws what is out of view, too
+    await until(() => red(0.05) > 0);
+    tell("covered", red(0.05)); tell("state", videos[1].readyState);
     """
     )
-    known = told(loaded(page, tmp_path, script=script))
-    assert int(known["lined"]) > 20
-    assert known["plain"] == "0"
+    quiet = page.replace("(prefers-reduced-motion: reduce)", "all")
+    quiet = re.sub(r"<meta http-equiv[^>]+>", "", quiet)  # whose digest is of the other script
+    known = told(loaded(quiet, tmp_path, script=script))
+    assert float(known["covered"]) > 150
+    assert known["state"] == "0"
 
 
 def test_a_press_on_a_heading_sorts_by_uncertainty(page, tmp_path):
@@ -212,24 +251,3 @@ def test_a_press_on_a_heading_sorts_by_uncertainty(page, tmp_path):
     dom = loaded(page, tmp_path, script=press)
     order = [found["data-order"] for _, found in Outline(dom).tags if "data-order" in found]
     assert order == ["2", "1"]
-
-
-@pytest.mark.skipif(os.name != "posix", reason="no limit of a file's size")
-def test_a_full_disk_for_temporary_files_is_one_line() -> None:
-    script = """
-import resource, signal
-import numpy as np
-from lus_cli.errors import LusError
-from lus_cli.prediction_page import encoded
-frames = np.random.default_rng(0).integers(0, 255, (4, 64, 64), np.uint8)
-assert encoded(frames, 5)[4:8] == b"ftyp"
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
-try:
-    encoded(frames, 5)
-except LusError as error:
-    print(error)
-"""
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "cannot be written (File too large)" in done.stdout

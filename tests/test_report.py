@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import re
-import shutil
-import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -19,9 +16,11 @@ from lus_cli import (
     metrics,
     overlay,
     page_figures,
+    player,
     report,
     study_figures,
 )
+from tests import browser
 from tests.drawing import svg_text
 
 RUN = {
@@ -33,9 +32,6 @@ RUN = {
 }
 SCORES = [0, 0, 1, 1, 1, 2, 2, 3]
 ANSWERS = [0, 3, 1, 1, 2, 2, 1, 3]
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
 
 
 def predictions_of(scores, answers, ids=None) -> metrics.Predictions:
@@ -44,13 +40,18 @@ def predictions_of(scores, answers, ids=None) -> metrics.Predictions:
     return metrics.Predictions(videos, np.array(scores), probabilities)
 
 
-def clip_of(weighed: bool = False) -> clips.Clip:
-    """Seven gray frames, each brighter than the one before, with a mask on their right half."""
+def clip_of(weighed: bool = False) -> player.Clip:
+    """Seven gray frames, each brighter than the one before, with a mask on their right half, and
+    on the left quarter of the fourth."""
     frames = np.full((7, 32, 48), 30, np.uint8) * np.arange(1, 8, dtype=np.uint8)[:, None, None]
-    masks = np.zeros((7, 4, 6), np.float32)
-    masks[:, :, 3:] = 1
+    masks = np.zeros((7, 4, 8), np.float32)
+    masks[:, :, 4:] = 1
+    masks[3, :, :2] = 1
     weights = np.arange(1, 8, dtype=np.float32) / 28 if weighed else None
-    return clips.make_clip(frames, np.arange(0, 70, 10), masks, weights, length=70, note="Alike.")
+    numbers = np.arange(0, 70, 10)
+    pool = "attention" if weighed else "mean"
+    scored = player.Scored(70, numbers, weights, pool, 1.5)
+    return player.make_clip(frames, masks, numbers, scored, clips.budget_of(1))
 
 
 def page_of(folder: Path, predictions, run=RUN, clips=None, drawn=None) -> str:
@@ -253,18 +254,20 @@ def test_a_videos_frames_are_on_the_page_once(tmp_path):
     clip = clip_of(weighed=True)
     text = page_of(tmp_path, predictions_of(SCORES, ANSWERS), clips={"p2/1/2": clip})
     row = text[text.index('data-id="p2/1/2"') :].split("</tr>")[0]
-    assert row.count(clip.sheet_url) == text.count("data:image/") == 1
-    said = json.loads(row.split('<script type="application/json">')[1].split("</script>")[0])
-    assert said == json.loads(clip.script)
+    assert row.count(clip.video_url) == text.count("data:video/") == 1
+    assert row.count(clip.still_url) == text.count("data:image/") == 1
+    # In a template: nothing of it is loaded before it is played.
+    assert clip.video_url in row.split("<template>")[1].split("</template>")[0]
     assert Outline(text).having("button", "aria-expanded") == ["false"]
 
 
-def test_the_player_has_the_colours_of_the_overlays():
-    player = report.template_text("player.js")
-    anchors = " ".join(re.findall(r"[0-9a-f]{6}(?: [0-9a-f]{6})+", player))
-    assert anchors.split() == overlay.INFERNO.split()
-    assert f"STRONGEST = {overlay.STRONGEST};" in player
-    assert f"CONTOUR = {overlay.CONTOUR};" in player
+def test_the_player_has_the_colours_of_the_overlays(tmp_path):
+    text = page_of(tmp_path, predictions_of(SCORES, ANSWERS), clips={"p2/1/2": clip_of()})
+    [colours] = Outline(text).having("div", "data-colours")
+    assert colours.split() == overlay.INFERNO.split()
+    assert Outline(text).having("div", "data-contour") == [str(overlay.CONTOUR)]
+    [strength] = [at for _, at in Outline(text).tags if at.get("class") == "player-strength"]
+    assert strength["value"] == str(overlay.STRONGEST)
 
 
 def test_undefined_figures_are_a_dash_with_a_reason(tmp_path):
@@ -278,33 +281,16 @@ def test_undefined_figures_are_a_dash_with_a_reason(tmp_path):
 
 
 def loaded(page: str, folder: Path, address: str = "", script: str = "") -> str:
-    """The page as a browser has it after running it, and then `script`, with what it complained of."""
-    if CHROMIUM is None:
+    """The page as a browser has it after running it, and then `script`, an async function's body."""
+    if browser.CHROMIUM is None:
         pytest.skip("no Chromium to open the page with")
-    if script:  # the page's own policy would forbid it
-        page = re.sub(r"<meta http-equiv[^>]+>", "", page)
-        page = page.replace("</body>", f"<script>{script}</script></body>")
     path = folder / "page.html"
     path.write_text(page, encoding="utf-8")
-    options = "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking"
-    done = subprocess.run(
-        [
-            CHROMIUM,
-            *options.split(),
-            f"--user-data-dir={folder / 'profile'}",
-            "--enable-logging=stderr",
-            "--virtual-time-budget=4000",
-            "--dump-dom",
-            f"{path.as_uri()}{address}",
-        ],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    )
-    complaints = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
-    assert not complaints
-    return done.stdout
+    tab = browser.shared_tab()
+    tab.open(f"{path.as_uri()}{address}")
+    tab.run(script)
+    assert tab.complaints() == []
+    return str(tab.run("return document.documentElement.outerHTML"))
 
 
 def shown(dom: str) -> list[str]:
@@ -327,6 +313,7 @@ def test_an_address_names_a_video_to_be_played(tmp_path):
     dom = loaded(page, tmp_path, "#video=p1/1/1")
     assert 'aria-label="Player of p1/1/1"' in dom
     assert "frame 0</output>" in dom
+    assert shown(dom)[0] == "p1/1/1"
 
 
 def test_a_click_shows_a_cells_videos_and_another_shows_all(page, tmp_path):
@@ -350,27 +337,30 @@ PLAY = """
 const tell = (name, value) => document.body.setAttribute(`data-seen-${name}`, value);
 const press = (target, key) => target.dispatchEvent(
   new KeyboardEvent("keydown", {key, bubbles: true, cancelable: true}));
-const pixels = (canvas) => {  // of a copy: reading it back often is not the page's habit
-  const copy = document.createElement("canvas");
-  Object.assign(copy, {width: canvas.width, height: canvas.height});
-  const pen = copy.getContext("2d", {willReadFrequently: true});
-  pen.drawImage(canvas, 0, 0);
-  return pen.getImageData(0, 0, copy.width, copy.height).data;
+const until = async (isTrue) => {  // at most 10 seconds
+  for (let turn = 0; turn < 200 && !isTrue(); turn++) await new Promise((r) => setTimeout(r, 50));
+  await new Promise((r) => requestAnimationFrame(() => setTimeout(r, 50)));
 };
-const mean = (canvas, from, to) => {  // of red, over a share of the columns
-  const data = pixels(canvas);
+const mean = (picture, from, to) => {  // of red, over a share of the columns
+  const copy = document.createElement("canvas");
+  Object.assign(copy, {width: 100, height: 10});
+  const pen = copy.getContext("2d", {willReadFrequently: true});
+  pen.drawImage(picture, 0, 0, 100, 10);
+  const data = pen.getImageData(0, 0, 100, 10).data;
   let sum = 0, count = 0;
   for (let i = 0; i < data.length; i += 4) {
-    const x = (i / 4) % canvas.width / canvas.width;
+    const x = (i / 4) % 100 / 100;
     if (x >= from && x < to) { sum += data[i]; count++; }
   }
   return sum / count;
 };
 document.querySelector(".open").click();
 const player = document.querySelector(".player");
-const where = () => player.querySelector(".player-where").textContent;
-const [plain, masked] = player.querySelectorAll("canvas");
-const step = (wait, then) => new Promise((r) => setTimeout(() => { then(); r(); }, wait));
+const plain = player.querySelector("video"), masked = player.querySelector("canvas");
+const where = () => player.querySelector(".player-where").textContent.replace("\\n", ", ");
+const control = (name) => player.querySelector(`.player-${name}`);
+const frame = (number) => until(() => where().split(",")[0] === `frame ${number}`);
+const ready = () => until(() => plain.readyState >= 2 && !plain.seeking && mean(masked, 0, 1) > 5);
 """
 
 
@@ -383,41 +373,68 @@ def played(folder: Path, script: str, weighed: bool = False) -> dict[str, str]:
     page = page_of(
         folder, predictions_of(SCORES, ANSWERS), clips={"p1/1/1": clip_of(weighed)}, drawn={}
     )
-    return seen(loaded(page, folder, script=f"{PLAY}(async () => {{{script}}})();"))
+    return seen(loaded(page, folder, script=PLAY + script))
 
 
 def test_a_player_shows_a_frame_and_its_mask(tmp_path):
     script = """
-    await step(300, () => tell("where", where()));
+    await ready();
+    tell("where", where());
     tell("same", Math.abs(mean(plain, 0, 0.3) - mean(masked, 0, 0.3)) < 3);
-    tell("covered", mean(masked, 0.7, 1) - mean(plain, 0.7, 1) > 20);
+    tell("covered", mean(masked, 0.8, 1) - mean(plain, 0.8, 1) > 20);
+    control("strength").value = 0;
+    control("strength").dispatchEvent(new Event("input", {bubbles: true}));
+    tell("clear", Math.abs(mean(masked, 0.8, 1) - mean(plain, 0.8, 1)) < 3);
+    tell("outlined", mean(masked, 0.45, 0.55) - mean(plain, 0.45, 0.55) > 5);
+    control("outline").click();
+    tell("plain", Math.abs(mean(masked, 0.45, 0.55) - mean(plain, 0.45, 0.55)) < 3);
+    control("strength").value = 1;
     press(player, "m");
-    tell("bare", Math.abs(mean(masked, 0.7, 1) - mean(plain, 0.7, 1)) < 3);
-    tell("pressed", player.querySelector(".player-mask").getAttribute("aria-pressed"));
+    tell("bare", Math.abs(mean(masked, 0.8, 1) - mean(plain, 0.8, 1)) < 3);
+    tell("checked", control("mask").checked);
     tell("expanded", document.querySelector(".open").getAttribute("aria-expanded"));
     tell("note", player.querySelector(".player-note").textContent);
     """
     told = played(tmp_path, script)
     assert told["where"] == "frame 0"
-    assert [told[name] for name in ("same", "covered", "bare")] == ["true"] * 3
-    assert (told["pressed"], told["expanded"]) == ("false", "true")
+    for name in ("same", "covered", "clear", "outlined", "plain", "bare"):
+        assert told[name] == "true", name
+    assert (told["checked"], told["expanded"]) == ("false", "true")
     assert "The model scored 7 of the video’s 70 frames; all of them are here" in told["note"]
-    assert "Alike." in told["note"]
+    assert "All frames weigh the same in the answer." in told["note"]
 
 
-def test_a_player_plays_and_follows_the_keys(tmp_path):
+def test_the_mask_is_over_its_own_frame(tmp_path):
     script = """
-    await step(300, () => press(document.activeElement, "ArrowRight"));
-    tell("right", where());
+    await ready();
+    const bright = [], covered = [];
+    for (const number of [30, 0, 30, 60, 20, 40]) {
+      control("seek").value = number / 10;
+      control("seek").dispatchEvent(new Event("input"));
+      await frame(number);
+      bright.push(Math.round(mean(plain, 0.3, 0.4) / 30));
+      covered.push(mean(masked, 0, 0.15) - mean(plain, 0, 0.15) > 20);
+    }
+    tell("bright", bright);
+    tell("covered", covered);
+    """
+    told = played(tmp_path, script)
+    assert told["bright"] == "4,1,4,7,3,5"  # every frame is brighter than the one before
+    assert told["covered"] == "true,false,true,false,false,false"  # on the left, only frame 30
+
+
+def test_a_player_follows_the_keys(tmp_path):
+    script = """
+    await ready();
+    const go = async (key, number) => { press(document.activeElement, key); await frame(number); };
+    await go("ArrowRight", 10); tell("right", where());
     tell("brighter", mean(plain, 0, 1));
-    press(document.activeElement, "End"); tell("end", where());
-    press(document.activeElement, "ArrowRight"); tell("around", where());
-    press(document.activeElement, "ArrowLeft"); tell("back", where());
-    tell("slider", player.querySelector(".player-seek").getAttribute("aria-valuetext"));
-    press(document.activeElement, "Home");
-    press(document.activeElement, " "); tell("playing", player.querySelector("button").textContent);
-    await step(1300, () => tell("moved", where() !== "frame 0, weight 3.6 %"));
-    press(document.activeElement, " "); tell("paused", player.querySelector("button").textContent);
+    await go("End", 60); tell("end", where());
+    await go("ArrowRight", 0); tell("around", where());
+    await go("ArrowLeft", 60); tell("back", where());
+    tell("slider", control("seek").getAttribute("aria-valuetext"));
+    for (let turn = 0; turn < 3; turn++) press(document.activeElement, "ArrowLeft");
+    await frame(30); tell("fast", where()); // a key held down: none of its steps is lost
     tell("bars", player.querySelector(".weights").getAttribute("d").split("z").length - 1);
     press(document.activeElement, "Escape");
     tell("closed", document.querySelector(".player") === null);
@@ -430,8 +447,29 @@ def test_a_player_plays_and_follows_the_keys(tmp_path):
     assert told["around"] == "frame 0, weight 3.6 %"
     assert told["back"] == told["end"]
     assert told["slider"] == "frame 60, 7 of 7, weight 25 %"
-    assert (told["playing"], told["moved"], told["paused"]) == ("Pause", "true", "Play")
+    assert told["fast"] == "frame 30, weight 14 %"
     assert (told["bars"], told["closed"], told["focus"]) == ("7", "true", "open")
+
+
+def test_a_player_plays_as_fast_as_it_is_told(tmp_path):
+    script = """
+    await ready();
+    control("speed").value = 2;
+    control("speed").dispatchEvent(new Event("input", {bubbles: true}));
+    press(document.activeElement, " ");
+    await until(() => !plain.paused);
+    tell("playing", control("play").getAttribute("aria-label"));
+    tell("rate", plain.playbackRate);
+    await until(() => where() !== "frame 0"); tell("moved", where() !== "frame 0");
+    press(document.activeElement, " "); await until(() => plain.paused);
+    tell("paused", control("play").getAttribute("aria-label"));
+    player.querySelector(".player-stage").click(); await until(() => !plain.paused);
+    player.querySelector(".player-line svg").dispatchEvent(new MouseEvent("click", {clientX: 0}));
+    await frame(0); tell("clicked", `${where()} ${plain.paused}`);
+    """
+    told = played(tmp_path, script)
+    assert (told["playing"], told["paused"]) == ("Pause", "Play")
+    assert (told["rate"], told["moved"], told["clicked"]) == ("2", "true", "frame 0 true")
 
 
 def test_arrow_keys_walk_the_matrix_and_tab_stops_there_once(page, tmp_path):

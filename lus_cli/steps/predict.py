@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from lus_cli.batches import select_frames
 from lus_cli.cache import (
     Cache,
@@ -32,8 +34,9 @@ from lus_cli.new_videos import (
     frames_at,
     rate_of,
 )
+from lus_cli.player import Clip, Scored, make_clip
 from lus_cli.prediction import Prediction, counted_scores
-from lus_cli.prediction_page import SHOWN_FRAMES, Page, Player, make_player, write_page
+from lus_cli.prediction_page import BUDGET, Page, write_page
 from lus_cli.scorer import (
     Scorer,
     Temperature,
@@ -95,11 +98,11 @@ def score_all(config: PredictConfig, progress: Progress) -> Result:
         try:
             prediction, stored = scorer.score(video)
             wanted = config.page and not page.is_full
-            player = player_of(scorer, video, prediction, stored) if wanted else None
+            clip = clip_of(scorer, video, prediction, stored) if wanted else None
         except LusError as error:
             problems.append(named(video, error))
         else:
-            page.add(prediction, player)
+            page.add(prediction, clip)
     progress("predict", len(search.videos), len(search.videos))
     about = {"run": trained.name, "epoch": card.epoch, "weights": weights}
     numbers = about | document(scorer.temperature, page.predictions)
@@ -139,21 +142,21 @@ def named(video: NewVideo, error: LusError) -> str:
     return said if printable(str(video.path)) in said else f"{printable(str(video.path))}: {said}"
 
 
-def player_of(
-    scorer: Scorer, video: NewVideo, prediction: Prediction, stored: StoredVideo
-) -> Player:
+def clip_of(scorer: Scorer, video: NewVideo, prediction: Prediction, stored: StoredVideo) -> Clip:
     """The video as the page shows it: its frames as the model got them, evenly chosen of many."""
-    shown = select_frames(stored.length, 1, SHOWN_FRAMES)
+    shown = select_frames(stored.length, 1, BUDGET.frames)
     frames = frames_at(stored, shown, scorer.card.frame_format)
-    rate = rate_of(video)
-    return make_player(
-        frames,
-        scorer.masks(frames),
-        stored.frame_numbers[shown],
-        prediction,
-        None if rate is None else rate * len(shown) / stored.length,
-        (1, 1) if scorer.card.frame_format.letterbox else stored.source_shape,
+    weights = prediction.frame_weights
+    rows, columns = stored.source_shape
+    scored = Scored(
+        stored.length,
+        np.array(prediction.frame_numbers),
+        None if weights is None else np.array(weights),
+        scorer.card.recipe.pool,
+        1.0 if scorer.card.frame_format.letterbox else columns / rows,
+        rate_of(video),
     )
+    return make_clip(frames, scorer.masks(frames), stored.frame_numbers[shown], scored, BUDGET)
 
 
 # ----------------------------------------------------------------------------------------- results
@@ -175,7 +178,7 @@ def notes(page: Page, scorer: Scorer, temperature: Temperature | None) -> list[s
         found[MOST_NOTES:] = [f"{len(found) - MOST_NOTES} more remarks are in {NUMBERS}"]
     if page.predictions:
         found.append(meaning(scorer.temperature, temperature))
-    if page.is_full and (missing := page.players.count(None)):
+    if page.is_full and (missing := page.clips.count(None)):
         found.append(f"the page is full: {counted(missing, 'video')} on it cannot be played")
     return found
 

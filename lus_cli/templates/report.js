@@ -104,39 +104,14 @@
 
   // ------------------------------------------------------------------------------------ players
 
-  function facts(row) {
-    const { id, true: truth, answered, error } = row.dataset;
-    const box = document.createElement("div");
-    const title = document.createElement("h3");
-    title.textContent = id;
-    const verdict = document.createElement("p");
-    verdict.className = Number(error) ? "off" : "strong";
-    verdict.textContent = Number(error)
-      ? `Wrong by ${error}: true score ${truth}, answered ${answered}`
-      : `Right: score ${truth}`;
-    const bars = document.createElement("dl");
-    bars.className = "bars";
-    [...row.querySelectorAll(".probability")].forEach((cell, score) => {
-      const name = document.createElement("dt");
-      name.textContent = `score ${score}${score === Number(truth) ? ", true" : ""}`;
-      const bar = document.createElement("dd");
-      bar.textContent = cell.textContent;
-      bar.style.cssText = cell.style.cssText;
-      if (cell.classList.contains("chosen")) bar.className = name.className = "chosen";
-      bars.append(name, bar);
-    });
-    box.append(title, verdict, bars);
-    return box;
-  }
-
   function open(row) {
     const below = document.createElement("tr");
     below.className = "below-row";
     const cell = below.insertCell();
     cell.colSpan = row.cells.length;
-    const player = lusPlayer(row.querySelector(".frames"), row.dataset.id, facts(row));
-    cell.append(player);
-    row.after(below);
+    cell.append(row.querySelector("template").content.cloneNode(true));
+    row.after(below); // before it is played: what is not on the page is not in view
+    const player = new LusPlayer(below.querySelector(".player"));
     players.set(row, below);
     row.querySelector(".open").setAttribute("aria-expanded", "true");
     below.addEventListener("keydown", (event) => {
@@ -144,12 +119,13 @@
       close(row);
       row.querySelector(".open").focus();
     });
-    player.start();
+    player.go(0);
+    player.seek.focus();
   }
 
   function close(row) {
     if (!players.has(row)) return;
-    players.get(row).remove();
+    players.get(row).remove(); // and out of view, which stops it
     players.delete(row);
     row.querySelector(".open").setAttribute("aria-expanded", "false");
   }
@@ -177,26 +153,6 @@
   addEventListener("hashchange", readAddress);
   addEventListener("beforeprint", () => {
     for (const part of document.querySelectorAll("details")) part.open = true;
-    // A printer would be sent whole sheets, of which it shows the first row.
-    for (const sheet of document.querySelectorAll(".strip img")) {
-      const aspect = parseFloat(sheet.parentElement.style.aspectRatio);
-      const strip = document.createElement("canvas");
-      Object.assign(strip, { width: 500, height: Math.round(500 / aspect) });
-      const shown = [sheet.naturalWidth, Math.round(sheet.naturalWidth / aspect)];
-      const pen = strip.getContext("2d", { willReadFrequently: true });
-      const whole = [0, 0, strip.width, strip.height];
-      pen.drawImage(sheet, 0, 0, ...shown, ...whole);
-      // As pixels: Chromium prints what was drawn, which would be the sheet again.
-      pen.putImageData(pen.getImageData(...whole), 0, 0);
-      sheet.before(strip);
-      sheet.hidden = true;
-    }
-  });
-  addEventListener("afterprint", () => {
-    for (const strip of document.querySelectorAll(".strip canvas")) {
-      strip.nextSibling.hidden = false;
-      strip.remove();
-    }
   });
 
   // What does not fit its box is scrolled there, with the keyboard too.
