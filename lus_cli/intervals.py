@@ -65,8 +65,10 @@ class Jackknife:
             return entry | {"why": why}
         if patients < 2:
             return entry | {"why": ONE_PATIENT}
-        if np.isnan(left_out).any():
+        undefined = np.isnan(left_out)
+        if undefined.all() or (np.ptp(left_out[~undefined]) > LEAST_SPREAD and undefined.any()):
             return entry | {"why": RESTS_ON_ONE}
+        left_out = left_out[~undefined]  # all, or all the same, as of a perfect model
         low, high = interval(value if centre is None else centre, left_out, patients, limits)
         entry |= {"low": min(low, float(value)), "high": max(high, float(value))}
         if low == high == value:

@@ -263,9 +263,9 @@ def test_b_lines_that_are_stated_are_compared(
     run = trained(cache)
     indices = attention.indices_of(run, "test")
     folder = attention_maps.MaskFolder(run.run.attention / "test")
-    assert attention_measures.separated(run, folder, indices, 20) is None  # phantoms state none
+    assert attention_measures.separated(run, folder, indices) is None  # phantoms state none
     run.videos.b_lines[:] = (run.videos.scores > 0).astype(np.int8)
-    found = attention_measures.separated(run, folder, indices, 20)
+    found = attention_measures.separated(run, folder, indices)
     assert found is not None
     assert set(found) == {"extent", "below", "expected score", "brightness"}
     assert found["extent"]["with"] + found["extent"]["without"] == len(indices)

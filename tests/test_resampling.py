@@ -78,7 +78,7 @@ def test_a_perfect_model_gets_one_though_scores_come_and_go_with_patients(patien
     # The last score is of one patient alone; of some studies it is missing.
     scores = np.concatenate([np.tile([0, 1, 2], patients - 1), [0, 1, 3]])
     owner = np.repeat(np.arange(patients), 3)
-    for truth in (scores, np.minimum(scores, 2)):
+    for truth in (scores, np.minimum(scores, 2), np.where(scores == 3, 3, 0)):
         found = assess(predictions_for(owner, truth, answering(truth)), 50, 0)["figures"]
         for name in ("accuracy", "f1_macro", "f1_weighted", "kappa_quadratic", "auroc_macro"):
             entry = found[name]
@@ -156,7 +156,7 @@ def test_a_figure_that_rests_on_one_patient_has_no_interval():
 
 
 def test_an_interval_is_undefined_where_the_figure_is_without_one_of_the_patients():
-    left_out = constant(0.5)
+    left_out = np.linspace(0.4, 0.6, 6)
     left_out[2] = np.nan
     estimate = Jackknife(6).estimate(0.5, left_out, 6)
     assert (estimate["low"], estimate["high"]) == (None, None)
