@@ -197,9 +197,9 @@ def test_what_is_no_frame_is_an_error(tmp_path: Path, content: bytes, complaint:
     assert f"{path} " in caught.value.message
     assert complaint in str(caught.value)
     for missing in (tmp_path / "gone.jpg", tmp_path):
-        with pytest.raises(LusError, match="cannot be decoded"):
+        with pytest.raises(LusError, match="cannot be read"):
             decode_frame(missing, "L")
-        with pytest.raises(LusError, match="cannot be decoded"):
+        with pytest.raises(LusError, match="cannot be read"):
             read_frame(missing, "L", 32, letterbox=False)
 
 
