@@ -12,6 +12,7 @@ from lus_cli.clinical import FEW_PATIENTS, UNITS, areas, few_patients, sums
 from lus_cli.metrics import CLASS_FIGURES, FIGURES, SCORES, Predictions, point_values
 from lus_cli.references import chance, majority, prior
 from lus_cli.resampling import Bootstrap, PatientSums, number, permutation_test
+from lus_cli.words import counted, joined
 
 REFERENCES = ("majority", "prior", "chance")
 SIGNIFICANT = 0.05
@@ -145,7 +146,7 @@ def of_the_answers(assessed: dict[str, Any]) -> list[str]:
     else:
         never = [score for score in SCORES if not answered[score] and true[score]]
         if never:
-            found.append(f"this model never answers score {listed(never)}")
+            found.append(f"this model never answers score {joined(never, 'or')}")
         found += against_references(assessed["figures"], most)
         found += against_constants(assessed["sums"])
     if kappa["value"] is None:
@@ -202,7 +203,7 @@ def of_the_patients(assessed: dict[str, Any]) -> list[str]:
     missing = [score for score in SCORES if not assessed["scores"][score]]
     if missing:
         found.append(
-            f"no video has score {listed(missing)}: macro F1 counts it as 0, AUROC leaves it out"
+            f"no video has score {joined(missing, 'or')}: macro F1 counts it as 0, AUROC leaves it out"
         )
     if few := few_patients(patients):
         return found + few  # so does every score and every area
@@ -227,7 +228,7 @@ def of_the_temperature(assessed: dict[str, Any]) -> list[str]:
         return []
     patients, found = temperature["fitted_on"]["patients"], []
     if patients < FEW_PATIENTS:
-        people = "1 validation patient" if patients == 1 else f"{patients} validation patients"
+        people = counted(patients, "validation patient")
         found.append(f"the temperature was fitted on only {people}: another few would give another")
     if temperature["at_limit"]:
         found.append(
@@ -235,8 +236,3 @@ def of_the_temperature(assessed: dict[str, Any]) -> list[str]:
             "validation videos the answers are all right, or tell nothing"
         )
     return found
-
-
-def listed(scores: Sequence[int]) -> str:
-    *first, last = map(str, scores)
-    return f"{', '.join(first)} or {last}" if first else last

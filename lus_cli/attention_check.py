@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.stats import spearmanr  # type: ignore[import-untyped]
 
 from lus_cli.batches import select_frames
 from lus_cli.model import LusModel
-from lus_cli.saliency import STAGES, explained, randomised, similarity, spearman, to_largest
+from lus_cli.saliency import STAGES, explained, randomised, to_largest
 from lus_cli.scoring import TrainedRun
 from lus_cli.steps import Progress
 
@@ -25,7 +26,7 @@ def checked(
     trained: TrainedRun, indices: Sequence[int], progress: Progress
 ) -> dict[str, dict[str, dict[str, float | None]]]:
     """How alike maps are before and after weights were drawn anew (Adebayo et al. 2018), by stage
-    and kind of map: mean `spearman` over the cells and mean `ssim`, over frames and seeds.
+    and kind of map: mean `spearman` over the cells, over frames and seeds.
 
     The last row compares the maps of different videos under the weights as they are.
     """
@@ -83,11 +84,17 @@ def alike(
         defined = ranks[~np.isnan(ranks)]
         figures[kind] = {
             "spearman": float(defined.mean()) if len(defined) else None,
-            "ssim": float(np.mean([similarity(*pair) for pair in pairs])),
             "frames": len(pairs),
             "flat": len(pairs) - len(defined),
         }
     return figures
+
+
+def spearman(one: np.ndarray, other: np.ndarray) -> float:
+    """The rank correlation of two maps, cell by cell; NaN if either is the same everywhere."""
+    if np.ptp(one) == 0 or np.ptp(other) == 0:
+        return float("nan")
+    return float(spearmanr(one, other, axis=None).statistic)
 
 
 def in_words(found: dict[str, Any]) -> list[str]:

@@ -88,11 +88,11 @@ def build_backbone(name: str, weights: str, stride: int = 0) -> tuple[nn.Module,
 
 
 def untrained(name: str) -> nn.Module:
-    if name in efficientnet_lite.NAMES:
+    if name == efficientnet_lite.NAME:
         return efficientnet_lite.EfficientNetLite0()
     names = models.list_models(module=models)
     if name not in names:
-        names = [*names, *efficientnet_lite.NAMES]
+        names = [*names, efficientnet_lite.NAME]
         near = difflib.get_close_matches(name, names, n=3, cutoff=0.4)
         raise UsageError(
             f"there is no backbone {name!r}",
@@ -110,7 +110,7 @@ def pretrained(name: str) -> nn.Module:
     """The network with its ImageNet weights: torchvision's best, downloaded or from its cache, or
     those of the installed package."""
     network = untrained(name)
-    if name in efficientnet_lite.NAMES:
+    if name == efficientnet_lite.NAME:
         load_into(network, efficientnet_lite.weights_file(), name)
         return network
     try:
@@ -118,7 +118,7 @@ def pretrained(name: str) -> nn.Module:
     except (URLError, OSError, RuntimeError) as error:
         raise LusError(
             f"the ImageNet weights of {name} cannot be had ({error})",
-            f"give a file with --weights FILE, take --backbone {efficientnet_lite.NAMES[0]}, whose "
+            f"give a file with --weights FILE, take --backbone {efficientnet_lite.NAME}, whose "
             "weights are installed, or start from scratch with --weights none",
         ) from error
     return network
@@ -176,7 +176,7 @@ def load_into(body: nn.Module, path: Path, name: str) -> None:
                     " and ".join(rest),
                 )
             state = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-    if name in efficientnet_lite.NAMES:
+    if name == efficientnet_lite.NAME:
         state = efficientnet_lite.own_names(state)
     wanted = body.state_dict()
     lacking = [

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor
 
 from lus_cli.config import Recipe
+from lus_cli.reading_ahead import read_ahead
 from lus_cli.video_cache import VideoCache
 
 # Frames are kept in memory up to this; beyond, they are read again every epoch.
@@ -142,14 +142,8 @@ class BatchLoader:
         turns: Sequence[Sequence[int]] | None = None,
     ) -> Iterator[Batch]:
         """The batches of `groups` in order, the next one being read while one is used."""
-        with ThreadPoolExecutor(1) as reader:
-            coming = None
-            for group, its_turns in zip(groups, turns or [()] * len(groups), strict=True):
-                ready, coming = coming, reader.submit(self.load, group, epoch, its_turns)
-                if ready is not None:
-                    yield ready.result()
-            if coming is not None:
-                yield coming.result()
+        each = list(zip(groups, turns or [()] * len(groups), strict=True))
+        return read_ahead(lambda one: self.load(one[0], epoch, one[1]), each)
 
 
 def grouped(indices: Sequence[int], batch_size: int) -> list[list[int]]:

@@ -41,19 +41,21 @@ def reliability(sums: PatientSums) -> list[dict[str, Any]]:
 # ------------------------------------------------------------------------------------- temperature
 
 
-def scaled(predictions: Predictions, temperature: float) -> Predictions:
-    """The same answers with probabilities softmax(logits / temperature).
+def scaled(probabilities: np.ndarray, temperature: float) -> np.ndarray:
+    """softmax(logits / temperature), as probabilities: (video, score) -> the same shape, float64.
 
     Probabilities fix the logits up to a constant, which softmax does not see.
     """
-    logits = log_probabilities(predictions) / temperature
+    logits = log_probabilities(probabilities) / temperature
     shares = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return replace(predictions, probabilities=shares / shares.sum(axis=1, keepdims=True))
+    normalised: np.ndarray = shares / shares.sum(axis=1, keepdims=True)
+    return normalised
 
 
-def log_probabilities(predictions: Predictions) -> np.ndarray:
+def log_probabilities(probabilities: np.ndarray) -> np.ndarray:
     """(video, score) float64, nats; finite."""
-    return np.log(np.maximum(predictions.probabilities.astype(np.float64), LEAST_PROBABILITY))
+    logs: np.ndarray = np.log(np.maximum(probabilities.astype(np.float64), LEAST_PROBABILITY))
+    return logs
 
 
 def fit_temperature(predictions: Predictions) -> float:
@@ -65,12 +67,12 @@ def fit_temperature(predictions: Predictions) -> float:
     convex in 1 / temperature, so its slope, mean over videos of E[logit] - logit of the true score,
     changes its sign once: bisection finds where.
     """
-    logits = log_probabilities(predictions)
+    logits = log_probabilities(predictions.probabilities)
     given = logits[np.arange(len(logits)), predictions.scores].mean()
     low, high = np.log(TEMPERATURES)
     for _ in range(HALVINGS):
         middle = (low + high) / 2
-        probabilities = scaled(predictions, float(np.exp(middle))).probabilities
+        probabilities = scaled(predictions.probabilities, float(np.exp(middle)))
         too_sure = (probabilities * logits).sum(axis=1).mean() > given
         low, high = (middle, high) if too_sure else (low, middle)
     return float(np.exp((low + high) / 2))
@@ -81,10 +83,8 @@ def temperature_scaling(
 ) -> dict[str, Any]:
     """What a temperature fitted on validation videos does to the calibration of `predictions`."""
     temperature = fit_temperature(validation)
-    sums = {
-        "before": PatientSums(predictions),
-        "after": PatientSums(scaled(predictions, temperature)),
-    }
+    after = replace(predictions, probabilities=scaled(predictions.probabilities, temperature))
+    sums = {"before": PatientSums(predictions), "after": PatientSums(after)}
     figures: dict[str, dict[str, Any]] = {}
     for when, own in sums.items():
         values, resampled = (

@@ -39,7 +39,10 @@ QuietFlag = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no 
 VerboseFlag = Annotated[bool, typer.Option("--verbose", "-v", help="Say more.")]
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="TOML file that sets options.")]
 RecipeName = Annotated[
-    str | None, typer.Option("--recipe", help="Recipe that ships with lus. [default: paper]")
+    str | None,
+    typer.Option(
+        "--recipe", help=f"Recipe that ships with lus. [default: {config.DEFAULT_RECIPE}]"
+    ),
 ]
 
 

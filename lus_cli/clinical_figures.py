@@ -24,9 +24,9 @@ from lus_cli.figures import (
     bare_left,
     blank,
     column,
-    plural,
     styled,
 )
+from lus_cli.words import counted
 
 DASHED = (0, (4, 3))
 NOTE = {"color": MUTED, "fontsize": "small"}
@@ -52,7 +52,7 @@ def agreement(
     left.scatter(true, given, **dots)
     left.set(xlim=(0, end), ylim=(0, end))
     left.set(xlabel="true total", ylabel="predicted total")
-    left.set_title(f"Total by {unit} ({plural(len(rows), unit)})")
+    left.set_title(f"Total by {unit} ({counted(len(rows), unit)})")
     middles = [(t + g) / 2 for t, g in zip(true, given, strict=True)]
     differences = [g - t for t, g in zip(true, given, strict=True)]
     right.axhline(0, color=MUTED, linewidth=0.8, zorder=1)
@@ -116,7 +116,7 @@ def icc_text(icc: Mapping[str, Any]) -> str:
     text = f"ICC {icc['value']:.2f}"
     if icc["low"] is not None:
         text += f"\n95 %: {icc['low']:.2f} to {icc['high']:.2f}"
-    return f"{text}\n{plural(icc['patients'], 'patient')}".replace("-", "−")
+    return f"{text}\n{counted(icc['patients'], 'patient')}".replace("-", "−")
 
 
 @column
@@ -154,7 +154,7 @@ def abstention(found: Mapping[str, Any]) -> Figure:
         **NOTE,
     )
     axes.set(xlim=(0, 1.01), ylim=(-0.02, 1.03))
-    band = f"\nband: 95 %, {plural(found['aurc']['patients'], 'patient')}" if tenths else ""
+    band = f"\nband: 95 %, {counted(found['aurc']['patients'], 'patient')}" if tenths else ""
     axes.set(xlabel=f"share of videos answered, the surest first{band}")
     axes.set_ylabel("accuracy, macro F1")
     axes.xaxis.set_major_formatter(PercentFormatter(1))

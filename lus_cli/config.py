@@ -22,6 +22,8 @@ from typer.models import ParameterInfo
 from lus_cli.errors import UsageError
 
 DEFAULT_CACHE = Path("cache")
+# Its file holds a value for every field of Recipe; the other recipes list what differs from it.
+DEFAULT_RECIPE = "paper"
 # Where the report's two patients with the shortest videos go, where the study has them.
 REPORT_TEST_PATIENTS = ("1047", "1051")
 
@@ -68,7 +70,9 @@ class PhantomConfig:
 class ImportConfig:
     """lus import."""
 
-    videos: Annotated[Path, typer.Argument(help="Folder of video files: mp4, avi, mov, mkv, gif.")]
+    videos: Annotated[
+        Path, typer.Argument(help="Folder of video files: mp4, avi, mov, mpeg and the like.")
+    ]
     root: Annotated[
         Path | None, typer.Argument(help="Exam tree to make. [default: exams/ in the cache]")
     ] = None
@@ -178,8 +182,8 @@ class PrepareConfig:
 class Recipe:
     """Everything that decides what a training run learns.
 
-    There are no defaults here: they are the numbers of recipes/paper.toml, over which any other
-    recipe, file or flag is laid.
+    There are no defaults here: they are the numbers of the recipe DEFAULT_RECIPE, over which any
+    other recipe, file or flag is laid.
     """
 
     name: Annotated[str, typer.Option(help="Name of the recipe; runs are called after it.")]
@@ -541,7 +545,9 @@ class DevicesConfig:
 
     backbone: Annotated[
         str | None,
-        typer.Option(help="torchvision CNN of the model compared. [default: that of recipe paper]"),
+        typer.Option(
+            help=f"torchvision CNN of the model compared. [default: that of recipe {DEFAULT_RECIPE}]"
+        ),
     ] = None
     threads: Annotated[int, typer.Option(help="CPU threads; 0: one a core.", min=0, max=1024)] = 0
 
@@ -674,7 +680,7 @@ def defaults_of(config: type) -> dict[str, Any]:
     own = {f.name: f.default for f in dataclasses.fields(config)}
     options = fields_of(config)
     known = {n: v for n, v in own.items() if n in options and v is not dataclasses.MISSING}
-    return known | (read_toml(recipe_path("paper")) if issubclass(config, Recipe) else {})
+    return known | (read_toml(recipe_path(DEFAULT_RECIPE)) if issubclass(config, Recipe) else {})
 
 
 def build(config: type[Config], values: dict[str, Any], where: str = "") -> Config:

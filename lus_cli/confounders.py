@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from scipy.stats import rankdata  # type: ignore[import-untyped]
 
 from lus_cli.metrics import Predictions
 from lus_cli.resampling import Bootstrap, PatientSums
@@ -36,7 +37,9 @@ def confounding(
     bootstrap = Bootstrap.drawn(len(names), resamples, np.random.default_rng(seed))
     rows = []
     for name, values in measured.items():
-        columns = [ranks(values), ranks(predictions.scores), ranks(predictions.expected)]
+        columns = [
+            rankdata(column) for column in (values, predictions.scores, predictions.expected)
+        ]
         whole = correlations(columns, np.ones((1, len(patient))))
         resampled = correlations(columns, bootstrap.draws[:, patient])
         entry: dict[str, Any] = {"name": name}
@@ -46,14 +49,6 @@ def confounding(
         entry["strata"] = strata(predictions, values, bootstrap, names)
         rows.append(entry)
     return rows
-
-
-def ranks(values: np.ndarray) -> np.ndarray:
-    """(video,) float64: places from the lowest value to the highest, the mean place where equal."""
-    _, place, count = np.unique(values, return_inverse=True, return_counts=True)
-    ends = np.cumsum(count)
-    middle: np.ndarray = (ends - (count - 1) / 2)[place]
-    return middle
 
 
 def correlations(columns: list[np.ndarray], weights: np.ndarray) -> dict[str, np.ndarray]:

@@ -16,8 +16,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from lus_cli.cache import replacing
 from lus_cli.exam_tree import SCORES
-from lus_cli.figures import GRID, INK, MUTED, PAPER, SCORE_COLOURS, plural
+from lus_cli.figures import GRID, INK, MUTED, PAPER, SCORE_COLOURS
 from lus_cli.video_cache import UNKNOWN, VideoCache
+from lus_cli.words import counted
 
 # Pixels.
 WIDTH, HEIGHT = 2000, 3200  # of a page, at most this tall
@@ -113,7 +114,7 @@ def draw_page(videos: VideoCache, grid: Grid, rows: list[Row], number: str) -> I
     heights = [grid.height_of(row, row.first or row is rows[0]) for row in rows]
     page = Image.new("RGB", (WIDTH, TITLE + sum(heights) + MARGIN), PAPER)
     pen = ImageDraw.Draw(page)
-    title = f"The middle frame of each of {plural(len(videos), 'video')}, by score"
+    title = f"The middle frame of each of {counted(len(videos), 'video')}, by score"
     pen.text((MARGIN, MARGIN), title, INK, ImageFont.truetype(BOLD, 22), "lm")
     pen.text((WIDTH - MARGIN, MARGIN), number, MUTED, ImageFont.truetype(PLAIN, 18), "rm")
     top = TITLE
@@ -133,7 +134,7 @@ def draw_header(pen: ImageDraw.ImageDraw, row: Row, videos: int, top: int) -> No
     name = f"score {row.score}" if row.score in SCORES else "no score"
     colour = SCORE_COLOURS[row.score] if row.score in SCORES else GRID
     ink = "#fefefe" if row.score in SCORES[1:] else "#000000"
-    text = f"{name}   {plural(videos, 'video')}{'' if row.first else ', continued'}"
+    text = f"{name}   {counted(videos, 'video')}{'' if row.first else ', continued'}"
     pen.rectangle((MARGIN, top + 4, WIDTH - MARGIN - 1, top + HEADER - 13), colour)
     middle = top + (HEADER - 9) / 2
     pen.text((MARGIN + 12, middle), text, ink, ImageFont.truetype(BOLD, 19), "lm")

@@ -25,9 +25,9 @@ from lus_cli.figures import (
     SECOND,
     WIDTH,
     bare_left,
-    plural,
     styled,
 )
+from lus_cli.words import counted
 
 KAPPA = "kappa_quadratic"
 DASHED = (0, (4, 3))
@@ -59,7 +59,7 @@ def forest(compared: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Fi
     kappa.set_title("Kappa")
     gain.set_title(f"Kappa of {short(reference, 16)} less it")
     figure.supxlabel(
-        f"bar: 95 % interval, {plural(compared['patients'], 'patient')}; right: paired, "
+        f"bar: 95 % interval, {counted(compared['patients'], 'patient')}; right: paired, "
         "blue where the recipe is better",
         **NOTE,
     )
@@ -192,7 +192,7 @@ def confounders(rows: Sequence[Mapping[str, Any]], patients: int) -> Figure:
     reach = max([abs(axes_end) for axes_end in panels[0].get_xlim()])
     panels[0].set_xlim(-reach, reach)
     figure.supxlabel(
-        f"rank correlation with the confounder; bar: 95 % interval, {plural(patients, 'patient')}",
+        f"rank correlation with the confounder; bar: 95 % interval, {counted(patients, 'patient')}",
         **NOTE,
     )
     return figure

@@ -48,7 +48,7 @@ def write_crossval_page(
         a mapping that is shown as it is.
     scores: what the step writes into scores.json.
     repeats: what the recipe answered out of fold, each time over.
-    figures: name -> SVG text, as `figures.svg_text` gives it.
+    figures: name -> SVG text, as `figures.save` writes it.
     """
     rows = method_rows(scores["comparison"])
     text = rendered(

@@ -9,8 +9,9 @@ import numpy as np
 
 from lus_cli import metrics
 from lus_cli.comparison import less, verdict
-from lus_cli.report import counted, interval, three
+from lus_cli.report import interval, three
 from lus_cli.run_comparison import MAJORITY
+from lus_cli.words import counted, joined
 
 KAPPA = "kappa_quadratic"
 # The figures by which methods are told apart -> how a person calls them.
@@ -179,7 +180,7 @@ def ahead_elsewhere(rows: Sequence[Mapping[str, Any]]) -> str:
                 f"{title[0].lower()}{title[1:]} ({three(theirs['value'])} against "
                 f"{three(own['value'])}{shown})"
             )
-    behind = "; ".join(f"behind {who} by {listed(what)}" for who, what in said.items())
+    behind = "; ".join(f"behind {who} by {joined(what)}" for who, what in said.items())
     return f"By other figures it is {behind}." if behind else ""
 
 
@@ -216,7 +217,7 @@ def what_answers_follow(rows: Sequence[Mapping[str, Any]]) -> str:
     unknown = [named(row) for row in rows if row not in known]
     text = (
         "Beyond what the true scores explain, answers follow "
-        + listed([f"{named(row)} ({signed(row['beyond_score']['value'])})" for row in followed])
+        + joined([f"{named(row)} ({signed(row['beyond_score']['value'])})" for row in followed])
         + "."
         if followed
         else "Answers are not shown to follow any of these beyond what the true scores explain."
@@ -224,16 +225,11 @@ def what_answers_follow(rows: Sequence[Mapping[str, Any]]) -> str:
         else ""
     )
     if followed and others:
-        text += f" They are not shown to follow {listed(others)}."
+        text += f" They are not shown to follow {joined(others)}."
     if unknown:
-        text += f" There is no interval for {listed(unknown)}."
+        text += f" There is no interval for {joined(unknown)}."
     return text.strip()
 
 
 def named(row: Mapping[str, Any]) -> str:
     return str(row["name"]).replace("_", " ")
-
-
-def listed(words: Sequence[str]) -> str:
-    *first, last = words
-    return f"{', '.join(first)} and {last}" if first else last

@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from lus_cli.cache import fingerprint
-from lus_cli.errors import LusError
-from lus_cli.frames import Mode, fit_frame, read_frame
+from lus_cli.errors import LusError, printable
+from lus_cli.frames import Mode, fit_frame, has_many_bits, read_frame
 from lus_cli.ledger import take_reading, write_ledger
+from lus_cli.notes import Note, unheard
 from lus_cli.processes import spread
 from lus_cli.sources import FrameFolder, Source
 from lus_cli.steps import Progress
@@ -106,11 +107,14 @@ def refuse_change(task: DecodeTask) -> None:
 
 def decode_video(task: DecodeTask) -> StoredVideo:
     """Reads, resizes and compresses the frames of one video. Raises LusError if one is no image."""
-    return stored_frames(fitted_frames(task.source, task.frame_format))
+    notes: list[str] = []
+    return stored_frames(fitted_frames(task.source, task.frame_format, notes.append), notes)
 
 
-def stored_frames(frames: Iterable[tuple[int, np.ndarray, tuple[int, int]]]) -> StoredVideo:
-    """Compresses what `fitted_frames` yields.
+def stored_frames(
+    frames: Iterable[tuple[int, np.ndarray, tuple[int, int]]], notes: Sequence[str] = ()
+) -> StoredVideo:
+    """Compresses what `fitted_frames` yields; `notes` may grow meanwhile, and are kept.
 
     Raises LusError for frames of different sizes, or if there is none.
     """
@@ -122,18 +126,23 @@ def stored_frames(frames: Iterable[tuple[int, np.ndarray, tuple[int, int]]]) -> 
             shapes.add(shape)
             if len(shapes) > 1:
                 sizes = " and ".join(f"{width}x{height}" for height, width in sorted(shapes))
-                raise LusError(f"frame {number} has another size ({sizes})", "remove or mend it")
+                raise LusError(
+                    f"frame {number} has another size ({sizes})", "a video's frames have one size"
+                )
             numbers.append(number)
             yield frame
 
     stored = store_video(pixels(), numbers, (0, 0))
     if not numbers:
         raise LusError("it holds no frame", "remove it, or export it again")
-    return replace(stored, source_shape=shapes.pop())
+    # Once each: a reader may say the same of every frame.
+    return replace(
+        stored, source_shape=shapes.pop(), notes=tuple(map(printable, dict.fromkeys(notes)))
+    )
 
 
 def fitted_frames(
-    source: Source, frame_format: FrameFormat
+    source: Source, frame_format: FrameFormat, note: Note = unheard
 ) -> Iterator[tuple[int, np.ndarray, tuple[int, int]]]:
     """Each frame's number, its pixels as they are stored, and its rows and columns in the source.
 
@@ -142,9 +151,18 @@ def fitted_frames(
     mode: Mode = "RGB" if frame_format.color else "L"
     size, letterbox = frame_format.size, frame_format.letterbox
     if isinstance(source, FrameFolder):
+        is_black = True
         for number, path in source.frame_files:
-            yield number, *read_frame(path, mode, size, letterbox)
+            frame, shape = read_frame(path, mode, size, letterbox)
+            is_black = is_black and not frame.any()
+            yield number, frame, shape
+        if is_black and has_many_bits(source.frame_files[0].path):
+            raise LusError(
+                "its frames have 16 bits a pixel, of which the upper 8 are empty in all of them, "
+                "and would be black",
+                "save them with 8 bits",
+            )
     else:
-        for number, image in source.frames(mode):
+        for number, image in source.frames(mode, note=note):
             frame = fit_frame(np.asarray(image), size, letterbox)
             yield number, frame, (image.height, image.width)

@@ -6,77 +6,90 @@ file, so an uncompressed recording of gigabytes needs no more memory than a shor
 
 from __future__ import annotations
 
-import struct
+import io
 import warnings
+import zlib
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO
 
 import numpy as np
-from PIL import Image
 
+from lus_cli.dicom_colours import COLOURS, GRAY, Stored, as_frame, read_palette
+from lus_cli.dicom_layout import AGAIN, Layout, layout_of, native_frames, read_native
+from lus_cli.dicom_regions import UNMASKED_FRAME, blackened, is_unmasked, ultrasound_regions
+from lus_cli.dicom_streams import Pixels, encoded_frames, is_encapsulated, is_film, locate
 from lus_cli.errors import LusError
 from lus_cli.exam_tree import MAX_PIXELS
+from lus_cli.notes import Note, unheard
 from lus_cli.video_files import MAX_FRAMES
 
 try:
     import pydicom
-    from pydicom.pixels import apply_color_lut, get_decoder
-    from pydicom.pixels.utils import as_pixel_options
+    from pydicom.filebase import DicomBytesIO
+    from pydicom.filewriter import write_file_meta_info
+
+    from lus_cli.dicom_film import film_frames
+    from lus_cli.dicom_frames import Decoder, stored
 except ImportError as error:
     raise LusError("reading DICOM needs pydicom", "pip install 'lus-cli[dicom]'") from error
 
-COLOURS = ("Red", "Green", "Blue")
 TAGS = (
     *("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation"),
     *("PlanarConfiguration", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"),
     *("WindowCenter", "WindowWidth", "RescaleSlope", "RescaleIntercept"),
-    *("ExtendedOffsetTable", "ExtendedOffsetTableLengths"),
     "SequenceOfUltrasoundRegions",
     *(f"{colour}PaletteColorLookupTableDescriptor" for colour in COLOURS),
     *(f"{colour}PaletteColorLookupTableData" for colour in COLOURS),
+    *(f"Segmented{colour}PaletteColorLookupTableData" for colour in COLOURS),
 )
-PIXEL_DATA = (0x7FE0, 0x0010)
-GRAY = ("MONOCHROME1", "MONOCHROME2")
-LUMINANCE_FIRST = ("YBR_FULL", "YBR_FULL_422")
-USED = 1 / 8  # of the range of the stored bits, at least, by the file's own display window
-ADOBE = b"\xff\xee\x00\x0eAdobe"  # the segment in a JPEG that says what its colours are
-MARKED = 1 << 20  # bytes in which the first frame begins
-PICTURE = 1  # RegionSpatialFormat of a two-dimensional picture (PS3.3, C.8.5.5.1.1)
-Item = TypeVar("Item")
-Box = tuple[slice, slice]  # rows, columns
-AGAIN = "export it again"
-UNMASKED = "mask it by other means, or prepare it without --mask-text"
+USED = 1 / 8  # of the range of the stored bits, at least
+MOST_INFLATED = 1 << 30  # bytes of a deflated file, which are held in memory
 
 
 def read_frames(
-    path: Path, color: bool, mask_text: bool, only: Collection[int] | None = None
+    path: Path,
+    color: bool,
+    mask_text: bool,
+    only: Collection[int] | None = None,
+    note: Note = unheard,
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Frames of a DICOM file, numbered from 0, those in `only` or all.
 
     Yields (row, column) uint8 for gray frames, and for any other (row, column, 3) uint8 RGB or,
     without `color`, (row, column) luminance where the file stores that. More than 8 bits are scaled
     by the range of the stored bits; display windows are not applied. With `mask_text`, everything
-    outside the file's ultrasound regions is black.
+    outside the file's ultrasound regions is black; `note` is called if that is nothing.
 
-    Raises LusError if the file is no DICOM, no decoder here knows its compression, it holds another
-    number of frames than it says, or with `mask_text` it names no region to keep.
+    Raises LusError if the file is not a DICOM, no decoder here knows its compression, it holds fewer
+    frames than it says, or with `mask_text` it names no region to keep.
     """
     try:
-        with path.open("rb") as file:
+        with path.open("rb") as raw:
+            file = inflated(path, raw)
             header = read_header(path, file)
+            pixels = locate_pixels(path, file, header)
+            layout = checked_layout(path, header)
             regions = ultrasound_regions(path, header) if mask_text else None
-            total = frame_count(header)
-            wanted = range(total) if only is None else sorted(n for n in only if n < total)
-            found = -1
-            for found, stored in enumerate(decoded(file, header, wanted)):
-                if found == len(wanted):
-                    raise LusError(f"{path} holds more than the {total} frames it promises", AGAIN)
-                refuse_unused_bits(path, header, stored[0], stored[1]["bits_stored"])
-                frame = as_frame(*stored, header, color)
-                yield wanted[found], frame if regions is None else blackened(frame, regions)
-            if found + 1 < len(wanted):
-                raise LusError(f"{path} holds {found + 1} of the {total} frames it promises", AGAIN)
+            if regions is not None and is_unmasked(header, regions):
+                note(UNMASKED_FRAME)
+            palette = None
+            frames = stored_frames(path, file, header, pixels, (layout, color), only)
+            used = UsedBits(path, header)
+            number = -1
+            for number, values in frames:
+                used.add(values)
+                if palette is None and values.meaning == "PALETTE COLOR":
+                    palette = read_palette(header, is_little(header), layout.signed)
+                frame = as_frame(values, palette, color)
+                if regions is not None:
+                    frame = blackened(path, frame, regions, header)
+                yield number, frame
+            if only is None:
+                used.refuse_few()
+                promised, there = frame_count(header), number + 1
+                if promised and there > promised:
+                    note(f"its header says {promised} frames, {there} are there: all are read")
     except LusError:
         raise
     except Exception as error:  # whatever a damaged file makes of pydicom: it has no one exception
@@ -84,71 +97,196 @@ def read_frames(
         raise LusError(f"{path} cannot be decoded ({reason[:200]})", AGAIN) from error
 
 
+# ------------------------------------------------------------------------------------------ header
+
+
+def inflated(path: Path, file: BinaryIO) -> BinaryIO:
+    """The file as it would be uncompressed, where all of it after its first part is deflated.
+
+    Raises LusError if it is larger than memory is meant for.
+    """
+    try:
+        meta = pydicom.filereader.read_file_meta_info(path)
+    except pydicom.errors.InvalidDicomError:
+        raise LusError(f"{path} is not a DICOM file", AGAIN) from None
+    if meta.get("TransferSyntaxUID") != pydicom.uid.DeflatedExplicitVRLittleEndian:
+        return file
+    file.seek(132 + 12 + meta.FileMetaInformationGroupLength)  # preamble, the length's own element
+    content = zlib.decompressobj(-zlib.MAX_WBITS).decompress(file.read(), MOST_INFLATED)
+    if len(content) == MOST_INFLATED:
+        raise LusError(f"{path} inflates to more than a GiB", "export it without Deflate")
+    meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    start = DicomBytesIO()
+    write_file_meta_info(start, meta, enforce_standard=False)
+    return io.BytesIO(b"\0" * 128 + b"DICM" + start.getvalue() + content)
+
+
 def read_header(path: Path, file: BinaryIO) -> pydicom.Dataset:
     """The tags about pixels, with `file` left where its pixels begin. Raises LusError."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of what pydicom mends; what it cannot mend raises
+        warnings.simplefilter("ignore")  # of what pydicom corrects; what it cannot correct raises
         try:
             header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=list(TAGS))
         except pydicom.errors.InvalidDicomError:
-            raise LusError(f"{path} is no DICOM file", AGAIN) from None
+            raise LusError(f"{path} is not a DICOM file", AGAIN) from None
         list(header)  # reads the values, which pydicom puts off
-    syntax = header.file_meta.TransferSyntaxUID
-    if syntax == pydicom.uid.DeflatedExplicitVRLittleEndian:
-        raise LusError(f"{path}: {syntax.name} is not read here", "export it uncompressed")
-    try:
-        known = get_decoder(syntax).is_available
-    except NotImplementedError:
-        known = False
-    if not known:
-        raise LusError(
-            f"{path}: no decoder for {syntax.name} is installed",
-            "pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg, or export it uncompressed",
-        )
-    implicit, little = header.original_encoding
-    tag = file.read(4)
-    if len(tag) < 4 or struct.unpack("<HH" if little else ">HH", tag) != PIXEL_DATA:
-        raise LusError(f"{path} holds no picture", "it is a report, a waveform or another record")
-    file.seek(4 if implicit else 8, 1)  # length, or value representation, reserved and length
-    if (
-        not 0 < header.Rows * header.Columns <= MAX_PIXELS
-        or not 0 < frame_count(header) <= MAX_FRAMES
-    ):
-        raise LusError(
-            f"{path} says {frame_count(header)} frames of {header.Columns}x{header.Rows}",
-            "that is no ultrasound video",
-        )
-    refuse_odd_bits(path, header)
     return header
 
 
-def refuse_odd_bits(path: Path, header: pydicom.Dataset) -> None:
-    """Raises LusError where stretching the stored bits would leave a black picture."""
-    if header.BitsAllocated not in (8, 16):
-        raise LusError(f"{path} has {header.BitsAllocated} bits a value", "8 and 16 are read")
-    stored = int(header.get("BitsStored") or header.BitsAllocated)
-    high = header.get("HighBit")
-    plain = not header.file_meta.TransferSyntaxUID.is_encapsulated  # else the decoder shifts them
-    if plain and isinstance(high, int) and high != stored - 1:
-        raise LusError(f"{path} has its {stored} bits from bit {high} downwards", "export 8 bits")
+def is_little(header: pydicom.Dataset) -> bool:
+    """Whether the file's numbers begin with their lowest byte."""
+    return header.original_encoding[1] is not False
 
 
-def refuse_unused_bits(path: Path, header: pydicom.Dataset, array: np.ndarray, bits: int) -> None:
-    """Raises LusError if both the file's display window and a frame say that most of the stored bits
-    are not used: stretching them would leave a black picture."""
-    if bits <= 8 or header.get("PhotometricInterpretation") not in GRAY:
-        return
-    centers, widths = (all_of(header.get(f"Window{name}")) for name in ("Center", "Width"))
-    if not centers or not widths or array.min() < 0:
-        return
-    slope = float(header.get("RescaleSlope") or 1) or 1.0
-    brightest = (max(map(sum, zip(centers, (w / 2 for w in widths), strict=False)))
-                 - float(header.get("RescaleIntercept") or 0)) / slope  # fmt: skip
-    if max(brightest, float(array.max())) <= (1 << bits) * USED:
+def locate_pixels(path: Path, file: BinaryIO, header: pydicom.Dataset) -> Pixels:
+    """Where the pixels are. Raises LusError if there are none."""
+    pixels = locate(file, is_little(header))
+    if pixels is None or not pixels.length:
+        raise LusError(f"{path} holds no picture", "it is a report, a waveform or another record")
+    return pixels
+
+
+def checked_layout(path: Path, header: pydicom.Dataset) -> Layout:
+    """What the header says of a frame. Raises LusError for what is not read here."""
+    for name in ("Rows", "Columns", "BitsAllocated"):
+        if not isinstance(header.get(name), int):
+            raise LusError(f"{path} does not say its {name}, which every picture has", AGAIN)
+    promised = frame_count(header) or 1
+    if not 0 < header.Rows * header.Columns <= MAX_PIXELS or not 0 < promised <= MAX_FRAMES:
         raise LusError(
-            f"{path} stores {bits} bits a value, and uses them up to {brightest:.0f} only",
-            "export it with as many bits as it uses, or as video",
+            f"{path} says {promised} frames of {header.Columns}x{header.Rows}",
+            "that is not an ultrasound video",
         )
+    layout = layout_of(header)
+    if layout.allocated not in (8, 16):
+        raise LusError(f"{path} has {layout.allocated} bits a value", "8 and 16 are read")
+    if layout.samples not in (1, 3):
+        raise LusError(f"{path} has {layout.samples} values a pixel", "1 and 3 are read")
+    return layout
+
+
+def refuse_odd_bits(path: Path, layout: Layout) -> None:
+    """Raises LusError where uncompressed values do not lie in the lowest bits."""
+    if layout.stored > layout.allocated:
+        raise LusError(f"{path} stores {layout.stored} bits in {layout.allocated}", AGAIN)
+    if layout.high != layout.stored - 1:
+        raise LusError(
+            f"{path} has its {layout.stored} bits from bit {layout.high} downwards", "export 8 bits"
+        )
+
+
+def frame_count(header: pydicom.Dataset) -> int | None:
+    """NumberOfFrames; None where it is missing, empty or 0."""
+    return int(header.get("NumberOfFrames") or 0) or None
+
+
+# ------------------------------------------------------------------------------------------ frames
+
+
+def stored_frames(
+    path: Path,
+    file: BinaryIO,
+    header: pydicom.Dataset,
+    pixels: Pixels,
+    wanted_as: tuple[Layout, bool],
+    only: Collection[int] | None,
+) -> Iterator[tuple[int, Stored]]:
+    """Number and values of each frame that the file holds, or of those in `only`. Raises LusError."""
+    layout, color = wanted_as
+    promised = frame_count(header)
+    if is_encapsulated(file, pixels) and not fits(layout, promised, pixels):
+        encoded = encoded_frames(file, pixels, must_end=promised is None)
+        frames = encapsulated_frames(encoded, Decoder(path, layout, color), only)
+    else:
+        refuse_odd_bits(path, layout)
+        native = native_frames(path, file, pixels, layout, promised)
+        little = is_little(header)
+        frames = (
+            (n, stored(path, read_native(file, pixels, native, n, little), native.layout))
+            for n in (range(native.count) if only is None else sorted(only))
+            if n < native.count
+        )
+    count = 0
+    for number, values in frames:
+        count = number + 1
+        if count > MAX_FRAMES:
+            raise LusError(f"{path} has more than {MAX_FRAMES} frames", "split it")
+        yield number, values
+    if only is None and count < (promised or 1):
+        raise LusError(f"{path} holds {count} of the {promised or 1} frames it promises", AGAIN)
+
+
+def fits(layout: Layout, promised: int | None, pixels: Pixels) -> bool:
+    """Whether the pixels have just the length of uncompressed ones."""
+    return not pixels.undefined and pixels.length - (promised or 1) * layout.bytes in (0, 1)
+
+
+def encapsulated_frames(
+    frames: Iterator[bytes], decoder: Decoder, only: Collection[int] | None
+) -> Iterator[tuple[int, Stored]]:
+    """Number and values of frames that are compressed one by one, or all together as a film."""
+    last = None if only is None else max(only, default=-1)
+    for number, content in enumerate(frames):
+        if last is not None and number > last:
+            return
+        if number == 0 and is_film(content):
+            film = film_frames(content + b"".join(frames))
+            for place, array in enumerate(film):
+                if only is None or place in only:
+                    gray = array.ndim == 2
+                    yield place, Stored(array, "MONOCHROME2" if gray else "RGB", 8, False)
+            return
+        if only is None or number in only:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                values = decoder.decode(content)
+            yield number, values
+
+
+# -------------------------------------------------------------------------------------------- bits
+
+
+class UsedBits:
+    """How much of the range of their bits the values of a video use.
+
+    Stretching the whole range would leave a black picture, or a gray one, of values that use little.
+    """
+
+    def __init__(self, path: Path, header: pydicom.Dataset) -> None:
+        self.path, self.header = path, header
+        self.lowest, self.highest, self.bits, self.signed = 0, 0, 0, False
+
+    def add(self, values: Stored) -> None:
+        if values.bits <= 8 or values.meaning == "PALETTE COLOR":
+            return
+        low, high = int(values.array.min()), int(values.array.max())
+        first = not self.bits
+        self.lowest = low if first else min(low, self.lowest)
+        self.highest = high if first else max(high, self.highest)
+        self.bits, self.signed = values.bits, values.signed
+        self.gray = values.meaning in GRAY
+
+    def refuse_few(self) -> None:
+        """Raises LusError if the values, and the window that they are to be seen through, use little."""
+        if not self.bits:
+            return
+        used = float(self.highest - (self.lowest if self.signed else 0))
+        if self.gray and not self.signed:
+            used = max(used, brightest(self.header))
+        if used <= (1 << self.bits) * USED:
+            raise LusError(
+                f"{self.path} stores {self.bits} bits a value, and uses them up to {used:.0f} only",
+                "export it with as many bits as it uses, or as a video file",
+            )
+
+
+def brightest(header: pydicom.Dataset) -> float:
+    """The largest value that the file's display windows tell from a larger one; 0 without a window."""
+    centers, widths = (all_of(header.get(f"Window{name}")) for name in ("Center", "Width"))
+    ends = [center + width / 2 for center, width in zip(centers, widths, strict=False)]
+    slope = float(header.get("RescaleSlope") or 1) or 1.0
+    shift = float(header.get("RescaleIntercept") or 0)
+    return (max(ends) - shift) / slope if ends else 0.0
 
 
 def all_of(value: Any) -> list[float]:
@@ -156,137 +294,3 @@ def all_of(value: Any) -> list[float]:
     if value is None or value == "":
         return []
     return [float(one) for one in (value if isinstance(value, Sequence) else [value])]
-
-
-def frame_count(header: pydicom.Dataset) -> int:
-    return int(header.get("NumberOfFrames") or 1)
-
-
-def decoded(
-    file: BinaryIO, header: pydicom.Dataset, wanted: Sequence[int]
-) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
-    """Frames as the file stores them, before any change of colour, and what they then mean.
-
-    There may be more of them than the header says where all are wanted.
-    """
-    syntax, begin = header.file_meta.TransferSyntaxUID, file.tell()
-    rgb = is_rgb_by_adobe(file, syntax)
-    batches: list[Sequence[int] | None] = [wanted] if wanted else []
-    if not syntax.is_encapsulated:
-        # One after the other, pydicom 3.0 reads YBR_FULL_422 from the wrong place after the first.
-        batches = [[number] for number in wanted]
-    elif len(wanted) == frame_count(header):
-        batches = [None]  # without looking up where each frame begins
-    for indices in batches:
-        file.seek(begin)
-        frames = get_decoder(syntax).iter_array(
-            file,
-            raw=True,  # pydicom's own change from YBR to RGB takes five times as long as decoding
-            indices=indices,
-            transfer_syntax_uid=syntax,
-            pixel_keyword="PixelData",
-            decoding_plugin="pillow" if rgb else "",
-            pixel_vr="OB" if syntax.is_encapsulated or header.BitsAllocated == 8 else "OW",
-            **as_pixel_options(header),
-        )
-        for frame, meaning in quietly(frames):
-            ybr = meaning["photometric_interpretation"] in LUMINANCE_FIRST
-            yield frame, meaning | ({"photometric_interpretation": "RGB"} if rgb and ybr else {})
-
-
-def is_rgb_by_adobe(file: BinaryIO, syntax: str) -> bool:
-    """Whether Pillow, through pydicom, makes RGB of frames that the header calls YBR.
-
-    It does of a JPEG whose Adobe segment says that its colours were transformed, and pydicom goes on
-    calling it YBR.
-    """
-    if syntax not in (pydicom.uid.JPEGBaseline8Bit, pydicom.uid.JPEGExtended12Bit):
-        return False
-    if "pillow" not in get_decoder(syntax).available_plugins:
-        return False
-    content = file.read(MARKED)
-    place = content.find(ADOBE)
-    return place >= 0 and content[place + len(ADOBE) + 6 : place + len(ADOBE) + 7] == b"\x01"
-
-
-def quietly(frames: Iterator[Item]) -> Iterator[Item]:
-    """The frames, without what pydicom has to say on the way: what it cannot mend raises."""
-    while True:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            try:
-                frame = next(frames)
-            except StopIteration:
-                return
-        yield frame
-
-
-def as_frame(
-    array: np.ndarray, properties: dict[str, Any], header: pydicom.Dataset, color: bool
-) -> np.ndarray:
-    """A decoded frame as `read_frames` yields it. Raises LusError for colours not known here."""
-    meaning = properties["photometric_interpretation"]
-    if meaning == "PALETTE COLOR":
-        colours = apply_color_lut(array, header)
-        small = colours.dtype != np.uint16 or largest_entry(header) < 256  # 8 bits in 16
-        return colours.astype(np.uint8) if small else (colours >> 8).astype(np.uint8)
-    frame = eight_bits(array, properties["bits_stored"], bool(properties["pixel_representation"]))
-    if meaning in GRAY:
-        return 255 - frame if meaning == "MONOCHROME1" else frame
-    if meaning in LUMINANCE_FIRST:
-        if not color:
-            return frame[..., 0]
-        return np.asarray(Image.fromarray(frame, "YCbCr").convert("RGB"))
-    if meaning == "RGB":
-        return frame
-    raise LusError(f"colours as {meaning} are not read here", "export it as RGB or MONOCHROME2")
-
-
-def largest_entry(header: pydicom.Dataset) -> int:
-    """The largest entry of 16 bits in the palettes."""
-    tables = [header[f"{colour}PaletteColorLookupTableData"].value for colour in COLOURS]
-    return max(int(np.frombuffer(table[: len(table) // 2 * 2], "<u2").max()) for table in tables)
-
-
-def eight_bits(array: np.ndarray, bits: int, signed: bool) -> np.ndarray:
-    """Values of `bits` bits, stretched from their whole range to 0..255: uint8."""
-    if bits == 8 and not signed:
-        return array.astype(np.uint8, copy=False)
-    lowest, whole = -(1 << bits - 1) if signed else 0, (1 << bits) - 1
-    wide = np.clip(array.astype(np.int64) - lowest, 0, whole)
-    return ((wide * 255 + whole // 2) // whole).astype(np.uint8)
-
-
-# --------------------------------------------------------------------------------- what may be seen
-
-
-def ultrasound_regions(path: Path, header: pydicom.Dataset) -> list[Box]:
-    """Where the file says that its two-dimensional pictures lie (PS3.3, C.8.5.5).
-
-    Raises LusError if it says nothing, or what cannot be: then nobody knows where names may stand.
-    """
-    boxes = []
-    for region in header.get("SequenceOfUltrasoundRegions") or ():
-        if region.RegionSpatialFormat != PICTURE:
-            continue  # an ECG, a Doppler spectrum, a legend
-        left, top = region.RegionLocationMinX0, region.RegionLocationMinY0
-        right, bottom = region.RegionLocationMaxX1, region.RegionLocationMaxY1
-        # The last pixel belongs to the region; some scanners give the one after it.
-        if not (0 <= left < right <= header.Columns and 0 <= top < bottom <= header.Rows):
-            raise LusError(
-                f"{path}: its ultrasound region ({left}, {top}) to ({right}, {bottom}) does not lie "
-                f"in its {header.Columns}x{header.Rows} frames, so text cannot be masked",
-                UNMASKED,
-            )
-        boxes.append((slice(top, bottom + 1), slice(left, right + 1)))
-    if not boxes:
-        raise LusError(f"{path} names no ultrasound region, so text cannot be masked", UNMASKED)
-    return boxes
-
-
-def blackened(frame: np.ndarray, keep: list[Box]) -> np.ndarray:
-    """The frame, black outside the boxes."""
-    masked = np.zeros_like(frame)
-    for box in keep:
-        masked[box] = frame[box]
-    return masked

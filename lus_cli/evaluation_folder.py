@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +9,7 @@ import numpy as np
 
 from lus_cli import clinical_figures, evaluation_figures, figures
 from lus_cli.cache import write_json, write_text
+from lus_cli.csv_files import csv_text
 from lus_cli.metrics import SCORES, Predictions
 
 
@@ -24,18 +22,6 @@ def write_evaluation(
     for name, rows in figure_rows(scores).items():
         write_text(folder / f"{name}.csv", csv_text(rows))
     return draw_figures(folder, scores)
-
-
-def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows with the same keys as CSV; what is undefined is an empty cell. No rows are no text."""
-    if not rows:
-        return ""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        writer.writerow({k: f"{v:.6f}" if isinstance(v, float) else v for k, v in row.items()})
-    return text.getvalue()
 
 
 def prediction_rows(predictions: Predictions) -> list[dict[str, Any]]:

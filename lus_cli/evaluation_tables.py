@@ -6,9 +6,9 @@ from typing import Any
 
 from lus_cli.assessment import REFERENCES
 from lus_cli.clinical import MEASURES, UNITS
-from lus_cli.figures import plural
 from lus_cli.metrics import FIGURES
 from lus_cli.steps import Table
+from lus_cli.words import counted
 
 
 def figure_table(scores: dict[str, Any]) -> Table:
@@ -21,7 +21,7 @@ def figure_table(scores: dict[str, Any]) -> Table:
     times = scores.get("times", 1)  # of a cross-validation
     title = (
         f"run {scores['run']} on {scores['split']}{f', the first of {times} times over' * (times > 1)}: "
-        f"{plural(scores['videos'], 'video')} of n = {plural(scores['patients'], 'patient')}"
+        f"{counted(scores['videos'], 'video')} of n = {counted(scores['patients'], 'patient')}"
     )
     by_luck = [
         f"{scores['figures'][name]['p_value']:.3f} ({word})"
@@ -48,7 +48,7 @@ def total_table(scores: dict[str, Any]) -> Table:
             name = f"{unit} {measure}" if measure == "total" else f"{unit}, per video"
             rows.append((name, icc["value"], interval(icc), error["value"], *constants))
     exams, patients = (scores["sums"][unit]["units"] for unit in UNITS)
-    title = f"totals: {plural(exams, 'exam')} of n = {plural(patients, 'patient')}"
+    title = f"totals: {counted(exams, 'exam')} of n = {counted(patients, 'patient')}"
     columns = ("", "ICC", over_patients(scores), "error", "majority's", "prior's")
     return Table(title, columns, rows)
 

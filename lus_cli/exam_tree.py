@@ -1,15 +1,13 @@
-"""The exam tree: ids, folders and annotations.
+"""The exam tree: ids, folders and frames.
 
 ROOT/<patient>/<exam>/<area>/<frame>.jpg, with ROOT/Annotations.txt beside the patients.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import NamedTuple
@@ -17,17 +15,47 @@ from typing import NamedTuple
 import numpy as np
 
 from lus_cli.errors import LusError, UsageError
+from lus_cli.frame_order import number_frames
+from lus_cli.spellings import canonical
 
 ANNOTATIONS = "Annotations.txt"
 FINDINGS = "Findings.csv"
 SOURCES = "Sources.csv"  # where imported videos came from
 NOT_IN_A_TREE = {"videos.h5", "split.json", "runs", "crossvals", "features"}  # what caches hold
 SCORES = range(4)
-FRAME_SUFFIXES = {".jpg", ".jpeg", ".png"}
+FRAME_SUFFIXES = {
+    ".jpg",
+    ".jpeg",
+    ".jpe",
+    ".jfif",
+    ".png",
+    ".tif",
+    ".tiff",
+    ".bmp",
+    ".webp",
+}
+# Pictures that are not read here. With a number in their names they are frames of a video.
+OTHER_PICTURES = {
+    ".avif",
+    ".heic",
+    ".heif",
+    ".j2c",
+    ".j2k",
+    ".jp2",
+    ".jpf",
+    ".jpx",
+    ".jxl",
+    ".pbm",
+    ".pcx",
+    ".pgm",
+    ".pnm",
+    ".ppm",
+    ".tga",
+}
+FRAME_KINDS = ".jpg, .png, .tif, .bmp or .webp"
 CLUTTER = {"thumbs.db", "desktop.ini"}
 # A frame larger than this is a decompression bomb or a mistake, not an ultrasound frame.
 MAX_PIXELS = 64_000_000
-MAX_TEXT = 64 << 20  # bytes of a table of annotations: those of a million videos
 LARGEST_FRAME = np.iinfo(np.int32).max  # what the cache holds of a frame's number
 # Our separators, control characters, what ends a line or marks a file's start in Unicode, and what is
 # no character: half of a pair, as Python writes bytes of a file's name that are no UTF-8.
@@ -45,9 +73,14 @@ class VideoId(NamedTuple):
         return "/".join(self)
 
     @classmethod
+    def of(cls, patient: str, exam: str, area: str) -> VideoId:
+        """The id of names as they are written anywhere, in their one spelling (see `canonical`)."""
+        return cls(canonical(patient), canonical(exam), canonical(area))
+
+    @classmethod
     def parse(cls, text: str) -> VideoId:
         """Reads patient/exam/area. Raises UsageError if `text` is anything else."""
-        parts = text.strip().removesuffix("/").split("/")
+        parts = [canonical(part) for part in text.strip().removesuffix("/").split("/")]
         if len(parts) != 3 or not all(map(is_name, parts)):
             raise UsageError(
                 f"{text!r} is not a video id", "write patient/exam/area, e.g. 1017/1048/11"
@@ -137,22 +170,22 @@ def of_a_tree(path: Path) -> bool:
 def files_under(root: Path, problems: list[str]) -> Iterator[Path]:
     """Every file under a folder, however deep, without clutter.
 
-    Links to folders are followed once all real folders are known, into those that are not among
+    Links to folders are followed once all real folders are walked, into those that are not among
     them. `problems` is told of what cannot be read.
     """
 
     def cannot(error: OSError) -> None:
         problems.append(f"{error.filename} cannot be read: {error.strerror or error}")
 
-    known: set[Path] = set()
+    walked: set[Path] = set()
     begins = [root]
     while begins:
         begin = begins.pop(0)
-        if begin.resolve() in known:
+        if begin.resolve() in walked:
             continue
         for folder, inner, names in os.walk(begin, onerror=cannot):
             place = Path(folder)
-            known.add(place.resolve())
+            walked.add(place.resolve())
             inner[:] = sorted(name for name in inner if not is_clutter(name))
             begins += [place / name for name in inner if (place / name).is_symlink()]
             for path in (place / name for name in sorted(names) if not is_clutter(name)):
@@ -187,163 +220,21 @@ def read_folder(video: VideoId, folder: Path) -> VideoFolder:
         raise LusError(
             f"{folder}: ids hold no / \\ ; , and no control characters", "rename the folder"
         )
-    numbered: dict[int, Path] = {}
-    for path in listed(folder):
-        if path.suffix.lower() not in FRAME_SUFFIXES:
-            continue
-        digits = re.findall(r"\d+", path.stem)
-        if not digits:
-            raise LusError(f"video {video}: {path.name} has no frame number", "rename or remove it")
-        number = int(digits[-1])
-        if number in numbered:
-            raise LusError(
-                f"video {video}: {numbered[number].name} and {path.name} are both frame {number}",
-                "remove one",
-            )
-        numbered[number] = path
-    if not numbered:
-        raise LusError(f"video {video}: {folder} holds no .jpg, .jpeg or .png frame", "remove it")
-    if max(numbered) > LARGEST_FRAME:
-        raise LusError(f"video {video}: frame number {max(numbered)} is too large", "rename it")
-    return VideoFolder(video, tuple(FrameFile(n, numbered[n]) for n in sorted(numbered)))
-
-
-# ------------------------------------------------------------------------------------ annotations
-
-
-@dataclass(frozen=True)
-class Findings:
-    """What an expert saw in a video; None where nobody said."""
-
-    a_lines: bool | None
-    b_lines: bool | None
-
-
-def read_annotations(path: Path) -> dict[VideoId, int]:
-    """The score of each annotated video.
-
-    Reads `patient/exam/area;score` lines, or a CSV with the columns patient, exam, area and score
-    (a row with an empty score is not annotated). Raises LusError naming file and line for a line
-    that cannot be read, a score outside 0..3, or a video annotated twice.
-    """
-    text = read_text(path, f"it holds a line a video, 1017/1048/11;2 (looked for {path.name})")
-    is_csv = path.suffix.lower() == ".csv"
-    rows = csv_scores(path, text) if is_csv else line_scores(path, text)
-    scores: dict[VideoId, int] = {}
-    for line, video, score in rows:
-        if video in scores:
-            raise LusError(
-                f"{path}, line {line}: video {video} is annotated twice", "keep one line"
-            )
-        scores[video] = score
-    if not scores:
-        raise LusError(f"{path} holds no annotation", "write a line a video, e.g. 1017/1048/11;2")
-    return scores
-
-
-def read_text(path: Path, remedy: str) -> str:
-    try:
-        if path.stat().st_size > MAX_TEXT:
-            raise LusError(
-                f"{path} is larger than {MAX_TEXT >> 20} MB", "that is no table of videos"
-            )
-        return path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise LusError(f"there is no file {path}", remedy) from None
-    except OSError as error:
-        raise LusError(f"{path} cannot be read", error.strerror or str(error)) from error
-    except UnicodeDecodeError as error:
-        raise LusError(f"{path} is not UTF-8 text", str(error)) from error
-
-
-def line_scores(path: Path, text: str) -> Iterator[tuple[int, VideoId, int]]:
-    for number, line in enumerate(text.splitlines(), start=1):
-        if line.strip():
-            video, semicolon, score = line.partition(";")
-            if not semicolon:
-                raise LusError(
-                    f"{path}, line {number}: {line.strip()!r} cannot be read",
-                    "write patient/exam/area;score",
-                )
-            yield number, annotated_id(path, number, video), annotated_score(path, number, score)
-
-
-def csv_scores(path: Path, text: str) -> Iterator[tuple[int, VideoId, int]]:
-    for number, row in csv_rows(path, text, ("patient", "exam", "area", "score")):
-        if row["score"]:
-            yield number, row_id(path, number, row), annotated_score(path, number, row["score"])
-
-
-def csv_rows(path: Path, text: str, columns: Iterable[str]) -> Iterator[tuple[int, dict[str, str]]]:
-    """Line number and stripped cells of each row. Raises LusError if a named column is missing."""
-    reader = csv.DictReader(io.StringIO(text, newline=""))
-    try:
-        header = [name.strip() for name in reader.fieldnames or []]
-        missing = [name for name in columns if name not in header]
-        if missing:
-            raise LusError(
-                f"{path} has no column {', '.join(missing)}", f"it has {', '.join(header)}"
-            )
-        reader.fieldnames = header
-        for row in reader:
-            if not any("".join(cells).strip() for cells in row.values() if cells):
-                continue  # spreadsheets leave rows of empty cells
-            if None in row or None in row.values():
-                raise LusError(
-                    f"{path}, line {reader.line_num}: not {len(header)} cells", "mend the line"
-                )
-            yield reader.line_num, {key: value.strip() for key, value in row.items()}
-    except csv.Error as error:
-        raise LusError(f"{path}, line {reader.line_num}: {error}", "mend the line") from error
-
-
-def annotated_id(path: Path, line: int, text: str) -> VideoId:
-    try:
-        return VideoId.parse(text)
-    except UsageError as error:
-        raise LusError(f"{path}, line {line}: {error.message}", error.remedy) from None
-
-
-def row_id(path: Path, line: int, row: dict[str, str]) -> VideoId:
-    """The video that a CSV row's cells name. Raises LusError if one of them is no name."""
-    video = VideoId(row["patient"], row["exam"], row["area"])
-    for column, part in video._asdict().items():
-        if not is_name(part):
-            raise LusError(
-                f"{path}, line {line}: {part!r} is no {column}", "ids hold no / \\ ; or ,"
-            )
-    return video
-
-
-def annotated_score(path: Path, line: int, text: str) -> int:
-    match = re.fullmatch(r"\s*([0-9])(?:\.0*)?\s*", text)
-    if not match or int(match[1]) not in SCORES:
-        raise LusError(f"{path}, line {line}: score {text.strip()!r}", "scores are 0, 1, 2 or 3")
-    return int(match[1])
-
-
-def read_findings(path: Path) -> dict[VideoId, Findings]:
-    """Expert findings per video from patient,exam,area,a_lines,b_lines (yes, no or empty)."""
-    findings: dict[VideoId, Findings] = {}
-    text = read_text(path, "")
-    for line, row in csv_rows(path, text, ("patient", "exam", "area", "a_lines", "b_lines")):
-        video = row_id(path, line, row)
-        if video in findings:
-            raise LusError(f"{path}, line {line}: video {video} is there twice", "keep one line")
-        findings[video] = Findings(
-            annotated_finding(path, line, row["a_lines"]),
-            annotated_finding(path, line, row["b_lines"]),
+    entries = listed(folder)
+    paths = [path for path in entries if path.suffix.lower() in FRAME_SUFFIXES]
+    others = [path for path in entries if is_other_frame(path)]
+    if others:  # the video without them would be shorter
+        more = f" and {len(others) - 1} more" if len(others) > 1 else ""
+        raise LusError(
+            f"video {video}: {others[0].name}{more} cannot be read as frames",
+            "save them as .png, or move them elsewhere if they are not frames",
         )
-    return findings
+    if not paths:
+        raise LusError(f"video {video}: {folder} holds no frame", f"frames are {FRAME_KINDS}")
+    frames = number_frames(video, paths, LARGEST_FRAME)
+    return VideoFolder(video, tuple(FrameFile(number, path) for number, path in frames.items()))
 
 
-def annotated_finding(path: Path, line: int, text: str) -> bool | None:
-    try:
-        return {"yes": True, "no": False, "": None}[text.strip().lower()]
-    except KeyError:
-        raise LusError(f"{path}, line {line}: {text!r}", "write yes, no or nothing") from None
-
-
-def write_annotations(path: Path, scores: Iterable[tuple[VideoId, int]]) -> None:
-    lines = "".join(f"{video};{score}\n" for video, score in scores)
-    path.write_text(lines, encoding="utf-8")
+def is_other_frame(path: Path) -> bool:
+    """Whether a file is a picture with a number, of a kind not read here."""
+    return path.suffix.lower() in OTHER_PICTURES and bool(re.search(r"\d", path.stem))

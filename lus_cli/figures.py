@@ -140,11 +140,6 @@ def lay_out(figure: Figure) -> None:
         figure.set_layout_engine("none")
 
 
-def svg_text(figure: Figure) -> str:
-    """The figure as SVG text, for a page to hold."""
-    return rendered(figure, "svg").decode()
-
-
 def blank(
     height: float, rows: int = 1, *, width: float = WIDTH, **options: Any
 ) -> tuple[Figure, Any]:
@@ -189,7 +184,3 @@ def bare_left(axes: Axes) -> None:
     """Rows name themselves: no axis line and no tick marks on the left."""
     axes.spines["left"].set_visible(False)
     axes.tick_params(axis="y", length=0)
-
-
-def plural(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

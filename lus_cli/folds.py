@@ -9,7 +9,7 @@ import numpy as np
 
 from lus_cli.config import PrepareConfig
 from lus_cli.errors import LusError
-from lus_cli.split import Split, count_table, draw_folds, draw_part, share_of
+from lus_cli.split import People, Split, count_table, draw_folds, draw_part, share_of
 
 
 @dataclass(frozen=True)
@@ -35,11 +35,12 @@ def draw_repeats(
     """
     if not split.folds:
         raise LusError("split.json has no folds", "run `lus prepare --folds 5 --force`")
-    table, seed = count_table(patients, scores), split.drawn_by.get("seed", 0)
+    people, seed = People(patients), split.drawn_by.get("seed", 0)
+    table = count_table(people.first(patients), scores)
     drawn = [list(split.folds)]
     for repeat in range(1, repeats):
         random = np.random.default_rng([seed, len(table), repeat])
-        drawn.append(list(draw_folds(table, len(split.folds), random)))
+        drawn.append([people.all(fold) for fold in draw_folds(table, len(split.folds), random)])
     return drawn
 
 
@@ -51,20 +52,22 @@ def folds_of(
 ) -> list[Fold]:
     """Every model to train. A fold's patients are its test part; validation, by which the best
     epoch is chosen, is drawn from the others by the share and the rule of the split."""
-    table = count_table(patients, scores)
+    people = People(patients)
+    table = count_table(people.first(patients), scores)
     rule = split.drawn_by
     share = rule.get("validation_share", PrepareConfig.validation_share)
     folds = []
     for repeat, groups in enumerate(repeats, start=1):
         for number, test in enumerate(groups, start=1):
-            rest = [name for name in table if name not in test]
+            tested = set(people.first(test))
+            rest = [name for name in table if name not in tested]
             random = np.random.default_rng([rule.get("seed", 0), repeat, number])
             size = min(share_of(len(rest), share), len(rest) - 1)
             validation = draw_part(table, rest, size, random, bool(rule.get("stratify")))
-            train = tuple(name for name in rest if name not in validation)
+            train = people.all(name for name in rest if name not in validation)
             drawn_by = {"fold": number, "of": len(groups), "repeat": repeat}
             drawn_by |= {"validation_share": share, "seed": rule.get("seed", 0)}
             drawn_by |= {"stratify": bool(rule.get("stratify"))}
-            split_of_fold = Split(train, tuple(validation), tuple(test), drawn_by=drawn_by)
+            split_of_fold = Split(train, people.all(validation), tuple(test), drawn_by=drawn_by)
             folds.append(Fold(repeat, number, split_of_fold))
     return folds

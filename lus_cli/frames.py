@@ -7,6 +7,7 @@ will not vouch for, is decoded by Pillow, which also says what is wrong with a d
 from __future__ import annotations
 
 import io
+import re
 import threading
 import warnings
 from pathlib import Path
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 
 Mode = Literal["L", "RGB"]
 
-FRAME_FORMATS = ("JPEG", "PNG")  # by content; no other of Pillow's many readers is let near a file
+# By content; no other of Pillow's many readers is let near a file.
+FRAME_FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP")
 # A JPEG is decoded at 1/8, 1/4 or 1/2 of its size, for which libjpeg-turbo has quick transforms,
 # where that leaves at least MARGIN times the pixels wanted along each axis. With 1.0 the mean
 # difference from the whole size is half as large again; 1.5 takes 1024x768 to 256.
@@ -43,6 +45,7 @@ TURNING = (b"Exif\0\0", b"Orientation")
 SCALING = 0x2 | 0x40000 | 0x80000
 # Beyond this, its 14 bits for a weight are too few: Pillow resizes.
 MOST_SHRINKING, MOST_STRETCHING = 16, 16
+IMAGE_DESCRIPTION, BITS_PER_SAMPLE, SAMPLE_FORMAT, WHITE_IS = 270, 258, 339, 262  # tags of TIFF
 OF_THREAD = threading.local()  # libswscale's tables and its frame, kept from frame to frame
 
 
@@ -111,18 +114,19 @@ def jpeg_header(content: bytes) -> bytes:
 def decode_frame(path: Path, mode: Mode) -> Image.Image:
     """One frame as a Pillow image, upright, in `mode`.
 
-    16-bit frames are scaled to 8 bits by their full range. Raises LusError if the file is no whole
-    image or larger than MAX_PIXELS.
+    16-bit frames are scaled to 8 bits by their full range. Raises LusError if the file is not one
+    whole image, is larger than MAX_PIXELS, or has pixels with no fixed range.
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            warnings.simplefilter("ignore")  # of large files, and of TIFF's tags that are cut short
             image = Image.open(path, formats=FRAME_FORMATS)
         with image:
             if image.width * image.height > MAX_PIXELS:
                 raise LusError(
                     f"{path} has {image.width}x{image.height} pixels", "a frame has fewer"
                 )
+            refuse_several(path, image)
             if image.format == "JPEG" and path.read_bytes().count(SCAN_START) > MOST_SCANS:
                 raise LusError(f"{path} has more than {MOST_SCANS} scans", "save it again")
             if mode == "L" and image.format == "JPEG":
@@ -134,10 +138,39 @@ def decode_frame(path: Path, mode: Mode) -> Image.Image:
     except Exception as error:  # damaged EXIF alone raises TypeError and struct.error, among others
         reason = "it is empty" if path.exists() and path.stat().st_size == 0 else str(error)
         raise LusError(f"{path} cannot be decoded", reason) from error
-    if upright.mode.startswith("I"):
-        # By the format's range, not by the frame's: a dark frame must not come out brighter.
-        upright = Image.fromarray((np.asarray(upright) // 257).astype(np.uint8))
+    if upright.mode.startswith(("I", "F")):
+        upright = to_8_bits(path, upright, image)
     return upright if upright.mode == mode else upright.convert(mode)
+
+
+def has_many_bits(path: Path) -> bool:
+    """Whether a frame that was decoded before has more than 8 bits a pixel, and is not all 0."""
+    with Image.open(path, formats=FRAME_FORMATS) as image:
+        return image.mode.startswith("I") and bool(np.asarray(image).any())
+
+
+def refuse_several(path: Path, image: Image.Image) -> None:
+    """Raises LusError for a file of several pictures: a frame is one."""
+    # ImageJ and tifffile describe a stack in words, and store it as if it were one picture.
+    words = str(getattr(image, "tag_v2", {}).get(IMAGE_DESCRIPTION, ""))
+    stack = words.startswith("ImageJ=") and re.search(r"images=(?!1\b)\d", words)
+    if stack or (image.format in ("TIFF", "WEBP", "PNG") and getattr(image, "is_animated", False)):
+        raise LusError(f"{path} holds several pictures", "save each as a file of its own")
+
+
+def to_8_bits(path: Path, upright: Image.Image, image: Image.Image) -> Image.Image:
+    """A frame of more than 8 bits, by the format's range, not by its own: a dark frame must not
+    come out brighter. `image` is the file as it was opened.
+
+    Raises LusError for floats and 32-bit numbers, which have no such range.
+    """
+    tags = getattr(image, "tag_v2", {})
+    bits = tags.get(BITS_PER_SAMPLE, (16,))[0]
+    signed_or_inverted = tags.get(SAMPLE_FORMAT, (1,))[0] != 1 or tags.get(WHITE_IS, 1) == 0
+    if bits > 16 or signed_or_inverted or upright.mode == "F":
+        raise LusError(f"{path} has pixels that are not 8-bit or 16-bit numbers", "save it as .png")
+    values = np.asarray(upright) // ((2**bits - 1) // 255)
+    return Image.fromarray(values.clip(0, 255).astype(np.uint8))
 
 
 # ---------------------------------------------------------------------------------------- resizing

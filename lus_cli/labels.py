@@ -3,28 +3,18 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from lus_cli.annotations import Findings, annotated_finding, annotated_score, row_id
 from lus_cli.config import ImportConfig
+from lus_cli.csv_tables import csv_rows, read_text
 from lus_cli.errors import LusError, UsageError
-from lus_cli.exam_tree import (
-    Findings,
-    VideoId,
-    annotated_finding,
-    annotated_score,
-    csv_rows,
-    files_under,
-    is_name,
-    leads_out,
-    natural_key,
-    read_text,
-    row_id,
-    video_order,
-)
-from lus_cli.video_files import OTHER_SUFFIXES, VIDEO_SUFFIXES
+from lus_cli.exam_tree import VideoId, files_under, is_name, leads_out, natural_key, video_order
+from lus_cli.finding import is_picture, names
+from lus_cli.spellings import alike, canonical
+from lus_cli.video_containers import OTHER_SUFFIXES, VIDEO_SUFFIXES
 
 ONLY_EXAM = "1"  # where nothing tells the exams of a patient apart
 COVID_BLUES_VIDEO = re.compile(r"patient_([^_]+)_(.+)")
@@ -87,20 +77,47 @@ def find_video_files(root: Path, problems: list[str], folder: str = "") -> dict[
     """
     if not (root / folder).is_dir():
         raise LusError(f"there is no folder {root / folder}", "name the folder of video files")
-    found = {}
+    paths, pictures = [], []
     for path in files_under(root / folder, problems):
         if path.suffix.lower() in VIDEO_SUFFIXES:
-            found[normal(path.relative_to(root).as_posix())] = path
+            paths.append(path)
         elif path.suffix.lower() in OTHER_SUFFIXES:
             problems.append(f"{path} is a video of a kind not read here: make .mp4 of it")
-    if not found:
-        raise LusError(f"{root / folder} holds no video", f"videos are {', '.join(VIDEO_SUFFIXES)}")
-    return {name: found[name] for name in sorted(found, key=natural_key)}
+        elif is_picture(path):
+            pictures.append(path)
+    if pictures:
+        problems.append(
+            f"{names(pictures)} in {pictures[0].parent} and below: pictures are not imported; "
+            "`lus prepare` reads folders of frames"
+        )
+    if not paths:
+        raise LusError(
+            f"{root / folder} holds no video", "videos are .mp4, .avi, .mpeg and the like"
+        )
+    files = by_name(root, paths, problems)
+    return {name: files[name] for name in sorted(files, key=natural_key)}
+
+
+def by_name(root: Path, paths: Iterable[Path], problems: list[str]) -> dict[str, Path]:
+    """Files by their path from `root`, each part as `canonical` writes it.
+
+    File systems and spreadsheets write one name in several ways. Where two files have one name,
+    both are left out, and `problems` gets a line.
+    """
+    files: dict[str, list[Path]] = {}
+    for path in paths:
+        files.setdefault(normal(path.relative_to(root).as_posix()), []).append(path)
+    problems += [
+        f"{len(same)} files are called {name}, in letters that look the same: rename all but one"
+        for name, same in files.items()
+        if len(same) > 1
+    ]
+    return {name: same[0] for name, same in files.items() if len(same) == 1}
 
 
 def normal(name: str) -> str:
-    """A file's name with its accents in one form: file systems and spreadsheets use two."""
-    return unicodedata.normalize("NFC", name)
+    """A path, as a file system or a table writes it, in its one spelling."""
+    return "/".join(canonical(part) for part in name.split("/"))
 
 
 def table_labels(path: Path) -> Iterator[tuple[int, Label]]:
@@ -114,9 +131,9 @@ def table_labels(path: Path) -> Iterator[tuple[int, Label]]:
 def covid_blues_labels(path: Path) -> Iterator[tuple[int, Label]]:
     """The rows of COVID-BLUES' severity.csv, each with its line; the file's name holds the ids."""
     names = {
-        "score": "Severity Score",
-        "a_lines": "A-lines",
-        "b_lines": "B-lines",
+        "score": "severity_score",
+        "a_lines": "a-lines",
+        "b_lines": "b-lines",
         "comment": "comments",
     }
     text = read_text(path, "it comes with COVID-BLUES; name it with --labels")
@@ -143,7 +160,7 @@ def read_label(path: Path, line: int, file: str, video: VideoId, row: dict[str, 
 
 def inside_path(path: Path, line: int, text: str) -> str:
     """A file's path from the folder of videos. Raises LusError if it leads out of it."""
-    file = PurePosixPath(normal(text).replace("\\", "/"))
+    file = PurePosixPath(normal(text.replace("\\", "/")))
     if leads_out(text) or not file.parts or "\0" in text:
         raise LusError(
             f"{path}, line {line}: {text!r} is no file in the folder of videos",
@@ -155,7 +172,7 @@ def inside_path(path: Path, line: int, text: str) -> str:
 def covid_blues_id(name: str) -> VideoId | None:
     """patient_15_L2_2.mp4 is area L2_2 of patient 15; None for another kind of name."""
     match = COVID_BLUES_VIDEO.fullmatch(without_suffix(name))
-    video = VideoId(match[1], ONLY_EXAM, match[2]) if match else None
+    video = VideoId.of(match[1], ONLY_EXAM, match[2]) if match else None
     return video if video and all(map(is_name, video)) else None
 
 
@@ -173,6 +190,7 @@ def pair(
     Raises LusError for two rows about one file or one video, and for a name that fits two files.
     """
     sources, problems = [], []
+    spelt = {alike(without_suffix(name)): name for name in files}
     line_of: dict[object, int] = {}
     # As they are written: .MP4 is not .mp4 on every disk.
     suffixes = sorted({PurePosixPath(name).suffix for name in files})
@@ -187,7 +205,11 @@ def pair(
                 )
             line_of[key] = line
         if name is None:
-            problems.append(f"{labels}, line {line}: there is no video file {row.file}")
+            fitting = spelt.get(alike(without_suffix(row.file)))
+            problems.append(
+                f"{labels}, line {line}: there is no video file {row.file} that is read here"
+                + (f"; there is {fitting}: write its name as it is" if fitting else "")
+            )
         else:
             sources.append(LabelledFile(name, files[name], row))
     return sources, problems
@@ -195,7 +217,7 @@ def pair(
 
 def folder_key(video: VideoId) -> tuple[str, ...]:
     """Equal for videos that would share a folder: macOS and Windows tell no case apart."""
-    return tuple(normal(part).casefold() for part in video)
+    return tuple(part.casefold() for part in video)
 
 
 def match_file(

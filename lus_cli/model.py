@@ -153,11 +153,7 @@ class LusModel(nn.Module):
     def cnn(self, frames: Tensor) -> Tensor:
         """`features` of frames that fit the device together."""
         images = self.prepare(frames)
-        # Convolutions are faster with the channel last; on MPS only the plain layout has always
-        # been right (pytorch/pytorch #175189, #175190).
-        plain = images.device.type == "mps"
-        layout = torch.contiguous_format if plain else torch.channels_last
-        images = images.contiguous(memory_format=layout)
+        images = images.contiguous(memory_format=layout_on(images.device))
         if self.precision is None:
             return self.backbone(images)
         # What follows the CNN is a small part of the work and of a range that float32 suits.
@@ -234,6 +230,15 @@ class LusModel(nn.Module):
             )
             return last.to(states.dtype)
         return real.to(states.dtype) / steps.to(states.device, states.dtype)[:, None]
+
+
+def layout_on(device: torch.device) -> torch.memory_format:
+    """How images lie in a device's memory.
+
+    Convolutions are faster with the channel last; on MPS only the plain layout has always been right
+    (pytorch/pytorch #175189, #175190).
+    """
+    return torch.contiguous_format if device.type == "mps" else torch.channels_last
 
 
 @contextlib.contextmanager

@@ -23,6 +23,7 @@ from lus_cli.config import Recipe
 from lus_cli.errors import LusError
 from lus_cli.metrics import FIGURES, SCORES
 from lus_cli.split import PARTS, Split, load_split
+from lus_cli.words import counted, joined
 
 FOLD = ("fold", "of", "repeat")  # of a split's drawn_by: what folds_of adds
 DISCLAIMER = "Not a medical device: nothing it says may guide the care of a patient."
@@ -90,7 +91,7 @@ def model_card(
             card=card,
             recipe=recipe_rows(card.recipe),
             weights=start_of(card.recipe.weights),
-            installed=card.recipe.backbone in efficientnet_lite.NAMES,
+            installed=card.recipe.backbone == efficientnet_lite.NAME,
             digest=weights,
             origin=origin,
             parts=parts,
@@ -216,7 +217,7 @@ def part_rows(parts: Mapping[str, Any] | None, split: Split | None) -> list[dict
 def hub_result(scores: Mapping[str, Any]) -> dict[str, Any]:
     """The defined figures of an evaluation, each with its interval in its name: a hub has no field
     for one."""
-    people = report.counted(scores["patients"], "patient")
+    people = counted(scores["patients"], "patient")
     metrics = []
     for figure, (kind, name) in HUB_FIGURES.items():
         found = scores["figures"][figure]
@@ -229,7 +230,7 @@ def hub_result(scores: Mapping[str, Any]) -> dict[str, Any]:
         metrics.append({"type": kind, "name": label, "value": round(found["value"], 4)})
     return {
         "split": scores["split"],
-        "name": f"{scores['title']}: {report.counted(scores['videos'], 'video')} of {people}",
+        "name": f"{scores['title']}: {counted(scores['videos'], 'video')} of {people}",
         "metrics": metrics,
     }
 
@@ -246,19 +247,18 @@ def limits_of_training(parts: Mapping[str, Any] | None, run: Run, kernel: bool) 
         learned = [parts["train"], *([parts["validation"]] if kernel else [])]
         patients = sum(part["patients"] for part in learned)
         if patients < FEW_PATIENTS:
-            found.append(f"it was trained on {report.counted(patients, 'patient')} only")
+            found.append(f"it was trained on {counted(patients, 'patient')} only")
         if missing := [s for s in SCORES if not any(part["scores"][s] for part in learned)]:
-            words = " and ".join(map(str, missing))
-            found.append(f"no training video has score {words}: it cannot know how that looks")
+            found.append(
+                f"no training video has score {joined(missing)}: it cannot know how that looks"
+            )
         if not kernel and parts["validation"]["patients"] < FEW_PATIENTS:
-            people = report.counted(parts["validation"]["patients"], "patient")
+            people = counted(parts["validation"]["patients"], "patient")
             found.append(f"the best epoch was chosen on {people}: others might have chosen another")
     bad = run.root / "nonfinite.json"
     if bad.is_file():
         steps = len(cache.read_json(bad, "train the run anew").get("events", []))
-        found.append(
-            f"{report.counted(steps, 'training step')} gave no finite gradient and was left out"
-        )
+        found.append(f"{counted(steps, 'training step')} gave no finite gradient and was left out")
     return [f"{line[0].upper()}{line[1:]}." for line in found]
 
 

@@ -15,22 +15,23 @@ from lus_cli.decoding import fitted_frames, stored_frames
 from lus_cli.errors import LusError, printable
 from lus_cli.exam_tree import (
     FORBIDDEN_IN_ID,
+    FRAME_KINDS,
     FRAME_SUFFIXES,
     VideoId,
     is_name,
     natural_key,
     read_folder,
 )
+from lus_cli.finding import find_files
 from lus_cli.sources import DicomFile, FrameFolder, Kind, MatFile, Source, VideoFile, kind_of
 from lus_cli.stored_video import CHUNK_FRAMES, StoredVideo
-from lus_cli.study import find_files
 from lus_cli.video_cache import FrameFormat
 
 # A recording of one area takes seconds. These bound memory: the feature maps of the frames a model
 # looks at are held together, and so are the compressed frames.
 MOST_FRAMES = 5000
 MOST_BYTES = 4 * 2**30  # of a video's frames, before they are compressed
-KINDS = "a folder of .jpg or .png frames, .mp4, .avi, .mov, .mkv, .gif, DICOM or .mat"
+KINDS = f"a folder of {FRAME_KINDS} frames, .mp4, .avi, .mov, .mpeg and the like, DICOM or .mat"
 
 
 @dataclass(frozen=True)
@@ -103,8 +104,10 @@ def look_at(root: Path, search: Search) -> dict[Path, Kind]:
             )
         return {root: kind}
     damaged: list[str] = []
-    files = find_files(root, damaged)
+    left_out: list[str] = []
+    files = find_files(root, damaged, left_out)
     search.problems += map(printable, damaged)
+    search.remarks += map(printable, left_out)
     made = {folder for path in files if (folder := folder_of_lus(path, root))}
     search.remarks += [
         printable(f"{folder} holds what lus made: not looked at") for folder in sorted(made)
@@ -169,10 +172,11 @@ def decode(source: Source, frame_format: FrameFormat) -> StoredVideo:
 
     Raises LusError if one cannot be decoded, or if they are more than memory is meant for.
     """
+    notes: list[str] = []
     most = min(MOST_FRAMES, MOST_BYTES // math.prod(frame_format.shape))
 
     def frames() -> Iterator[tuple[int, np.ndarray, tuple[int, int]]]:
-        for count, frame in enumerate(fitted_frames(source, frame_format)):
+        for count, frame in enumerate(fitted_frames(source, frame_format, notes.append)):
             if count == most or (source.length or 0) > most:
                 raise LusError(
                     f"{source.location} has more than {most} frames",
@@ -180,7 +184,7 @@ def decode(source: Source, frame_format: FrameFormat) -> StoredVideo:
                 )
             yield frame
 
-    return stored_frames(frames())
+    return stored_frames(frames(), notes)
 
 
 def frames_at(video: StoredVideo, positions: np.ndarray, frame_format: FrameFormat) -> np.ndarray:

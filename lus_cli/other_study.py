@@ -9,7 +9,7 @@ from PIL import Image
 
 from lus_cli.errors import LusError
 from lus_cli.frames import fit_box, fit_frame
-from lus_cli.split import listed
+from lus_cli.split import in_words
 from lus_cli.video_cache import FrameFormat, VideoCache
 
 
@@ -107,7 +107,7 @@ def foreign(
     if seen and policy == "refuse":
         names = list(dict.fromkeys(videos.ids[index].patient for index in seen))
         raise LusError(
-            f"the run was trained on patient {listed(names)} of {videos.path}",
+            f"the run was trained on patient {in_words(names)} of {videos.path}",
             "leave their videos out with --trained-patients skip, or, if only the ids are the "
             "same, score them with --trained-patients keep",
         )

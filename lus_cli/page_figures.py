@@ -105,7 +105,7 @@ class PageFigure:
 
 
 def page_figure(name: str, svg: str) -> PageFigure:
-    """A figure from its SVG text, as `figures.svg_text` gives it, which is taken to be escaped."""
+    """A figure from its SVG text, as `figures.save` writes it, which is taken to be escaped."""
     title, text = TEXTS.get(name, (name.replace("_", " ").capitalize(), ""))
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", svg, flags=re.DOTALL)

@@ -7,26 +7,20 @@ the gradient the truth sent back, so a wrong layer cannot make those after it lo
 from __future__ import annotations
 
 import copy
-import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from lus_cli.differences import Difference, badness, difference, failed
 from lus_cli.losses import soft_labels
-from lus_cli.model import LusModel, VideoLSTM, valid
+from lus_cli.model import LusModel, VideoLSTM, layout_on, normalised, valid
 
 CPU = torch.device("cpu")
-# A difference is measured as PyTorch measures its own compiler's (torch._dynamo.utils.same): the
-# root mean square error against float64 may be some multiple of that of a trusted float32, plus a
-# floor. Its multiple of 2 is for much the same kernels; other devices sum in other orders and by
-# other algorithms, so here it is 30, which LAPACK's tests allow errors over their estimate. TF32
-# and half precision are off by thousands of epsilons, the known defects of MPS by more.
-MULTIPLE = 30.0
-FLOOR = 100.0  # units of the precision's epsilon: 1e-5 in float32
-UNMEASURED = 30.0  # epsilons of error expected of the CPU's own float32: twice AlexNet's worst
 # Rounding flips a ReLU or a maximum here and there, which moves the gradient of a whole model in
 # jumps: by 0.0014 with AlexNet and 0.023 with ResNet18 between float32 and float64 on one CPU.
 FLIPS = 0.1
@@ -49,31 +43,6 @@ class Call(NamedTuple):
     layer: nn.Module
     inputs: tuple[Any, ...]
     gradient: Tensor | None  # of the loss with respect to the output
-
-
-@dataclass(frozen=True)
-class Difference:
-    """How far a device is from the truth in one thing.
-
-    `relative` is the root mean square error over the root mean square of the truth, `largest` the
-    largest absolute error; both are NaN where a number is not finite.
-    """
-
-    name: str
-    kind: str
-    direction: str  # "forward" or "backward"
-    relative: float
-    largest: float
-    allowed: float  # the largest acceptable `relative`
-    failure: str = ""  # what the device said instead of an answer
-
-    @property
-    def verdict(self) -> str:
-        if self.failure:
-            return "fails"
-        if not math.isfinite(self.relative):
-            return "not finite"
-        return "agrees" if self.relative <= self.allowed else "differs"
 
 
 # ------------------------------------------------------------------------------ model and batch
@@ -260,9 +229,7 @@ def placed_input(value: Any, layer: nn.Module, device: torch.device, dtype: torc
 def ranks(values: Tensor) -> Tensor:
     """The rank of each value: maxima tie at the zeros that ReLU leaves, and there a device may send
     the gradient where it likes."""
-    order = values.flatten().argsort(stable=True)
-    places = torch.empty(len(order))
-    places[order] = torch.arange(1.0, len(order) + 1)
+    places = values.flatten().argsort(stable=True).argsort() + 1.0
     return torch.empty_like(values).copy_(places.view(values.shape))  # same layout in memory
 
 
@@ -279,41 +246,84 @@ def compare_layers(
     return list(found.values())
 
 
-# ------------------------------------------------------------------------------------- measuring
+# ------------------------------------------------------------------------------------ operations
 
 
-def difference(
-    what: tuple[str, str, str],
-    found: list[Tensor],
-    right: list[Tensor],
-    trusted: list[Tensor] | None,
-    dtype: torch.dtype,
-) -> Difference:
-    """The tensor among `found` that is furthest off, measured by how far `trusted`, float32 on the
-    CPU, is; where that itself is judged there is none."""
-    epsilon = torch.finfo(dtype).eps
-    entries = []
-    for position, (ours, true) in enumerate(zip(found, right, strict=True)):
-        yardstick = UNMEASURED
-        if trusted is not None:
-            yardstick = error(trusted[position], true)[0] / torch.finfo(torch.float32).eps
-        allowed = (MULTIPLE * yardstick + FLOOR) * epsilon
-        entries.append(Difference(*what, *error(ours, true), allowed))
-    return max(entries, key=badness)
+@dataclass(frozen=True)
+class Operation:
+    """Something that lus computes and that an accelerator has got wrong, with what it should equal."""
+
+    name: str
+    report: str | None  # pytorch/pytorch issue
+    layer: nn.Module
+    run: Callable[..., Tensor]
+    inputs: tuple[Tensor, ...]
+    same_as: Callable[..., Tensor] | None = None  # itself by default
 
 
-def error(found: Tensor, right: Tensor) -> tuple[float, float]:
-    """Root mean square error over the root mean square of what is right; largest absolute error."""
-    off, right = found.double() - right.double(), right.double()
-    scale = float(right.square().mean().sqrt()) or 1.0
-    return float(off.square().mean().sqrt()) / scale, float(off.abs().max())
+class Step(nn.Module):
+    """`run(layer, *inputs)` as a module, so that it is compared as a layer is."""
+
+    def __init__(self, layer: nn.Module, run: Callable[..., Tensor]) -> None:
+        super().__init__()
+        self.layer, self.run = layer, run
+
+    def forward(self, *inputs: Any) -> Tensor:
+        return self.run(self.layer, *inputs)
 
 
-def failed(name: str, kind: str, direction: str, error: Exception) -> Difference:
-    reason = " ".join(str(error).split())[:120]
-    return Difference(name, kind, direction, math.nan, math.nan, 0.0, reason)
+def over_videos(lstm: VideoLSTM, vectors: Tensor, steps: Tensor) -> Tensor:
+    states = lstm(vectors, steps)
+    return torch.where(valid(steps, states)[..., None], states, 0)  # as packing leaves them
 
 
-def badness(entry: Difference) -> float:
-    """How many times over its allowance; infinite where not finite."""
-    return entry.relative / entry.allowed if math.isfinite(entry.relative) else math.inf
+def packed(lstm: nn.LSTM, vectors: Tensor, steps: Tensor) -> Tensor:
+    sequence = pack_padded_sequence(vectors, steps, batch_first=True, enforce_sorted=False)
+    states, _ = nn.LSTM.forward(lstm, sequence)
+    return pad_packed_sequence(states, batch_first=True, total_length=vectors.shape[1])[0]
+
+
+def in_the_layout(layer: nn.Module, images: Tensor) -> Tensor:
+    return layer(images.contiguous(memory_format=layout_on(images.device)))
+
+
+def stepped(linear: nn.Linear, gradient: Tensor) -> Tensor:
+    """The weight after two steps of SGD on a transposed gradient."""
+    weight = nn.Parameter(linear.weight.detach().clone())
+    optimizer = torch.optim.SGD([weight], lr=0.1, momentum=0.7, weight_decay=0.001)
+    for _ in range(2):
+        weight.grad = gradient.t().contiguous().t()
+        optimizer.step()
+    return weight.detach()
+
+
+def operations() -> list[Operation]:
+    """What is tried, with weights and inputs that are always the same.
+
+    The comparison of the whole model leaves out how pixels become numbers on the device.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        videos, steps = torch.randn(3, 19, 24), torch.tensor([19, 7, 1])
+        images, gradient = torch.randn(5, 3, 37, 53), torch.randn(23, 19)
+        pixels = torch.randint(0, 256, (3, 31, 45), dtype=torch.uint8)
+        lstm, linear = VideoLSTM(24, 17), nn.Linear(19, 23)
+    return [
+        Operation("LSTM over videos", "95118", lstm, over_videos, (videos, steps), packed),
+        Operation("batch norm", "175189", nn.BatchNorm2d(3), in_the_layout, (images,)),
+        Operation("pixels to numbers", None, nn.Identity(), lambda _, x: normalised(x), (pixels,)),
+        Operation("SGD with momentum", "77988", linear, stepped, (gradient,)),
+    ]
+
+
+def compare_operations(device: torch.device) -> list[tuple[Operation, list[Difference]]]:
+    """Each operation in float32 on `device` against float64 on the CPU, in both directions."""
+    compared = []
+    for operation in operations():
+        right = Step(operation.layer, operation.same_as or operation.run)
+        output = right(*operation.inputs)
+        gradient = torch.cos(torch.arange(output.numel()).float()).view_as(output)
+        call = Call(operation.name, right, operation.inputs, gradient)
+        suspect = Step(operation.layer, operation.run)
+        compared.append((operation, compare_call(call, suspect, device, torch.float32)))
+    return compared

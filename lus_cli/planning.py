@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from lus_cli.annotations import Findings
 from lus_cli.cache import Cache
 from lus_cli.config import PrepareConfig
 from lus_cli.decoding import DecodeTask, source_key
 from lus_cli.errors import LusError
-from lus_cli.exam_tree import Findings, VideoId
+from lus_cli.exam_tree import VideoId
 from lus_cli.ledger import Ledger, Reading, read_ledger, sizes_of, take_readings
 from lus_cli.sources import Source
 from lus_cli.steps import Progress
 from lus_cli.stored_video import SHARD_SUFFIX
-from lus_cli.study import read_study
+from lus_cli.study import counted_frames, read_study
 from lus_cli.video_cache import UNKNOWN, Entry, FrameFormat, VideoCache
 
 log = logging.getLogger("lus.prepare")
+
+SHOWN_SCORES = 5  # that changed, in one sentence
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,7 @@ class Plan:
     entries: list[Entry]
     problems: list[str]
     provenance: dict[str, object]
+    notes: list[str] = field(default_factory=list)  # what must be said of how they are read
 
     def task(self, entry: Entry, cache: Cache) -> DecodeTask:
         return DecodeTask(self.sources[entry.id], self.frame_format, shard_of(entry, cache))
@@ -52,9 +56,12 @@ def make_plan(config: PrepareConfig, root: Path) -> Plan:
         score = study.scores[video]
         entries.append(Entry(video, score, a_lines, b_lines, key, source.kind, source.path))
     if not entries:
-        raise LusError(f"no video in {root} can be read, the first", problems[0])
+        raise LusError(
+            f"no video in {root} can be read, the first", problems[0], left_out=problems[1:]
+        )
     provenance = {"exams": str(root.absolute()), "mask_text": config.mask_text}
-    return Plan(frame_format, study.sources, entries, problems, provenance)
+    notes = counted_frames(study.sources[entry.id] for entry in entries)
+    return Plan(frame_format, study.sources, entries, problems, provenance, notes)
 
 
 def known(finding: bool | None) -> int:
@@ -176,8 +183,31 @@ def remarks(plan: Plan, old: VideoCache | None, new: list[Entry]) -> Iterator[st
         masking = old.provenance.get("mask_text") != plan.provenance["mask_text"]
         why = "--mask-text or their files" if masking else "their files"
         yield f"{counted(changed)} decoded again: {why} changed"
+    yield from rescored(changed_scores(plan, old))
     if gone := [video for video in old.ids if video not in now]:
         yield f"{counted(gone)} no longer in the study"
+
+
+def changed_scores(plan: Plan, old: VideoCache | None) -> list[str]:
+    """`video 3 -> 2` for each video that had another score in the old cache."""
+    before = {entry.id: entry.score for entry in old.entries} if old else {}
+    return [
+        f"{entry.id} {before[entry.id]} -> {entry.score}"
+        for entry in plan.entries
+        if before.get(entry.id, entry.score) != entry.score
+    ]
+
+
+def rescored(changes: Sequence[str]) -> list[str]:
+    """A sentence about scores that changed, with the first of them."""
+    if not changes:
+        return []
+    number = "1 score" if len(changes) == 1 else f"{len(changes)} scores"
+    more = len(changes) - SHOWN_SCORES
+    return [
+        f"{number} changed: {', '.join(changes[:SHOWN_SCORES])}"
+        + (f" and {more} more (-v)" if more > 0 else "")
+    ]
 
 
 def described(frame_format: FrameFormat) -> str:

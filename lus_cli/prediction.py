@@ -16,7 +16,8 @@ class Prediction:
     frames: how many the video has. frame_numbers: those the model looked at, by their numbers.
     frame_weights: the share of each of these in the answer, summing to 1; None for a model that
     does not weigh frames.
-    remarks: what makes the video unlike those that the model knows, a sentence each.
+    remarks: what its reader says of the video, and what makes it unlike those that the model knows,
+    a sentence each.
     """
 
     video: str

@@ -24,8 +24,9 @@ from lus_cli import cache
 from lus_cli.cache import explaining_disk_errors
 from lus_cli.overlay import CONTOUR, INFERNO, STRONGEST, as_rgb
 from lus_cli.prediction import Prediction
-from lus_cli.report import counted, environment, template_text
-from lus_cli.video_files import write_mp4
+from lus_cli.report import environment, template_text
+from lus_cli.video_writing import write_mp4
+from lus_cli.words import counted
 
 SHOWN_FRAMES = 250  # of a video on the page; of a longer one so many, evenly spread
 # x264's constant rate factor. 100 frames of COVID-BLUES at 256x256 take about 90 kB.

@@ -1,6 +1,6 @@
 """The page a person opens after an evaluation: one HTML file that needs nothing else.
 
-Everything on it is escaped but the figures, which `figures.svg_text` escaped already. The page
+Everything on it is escaped but the figures, which Matplotlib escaped already. The page
 carries a policy that lets it load nothing and run no script but its own, so an id can do no harm.
 """
 
@@ -18,6 +18,7 @@ from markupsafe import Markup
 from lus_cli import cache, clinical, metrics
 from lus_cli.clips import Clip
 from lus_cli.page_figures import PageFigure, page_figure
+from lus_cli.words import counted
 
 OWN_FIGURES = {"confusion"}  # the page draws its own confusion matrix
 # Which figures stand in which section; what is in none comes last.
@@ -48,7 +49,7 @@ def write_report(
     scores: what `metrics.assess` gave for `predictions`.
     run: `name`; `part` (train, validation, test or all); `epoch`, whose weights were scored, or
         None; `recipe` and `provenance`, mappings that are shown as they are.
-    figures: name -> SVG text, as `figures.svg_text` gives it.
+    figures: name -> SVG text, as `figures.save` writes it.
     clips: patient/exam/area -> its frames, masks and weights, to be played.
     """
     text = rendered(
@@ -112,10 +113,6 @@ def template_text(name: str) -> str:
 def three(value: float | None) -> str:
     """Three decimals with a true minus sign; a dash for what is undefined."""
     return "–" if value is None else f"{value:z.3f}".replace("-", "\u2212")
-
-
-def counted(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def percent(value: float) -> str:

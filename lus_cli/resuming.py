@@ -15,14 +15,14 @@ from lus_cli.checkpoint import load_best, load_last, save_best
 from lus_cli.config import Recipe, TrainConfig, build, flag_of, read_toml, to_toml
 from lus_cli.epochs import checked_epochs, finished, out_of_patience, stopped_early
 from lus_cli.errors import LusError, UsageError
-from lus_cli.figures import plural
 from lus_cli.optimizer import schedule_factor
 from lus_cli.ranks import Ranks
 from lus_cli.setting import Setting
-from lus_cli.split import listed, read_split
+from lus_cli.split import read_split
 from lus_cli.trainer import Trainer
 from lus_cli.training_checks import check_study
 from lus_cli.video_cache import VideoCache
+from lus_cli.words import counted, shortened
 
 log = logging.getLogger("lus.train")
 
@@ -44,14 +44,14 @@ def resumed(config: TrainConfig, run: Run, device: torch.device, ranks: Ranks) -
 
 def check_plan(run: Run, began: Recipe, wanted: Recipe, given: tuple[str, ...]) -> None:
     """Raises UsageError or LusError for other epochs or patience by which the run cannot go on."""
-    flags = listed([flag_of(name) for name in given])
+    flags = shortened([flag_of(name) for name in given])
     if began.head == "kernel":
         raise UsageError(f"a kernel head is fitted at once: {flags} would change nothing")
     state = load_last(run.last)
     done = epochs_in(run, state) if state else []
     if wanted.epochs < len(done):
         raise UsageError(
-            f"run {run.name} has {plural(len(done), 'epoch')} already: --epochs {wanted.epochs} "
+            f"run {run.name} has {counted(len(done), 'epoch')} already: --epochs {wanted.epochs} "
             "would take some away",
             f"give {len(done)} or more, or start a new run",
         )
@@ -148,6 +148,6 @@ def already_finished(setting: Setting, epochs: list[dict[str, float]]) -> str:
             f"on to epoch {recipe.epochs}."
         )
     return (
-        f"Run {run.name} is finished, with {len(epochs)} of {plural(recipe.epochs, 'epoch')}: "
+        f"Run {run.name} is finished, with {len(epochs)} of {counted(recipe.epochs, 'epoch')}: "
         f"nothing was trained. {more} --epochs N` goes on to epoch N."
     )

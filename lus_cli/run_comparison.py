@@ -12,12 +12,12 @@ from lus_cli import comparison_figures, figures
 from lus_cli.cache import Cache, write_json, write_text
 from lus_cli.clinical import few_patients
 from lus_cli.comparison import ENSEMBLE, compare, ensemble, verdict
+from lus_cli.csv_files import csv_text
 from lus_cli.errors import LusError, UsageError
-from lus_cli.evaluation_folder import csv_text
 from lus_cli.evaluation_tables import interval
-from lus_cli.figures import plural
 from lus_cli.metrics import SCORES, Predictions
 from lus_cli.steps import Result, Table
+from lus_cli.words import counted
 
 MAJORITY = "majority"
 
@@ -52,7 +52,7 @@ def compare_runs(
     compared = compare_candidates(folder, candidates, resamples, seed, title, about)
     videos = compared.numbers["videos"]
     if videos < max(len(predictions.videos) for predictions in answers.values()):
-        compared.notes.append(f"Compared on the {plural(videos, 'video')} that all runs share.")
+        compared.notes.append(f"Compared on the {counted(videos, 'video')} that all runs share.")
     return compared
 
 
@@ -159,10 +159,10 @@ def comparison_table(compared: Mapping[str, Any], title: str) -> Table:
         values = (found[name]["value"] for name in ("accuracy", "f1_macro", "kappa_quadratic"))
         difference = interval(kappa["difference"], 2) if "difference" in kappa else "–"
         rows.append((row["name"], *values, interval(kappa, 2), difference))
-    videos = plural(compared["videos"], "video")
+    videos = counted(compared["videos"], "video")
     columns = ("", "accuracy", "macro F1", "kappa", f"95 %, n = {n}")
     return Table(
-        f"{title}: {videos} of n = {plural(n, 'patient')}",
+        f"{title}: {videos} of n = {counted(n, 'patient')}",
         (*columns, f"less {compared['reference']}"),
         rows,
     )

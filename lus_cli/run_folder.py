@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import datetime
-import io
 import json
 import logging
 import math
@@ -22,6 +20,7 @@ import torch
 import lus_cli
 from lus_cli.cache import Cache, Run, write_json, write_text
 from lus_cli.config import Recipe, to_toml
+from lus_cli.csv_files import csv_text
 from lus_cli.exam_tree import SCORES
 from lus_cli.folders import replacing_folder
 from lus_cli.losses import entropy_floor, soft_labels
@@ -176,8 +175,5 @@ class EpochBook:
 
 def to_csv(epochs: Sequence[dict[str, float]]) -> str:
     """epochs.csv: a metric that is not finite is an empty cell."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(epochs[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({k: v if math.isfinite(v) else "" for k, v in row.items()} for row in epochs)
-    return text.getvalue()
+    finite = [{k: v if math.isfinite(v) else math.nan for k, v in row.items()} for row in epochs]
+    return csv_text(finite, decimals=None)

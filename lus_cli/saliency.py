@@ -5,7 +5,7 @@ an answer. The answer here is a video's: its gradient comes back through the BiL
 frame's map depends on the frames it is scored with. A single frame is a video of length one.
 
 A map that stays as it is when the weights are drawn anew shows the image, not what was learned
-(Adebayo et al. 2018): `randomised` draws them, `spearman` and `similarity` compare.
+(Adebayo et al. 2018): `randomised` draws them, attention_check.py compares.
 """
 
 from __future__ import annotations
@@ -21,8 +21,6 @@ from lus_cli.model import LusModel, Output
 
 # What is drawn anew, the answer's side first: each stage keeps what the ones before it drew.
 STAGES = ("frames in time", "attention", "CNN")
-WINDOW = 11  # pixels, with a standard deviation of 1.5: the window of Wang et al. 2004
-SIDE = 64  # pixels: the size at which maps are compared by SSIM, whatever their cells
 
 
 def explained(
@@ -99,49 +97,3 @@ def randomised(model: LusModel, stage: str, seed: int, frames: Tensor) -> LusMod
         with torch.no_grad():
             fresh.mask(frames)
     return fresh.eval()
-
-
-def spearman(one: np.ndarray, other: np.ndarray) -> float:
-    """The rank correlation of two maps, cell by cell; NaN if either is the same everywhere."""
-    ranks = [mean_ranks(values) for values in (one, other)]
-    ranks = [values - values.mean() for values in ranks]
-    scale = float(np.sqrt(np.prod([(values**2).sum() for values in ranks])))
-    return float((ranks[0] * ranks[1]).sum() / scale) if scale > 0 else float("nan")
-
-
-def mean_ranks(values: np.ndarray) -> np.ndarray:
-    """(value,) float64: the rank of each value, equal ones sharing the mean of theirs."""
-    _, place, counts = np.unique(values.ravel(), return_inverse=True, return_counts=True)
-    ranks: np.ndarray = (np.cumsum(counts) - (counts - 1) / 2)[place.ravel()]
-    return ranks
-
-
-def similarity(one: np.ndarray, other: np.ndarray) -> float:
-    """The mean SSIM (Wang et al. 2004, eq. 13) of two maps in [0, 1], enlarged to SIDE pixels."""
-    x, y = (enlarged(values) for values in (one, other))
-    window = gaussian_window()
-
-    def mean(values: Tensor) -> Tensor:
-        return F.conv2d(values, window)
-
-    mean_x, mean_y = mean(x), mean(y)
-    variance_x, variance_y = mean(x * x) - mean_x**2, mean(y * y) - mean_y**2
-    covariance = mean(x * y) - mean_x * mean_y
-    c1, c2 = 0.01**2, 0.03**2
-    index = (2 * mean_x * mean_y + c1) * (2 * covariance + c2)
-    index /= (mean_x**2 + mean_y**2 + c1) * (variance_x + variance_y + c2)
-    return float(index.mean())
-
-
-def enlarged(values: np.ndarray) -> Tensor:
-    """(1, 1, SIDE, SIDE) float64."""
-    image = torch.from_numpy(np.ascontiguousarray(values, dtype=np.float64))[None, None]
-    return F.interpolate(image, (SIDE, SIDE), mode="bilinear", align_corners=False)
-
-
-def gaussian_window() -> Tensor:
-    """(1, 1, WINDOW, WINDOW) float64, summing to 1."""
-    away = torch.arange(WINDOW, dtype=torch.float64) - WINDOW // 2
-    bell = torch.exp(-(away**2) / (2 * 1.5**2))
-    bell /= bell.sum()
-    return (bell[:, None] * bell[None, :])[None, None]

@@ -16,7 +16,6 @@ from lus_cli.calibration import scaled
 from lus_cli.checkpoint import Card
 from lus_cli.devices import explaining_out_of_memory
 from lus_cli.errors import LusError, printable
-from lus_cli.metrics import Predictions
 from lus_cli.model import LusModel
 from lus_cli.new_videos import NewVideo, decode, frames_at, open_video
 from lus_cli.prediction import Prediction
@@ -82,8 +81,7 @@ class Scorer:
             )
         probabilities = softmax(logits.numpy())
         if self.temperature is not None:
-            whole = Predictions([("", "", "")], np.zeros(1, int), probabilities)
-            probabilities = scaled(whole, self.temperature.value).probabilities
+            probabilities = scaled(probabilities, self.temperature.value)
         return probabilities[0], weights.numpy()
 
     def masks(self, frames: np.ndarray) -> np.ndarray | None:
@@ -95,8 +93,8 @@ class Scorer:
             return self.model.mask(torch.from_numpy(frames).to(device)).float().cpu().numpy()
 
     def remarks(self, stored: StoredVideo, frames: np.ndarray) -> list[str]:
-        """What makes a video one that the model's answer means little for."""
-        found = []
+        """What its reader says of a video, and what makes the model's answer mean little for it."""
+        found = list(stored.notes)
         if stored.checksum in self.known:
             found.append(self.known[stored.checksum])
         if stored.length > self.card.longest:

@@ -7,7 +7,6 @@ library reads it, matters only here; libraries are loaded when their kind of fil
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,12 +22,10 @@ from lus_cli.exam_tree import (
     FrameFile,
     VideoId,
     is_name,
-    listed,
     read_folder,
-    video_order,
-    visible_folders,
 )
 from lus_cli.frames import Mode, decode_frame
+from lus_cli.notes import Note, unheard
 
 Kind = Literal["frames", "video", "dicom", "mat"]
 Numbers = Collection[int] | None
@@ -72,11 +69,12 @@ class Source:
     def require(self) -> None:
         """Raises LusError if the library that reads the source is not installed."""
 
-    def frames(self, mode: Mode, only: Numbers = None) -> Frames:
+    def frames(self, mode: Mode, only: Numbers = None, note: Note = unheard) -> Frames:
         """Each frame's number and its upright image in `mode`, in the order of the numbers.
 
-        `only` leaves out all frames but those with these numbers. Raises LusError for a frame
-        that cannot be decoded.
+        `only` leaves out all frames but those with these numbers. `note` is called with what a
+        user must know of a video that is read all the same. Raises LusError for a frame that
+        cannot be decoded.
         """
         raise NotImplementedError
 
@@ -96,7 +94,7 @@ class FrameFolder(Source):
     def length(self) -> int:
         return len(self.frame_files)
 
-    def frames(self, mode: Mode, only: Numbers = None) -> Frames:
+    def frames(self, mode: Mode, only: Numbers = None, note: Note = unheard) -> Frames:
         for number, path in self.frame_files:
             if only is None or number in only:
                 yield number, decode_frame(path, mode)
@@ -108,10 +106,10 @@ class VideoFile(Source):
 
     kind = "video"
 
-    def frames(self, mode: Mode, only: Numbers = None) -> Frames:
+    def frames(self, mode: Mode, only: Numbers = None, note: Note = unheard) -> Frames:
         from lus_cli.video_files import read_frames
 
-        for number, frame in chosen(read_frames(self.location), only):
+        for number, frame in chosen(read_frames(self.location, note), only):
             yield number, as_image(frame, mode)
 
 
@@ -129,10 +127,10 @@ class DicomFile(Source):
     def require(self) -> None:
         from lus_cli import dicom_files  # noqa: F401 - raises if pydicom is missing
 
-    def frames(self, mode: Mode, only: Numbers = None) -> Frames:
+    def frames(self, mode: Mode, only: Numbers = None, note: Note = unheard) -> Frames:
         from lus_cli.dicom_files import read_frames
 
-        for number, frame in read_frames(self.location, mode == "RGB", self.mask_text, only):
+        for number, frame in read_frames(self.location, mode == "RGB", self.mask_text, only, note):
             yield number, as_image(frame, mode)
 
 
@@ -143,7 +141,7 @@ class MatFile(Source):
     kind = "mat"
 
     def highest_score(self) -> int:
-        """The highest score that a frame has in the file beside this one. Raises LusError."""
+        """The highest score that a frame has in the file next to this one. Raises LusError."""
         from lus_cli.mat_files import highest_score
 
         scores = self.location.with_name(f"{self.location.stem}{MAT_SCORES}{MAT_SUFFIX}")
@@ -152,7 +150,7 @@ class MatFile(Source):
     def require(self) -> None:
         from lus_cli import mat_files  # noqa: F401 - raises if SciPy is missing
 
-    def frames(self, mode: Mode, only: Numbers = None) -> Frames:
+    def frames(self, mode: Mode, only: Numbers = None, note: Note = unheard) -> Frames:
         from lus_cli.mat_files import read_frames
 
         for number, frame in chosen(read_frames(self.location), only):
@@ -175,121 +173,16 @@ def as_image(frame: np.ndarray, mode: Mode) -> Image.Image:
     return image if image.mode == mode else image.convert(mode)
 
 
-# ----------------------------------------------------------------------------------------- finding
-
-
-def find_sources(root: Path, mask_text: bool) -> tuple[list[Source], list[str]]:
-    """Every video of an exam tree, in natural order, and what is wrong with the others.
-
-    A video is ROOT/<patient>/<exam>/<area>: a folder of frames, a folder with one video file, or
-    the file itself with its suffix. Raises LusError if `root` is no folder, if it holds no video at
-    all, or if a library is missing.
-    """
-    if not root.is_dir():
-        raise LusError(
-            f"there is no exam tree at {root}",
-            "make one with `lus phantom`, or name yours: lus prepare DIR",
-        )
-    found: dict[VideoId, list[Source]] = {}
-    problems = []
-    for patient in visible_folders(root):
-        for exam in visible_folders(patient):
-            for entry in listed(exam):
-                try:
-                    source = source_at(root, entry, mask_text)
-                except LusError as error:
-                    problems.append(str(error))
-                else:
-                    if source is not None:
-                        found.setdefault(source.id, []).append(source)
-    if not found and not problems:
-        raise LusError(
-            f"{root} holds no video",
-            "a video is patient/exam/area/Frame_<number>.jpg or patient/exam/area.mp4, .dcm; "
-            "others are named by --labels CSV",
-        )
-    for video, sources in found.items():
-        if len(sources) > 1:
-            problems.append(
-                f"video {video} is there {len(sources)} times: "
-                f"keep one of {', '.join(sorted(s.path for s in sources))}"
-            )
-    single = [sources[0] for sources in found.values() if len(sources) == 1]
-    single, doubles = told_apart(single)
-    problems += doubles
-    require_libraries(single)
-    return sorted(single, key=lambda source: video_order(source.id)), problems
-
-
-def told_apart(sources: Iterable[Source]) -> tuple[list[Source], list[str]]:
-    """The sources that share their place on the disk with no other, and a line for those that do.
-
-    A link makes one patient look like two, who may then be in two parts of the split.
-    """
-    places: dict[Path, list[Source]] = {}
-    for source in sources:
-        places.setdefault(source.location.resolve(), []).append(source)
-    doubles = [
-        f"videos {' and '.join(str(source.id) for source in group)} are one and the same by a link: "
-        "remove the link"
-        for group in places.values()
-        if len(group) > 1
-    ]
-    return [group[0] for group in places.values() if len(group) == 1], doubles
-
-
-def source_at(root: Path, entry: Path, mask_text: bool) -> Source | None:
-    """What lies at ROOT/<patient>/<exam>/<entry>; None for a file that is no video.
-
-    Raises LusError if it should be a video and is none.
-    """
-    patient, exam, name = entry.relative_to(root).parts
-    if entry.is_dir():
-        video = VideoId(patient, exam, name)
-        inside = listed(entry)
-        if any(path.suffix.lower() in FRAME_SUFFIXES for path in inside):
-            return open_source("frames", video, root, entry, mask_text)
-        kinds = {path: kind for path in inside if path.is_file() and (kind := kind_of(path))}
-        if len(kinds) != 1:
-            raise LusError(
-                f"video {video}: {entry} holds {f'{len(kinds)} videos' if kinds else 'no frame'}",
-                "leave one video an area" if kinds else "remove it",
-            )
-        [(path, kind)] = kinds.items()
-    else:
-        if not entry.is_file():
-            raise LusError(f"{entry} cannot be read", "it is a broken link or a device")
-        path, kind = entry, kind_of(entry)
-        if kind is None:
-            return None
-        video = VideoId(patient, exam, area_of(entry, patient, exam, kind))
-    return open_source(kind, video, root, path, mask_text)
-
-
-def area_of(path: Path, patient: str, exam: str, kind: Kind) -> str:
-    """The area that a file's name names. Raises LusError if it names another patient or exam."""
-    if kind != "mat":
-        # 1.2.840.10008 is a whole name: only what is known as a suffix is one.
-        known = kind == "video" or path.suffix.lower() in DICOM_SUFFIXES
-        return path.stem if known else path.name
-    match = re.fullmatch(rf"(?:.*_)?{re.escape(patient)}_{re.escape(exam)}_(.+)", path.stem)
-    if not match:
-        raise LusError(
-            f"{path}: its name does not end in _{patient}_{exam}_<area>.mat",
-            "rename it, or move it where it belongs",
-        )
-    return match[1]
-
-
 def kind_of(path: Path) -> Kind | None:
     """What kind of video a file is, by its suffix and, for DICOM, by its content; None: none.
 
     Raises LusError if that cannot be read, or for a video of another kind: somebody may miss it.
     """
-    from lus_cli.video_files import OTHER_SUFFIXES, VIDEO_SUFFIXES
+    from lus_cli.video_containers import OTHER_SUFFIXES, VIDEO_SUFFIXES
 
     suffix = path.suffix.lower()
-    if suffix in VIDEO_SUFFIXES:
+    # 1.2.840.264 is a DICOM file's whole name.
+    if suffix in VIDEO_SUFFIXES and not (suffix[1:].isdecimal() and is_dicom(path)):
         return "video"
     if suffix in DICOM_SUFFIXES:
         return "dicom"
@@ -299,11 +192,16 @@ def kind_of(path: Path) -> Kind | None:
         return None
     if suffix in OTHER_SUFFIXES:
         raise LusError(f"{path} is a video of a kind not read here", "make .mp4 of it")
+    return "dicom" if is_dicom(path) else None
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether a file's content says so. Raises LusError if it cannot be read."""
     offset, magic = DICOM_MAGIC
     try:
         with path.open("rb") as file:
             file.seek(offset)
-            return "dicom" if file.read(len(magic)) == magic else None
+            return file.read(len(magic)) == magic
     except OSError as error:
         raise LusError(f"{path} cannot be read", error.strerror or str(error)) from error
 

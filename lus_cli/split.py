@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,8 @@ import numpy as np
 from lus_cli.cache import fingerprint, read_json, write_json
 from lus_cli.errors import LusError, UsageError
 from lus_cli.exam_tree import SCORES, natural_key
+from lus_cli.spellings import canonical, groups
+from lus_cli.words import shortened
 
 log = logging.getLogger("lus.split")
 
@@ -21,7 +23,7 @@ PARTS = ("train", "validation", "test")
 PER_PATIENT = "patients"  # for a number of folds: as many as patients, one in each
 DRAWS = 2000  # draws among which a balanced one is looked for, at most
 TOLERANCE = 1 / 3  # a part meant to hold 21 % of the videos may hold 14 to 28 %
-REMEDY = "mend it, or draw it anew with `lus prepare --force`"
+REMEDY = "correct it, or draw it again with `lus prepare --force`"
 
 
 @dataclass(frozen=True)
@@ -66,10 +68,13 @@ def draw_split(
     `settings` holds test_share, validation_share, stratify, folds (a number, or PER_PATIENT) and
     seed, and is written down in the split. The test part has the share of the patients, rounded up
     (11 patients at 0.2: three), `named_test` among them; validation has its share of the rest,
-    rounded likewise. Raises UsageError for a single fold, which leaves nobody to train on, LusError
-    if training would be empty.
+    rounded likewise. Patients whose ids are alike count as one, and stay together: see People.
+    Raises UsageError for a single fold, which leaves no one to train on, LusError if training would
+    be empty.
     """
-    table = count_table(patients, scores)
+    people = People(patients)
+    table = count_table(people.first(patients), scores)
+    named_test = list(dict.fromkeys(people.first(named_test)))
     names = list(table)
     random = np.random.default_rng([settings["seed"], len(names)])
     stratify = bool(settings["stratify"])
@@ -81,16 +86,43 @@ def draw_split(
     train = [name for name in rest if name not in validation]
     if not train:
         raise LusError(
-            f"{len(names)} patients leave none for training",
+            f"{'1 patient leaves' if len(names) == 1 else f'{len(names)} patients leave'} none for "
+            "training",
             "lower --test-share or --validation-share, or add patients",
         )
     count = len(names) if settings["folds"] == PER_PATIENT else settings["folds"]
     if count == 1:
-        raise UsageError("--folds 1 leaves nobody to train on", "at least 2, or 0 for none")
+        raise UsageError("--folds 1 leaves no one to train on", "at least 2, or 0 for none")
     if count > len(names):
         log.warning("%d folds asked for, but there are %d patients: one a fold", count, len(names))
     folds = draw_folds(table, min(count, len(names)), random)
-    return Split(tuple(train), tuple(validation), tuple(test), folds, dict(settings))
+    return Split(
+        people.all(train),
+        people.all(validation),
+        people.all(test),
+        tuple(map(people.all, folds)),
+        dict(settings),
+    )
+
+
+class People:
+    """Patients by what may be one of them under several ids, such as P01 and p01 (see `alike`).
+
+    A person in two parts would be tested on by a model that knows them. So the first id of each
+    group stands for all of it where a split is drawn.
+    """
+
+    def __init__(self, patients: Sequence[str]) -> None:
+        self.ids = groups(sorted(set(patients), key=natural_key))
+        self.first_of = {name: first for first, ids in self.ids.items() for name in ids}
+
+    def first(self, patients: Iterable[str]) -> list[str]:
+        """For each patient the first id of the group."""
+        return [self.first_of[name] for name in patients]
+
+    def all(self, patients: Iterable[str]) -> tuple[str, ...]:
+        """Every id of the groups that these ids stand for, in natural order."""
+        return tuple(sorted((i for name in patients for i in self.ids[name]), key=natural_key))
 
 
 def count_table(patients: Sequence[str], scores: np.ndarray) -> dict[str, np.ndarray]:
@@ -243,7 +275,7 @@ def patients_in(path: Path, group: str, names: Any) -> tuple[str, ...]:
     """The patients of a part or a fold. Raises LusError if they are not a list of names."""
     if not isinstance(names, list) or not all(type(name) in (str, int) for name in names):
         raise LusError(f"{path}: {group} must be a list of patients", REMEDY)
-    return tuple(map(str, names))
+    return tuple(canonical(str(name)) for name in names)
 
 
 def check_split(path: Path, split: Split, patients: Sequence[str]) -> None:
@@ -279,18 +311,16 @@ def check_groups(
             places = f"twice in {named[0]}" if named[0] == named[1] else places
             raise LusError(f"{path}: patient {name} is {places}", REMEDY)
     known = set(patients)
-    if strangers := listed(set(where) - known):
+    if strangers := in_words(set(where) - known):
         raise LusError(f"{path}: the study has no patient {strangers}", REMEDY)
-    if missing := listed(known - set(where)):
-        remedy = f"add it to a {kind}, or draw the split anew with `lus prepare --force`"
+    if missing := in_words(known - set(where)):
+        remedy = f"add it to a {kind}, or draw the split again with `lus prepare --force`"
         raise LusError(f"{path}: no {kind} holds patient {missing}", remedy)
 
 
-def listed(names: Collection[str], most: int = 6) -> str:
-    """Names in natural order; the number of those that are not written out."""
-    ordered = sorted(names, key=natural_key)
-    more = f" and {len(ordered) - most} more" if len(ordered) > most else ""
-    return ", ".join(ordered[:most]) + more
+def in_words(patients: Collection[str], most: int = 6) -> str:
+    """Patients in natural order; the number of those that are not written out."""
+    return shortened(sorted(patients, key=natural_key), most)
 
 
 def named_test_patients(
@@ -300,13 +330,14 @@ def named_test_patients(
 
     Raises UsageError if one that was asked for is not in the study.
     """
-    known = set(patients)
+    there = set(patients)
     if asked is None:
-        return tuple(name for name in usual if name in known)
-    strangers = [name for name in asked if name not in known]
+        return tuple(name for name in usual if name in there)
+    asked = list(dict.fromkeys(map(canonical, asked)))
+    strangers = [name for name in asked if name not in there]
     if strangers:
         raise UsageError(
             f"--test-patients: the study has no patient {', '.join(strangers)}",
-            f"its patients are {listed(known, 20)}",
+            f"its patients are {in_words(there, 20)}",
         )
-    return tuple(dict.fromkeys(asked))
+    return tuple(asked)

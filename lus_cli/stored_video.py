@@ -27,6 +27,7 @@ class StoredVideo:
     checksum: str  # of the stored pixels
     source_shape: tuple[int, int]  # rows, columns of the original frames
     chunks: tuple[bytes, ...]
+    notes: tuple[str, ...] = ()  # what its reader had to say, a sentence each
 
     @property
     def length(self) -> int:
@@ -42,6 +43,7 @@ class StoredVideo:
                 "frame_numbers": self.frame_numbers.tolist(),
                 "checksum": self.checksum,
                 "source_shape": self.source_shape,
+                "notes": self.notes,
                 "sizes": [len(chunk) for chunk in self.chunks],
             }
         )
@@ -70,7 +72,7 @@ class StoredVideo:
             return None
         numbers = np.array(head["frame_numbers"], np.int32)
         rows, columns = head["source_shape"]
-        return cls(numbers, head["checksum"], (rows, columns), chunks)
+        return cls(numbers, head["checksum"], (rows, columns), chunks, tuple(head["notes"]))
 
 
 def store_video(

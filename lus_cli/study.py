@@ -2,36 +2,19 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from lus_cli.annotations import Findings, read_annotations, read_findings
 from lus_cli.config import PrepareConfig
 from lus_cli.errors import LusError, UsageError
-from lus_cli.exam_tree import (
-    ANNOTATIONS,
-    FINDINGS,
-    FRAME_SUFFIXES,
-    Findings,
-    VideoId,
-    files_under,
-    read_annotations,
-    read_findings,
-    video_order,
-)
-from lus_cli.sources import (
-    Kind,
-    MatFile,
-    Source,
-    find_sources,
-    kind_of,
-    open_source,
-    require_libraries,
-    told_apart,
-)
+from lus_cli.exam_tree import ANNOTATIONS, FINDINGS, VideoId, video_order
+from lus_cli.finding import find_files, find_sources, told_apart
+from lus_cli.frame_order import are_counted
+from lus_cli.sources import FrameFolder, MatFile, Source, open_source, require_libraries
+from lus_cli.spellings import alike, spreadsheet_date
 from lus_cli.video_cache import UNKNOWN
-
-OTHER_FRAMES = (".tif", ".tiff", ".bmp", ".webp")  # several with numbers are somebody's video
 
 
 @dataclass(frozen=True)
@@ -49,17 +32,8 @@ def read_study(config: PrepareConfig, root: Path) -> Study:
     if config.labels is not None and config.annotations is not None:
         raise UsageError("--labels and --annotations both give scores", "give one of them")
     study = tree_study(config, root) if config.labels is None else table_study(config, root)
-    unscored = [video for video in study.sources if video not in study.scores]
     where = config.labels or annotations_of(config, root)
-    problems = [
-        *study.problems,
-        *(f"video {video}: no annotation in {where}" for video in unscored),
-        *(
-            f"video {video}: annotated, but there is no video that can be read"
-            for video in study.scores
-            if video not in study.sources
-        ),
-    ]
+    problems = [*study.problems, *unmatched(study, where)]
     scored = {
         video: source
         for video, source in study.sources.items()
@@ -68,9 +42,58 @@ def read_study(config: PrepareConfig, root: Path) -> Study:
     if not scored:
         raise LusError(
             f"{root} holds no annotated video",
-            f"{len(problems)} problems, the first: {problems[0]}",
+            f"{len(problems)} problem{'s' * (len(problems) > 1)}, the first: {problems[0]}",
+            left_out=problems[1:],
         )
     return Study(scored, study.scores, study.findings, problems)
+
+
+def unmatched(study: Study, where: Path) -> list[str]:
+    """A line for each video without a score, and for each score without a video."""
+    unscored = [video for video in study.sources if video not in study.scores]
+    lost = [video for video in study.scores if video not in study.sources]
+    spelt = {tuple(map(alike, video)): video for video in unscored}
+    return [
+        *(f"video {video}: no annotation in {where}" for video in unscored),
+        *(
+            f"video {video}: annotated, but there is no video that can be read"
+            + hint(video, spelt.get(tuple(map(alike, video))))
+            for video in lost
+        ),
+    ]
+
+
+def hint(video: VideoId, there: VideoId | None) -> str:
+    """Why an annotated id fits no video, where that can be guessed; `there` is spelt like it."""
+    if there is not None:
+        return (
+            f"; there is {there}: write both alike (spreadsheets drop leading zeros, "
+            "unless a column's cells are formatted as text)"
+        )
+    if date := spreadsheet_date(video):
+        return (
+            f"; {date!r} looks like a date that a spreadsheet made of an id such as 1-2: format "
+            "the column's cells as text, and write the id again"
+        )
+    return ""
+
+
+def counted_frames(sources: Iterable[Source]) -> list[str]:
+    """A sentence about videos whose frames are ordered by the times in their names."""
+    by_time = [
+        source
+        for source in sources
+        if isinstance(source, FrameFolder) and are_counted(dict(source.frame_files))
+    ]
+    if not by_time:
+        return []
+    first = by_time[0]
+    more = f" and {len(by_time) - 1} more" if len(by_time) > 1 else ""
+    return [
+        f"video {first.id}{more}: the last number of a frame's name is not its order "
+        f"({first.frame_files[0].path.name}): frames are ordered by the times in their names, "
+        "and numbered from 0"
+    ]
 
 
 def annotations_of(config: PrepareConfig, root: Path) -> Path:
@@ -90,14 +113,14 @@ def tree_study(config: PrepareConfig, root: Path) -> Study:
 
 def table_study(config: PrepareConfig, root: Path) -> Study:
     """Videos anywhere under `root`: ids and scores are in the label table."""
-    from lus_cli.labels import normal, pair, table_labels
+    from lus_cli.labels import by_name, pair, table_labels
 
     assert config.labels is not None
     if not root.is_dir():
         raise LusError(f"there is no folder {root}", "name the folder of videos: lus prepare DIR")
     problems: list[str] = []
-    kinds = find_files(root, problems)
-    files = {normal(path.relative_to(root).as_posix()): path for path in kinds}
+    kinds = find_files(root, problems, problems)
+    files = by_name(root, kinds, problems)
     labelled, missing = pair(files, config.labels, table_labels(config.labels))
     problems += missing
     named = {entry.name for entry in labelled}
@@ -119,33 +142,6 @@ def table_study(config: PrepareConfig, root: Path) -> Study:
     scores = {label.video: label.score for label in known if label.score is not None}
     own = frame_scores(config, sources, problems)
     return Study(sources, scores | own, {label.video: label.findings for label in known}, problems)
-
-
-def find_files(root: Path, problems: list[str]) -> dict[Path, Kind]:
-    """Every video under a folder, however deep: files, and folders of frames.
-
-    `problems` is told of what cannot be read, and of videos and frames in formats that are not.
-    """
-    found: dict[Path, Kind] = {}
-    numbered: Counter[tuple[Path, str]] = Counter()
-    for path in files_under(root, problems):
-        suffix = path.suffix.lower()
-        try:
-            if suffix in FRAME_SUFFIXES:
-                found[path.parent] = "frames"
-            elif kind := kind_of(path):
-                found[path] = kind
-            elif suffix in OTHER_FRAMES and path.stem[-1:].isdecimal():
-                numbered[path.parent, suffix] += 1
-        except LusError as error:
-            problems.append(str(error))
-    beside = {path.parent for path in found} | set(found)
-    problems += [
-        f"{folder} holds {count} frames {suffix}, which are not read here: make .png of them"
-        for (folder, suffix), count in numbered.items()
-        if count > 1 and folder not in beside
-    ]
-    return found
 
 
 def frame_scores(

@@ -21,10 +21,10 @@ from lus_cli.figures import (
     blank,
     draw_segment,
     label_inside,
-    plural,
     score_legend,
     styled,
 )
+from lus_cli.words import counted
 
 ROW, LEAST_ROW = 0.22, 0.13  # inches: a patient's row, and the least on which its name can be read
 ROWS_HEIGHT = 7.3  # inches: so many rows fill a page
@@ -56,7 +56,7 @@ def lengths_by_score(lengths: np.ndarray, scores: np.ndarray) -> Figure:
         axes.axhline(score, color=MUTED, linewidth=0.8, zorder=2)
         mark_quartiles(axes, lengths[scores == score], score - 0.13)
     totals = [int((scores == score).sum()) for score in range(4)]
-    axes.set_yticks(range(4), [f"score {s}\n{plural(n, 'video')}" for s, n in enumerate(totals)])
+    axes.set_yticks(range(4), [f"score {s}\n{counted(n, 'video')}" for s, n in enumerate(totals)])
     axes.set_ylim(-0.3, 3.25 + counts[3].max() / tallest * 0.6)
     axes.set_xlim(0, edges[-1] * 1.01)
     bare_left(axes)
@@ -154,7 +154,7 @@ def scores_by_part(counts: Mapping[str, Sequence[int]]) -> Figure:
             elif videos:  # too narrow for its number
                 axes.text(left + share / 2, row - 0.34, str(videos), ha="center", fontsize=7)
             left += share
-        axes.text(1.015, row, plural(total, "video"), va="center", color=INK)
+        axes.text(1.015, row, counted(total, "video"), va="center", color=INK)
     axes.set_yticks(range(len(counts)), list(counts))
     axes.set_ylim(len(counts) - 0.5, -0.5)
     axes.set_xlim(0, 1)

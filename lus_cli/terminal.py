@@ -94,7 +94,11 @@ class Screen:
                 yield
         except LusError as error:
             if self.as_json:
-                print(json.dumps({"error": error.message, "remedy": error.remedy}))  # noqa: T201
+                document: dict[str, Any] = {"error": error.message, "remedy": error.remedy}
+                if error.left_out:
+                    document["problems"] = error.left_out
+                print(json.dumps(document))  # noqa: T201
+            self.left_out(error.left_out)
             self.error(str(error))
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:
@@ -105,6 +109,14 @@ class Screen:
 
     def error(self, line: str) -> None:
         self.console.print(f"[bold red]error[/] {escape(' '.join(line.split()))}", soft_wrap=True)
+
+    def left_out(self, problems: list[str]) -> None:
+        """Names the inputs that were left out: the first of many, all with -v."""
+        shown = problems if self.verbose else problems[:10]
+        for line in shown:
+            self.console.print(f"[yellow]left out[/] {escape(printable(line))}", soft_wrap=True)
+        if len(shown) < len(problems):
+            self.console.print(f"[yellow]left out[/] {len(problems) - len(shown)} more (-v)")
 
     @contextlib.contextmanager
     def progress(self) -> Iterator[ProgressCallback]:
@@ -147,11 +159,7 @@ class Screen:
             self.console.print(drawn)
         for line in result.notes:
             self.console.print(f"[yellow]note[/] {escape(printable(line))}", soft_wrap=True)
-        shown = result.problems if self.verbose else result.problems[:10]
-        for line in shown:
-            self.console.print(f"[yellow]left out[/] {escape(printable(line))}", soft_wrap=True)
-        if len(shown) < len(result.problems):
-            self.console.print(f"[yellow]left out[/] {len(result.problems) - len(shown)} more (-v)")
+        self.left_out(result.problems)
         width = max(map(len, result.files), default=0)
         for name, path in result.files.items():
             self.console.print(

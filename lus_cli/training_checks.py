@@ -14,8 +14,9 @@ from lus_cli.cache import Run
 from lus_cli.config import Recipe, build, flag_of, read_toml, recipe_path
 from lus_cli.errors import LusError, UsageError
 from lus_cli.model import LusModel
-from lus_cli.split import Split, listed, load_split
+from lus_cli.split import Split, in_words, load_split
 from lus_cli.video_cache import FrameFormat, VideoCache
+from lus_cli.words import shortened
 
 log = logging.getLogger("lus.train")
 
@@ -40,7 +41,7 @@ def check_recipe(recipe: Recipe) -> None:
         if idle:
             raise UsageError(
                 "a kernel head is fitted at once: "
-                f"{listed([flag_of(name) for name in idle])} would change nothing",
+                f"{shortened(sorted(map(flag_of, idle)))} would change nothing",
                 "leave that out, and start from --recipe tuned",
             )
     if recipe.jitter and not recipe.frames_per_video:
@@ -79,7 +80,7 @@ def check_weights(weights: str, split: Split) -> None:
     learned, known = {*earlier.train}, {*earlier.train, *earlier.validation}
     if met := {*split.validation} & learned | {*split.test} & known:
         raise LusError(
-            f"{weights} has learned from patient {listed(met)}, by whom this run would be "
+            f"{weights} has learned from patient {in_words(met)}, by whom this run would be "
             "validated or tested",
             "begin with weights that do not know them, or, if only the ids are the same, copy the "
             "file away from the split.json beside it",

@@ -19,11 +19,27 @@ STUDY = "study.json"  # beside the masks: what was drawn for every video
 ARTEFACTS = {0: (Label.A_LINE,)} | dict.fromkeys(
     (1, 2, 3), (Label.B_LINE, Label.CONSOLIDATION, Label.WHITE_LUNG)
 )
+PALETTE = {
+    Label.BACKGROUND: (0, 0, 0),
+    Label.PLEURA: (255, 230, 80),
+    Label.A_LINE: (80, 200, 255),
+    Label.B_LINE: (255, 120, 60),
+    Label.CONSOLIDATION: (170, 90, 220),
+    Label.WHITE_LUNG: (240, 240, 240),
+}
 
 
 def masks_folder(root: Path) -> Path:
     """Where the true masks of the exam tree `root` lie."""
     return root.with_name(root.name + "-masks")
+
+
+def write_mask(path: Path, mask: np.ndarray) -> None:
+    """Writes labels (row, column) uint8 as a palette PNG that any viewer shows in colours."""
+    image = Image.fromarray(mask)
+    image.putpalette(bytes(level for label in Label for level in PALETTE[label]))
+    # The fastest of Pillow's settings; packing two labels into a byte would take longer.
+    image.save(path, compress_level=1, bits=8)
 
 
 def read_mask(path: Path) -> np.ndarray:

@@ -12,7 +12,6 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -28,10 +27,11 @@ from lus_cli.cache import explaining_refusal, fingerprint, replacing
 from lus_cli.errors import LusError
 from lus_cli.exam_tree import VideoId, is_name, leads_out
 from lus_cli.hdf5_writing import writing
+from lus_cli.reading_ahead import read_ahead
 from lus_cli.seal import sealing
 from lus_cli.stored_video import CHUNK_FRAMES, ZSTD_LEVEL, StoredVideo
 
-FORMAT_VERSION = 3  # to be raised when frames are decoded or stored in another way
+FORMAT_VERSION = 4  # to be raised when frames are decoded or stored in another way
 TABLES = "tables_checksum"  # the attribute
 MAX_TABLE = 10**9  # values of a table: one of a million long videos has fewer
 MAX_SIZE = 2048  # pixels: the largest frames that `lus prepare` stores
@@ -107,8 +107,8 @@ def write_video_cache(
             ("video", "frame", "row", "column", "channel")[: 2 + len(shape)]
         ):
             frames.dims[axis].label = label
-        numbers, checksums, source_shapes = [], [], []
-        for index, video in enumerate(ahead(video_of, entries)):
+        numbers, checksums, source_shapes, notes = [], [], [], []
+        for index, video in enumerate(read_ahead(video_of, entries)):
             if video.length > frames.shape[1]:
                 frames.resize(video.length, axis=1)
             for position, chunk in enumerate(video.chunks):
@@ -117,8 +117,10 @@ def write_video_cache(
             numbers.append(video.frame_numbers)
             checksums.append(video.checksum)
             source_shapes.append(video.source_shape)
+            notes.append(json.dumps(video.notes))
             disk.tell_error()
         write_tables(file, entries, numbers, checksums, source_shapes)
+        file.create_dataset("notes", data=notes, dtype=h5py.string_dtype())
         file.attrs["format_version"] = FORMAT_VERSION
         file.attrs["tool_version"] = lus_cli.__version__
         file.attrs["frame_format"] = json.dumps(asdict(frame_format))
@@ -128,20 +130,6 @@ def write_video_cache(
         )
         file.attrs[TABLES] = tables_checksum(file)
         file.flush()
-
-
-def ahead(
-    video_of: Callable[[Entry], StoredVideo], entries: Sequence[Entry]
-) -> Iterator[StoredVideo]:
-    """The video of each entry, the next one being read while one is written."""
-    with ThreadPoolExecutor(1) as reader:
-        coming = None
-        for entry in entries:
-            before, coming = coming, reader.submit(video_of, entry)
-            if before is not None:
-                yield before.result()
-        if coming is not None:
-            yield coming.result()
 
 
 def write_tables(
@@ -232,6 +220,7 @@ class VideoCache:
         if any(leads_out(path) for path in self.source_paths):
             raise ValueError("a source that is not in its study")
         self.checksums = list(file["checksum"].asstr()[:])
+        self.notes = [tuple(map(str, json.loads(row))) for row in file["notes"].asstr()[:]]
         self._numbers: np.ndarray = file["frame_number"][:]
 
     @cached_property
@@ -345,6 +334,7 @@ class VideoCache:
             self.checksums[index],
             tuple(self.source_shapes[index].tolist()),
             tuple(self.raw_chunk(index, chunk) for chunk in range(chunks)),
+            self.notes[index],
         )
 
     @property

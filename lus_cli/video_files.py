@@ -1,132 +1,170 @@
-"""Video files, read and written through PyAV, whose wheel carries FFmpeg."""
+"""Video files, read through PyAV, whose wheel carries FFmpeg."""
 
 from __future__ import annotations
 
 import contextlib
-import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import BinaryIO
 
 import av
 import numpy as np
-from av.container import InputContainer, OutputContainer
-from av.video.frame import VideoFrame
-from av.video.reformatter import Colorspace, VideoReformatter
+from av.codec import CodecContext
+from av.container import InputContainer
+from av.stream import Disposition
+from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
-from lus_cli.cache import replacing
 from lus_cli.errors import LusError
 from lus_cli.exam_tree import MAX_PIXELS
+from lus_cli.notes import Note, unheard
+from lus_cli.video_containers import DEMUXERS, lacks_end
+from lus_cli.video_pictures import Pictures
 
-VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".gif")
-OTHER_SUFFIXES = (".wmv", ".m4v", ".webm", ".mpg", ".mpeg", ".mts", ".3gp", ".flv")  # not read
-# By content, not by suffix, and nothing else: FFmpeg also reads playlists, which name other files
-# and addresses to open.
-CONTAINERS = "mov,avi,matroska,gif"
 # An hour at 25 frames/s is 90,000; a longer one is no recording of one inspection area.
 MAX_FRAMES = 100_000
-# A frame is gray if in no pixel the largest and the smallest of red, green and blue are further
-# apart. Compressed gray video strays by up to 6 (measured on COVID-BLUES); a coloured mark or
-# Doppler is ten times this.
-GRAY_SPREAD = 16
-GIF_TICK = Fraction(1, 100)  # seconds
 COPY_AGAIN = "copy it again from where it was recorded, or re-encode it"
+COVERS = Disposition.attached_pic | Disposition.timed_thumbnails
+# FFmpeg's own decoders of these leave out what is transparent.
+ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
+# Of these, each packet is a picture, and each picture a frame.
+ONE_A_PACKET = ("mpeg1video", "mpeg2video", "h264", "hevc")
+# Frame after frame, and nothing else but so many bytes of a header, which FFmpeg counts in for IVF.
+BARE = {"ivf": 12, "yuv4mpegpipe": 0, "dv": 0}
+END_OF_IMAGE = b"\xff\xd9"  # of a JPEG
+LATE = Fraction(19, 10)  # frames by which a duration may be rounded, or count a last frame
 
 
-def read_frames(path: Path) -> Iterator[np.ndarray]:
-    """Every frame of a video file, in presentation order, turned upright.
+@dataclass(frozen=True)
+class Video:
+    """An open video file: its stream of pictures, and what decodes it."""
 
-    Yields (row, column) uint8 luminance for a gray frame (see GRAY_SPREAD) and (row, column, 3)
-    uint8 RGB for any other. Decodes on one thread: many videos are read side by side.
+    path: Path
+    container: InputContainer
+    stream: VideoStream
+    decoder: VideoCodecContext
 
-    Raises LusError, after the frames before the damage, if the file cannot be decoded or ends
-    early: never fewer frames than the file promises. Also for frames or videos beyond MAX_PIXELS
-    and MAX_FRAMES.
+    @property
+    def kind(self) -> str:
+        return self.container.format.name
+
+    @property
+    def rate(self) -> Fraction:
+        return self.stream.average_rate or self.stream.guessed_rate or Fraction(25)
+
+    def lacks_end(self, last: av.Packet | None) -> bool:
+        """Whether pictures are missing at the end, given the last packet. Asked after it: the index
+        of a file in fragments grows until then."""
+        size = self.path.stat().st_size
+        if self.kind in BARE and last is not None and last.pos is not None:
+            return last.pos + BARE[self.kind] + last.size != size
+        if self.kind == "mjpeg" and last is not None:
+            return not bytes(last).rstrip(b"\0").endswith(END_OF_IMAGE)
+        entries = self.stream.index_entries if self.kind.startswith("mov") else ()
+        if any(entry.pos + entry.size > size for entry in entries):
+            return True
+        return lacks_end(self.path, self.kind)
+
+
+@dataclass
+class Tally:
+    """What was met so far in a video file."""
+
+    frames: int = 0
+    pictures: int = 0  # packets that are to be shown
+    end: Fraction = Fraction(0)  # of what they show, in seconds
+    last: av.Packet | None = None
+    interlaced: bool = False  # then a frame may come out of two packets
+
+    def add(self, packet: av.Packet) -> None:
+        if packet.size:
+            self.last = packet
+            self.pictures += not packet.is_discard
+            self.end = max(self.end, packet_end(packet))
+
+
+def read_frames(path: Path, note: Note = unheard) -> Iterator[np.ndarray]:
+    """Every frame that a player shows, once each, in presentation order (see Pictures).
+
+    Frames that an edit list hides are not shown. Those of interlaced video stay interlaced. Decodes
+    on one thread: many videos are read side by side. `note` is told where a header promises other
+    frames than there are.
+
+    Raises LusError, after the frames before the damage, if the file cannot be decoded, is damaged or
+    ends early. Also for frames or videos beyond MAX_PIXELS and MAX_FRAMES.
     """
-    count = 0
-    with opened(path) as (container, stream):
-        promise, streams = promised_length(container, stream)
-        end = Fraction(0)
-        to_rgb, to_gray = VideoReformatter(), VideoReformatter()  # each keeps its own tables
-        for packet in container.demux(streams):
-            if packet.is_corrupt:
-                raise cut_short(path, count)
-            end = max(end, packet_end(packet))
-            if packet.stream.index != stream.index:
-                continue
-            for frame in stream.decode(packet):
-                if count == MAX_FRAMES:
-                    raise LusError(f"{path} has more than {MAX_FRAMES} frames", "split it")
-                yield upright(frame, to_rgb, to_gray)
-                count += 1
-        # Up to a frame's length is rounding and the muxers' different habits.
-        missing = promise - end if promise is not None else Fraction(0)
-        if missing * rate_of(stream) > Fraction(9, 10):
-            raise cut_short(path, count)
-    if count == 0:
-        raise LusError(f"{path} holds no frame", COPY_AGAIN)
+    with opened(path) as video:
+        tally = Tally()
+        try:
+            yield from decoded(video, tally)
+        except av.FFmpegError:
+            if video.lacks_end(tally.last):
+                raise cut_short(path, tally.frames) from None
+            raise
+        if video.lacks_end(tally.last):
+            raise cut_short(path, tally.frames)
+        if tally.frames == 0:
+            raise LusError(f"{path} holds no frame", COPY_AGAIN)
+        for sentence in differences(video, tally):
+            note(sentence)
 
 
-def frame_rate(path: Path) -> float:
-    """Frames per second, on average: 25 if the file does not say. Raises LusError."""
-    with opened(path) as (container, stream):
-        if container.format.name == "gif" and stream.duration and stream.time_base:
-            return float(stream.frames / (stream.duration * stream.time_base))
-        return float(rate_of(stream))
+def decoded(video: Video, tally: Tally) -> Iterator[np.ndarray]:
+    """The frames of an open file, counted in `tally`. Raises LusError for a damaged one."""
+    path = video.path
+    pictures = Pictures(video.stream.sample_aspect_ratio, no_alpha=video.kind == "avi")
+    for packet in video.container.demux(video.stream):
+        if packet.is_corrupt:
+            raise cut_short(path, tally.frames)
+        tally.add(packet)
+        for frame in video.decoder.decode(packet):
+            if frame.is_corrupt:  # the decoder made up for what is missing
+                raise damaged(path, tally.frames)
+            if tally.frames == MAX_FRAMES:
+                raise LusError(f"{path} has more than {MAX_FRAMES} frames", "split it")
+            yield picture(path, pictures, frame)
+            tally.interlaced = tally.interlaced or frame.interlaced_frame
+            tally.frames += 1
 
 
-def rate_of(stream: VideoStream) -> Fraction:
-    return stream.average_rate or stream.guessed_rate or Fraction(25)
-
-
-def cut_short(path: Path, count: int) -> LusError:
-    return LusError(f"{path} is cut short after {count} frames", COPY_AGAIN)
-
-
-@contextlib.contextmanager
-def opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """A video file and its main video stream; whatever FFmpeg finds wrong becomes a LusError."""
-    limit = {"max_pixels": str(MAX_PIXELS)}  # FFmpeg allocates no larger frame, even to look
+def picture(path: Path, pictures: Pictures, frame: av.VideoFrame) -> np.ndarray:
     try:
-        if path.stat().st_size == 0:
-            raise LusError(f"{path} is empty", COPY_AGAIN)
-        refuse_cut_gif(path)
-        # An absolute path, so that a file called `http:x.mp4` is still a file.
-        with av.open(
-            str(path.absolute()),
-            metadata_errors="replace",
-            options={"format_whitelist": CONTAINERS, "protocol_whitelist": "file", **limit},
-        ) as container:
-            stream = container.streams.best("video")
-            if not isinstance(stream, VideoStream):
-                raise LusError(f"{path} holds no video stream", "is it a sound recording?")
-            if stream.codec_context is None:
-                raise LusError(f"{path}: its codec is not known", "re-encode it as H.264")
-            # Without `explode`, damaged frames come out patched up, as if nothing had happened.
-            stream.codec_context.options = {"err_detect": "explode", **limit}
-            stream.codec_context.thread_count = 1
-            yield container, stream
-    except FileNotFoundError:
-        raise LusError(f"there is no file {path}") from None
-    except (av.FFmpegError, OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise LusError(f"{path} cannot be decoded ({reason})", COPY_AGAIN) from error
+        return pictures.read(frame)
+    except LusError as error:
+        raise LusError(f"{path}: {error.message}", error.remedy) from None
 
 
-def promised_length(
-    container: InputContainer, stream: VideoStream
-) -> tuple[Fraction | None, list[av.stream.Stream]]:
-    """Where the file's header says that it ends, in seconds, and the streams of which it says so."""
-    own: list[av.stream.Stream] = [stream]
-    if container.format.name == "avi":  # its duration is cut down to what FFmpeg finds
-        return (stream.frames / rate_of(stream) if stream.frames else None), own
-    if stream.duration is not None and stream.time_base is not None:
-        return ((stream.start_time or 0) + stream.duration) * stream.time_base, own
-    if container.duration is not None:  # Matroska: of the longest stream
-        return Fraction(container.duration, av.time_base), list(container.streams)
-    return None, own
+def differences(video: Video, tally: Tally) -> Iterator[str]:
+    """Sentences on frames that the file has, or says that it has, and that were not read."""
+    count, promised = tally.frames, video.stream.frames
+    rest = f"all {count} are read"
+    lost = tally.pictures - count
+    if lost > 0 and not tally.interlaced and video.decoder.name in ONE_A_PACKET:
+        yield (
+            f"{lost} of its {tally.pictures} pictures cannot be decoded, as where a recording was "
+            f"cut: the other {count} are read"
+        )
+    elif promised > count and video.kind.startswith("mov"):
+        yield f"its edit list hides {promised - count} of its {promised} frames: {count} are read"
+    elif promised > count:
+        yield f"its header promises {promised} frames, {count} are there: {rest}"
+    elif (length := promised_length(video)) and (length - tally.end) * video.rate > LATE:
+        yield (
+            f"its header promises {float(length):.2f} s, its frames end after "
+            f"{float(tally.end):.2f} s: {rest}"
+        )
+
+
+def promised_length(video: Video) -> Fraction | None:
+    """Where the file's header says that its pictures end, in seconds; None if it does not."""
+    stream, container = video.stream, video.container
+    if video.kind.startswith(("mov", "flv")) and stream.duration and stream.time_base:
+        return ((stream.start_time or 0) + stream.duration) * stream.time_base
+    # Of the longest stream, which may be sound.
+    if video.kind.startswith(("matroska", "flv")) and len(container.streams) == 1:
+        return None if not container.duration else Fraction(container.duration, av.time_base)
+    return None
 
 
 def packet_end(packet: av.Packet) -> Fraction:
@@ -137,154 +175,77 @@ def packet_end(packet: av.Packet) -> Fraction:
     return (start + (packet.duration or 0)) * packet.time_base
 
 
-def upright(frame: VideoFrame, to_rgb: VideoReformatter, to_gray: VideoReformatter) -> np.ndarray:
-    """A decoded frame as `read_frames` yields it, turned as the file's metadata asks."""
-    gray = frame.format.name.startswith("gray")
-    array = None if gray else to_rgb.reformat(frame, format="rgb24").to_ndarray()
-    if array is None or channel_spread(array) <= GRAY_SPREAD:
-        # Straight from the luminance: by way of RGB it would lose half a level to rounding.
-        array = to_gray.reformat(frame, format="gray").to_ndarray()
-    quarter_turns = round(frame.rotation / 90) % 4  # both count counterclockwise
-    return np.ascontiguousarray(np.rot90(array, quarter_turns))
+def frame_rate(path: Path) -> float:
+    """Frames per second, on average: 25 if the file does not say. Raises LusError."""
+    with opened(path) as video:
+        stream = video.stream
+        if video.kind == "gif" and stream.duration and stream.time_base:
+            return float(stream.frames / (stream.duration * stream.time_base))
+        return float(video.rate)
 
 
-def channel_spread(rgb: np.ndarray) -> int:
-    """The largest difference between two channels of one pixel of a (row, column, 3) frame."""
-    # Each channel in one piece of memory: that takes half the time.
-    red, green, blue = np.ascontiguousarray(rgb.reshape(-1, 3).T)
-    highest = np.maximum(np.maximum(red, green), blue)
-    return int((highest - np.minimum(np.minimum(red, green), blue)).max())
+def cut_short(path: Path, count: int) -> LusError:
+    return LusError(f"{path} is cut short after {count} frames", COPY_AGAIN)
 
 
-def refuse_cut_gif(path: Path) -> None:
-    """Raises LusError for a GIF without its trailer: FFmpeg does not notice.
-
-    Walks the blocks of the GIF89a specification: a header, then extensions (0x21), images (0x2C)
-    and the trailer (0x3B).
-    """
-    with path.open("rb") as file:
-        if file.read(6) not in (b"GIF87a", b"GIF89a"):
-            return
-        skip_color_table(file, file.read(7)[4:5])
-        images = 0
-        while (kind := file.read(1)) in (b"\x21", b"\x2c"):
-            if kind == b"\x2c":
-                skip_color_table(file, file.read(9)[8:9])
-                images += 1
-            file.seek(1, 1)  # the extension's label, or the image's code size
-            while (size := file.read(1)) not in (b"", b"\x00"):
-                file.seek(size[0], 1)
-    if kind != b"\x3b":
-        raise cut_short(path, max(0, images - 1))
+def damaged(path: Path, count: int) -> LusError:
+    return LusError(f"{path} is damaged, or cut short, after {count} frames", COPY_AGAIN)
 
 
-def skip_color_table(file: BinaryIO, flags: bytes) -> None:
-    if flags and flags[0] & 0x80:
-        file.seek(3 << ((flags[0] & 7) + 1), 1)
+# ---------------------------------------------------------------------------------------- opening
 
 
-# ---------------------------------------------------------------------------------------- writing
-
-
-def write_video(path: Path, frames: Iterable[np.ndarray], fps: float) -> None:
-    """Writes (row, column, 3) uint8 RGB frames, all of one size, as .mp4 or .gif, by the suffix.
-
-    A GIF plays at 50 frames/s at most: viewers slow down what asks for more. Raises LusError if
-    the disk does not allow it.
-    """
-    write = {".mp4": write_mp4, ".gif": write_gif}[path.suffix.lower()]
-    waiting = iter(frames)
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[Video]:
+    """A video file; whatever FFmpeg finds wrong with it becomes a LusError."""
+    limit = {"max_pixels": str(MAX_PIXELS)}  # FFmpeg allocates no larger frame, even to look
     try:
-        first = next(waiting)
-    except StopIteration:
-        raise ValueError(f"{path}: a video needs a frame") from None
-    rate = Fraction(fps).limit_denominator(1001)
-    with replacing(path) as part:
-        write(part, itertools.chain([first], waiting), rate)
+        if path.stat().st_size == 0:
+            raise LusError(f"{path} is empty", COPY_AGAIN)
+        # An absolute path, so that a file called `http:x.mp4` is still a file.
+        with av.open(
+            str(path.absolute()),
+            metadata_errors="replace",
+            options={"format_whitelist": DEMUXERS, "protocol_whitelist": "file", **limit},
+        ) as container:
+            stream = choose_stream(path, container)
+            # Without `explode`, damaged frames come out patched up, as if nothing had happened.
+            decoder = decoder_of(stream)
+            decoder.options = {"err_detect": "explode", **limit}
+            decoder.thread_count = 1
+            yield Video(path, container, stream, decoder)
+    except FileNotFoundError:
+        raise LusError(f"there is no file {path}") from None
+    except (av.FFmpegError, OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise LusError(f"{path} cannot be decoded ({reason})", COPY_AGAIN) from error
 
 
-def write_mp4(path: Path, frames: Iterable[np.ndarray], rate: Fraction, crf: int = 18) -> None:
-    """H.264 that every browser and slide program plays: 4:2:0, hence even sides, and BT.709.
+def choose_stream(path: Path, container: InputContainer) -> VideoStream:
+    """The one video of a file. Raises LusError if there is none, or if there are several.
 
-    `crf` is x264's measure of what may be lost, 18 hardly visible; six more halve the file.
+    A cover, thumbnails and a stream of a single picture next to a longer one are no videos.
     """
-    bt709 = 1  # ITU-T H.273, the same number for primaries, transfer and matrix
-    reformatter = VideoReformatter()
-    with av.open(str(path), "w", format="mp4", options={"movflags": "faststart"}) as container:
-        try:
-            stream = container.add_stream("libx264", rate=rate, options={"crf": str(crf)})
-        except ValueError as error:
-            raise LusError(
-                "this build of PyAV cannot write H.264", "pip install av, or write a .gif"
-            ) from error
-        stream.pix_fmt = "yuv420p"
-        context = stream.codec_context
-        context.color_range, context.colorspace = 1, bt709
-        context.color_primaries, context.color_trc = bt709, bt709
-        for number, rgb in enumerate(frames):
-            rows, columns = rgb.shape[:2]
-            even = np.pad(rgb, ((0, rows % 2), (0, columns % 2), (0, 0)), mode="edge")
-            if number == 0:
-                stream.height, stream.width = even.shape[:2]
-            frame = reformatter.reformat(
-                VideoFrame.from_ndarray(even, format="rgb24"),
-                format="yuv420p",
-                dst_colorspace=Colorspace.ITU709,
-            )
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
+    pictures = [stream for stream in container.streams if isinstance(stream, VideoStream)]
+    streams = [stream for stream in pictures if not stream.disposition & COVERS]
+    if len(streams) > 1:
+        streams = [stream for stream in streams if stream.frames != 1] or streams
+    if not streams:
+        what = "only a cover picture" if pictures else "no video stream"
+        raise LusError(f"{path} holds {what}", "is it a sound recording?")
+    if len(streams) > 1:
+        sizes = ", ".join(f"{stream.width}x{stream.height}" for stream in streams)
+        raise LusError(f"{path} holds {len(streams)} videos ({sizes})", "export each as a file")
+    if streams[0].codec_context is None:
+        raise LusError(f"{path}: its codec is not known", "re-encode it as H.264")
+    return streams[0]
 
 
-def write_gif(path: Path, frames: Iterable[np.ndarray], rate: Fraction) -> None:
-    """One palette for all frames, from all frames: a palette a frame flickers and is larger.
-
-    FFmpeg's palette came 4 dB closer to gray overlaid with heat than Pillow's, in a fifth of the
-    time; of its ditherings, Bayer's at this scale shows no bands and does not crawl.
-    """
-    rate = min(rate, Fraction(50))
-    with av.open(str(path), "w", format="gif") as container:
-        stream = container.add_stream("gif", rate=rate)
-        stream.codec_context.time_base = GIF_TICK
-        stream.pix_fmt = "pal8"
-        graph: av.filter.Graph | None = None
-        for number, rgb in enumerate(frames):
-            if graph is None:
-                stream.height, stream.width = rgb.shape[:2]
-                graph = palette_graph(stream)
-            frame = VideoFrame.from_ndarray(rgb, format="rgb24")
-            frame.pts, frame.time_base = round(number / rate / GIF_TICK), GIF_TICK
-            graph.vpush(frame)
-        assert graph is not None
-        graph.vpush(None)  # all are in: now the palette is known, and the frames come out
-        mux_filtered(graph, stream, container)
-
-
-def palette_graph(stream: VideoStream) -> av.filter.Graph:
-    """Frames in, the same frames in 256 colours out: a copy makes the palette, a copy gets it."""
-    graph = av.filter.Graph()
-    source = graph.add_buffer(
-        width=stream.width,
-        height=stream.height,
-        format=av.VideoFormat("rgb24", stream.width, stream.height),
-        time_base=GIF_TICK,
-    )
-    split = graph.add("split")
-    make = graph.add("palettegen", "stats_mode=full")
-    use = graph.add("paletteuse", "dither=bayer:bayer_scale=5")
-    source.link_to(split)
-    split.link_to(make, 0, 0)
-    split.link_to(use, 1, 0)
-    make.link_to(use, 0, 1)
-    use.link_to(graph.add("buffersink"))
-    graph.configure()
-    return graph
-
-
-def mux_filtered(graph: av.filter.Graph, stream: VideoStream, container: OutputContainer) -> None:
-    while True:
-        try:
-            frame = graph.vpull()
-        except (BlockingIOError, EOFError):
-            break
-        container.mux(stream.encode(frame))
-    container.mux(stream.encode(None))
+def decoder_of(stream: VideoStream) -> VideoCodecContext:
+    name = stream.codec_context.name
+    if stream.metadata.get("alpha_mode") != "1" or name not in ALPHA_DECODERS:
+        return stream.codec_context
+    decoder = CodecContext.create(ALPHA_DECODERS[name], "r")
+    assert isinstance(decoder, VideoCodecContext)
+    decoder.extradata = stream.codec_context.extradata
+    return decoder

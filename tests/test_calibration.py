@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -37,6 +39,10 @@ def test_calibration_by_hand():
 # ------------------------------------------------------------------------------------- temperature
 
 
+def tempered(predictions: Predictions, temperature: float) -> Predictions:
+    return replace(predictions, probabilities=scaled(predictions.probabilities, temperature))
+
+
 def likelihood(predictions: Predictions) -> float:
     given = predictions.probabilities[np.arange(len(predictions.scores)), predictions.scores]
     return -np.log(given).mean()
@@ -47,17 +53,17 @@ def test_scaling_is_that_of_the_logits_and_changes_no_answer():
     shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     cooled = np.exp(logits / 0.4) / np.exp(logits / 0.4).sum(axis=1, keepdims=True)
     predictions = predictions_for(range(40), [0] * 40, shares)
-    assert scaled(predictions, 0.4).probabilities == pytest.approx(cooled)
-    assert (scaled(predictions, 5.0).predicted == predictions.predicted).all()
+    assert scaled(predictions.probabilities, 0.4) == pytest.approx(cooled)
+    assert (tempered(predictions, 5.0).predicted == predictions.predicted).all()
 
 
 @pytest.mark.parametrize("distorted", [0.3, 1.0, 4.0])
 def test_no_temperature_is_likelier_than_the_fitted_one(distorted):
-    predictions = scaled(drawn(0), distorted)
+    predictions = tempered(drawn(0), distorted)
     fitted = fit_temperature(predictions)
-    least = likelihood(scaled(predictions, fitted))
+    least = likelihood(tempered(predictions, fitted))
     for temperature in np.geomspace(*TEMPERATURES, 400):
-        assert likelihood(scaled(predictions, temperature)) >= least - 1e-12
+        assert likelihood(tempered(predictions, temperature)) >= least - 1e-12
     # Scaling twice is scaling by the product: what was distorted is set right.
     assert fitted == pytest.approx(fit_temperature(drawn(0)) / distorted)
 
@@ -85,12 +91,12 @@ def test_a_certain_answer_does_not_stop_the_fit():
 
 def test_the_temperature_is_fitted_on_validation_and_measured_on_the_scored_videos():
     rng = np.random.default_rng(1)
-    scored, validation = scaled(drawn(2), 0.4), scaled(drawn(3), 0.4)
+    scored, validation = tempered(drawn(2), 0.4), tempered(drawn(3), 0.4)
     bootstrap = Bootstrap.drawn(9, 100, rng)
     found = temperature_scaling(scored, validation, bootstrap)
     assert found["value"] == fit_temperature(validation) != fit_temperature(scored)
     assert found["fitted_on"] == {"videos": 80, "patients": 9}
-    after = scaled(scored, found["value"])
+    after = tempered(scored, found["value"])
     nll = found["figures"]["nll"]
     assert nll["before"]["value"] == pytest.approx(likelihood(scored))
     assert nll["after"]["value"] == pytest.approx(likelihood(after))

@@ -9,10 +9,11 @@ from lus_cli import clinical_figures, figures
 from lus_cli.assessment import assess
 from lus_cli.metrics import Predictions
 from tests.answers import answering, drawn
+from tests.drawing import svg_text
 
 
 def words(figure) -> str:
-    svg = figures.svg_text(figure)
+    svg = svg_text(figure)
     pieces = (piece.rsplit(">", 1)[-1].strip() for piece in svg.split("</text>")[:-1])
     return " | ".join(pieces)
 

@@ -14,6 +14,7 @@ import typer
 from lus_cli import config
 from lus_cli.cli import app, settings_from
 from lus_cli.config import (
+    DEFAULT_RECIPE,
     AttentionConfig,
     ImportConfig,
     PhantomConfig,
@@ -237,12 +238,19 @@ def test_a_recipe_that_is_not_there_names_those_that_are(name: str) -> None:
 # ------------------------------------------------------------------------- recipes and the command
 
 
-@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
-def test_a_recipe_names_every_field(path: Path) -> None:
-    values = read_toml(path)
+def test_the_default_recipe_has_a_value_for_every_field() -> None:
+    values = read_toml(recipe_path(DEFAULT_RECIPE))
     assert set(values) == set(fields_of(Recipe))
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_a_recipe_lists_what_differs_from_the_default(path: Path) -> None:
+    values = read_toml(path)
     assert values["name"] == path.stem
-    build(Recipe, values, str(path))
+    assert build(Recipe, values, str(path)).name == path.stem
+    if path.stem != DEFAULT_RECIPE:
+        default = read_toml(recipe_path(DEFAULT_RECIPE))
+        assert [name for name, value in values.items() if value == default[name]] == []
 
 
 def test_every_recipe_is_part_of_the_package() -> None:

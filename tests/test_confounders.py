@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import rankdata, spearmanr
 
-from lus_cli.confounders import confounding, followed, ranks
+from lus_cli.confounders import confounding, followed
 from lus_cli.metrics import Predictions
 
 PATIENTS, AREAS = 25, 6
@@ -23,11 +23,6 @@ def answers(truth: np.ndarray, expected: np.ndarray) -> Predictions:
     shares = np.exp(near) / np.exp(near).sum(axis=1, keepdims=True)
     videos = [(f"p{i // AREAS}", "1", str(i % AREAS)) for i in range(len(truth))]
     return Predictions(videos, truth, shares)
-
-
-def test_ranks_are_scipys() -> None:
-    values = np.random.default_rng(1).integers(0, 9, 50)
-    assert np.allclose(ranks(values), rankdata(values))
 
 
 def test_correlations_are_spearmans_and_the_partial_one_that_of_the_residuals(truth) -> None:

@@ -35,7 +35,7 @@ from lus_cli.seal import is_sealed
 from lus_cli.steps import Result, import_videos, phantom, prepare, silent
 from lus_cli.true_masks import masks_folder
 from lus_cli.video_cache import VideoCache
-from lus_cli.video_files import write_video
+from lus_cli.video_writing import write_video
 from tests.killing import SERVER, Child
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "killpg"), reason="there is no SIGKILL here")

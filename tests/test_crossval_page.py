@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import cohen_kappa_score
 
-from lus_cli import comparison, figures
+from lus_cli import comparison
 from lus_cli.assessment import assess
 from lus_cli.cli import settings_from
 from lus_cli.config import CrossvalConfig
@@ -30,6 +30,7 @@ from lus_cli.report import three
 from lus_cli.split import Split
 from lus_cli.steps import Result
 from tests.conftest import crossval_config
+from tests.drawing import svg_text
 from tests.test_report import ATTACK, Outline, loaded, section, shown, words
 
 PATIENTS, VIDEOS, REPEATS = 10, 6, 2
@@ -271,7 +272,7 @@ def test_names_cannot_become_markup(tmp_path: Path) -> None:
     for row in scores["confounders"]:
         row["name"] += ATTACK
     about = about_of(ATTACK, command=ATTACK, details={ATTACK: {ATTACK: ATTACK}})
-    drawn = {name: figures.svg_text(figure) for name, figure in draw(scores).items()}
+    drawn = {name: svg_text(figure) for name, figure in draw(scores).items()}
     write_crossval_page(tmp_path / "page.html", about, scores, repeats, drawn)
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
     outline = Outline(page)

@@ -16,7 +16,8 @@ from lus_cli.config import PrepareConfig
 from lus_cli.decoding import DecodeTask, decode_all, decode_video, source_key
 from lus_cli.errors import LusError
 from lus_cli.exam_tree import VideoId
-from lus_cli.sources import Source, find_sources
+from lus_cli.finding import find_sources
+from lus_cli.sources import Source
 from lus_cli.steps import prepare, silent
 from lus_cli.stored_video import StoredVideo
 from lus_cli.video_cache import FrameFormat, VideoCache

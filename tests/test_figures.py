@@ -15,6 +15,7 @@ from PIL import Image
 
 from lus_cli import clinical_figures, evaluation_figures, figures, run_figures, study_figures
 from lus_cli.report import template_text
+from tests.drawing import svg_text
 
 CONFUSION = [[5, 2, 0, 0], [1, 6, 0, 3], [0, 0, 9, 0], [0, 0, 0, 0]]
 
@@ -23,7 +24,7 @@ def test_the_same_figure_is_the_same_bytes() -> None:
     one, again = (evaluation_figures.confusion(CONFUSION) for _ in range(2))
     for kind in ("svg", "png"):
         assert figures.rendered(again, kind) == figures.rendered(one, kind)
-    words = set(re.findall(r"[\w:<.]+", figures.svg_text(one)))
+    words = set(re.findall(r"[\w:<.]+", svg_text(one)))
     assert not {"<dc:date", "matplotlib.org", "Matplotlib"} & words
 
 
@@ -53,7 +54,7 @@ def test_score_colours_are_ordered_by_lightness_and_far_apart() -> None:
 
 def test_ids_are_words_not_formulas_or_markup() -> None:
     figure = study_figures.lengths_by_patient(np.array([3, 4]), ["<script>$x_1$</script>", "b & c"])
-    svg = figures.svg_text(figure)
+    svg = svg_text(figure)
     assert "<script>" not in svg
     assert "&lt;script&gt;$x_1$&lt;/script&gt;" in svg
 

@@ -106,6 +106,56 @@ def test_exif_turns_the_frame_upright(tmp_path: Path, orientation: int) -> None:
     np.testing.assert_array_equal(fitted, fit_frame(np.asarray(frame), 48, letterbox=True))
 
 
+@pytest.mark.parametrize("suffix", [".tif", ".bmp", ".webp", ".png"])
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_a_frame_without_loss_is_the_same_in_any_format(
+    tmp_path: Path, suffix: str, mode: str
+) -> None:
+    pixels = np.random.default_rng(1).integers(0, 256, (20, 30, 3)).astype(np.uint8)
+    pixels = pixels if mode == "RGB" else np.repeat(pixels[..., :1], 3, 2)
+    lossless = {"lossless": True} if suffix == ".webp" else {}
+    path = saved(tmp_path / f"f{suffix}", Image.fromarray(pixels), **lossless)
+    assert np.array_equal(decode_frame(path, "RGB"), pixels)
+    if mode == "L":
+        assert np.array_equal(decode_frame(path, "L"), pixels[..., 0])
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) * 2 // 3])
+    with pytest.raises(LusError, match="cannot be decoded"):
+        decode_frame(path, "L")
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".webp", ".png"])
+def test_a_file_of_several_pictures_is_not_one_frame(tmp_path: Path, suffix: str) -> None:
+    pages = [Image.new("RGB", (8, 8), (shade, 0, 0)) for shade in (10, 90, 170)]
+    path = tmp_path / f"f{suffix}"
+    pages[0].save(path, save_all=True, append_images=pages[1:])
+    with pytest.raises(LusError, match="holds several pictures: save each as a file of its own"):
+        decode_frame(path, "L")
+
+
+def test_a_stack_of_imagej_is_not_one_frame(tmp_path: Path) -> None:
+    """ImageJ and tifffile write the first picture's place only, and the others right behind it."""
+    image = Image.new("L", (8, 8), 90)
+    path = saved(tmp_path / "f.tif", image, description="ImageJ=1.54f\nimages=252\nslices=252\n")
+    with pytest.raises(LusError, match="holds several pictures"):
+        decode_frame(path, "L")
+    path = saved(tmp_path / "g.tif", image, description="ImageJ=1.54f\nimages=1\n")
+    assert np.asarray(decode_frame(path, "L")).max() == 90
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int32])
+def test_pixels_without_a_range_are_refused(tmp_path: Path, dtype: type) -> None:
+    path = saved(tmp_path / "f.tif", Image.fromarray(np.ones((8, 8), dtype)))
+    with pytest.raises(LusError, match="not 8-bit or 16-bit numbers"):
+        decode_frame(path, "L")
+
+
+def test_a_tiff_of_16_bits_is_scaled_by_their_range(tmp_path: Path) -> None:
+    wide = np.array([[0, 257 * 100, 65535]], np.uint16).repeat(8, 0)
+    path = saved(tmp_path / "w.tif", Image.fromarray(wide))
+    assert np.asarray(decode_frame(path, "L"))[0].tolist() == [0, 100, 255]
+
+
 def test_16_bits_are_scaled_by_their_range(tmp_path: Path) -> None:
     wide = np.array([[0, 257 * 100, 65535]], np.uint16).repeat(8, 0)
     path = saved(tmp_path / "w.png", Image.fromarray(wide))

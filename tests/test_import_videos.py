@@ -11,16 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lus_cli.annotations import Findings, read_annotations, read_findings
 from lus_cli.config import ImportConfig, PhantomConfig
 from lus_cli.errors import LusError, UsageError
-from lus_cli.exam_tree import (
-    Findings,
-    VideoId,
-    read_annotations,
-    read_findings,
-)
+from lus_cli.exam_tree import VideoId
+from lus_cli.finding import find_sources
 from lus_cli.frames import decode_frame
-from lus_cli.sources import find_sources
 from lus_cli.steps import Result, import_videos, phantom, silent
 from lus_cli.video_files import read_frames
 
@@ -115,7 +111,7 @@ def test_the_tree_is_an_exam_tree(study: Path) -> None:
         ["1045", "2", "11", "four.avi", "2", "20.0"],
     ]
     assert result.numbers == {
-        "videos": 4, "frames": 21, "patients": 2, "failed": 0, "unlabelled": 1,
+        "videos": 4, "frames": 21, "patients": 2, "failed": 0, "notes": {}, "unlabelled": 1,
         "scores": {"0": 1, "1": 0, "2": 1, "3": 1},
     }  # fmt: skip
     assert result.tables[0].rows == [("0", 1), ("1", 0), ("2", 1), ("3", 1), ("none", 1)]
@@ -245,10 +241,10 @@ def test_folders_behind_links_and_folders_that_cannot_be_read(study: Path) -> No
     moved = (study / "deep").rename(study.parent / "elsewhere")
     (study / "deep").symlink_to(moved)
     (moved / "back").symlink_to(study)
-    (study / "five.wmv").write_bytes(b"something")
+    (study / "five.rm").write_bytes(b"something")
     result = run(study)
     assert result.numbers["videos"] == 4
-    assert any("five.wmv is a video of a kind not read here" in line for line in result.problems)
+    assert any("five.rm is a video of a kind not read here" in line for line in result.problems)
 
 
 def test_the_masks_of_a_replaced_phantom_go_and_those_of_others_stay(study: Path) -> None:

@@ -19,6 +19,7 @@ from lus_cli.config import (
     EvaluateConfig,
     ExportConfig,
     PredictConfig,
+    Recipe,
     TrainConfig,
     build,
     read_toml,
@@ -36,7 +37,9 @@ from lus_cli.kernel_model import (
 )
 from lus_cli.mask_file import read_maps
 from lus_cli.sector import rectangle
+from lus_cli.split import load_split
 from lus_cli.steps import attention, evaluate, export, predict, silent, train
+from lus_cli.training_checks import check_recipe, check_weights
 from lus_cli.video_cache import VideoCache
 
 

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from lus_cli.annotations import Findings
 from lus_cli.config import ImportConfig
 from lus_cli.errors import LusError, UsageError
-from lus_cli.exam_tree import Findings, VideoId
+from lus_cli.exam_tree import VideoId
 from lus_cli.labels import LabelledFile, find_labelled
 
 HEADER = "file,patient,exam,area,score\n"
@@ -101,7 +102,10 @@ def test_clutter_is_no_video(videos: Path) -> None:
 def test_a_row_without_a_file_is_listed_with_its_line(videos: Path) -> None:
     sources, problems = table(videos, HEADER + "a,p,1,L1,0\nmissing,p,1,L2,0\n")
     assert len(sources) == 1
-    assert f"{videos.parent / 'labels.csv'}, line 3: there is no video file missing" in problems
+    assert (
+        f"{videos.parent / 'labels.csv'}, line 3: there is no video file missing that is read here"
+        in problems
+    )
 
 
 @pytest.mark.parametrize(

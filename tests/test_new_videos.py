@@ -17,7 +17,7 @@ from lus_cli.errors import LusError
 from lus_cli.new_videos import NewVideo, decode, find_videos, frames_at, open_video
 from lus_cli.steps import prepare, silent
 from lus_cli.video_cache import FrameFormat, VideoCache
-from lus_cli.video_files import write_video
+from lus_cli.video_writing import write_video
 
 GRAY = FrameFormat(size=32, letterbox=False, color=False)
 
@@ -110,14 +110,14 @@ def test_a_link_into_a_closed_folder_is_named(tmp_path, monkeypatch):
 def test_formats_that_are_not_read_are_named(tmp_path):
     movie(tmp_path / "a.mp4")
     folder(tmp_path / "frames")
-    others = ("logo.bmp", "cover1.webp", "frames/1.bmp", "frames/2.bmp", "b.wmv", "scans/1.tif")
+    others = ("logo.bmp", "cover1.webp", "frames/1.bmp", "frames/2.bmp", "b.rm", "scans/1.tif")
     for name in (*others, "scans/2.tif"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"something")
     found = find_videos([tmp_path])
     assert [video.name for video in found.videos] == ["a.mp4", "frames"]
     assert sorted(found.problems) == [
-        f"{tmp_path / 'b.wmv'} is a video of a kind not read here: make .mp4 of it",
+        f"{tmp_path / 'b.rm'} is a video of a kind not read here: make .mp4 of it",
         f"{tmp_path / 'scans'} holds 2 frames .tif, which are not read here: make .png of them",
     ]
 

@@ -14,7 +14,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lus_cli import known_defects, parity
+from lus_cli import model as lus_model
+from lus_cli import parity
 from lus_cli.checkpoint import new_model
 from lus_cli.config import DevicesConfig, Recipe, build
 from lus_cli.model import LusModel, VideoLSTM
@@ -181,20 +182,18 @@ def test_backbones_that_overwrite_and_reuse_layers_can_be_compared(backbone: str
 
 
 def test_lstms_are_held_against_packed_ones(monkeypatch: pytest.MonkeyPatch) -> None:
-    for _, entries in known_defects.compare_defects(ELSEWHERE):
+    for _, entries in parity.compare_operations(ELSEWHERE):
         assert not wrong(entries)
-    honest = known_defects.bidirectional_by_reversal
+    honest = lus_model.bidirectional_by_reversal
     monkeypatch.setattr(
-        known_defects,
+        lus_model,
         "bidirectional_by_reversal",  # as if every video were as long as the longest
         lambda lstm, vectors, steps: honest(
             lstm, vectors, torch.full_like(steps, int(steps.max()))
         ),
     )
-    found = {
-        e[0] for _, entries in known_defects.compare_defects(ELSEWHERE) for e in wrong(entries)
-    }
-    assert found == {"LSTM, each direction by itself"}
+    compared = parity.compare_operations(ELSEWHERE)
+    assert {e[0] for _, entries in compared for e in wrong(entries)} == {"LSTM over videos"}
 
 
 @pytest.fixture

@@ -12,13 +12,14 @@ import pytest
 from PIL import Image
 
 from lus_cli import true_masks
+from lus_cli.annotations import read_annotations
 from lus_cli.config import PhantomConfig
 from lus_cli.errors import LusError, UsageError
-from lus_cli.exam_tree import ANNOTATIONS, read_annotations
+from lus_cli.exam_tree import ANNOTATIONS
+from lus_cli.finding import find_sources
 from lus_cli.phantom_probe import Grid, speckle
 from lus_cli.phantom_scene import Label, Lesion, Look, draw_lesions, draw_look
 from lus_cli.phantom_tissue import Scene
-from lus_cli.sources import find_sources
 from lus_cli.steps import phantom, silent
 
 SIZE = 64
@@ -292,11 +293,11 @@ def test_masks_show_what_makes_the_score(root: Path) -> None:
 
 def test_a_mask_is_read_back_as_written(tmp_path: Path) -> None:
     mask = np.random.default_rng(0).integers(0, 6, (37, 53)).astype(np.uint8)
-    phantom.write_mask(tmp_path / "mask.png", mask)
+    true_masks.write_mask(tmp_path / "mask.png", mask)
     np.testing.assert_array_equal(true_masks.read_mask(tmp_path / "mask.png"), mask)
     with Image.open(tmp_path / "mask.png") as image:
         colours = np.asarray(image.convert("RGB"))
-    assert tuple(colours[mask == Label.B_LINE][0]) == phantom.PALETTE[Label.B_LINE]
+    assert tuple(colours[mask == Label.B_LINE][0]) == true_masks.PALETTE[Label.B_LINE]
 
 
 def test_what_is_no_mask_is_refused(root: Path, tmp_path: Path) -> None:

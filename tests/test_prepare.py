@@ -25,8 +25,9 @@ from lus_cli.config import PrepareConfig
 from lus_cli.decoding import source_key
 from lus_cli.errors import CannotReadError, LusError
 from lus_cli.exam_tree import VideoId
+from lus_cli.finding import find_sources
 from lus_cli.ledger import Reading
-from lus_cli.sources import Source, find_sources
+from lus_cli.sources import Source
 from lus_cli.split import read_split
 from lus_cli.steps import Result, prepare, silent
 from lus_cli.video_cache import FrameFormat, VideoCache

@@ -16,13 +16,13 @@ from lus_cli import (
     assessment,
     clips,
     evaluation_figures,
-    figures,
     metrics,
     overlay,
     page_figures,
     report,
     study_figures,
 )
+from tests.drawing import svg_text
 
 RUN = {
     "name": "paper-1",
@@ -56,9 +56,7 @@ def clip_of(weighed: bool = False) -> clips.Clip:
 def page_of(folder: Path, predictions, run=RUN, clips=None, drawn=None) -> str:
     assessed = assessment.assess(predictions, 50, 0)
     if drawn is None:
-        drawn = {
-            "calibration": figures.svg_text(evaluation_figures.calibration(assessed["calibration"]))
-        }
+        drawn = {"calibration": svg_text(evaluation_figures.calibration(assessed["calibration"]))}
     path = folder / "report.html"
     report.write_report(path, assessed, predictions, run, drawn, clips)
     return path.read_text(encoding="utf-8")
@@ -195,9 +193,7 @@ def test_ids_names_and_settings_cannot_become_markup(tmp_path):
         "recipe": {attack: attack},
         "provenance": {},
     }
-    drawn = {
-        attack: figures.svg_text(study_figures.lengths_by_patient(np.array([3, 4]), [attack, "b"]))
-    }
+    drawn = {attack: svg_text(study_figures.lengths_by_patient(np.array([3, 4]), [attack, "b"]))}
     outline = Outline(page_of(tmp_path, predictions_of([0, 1], [0, 1], ids), run, drawn=drawn))
     assert [tag for tag, _ in outline.tags].count("script") == 1
     assert "img" not in [tag for tag, _ in outline.tags]
@@ -218,7 +214,7 @@ def test_the_page_needs_nothing_from_anywhere(page):
 
 
 def test_figures_follow_the_pages_colours_and_share_no_ids(tmp_path):
-    svg = figures.svg_text(evaluation_figures.confusion([[1, 0, 0, 0]] * 4))
+    svg = svg_text(evaluation_figures.confusion([[1, 0, 0, 0]] * 4))
     text = page_of(
         tmp_path, predictions_of(SCORES, ANSWERS), drawn={"one": svg, "two": svg, "confusion": svg}
     )
@@ -233,7 +229,7 @@ def test_figures_follow_the_pages_colours_and_share_no_ids(tmp_path):
 
 
 def test_figures_stand_in_the_section_they_belong_to(tmp_path):
-    svg = figures.svg_text(evaluation_figures.confusion([[1, 0, 0, 0]] * 4))
+    svg = svg_text(evaluation_figures.confusion([[1, 0, 0, 0]] * 4))
     names = ("curves", "calibration", "areas", "exam_totals", "errors_per_class", "confusion")
     text = page_of(tmp_path, predictions_of(SCORES, ANSWERS), drawn=dict.fromkeys(names, svg))
     for name, where in zip(

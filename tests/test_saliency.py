@@ -11,6 +11,7 @@ import torch
 from scipy.stats import spearmanr
 from torch import Tensor
 
+from lus_cli.attention_check import spearman
 from lus_cli.checkpoint import new_model
 from lus_cli.config import Recipe, build
 from lus_cli.model import LusModel
@@ -19,8 +20,6 @@ from lus_cli.saliency import (
     explained,
     grad_cam,
     randomised,
-    similarity,
-    spearman,
     to_largest,
 )
 
@@ -149,18 +148,3 @@ def test_spearman_is_scipys() -> None:
     assert spearman(one, 5 * one + 1) == pytest.approx(1)
     assert spearman(one, -one) == pytest.approx(-1)
     assert np.isnan(spearman(one, np.ones_like(one)))
-
-
-def test_similarity_is_one_for_equals_and_falls_with_change() -> None:
-    random = np.random.default_rng(0)
-    one = random.random((6, 6))
-    assert similarity(one, one) == pytest.approx(1)
-    near, far = one + random.normal(0, 0.05, (6, 6)), random.random((6, 6))
-    assert similarity(one, one.T) == pytest.approx(similarity(one.T, one))
-    assert 1 > similarity(one, near) > similarity(one, far)
-
-
-def test_similarity_of_flat_maps_is_their_luminance_term() -> None:
-    one, other = np.full((8, 8), 0.2), np.full((8, 8), 0.6)
-    expected = (2 * 0.2 * 0.6 + 1e-4) / (0.2**2 + 0.6**2 + 1e-4)
-    assert similarity(one, other) == pytest.approx(expected)

@@ -27,7 +27,7 @@ from lus_cli.split import (
     draw_part,
     draw_split,
     draws_of,
-    listed,
+    in_words,
     load_split,
     misfit,
     named_test_patients,
@@ -388,7 +388,7 @@ def test_a_part_without_patients_cannot_be_asked_for() -> None:
     split = Split(("1", "2"), (), ("3",))
     assert split.patients("train") == ("1", "2")
     assert split.patients("all") == ("1", "2", "3")
-    with pytest.raises(LusError, match="the split has no validation patients: mend it"):
+    with pytest.raises(LusError, match="the split has no validation patients: correct it"):
         split.patients("validation")
 
 
@@ -437,7 +437,7 @@ def test_more_folds_than_patients_are_not_made_in_silence(
 def test_a_single_fold_is_refused() -> None:
     patients, scores = study(REPORT)
     with pytest.raises(
-        UsageError, match="--folds 1 leaves nobody to train on: at least 2, or 0 for none"
+        UsageError, match="--folds 1 leaves no one to train on: at least 2, or 0 for none"
     ):
         draw_split(patients, scores, SETTINGS | {"folds": 1}, ())
 
@@ -515,15 +515,15 @@ def test_a_split_that_is_not_there_names_the_command_to_run(tmp_path: Path) -> N
     with pytest.raises(LusError, match=r"there is no .*: run `lus prepare` first"):
         read_split(tmp_path / "split.json", ["1"])
     (tmp_path / "split.json").write_text("[]")
-    with pytest.raises(LusError, match="holds no JSON object: mend it"):
+    with pytest.raises(LusError, match="holds no JSON object: correct it"):
         read_split(tmp_path / "split.json", ["1"])
 
 
 def test_names_are_listed_in_natural_order_up_to_a_number() -> None:
-    assert listed(["10", "9"]) == "9, 10"
-    assert listed({str(n) for n in range(6)}) == "0, 1, 2, 3, 4, 5"
-    assert listed({str(n) for n in range(7)}) == "0, 1, 2, 3, 4, 5 and 1 more"
-    assert listed(["b", "c", "a"], 1) == "a and 2 more"
+    assert in_words(["10", "9"]) == "9, 10"
+    assert in_words({str(n) for n in range(6)}) == "0, 1, 2, 3, 4, 5"
+    assert in_words({str(n) for n in range(7)}) == "0, 1, 2, 3, 4, 5 and 1 more"
+    assert in_words(["b", "c", "a"], 1) == "a and 2 more"
 
 
 def test_an_edited_split_is_taken_and_known_as_edited(written: tuple[Path, list[str]]) -> None:
@@ -572,7 +572,7 @@ def test_a_part_that_is_missing_is_named(written: tuple[Path, list[str]]) -> Non
     content = json.loads(path.read_text())
     del content["validation"]
     path.write_text(json.dumps(content))
-    with pytest.raises(LusError, match="has no 'validation': mend it, or draw it anew"):
+    with pytest.raises(LusError, match="has no 'validation': correct it, or draw it again"):
         read_split(path, patients)
 
 

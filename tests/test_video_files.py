@@ -14,7 +14,9 @@ from PIL import Image
 
 from lus_cli import video_files
 from lus_cli.errors import LusError
-from lus_cli.video_files import frame_rate, read_frames, write_video
+from lus_cli.video_files import frame_rate, read_frames
+from lus_cli.video_pictures import GRAY_SPREAD
+from lus_cli.video_writing import write_video
 
 SIDE = 64
 # Container, codec and pixel format, as ultrasound devices and frame grabbers write them.
@@ -127,7 +129,7 @@ def test_a_gif_of_grays_is_read_exactly(tmp_path: Path) -> None:
 
 def test_colour_in_a_single_pixel_is_colour(tmp_path: Path) -> None:
     frames = gray_frames(2)
-    frames[1][60, 60] = (90, 90, 90 + video_files.GRAY_SPREAD + 1)
+    frames[1][60, 60] = (90, 90, 90 + GRAY_SPREAD + 1)
     path = encode(tmp_path / "dot.avi", "rawvideo", "bgr24", frames)
     assert [frame.ndim for frame in read_frames(path)] == [2, 3]
 

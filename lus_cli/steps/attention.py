@@ -146,7 +146,7 @@ def draw_video(studio: Studio, video: VideoId) -> None:
 
 def film(studio: Studio, shown: Explained, masks: np.ndarray, path: Path) -> None:
     """Writes every frame of a video under its mask, (frame, row, column), as a video file."""
-    from lus_cli.video_files import write_video
+    from lus_cli.video_writing import write_video
 
     trained = studio.trained
     numbers = trained.videos.frame_numbers(shown.index).tolist()
@@ -235,11 +235,11 @@ def check(studio: Studio) -> None:
     path = trained.run.attention / "check.json"
     write_json(path, {"weights": trained.weights, "split": part, "words": words, "alike": found})
     rows = [
-        (stage, kind, likeness["spearman"], likeness["ssim"])
+        (stage, kind, likeness["spearman"])
         for stage, kinds in found.items()
         for kind, likeness in kinds.items()
     ]
-    columns = ("drawn anew, with all above", "map", "Spearman", "SSIM")
+    columns = ("drawn anew, with all above", "map", "Spearman")
     studio.tables.append(Table("Alike before and after", columns, rows))
     studio.numbers["check"] = found
     studio.files["check"] = path

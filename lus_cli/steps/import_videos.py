@@ -7,7 +7,6 @@ no time. What the tree has no place for (source file, frame rate) goes into Sour
 from __future__ import annotations
 
 import contextlib
-import csv
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -16,22 +15,16 @@ from pathlib import Path
 
 from PIL import Image
 
+from lus_cli.annotations import Findings, write_annotations
 from lus_cli.cache import Cache
 from lus_cli.config import ImportConfig
+from lus_cli.csv_files import csv_text
 from lus_cli.errors import LusError, UsageError
-from lus_cli.exam_tree import (
-    ANNOTATIONS,
-    FINDINGS,
-    SCORES,
-    SOURCES,
-    Findings,
-    VideoId,
-    refuse_foreign,
-    write_annotations,
-)
+from lus_cli.exam_tree import ANNOTATIONS, FINDINGS, SCORES, SOURCES, VideoId, refuse_foreign
 from lus_cli.folders import replacing_folders
 from lus_cli.frames import save_jpeg
 from lus_cli.labels import LabelledFile, find_labelled
+from lus_cli.notes import Note, summary
 from lus_cli.processes import spread
 from lus_cli.steps import Progress, Result, Table
 from lus_cli.true_masks import STUDY, masks_folder
@@ -54,6 +47,7 @@ class Imported:
     frames: int = 0
     fps: float = 0.0
     reason: str = ""
+    notes: tuple[str, ...] = ()
 
 
 def run(config: ImportConfig, progress: Progress) -> Result:
@@ -110,18 +104,20 @@ def import_all(
 
 def import_video(task: ImportTask) -> Imported:
     """Decodes one video into its folder. A video that cannot be decoded leaves no frame there."""
+    notes: list[str] = []
     task.folder.mkdir(parents=True)
     try:
-        return Imported(write_frames(task), frame_rate(task.path))
+        frames, fps = write_frames(task, notes.append), frame_rate(task.path)
+        return Imported(frames, fps, notes=tuple(dict.fromkeys(notes)))
     except LusError as error:
         shutil.rmtree(task.folder)
         return Imported(reason=str(error))
 
 
-def write_frames(task: ImportTask) -> int:
+def write_frames(task: ImportTask, note: Note) -> int:
     """Writes a video's frames as JPEG, all gray if all are gray, else all RGB; how many."""
     for mode in ("L", "RGB"):
-        for number, frame in enumerate(read_frames(task.path)):
+        for number, frame in enumerate(read_frames(task.path, note)):
             if mode == "L" and frame.ndim == 3:
                 break  # colour, mostly in the first frame: start over, all in RGB
             image = Image.fromarray(frame)
@@ -153,10 +149,9 @@ def write_tables(tree: Path, done: Sequence[tuple[LabelledFile, Imported]]) -> N
 
 
 def write_csv(path: Path, columns: tuple[str, ...], rows: Iterable[tuple[object, ...]]) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow((*VideoId._fields, *columns))
-        writer.writerows(rows)
+    names = (*VideoId._fields, *columns)
+    table = [dict(zip(names, row, strict=True)) for row in rows]
+    path.write_text(csv_text(table, decimals=None), encoding="utf-8", newline="\n")
 
 
 def remove_empty_folders(tree: Path) -> None:
@@ -192,11 +187,12 @@ def result(
             "patients": len({source.label.video.patient for source, _ in done}),
             "failed": len(failed),
             "unlabelled": counts[None],
+            "notes": {s.name: o.notes for s, o in done if o.notes},
             "scores": {str(score): counts[score] for score in SCORES},
         },
         tables=[Table("Score", ("score", "videos"), rows)],
         files={"exams": root},
-        notes=unscored(done),
+        notes=summary((s.name, o.notes) for s, o in done) + unscored(done),
         problems=failed + problems,
         failed=bool(failed),
     )

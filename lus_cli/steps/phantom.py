@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import itertools
-import struct
-import zlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,24 +19,18 @@ import numpy as np
 from PIL import Image
 
 import lus_cli
+from lus_cli.annotations import write_annotations
 from lus_cli.cache import Cache, write_json
 from lus_cli.config import PhantomConfig
-from lus_cli.errors import UsageError
-from lus_cli.exam_tree import (
-    ANNOTATIONS,
-    SCORES,
-    VideoId,
-    refuse_foreign,
-    video_order,
-    write_annotations,
-)
+from lus_cli.errors import LusError, UsageError
+from lus_cli.exam_tree import ANNOTATIONS, SCORES, VideoId, refuse_foreign, video_order
 from lus_cli.folders import replacing_folders
 from lus_cli.frames import save_jpeg
 from lus_cli.phantom_scene import Label, Lesion, Look, draw_lesions, draw_look
 from lus_cli.phantom_tissue import Scene
 from lus_cli.processes import spread
 from lus_cli.steps import Progress, Result, Table
-from lus_cli.true_masks import STUDY, masks_folder
+from lus_cli.true_masks import STUDY, masks_folder, write_mask
 
 # The original study: these patients, 1.64 exams each, up to 14 areas an exam, these scores.
 PATIENTS = (1017, 1045, 1047, 1048, 1050, 1051, 1052, 1066, 1067, 1068, 1069)
@@ -51,14 +42,6 @@ SCORE_COUNTS = (45, 45, 101, 55)
 
 JPEG_QUALITY = 90
 POOL_PAYS_FROM = 4e7  # pixels; below, starting processes takes longer than they save
-PALETTE = {
-    Label.BACKGROUND: (0, 0, 0),
-    Label.PLEURA: (255, 230, 80),
-    Label.A_LINE: (80, 200, 255),
-    Label.B_LINE: (255, 120, 60),
-    Label.CONSOLIDATION: (170, 90, 220),
-    Label.WHITE_LUNG: (240, 240, 240),
-}
 
 
 @dataclass(frozen=True)
@@ -252,34 +235,3 @@ def render(task: RenderTask) -> None:
         image = Image.fromarray(frame)
         save_jpeg(frames / f"Frame_{number}.jpg", image, JPEG_QUALITY)
         write_mask(masks / f"Frame_{number}.png", mask)
-
-
-@functools.cache
-def palette_chunk() -> bytes:
-    return png_chunk(b"PLTE", bytes(level for label in Label for level in PALETTE[label]))
-
-
-def png_chunk(kind: bytes, content: bytes) -> bytes:
-    check = zlib.crc32(kind + content)
-    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", check)
-
-
-def write_mask(path: Path, mask: np.ndarray) -> None:
-    """Writes labels (row, column) uint8 as a palette PNG that any viewer shows in colours.
-
-    Without Pillow, which takes more than twice as long over it.
-    """
-    rows, columns = mask.shape
-    filtered = np.empty((rows, columns + 1), np.uint8)  # each row less the one above: mostly zeros
-    filtered[:, 0] = 2
-    filtered[0, 1:] = mask[0]
-    np.subtract(mask[1:], mask[:-1], out=filtered[1:, 1:])
-    packer = zlib.compressobj(1, zlib.DEFLATED, zlib.MAX_WBITS, zlib.DEF_MEM_LEVEL, zlib.Z_RLE)
-    header = struct.pack(">IIBBBBB", columns, rows, 8, 3, 0, 0, 0)  # 8 bits, palette
-    chunks = (
-        png_chunk(b"IHDR", header),
-        palette_chunk(),
-        png_chunk(b"IDAT", packer.compress(filtered.tobytes()) + packer.flush()),
-        png_chunk(b"IEND", b""),
-    )
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))

@@ -19,11 +19,10 @@ from lus_cli.cache import (
 )
 from lus_cli.checkpoint import digest_of, load_best
 from lus_cli.config import PredictConfig
+from lus_cli.csv_files import csv_text
 from lus_cli.devices import choose_device, set_threads
 from lus_cli.errors import LusError, printable
-from lus_cli.evaluation_folder import csv_text
 from lus_cli.exam_tree import SCORES
-from lus_cli.figures import plural
 from lus_cli.folders import beside
 from lus_cli.new_videos import (
     NewVideo,
@@ -43,6 +42,7 @@ from lus_cli.scorer import (
 from lus_cli.scoring import on_device
 from lus_cli.steps import Progress, Result, Table
 from lus_cli.stored_video import StoredVideo
+from lus_cli.words import counted
 
 NUMBERS = "predictions.json"
 MOST_NOTES = 10  # about single videos, on the terminal
@@ -173,7 +173,7 @@ def notes(page: Page, scorer: Scorer, temperature: Temperature | None) -> list[s
     if page.predictions:
         found.append(meaning(scorer.temperature, temperature))
     if page.is_full and (missing := page.players.count(None)):
-        found.append(f"the page is full: {plural(missing, 'video')} on it cannot be played")
+        found.append(f"the page is full: {counted(missing, 'video')} on it cannot be played")
     return found
 
 

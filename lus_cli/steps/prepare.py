@@ -8,8 +8,10 @@ goes on from there.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import shutil
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,17 +23,20 @@ from lus_cli.config import REPORT_TEST_PATIENTS, PrepareConfig
 from lus_cli.decoding import decode_all, decode_video
 from lus_cli.drawn import draw_new
 from lus_cli.errors import CannotReadError, LusError
-from lus_cli.exam_tree import SCORES, VideoId
+from lus_cli.exam_tree import SCORES
 from lus_cli.ledger import read_ledger, write_ledger
+from lus_cli.notes import summary
 from lus_cli.planning import (
     Plan,
     Work,
+    changed_scores,
     find_work,
     is_current,
     make_plan,
     shard_readings,
     shards_folder,
 )
+from lus_cli.same_patient import spelt_alike, torn, twins
 from lus_cli.seal import is_sealed
 from lus_cli.split import (
     PARTS,
@@ -58,7 +63,9 @@ def run(config: PrepareConfig, progress: Progress) -> Result:
     plan = make_plan(config, config.exams or cache.exams)
     if config.strict and plan.problems:
         raise LusError(
-            f"{len(plan.problems)} problems, the first: {plan.problems[0]}", "--strict is on"
+            f"{len(plan.problems)} problems, the first: {plan.problems[0]}",
+            "--strict is on",
+            left_out=plan.problems[1:],
         )
     if config.dry_run:
         old = open_old(cache)
@@ -67,10 +74,35 @@ def run(config: PrepareConfig, progress: Progress) -> Result:
         old = open_old(cache)  # not before: another prepare may just have replaced it
         failed = renew(config, cache, plan, old, progress)
         videos = VideoCache(cache.videos)
-        split = update_split(config, cache, videos)
+        problems = plan.problems + failed
+        with explaining_the_split(videos, problems):
+            split = update_split(config, cache, videos)
         files = draw_figures(cache, videos, split)
         clean(cache)
-    return result(cache, videos, split, plan.problems + failed, files)
+    notes = plan.notes + twins(videos) + spelt_alike(videos.patients, split)
+    return result(cache, videos, split, problems, files, notes)
+
+
+@contextlib.contextmanager
+def explaining_the_split(videos: VideoCache, problems: Sequence[str]) -> Iterator[None]:
+    """Adds to an error of the split what there is to be split, and what was left out before."""
+    try:
+        yield
+    except LusError as error:
+        if not problems:
+            raise
+        patients = len(set(videos.patients))
+        raise type(error)(
+            f"{error.message}; {counted(len(videos), 'video')} of {counted(patients, 'patient')} "
+            f"can be read, and {counted(len(problems), 'problem')} left others out, the first: "
+            f"{problems[0]}",
+            error.remedy,
+            left_out=problems,
+        ) from None
+
+
+def counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def open_old(cache: Cache) -> VideoCache | None:
@@ -102,15 +134,23 @@ def renew(
         work = find_work(plan, old, cache, progress)
     for remark in work.remarks:
         log.info("%s", remark)
+    for change in changed_scores(plan, old):
+        log.debug("score changed: %s", change)
     failed = decode_all([plan.task(e, cache) for e in work.new], config.workers, progress)
     if config.strict and failed:
-        raise LusError(f"{len(failed)} videos failed, the first: {failed[0][1]}", "--strict is on")
+        raise LusError(
+            f"{len(failed)} videos failed, the first: {failed[0][1]}",
+            "--strict is on",
+            left_out=[reason for _, reason in failed[1:]],
+        )
     reasons = [reason for _, reason in failed]
     bad = {task.source.id for task, _ in failed}
     plan = replace(plan, entries=[entry for entry in plan.entries if entry.id not in bad])
     work = replace(work, new=[entry for entry in work.new if entry.id not in bad])
     if not plan.entries:
-        raise LusError("no video could be decoded", reasons[0])
+        raise LusError(
+            "no video could be decoded", reasons[0], left_out=plan.problems + reasons[1:]
+        )
     if is_current(old, plan, work):
         log.info("%s is up to date but for what is left out", cache.videos)
     else:
@@ -186,11 +226,15 @@ def update_split(config: PrepareConfig, cache: Cache, videos: VideoCache) -> Spl
                 log.warning("the split settings have no effect on it; --force draws it anew")
             return split
         if set(split.patients("all")) != set(videos.patients):
-            log.warning("the study has other patients now: %s is drawn anew", cache.split)
+            log.warning("the study has other patients now: %s is drawn again", cache.split)
+        elif torn(videos.patients, split):
+            log.warning(
+                "patients that may be one were in two parts: %s is drawn again", cache.split
+            )
         elif split.drawn_by == settings:
             return split
         else:
-            log.info("split settings changed: %s is drawn anew", cache.split)
+            log.info("split settings changed: %s is drawn again", cache.split)
     split = draw_split(videos.patients, videos.scores, settings, named)
     write_split(cache.split, split)
     return split
@@ -235,9 +279,15 @@ def draw_figures(cache: Cache, videos: VideoCache, split: Split) -> dict[str, Pa
 
 
 def result(
-    cache: Cache, videos: VideoCache, split: Split, problems: list[str], files: dict[str, Path]
+    cache: Cache,
+    videos: VideoCache,
+    split: Split,
+    problems: list[str],
+    files: dict[str, Path],
+    notes: list[str],
 ) -> Result:
     counts = part_counts(videos, split)
+    of_readers = list(zip(videos.source_paths, videos.notes, strict=True))
     rows = [(part, *counts[part], sum(counts[part]), names(getattr(split, part))) for part in PARTS]
     numbers: dict[str, Any] = {
         "videos": len(videos),
@@ -247,6 +297,7 @@ def result(
         "bytes": cache.videos.stat().st_size,
         "videos_per_score": counts,
         "fingerprint": videos.fingerprint,
+        "notes": {path: said for path, said in of_readers if said},
     }
     columns = ("part", *(f"score {s}" for s in SCORES), "videos", "patients")
     title = (
@@ -257,21 +308,9 @@ def result(
         numbers,
         [Table(title, columns, rows)],
         {"cache": cache.videos, "split": cache.split, **files},
-        notes=twins(videos),
+        notes=summary(of_readers) + notes,
         problems=problems,
     )
-
-
-def twins(videos: VideoCache) -> list[str]:
-    """A sentence for two patients with the same video: a copied folder leaks between the parts."""
-    owners: dict[str, VideoId] = {}
-    found = []
-    for video, checksum in zip(videos.ids, videos.checksums, strict=True):
-        first = owners.setdefault(checksum, video)
-        if first.patient != video.patient:
-            found.append(f"videos {first} and {video} hold the same frames")
-    more = f", and {len(found) - 1} more pairs do" if len(found) > 1 else ""
-    return [f"{found[0]}{more}: is one patient there twice?"] if found else []
 
 
 def names(patients: tuple[str, ...]) -> str:
@@ -291,12 +330,17 @@ def dry_result(plan: Plan, old: VideoCache | None, work: Work) -> Result:
         ("frames to decode", frames),
         ("problems", len(plan.problems)),
     ]
-    numbers = {
+    numbers: dict[str, Any] = {
         "videos": len(plan.entries),
         "to_decode": len(work.new),
         "frames_to_decode": frames,
         "up_to_date": is_current(old, plan, work),
     }
+    changes = changed_scores(plan, old)
+    for change in changes:
+        log.debug("score changed: %s", change)
+    numbers["scores_changed"] = changes
     notes = ["the cache is up to date"] if numbers["up_to_date"] else work.remarks
+    notes = notes + plan.notes
     table = Table("dry run: nothing was written", ("", "count"), rows)
     return Result(numbers, [table], notes=notes, problems=plan.problems)

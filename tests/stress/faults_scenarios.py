@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 
-from lus_cli import cli, figures, processes, video_files
+from lus_cli import cli, figures, processes, video_writing
 from lus_cli.video_cache import VideoCache
 from tests.killing import Child, Ended
 from tests.stress.artifacts import contents
@@ -142,7 +142,7 @@ def make_base(folder: Path) -> Path:
     rng = np.random.default_rng(0)
     for name in "abcd":
         frames = rng.integers(0, 255, (4, 48, 48, 1), np.uint8).repeat(3, axis=3)
-        video_files.write_video(videos / f"{name}.gif", iter(frames), 25)
+        video_writing.write_video(videos / f"{name}.gif", iter(frames), 25)
     rows = "".join(f"{name}.gif,{name},1,{i}\n" for i, name in enumerate("abcd"))
     (folder / "labels.csv").write_text(f"file,patient,area,score\n{rows}")
     return base

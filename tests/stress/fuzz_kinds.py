@@ -97,13 +97,13 @@ def decoded(source: Source, random_: random.Random) -> StoredVideo:
 
 
 def image(suffix: str) -> Callable[[Seeds, Path, random.Random], None]:
-    shaped = formats.jpeg if suffix == "jpeg" else formats.png
+    shaped = {"jpeg": formats.jpeg, "png": formats.png, "picture": formats.picture}[suffix]
 
     def read(seeds: Seeds, folder: Path, random_: random.Random) -> None:
         """A frame alone, or as the second of a video whose first is sound."""
         sound = random_.choice(seeds.files(suffix))
         there = formats.written(
-            folder / "input" / f"1.{suffix}", changed(sound.read_bytes(), random_, shaped)
+            folder / "input" / f"1{sound.suffix}", changed(sound.read_bytes(), random_, shaped)
         )
         files = [FrameFile(1, there)]
         if random_.random() < 0.5:
@@ -432,8 +432,9 @@ def command_line(seeds: Seeds, folder: Path, random_: random.Random) -> None:
 
 
 KINDS = (
-    Kind("JPEG frame", 12, image("jpeg")),
-    Kind("PNG frame", 8, image("png")),
+    Kind("JPEG frame", 10, image("jpeg")),
+    Kind("PNG frame", 6, image("png")),
+    Kind("TIFF, BMP or WebP frame", 4, image("picture")),
     Kind("video file", 14, video),
     Kind("DICOM", 12, dicom),
     Kind(".mat video", 7, mat),
