@@ -18,11 +18,11 @@ from lus_cli.errors import LusError, UsageError
 from lus_cli.optimizer import schedule_factor
 from lus_cli.ranks import Ranks
 from lus_cli.setting import Setting
-from lus_cli.split import in_words, read_split
+from lus_cli.split import read_split
 from lus_cli.trainer import Trainer
 from lus_cli.training_checks import check_study
 from lus_cli.video_cache import VideoCache
-from lus_cli.words import counted
+from lus_cli.words import counted, shortened
 
 log = logging.getLogger("lus.train")
 
@@ -44,7 +44,7 @@ def resumed(config: TrainConfig, run: Run, device: torch.device, ranks: Ranks) -
 
 def check_plan(run: Run, began: Recipe, wanted: Recipe, given: tuple[str, ...]) -> None:
     """Raises UsageError or LusError for other epochs or patience by which the run cannot go on."""
-    flags = in_words([flag_of(name) for name in given])
+    flags = shortened([flag_of(name) for name in given])
     if began.head == "kernel":
         raise UsageError(f"a kernel head is fitted at once: {flags} would change nothing")
     state = load_last(run.last)
