@@ -155,3 +155,6 @@ def annotated_finding(path: Path, line: int, text: str) -> bool | None:
 def write_annotations(path: Path, scores: Iterable[tuple[VideoId, int]]) -> None:
     lines = "".join(f"{video};{score}\n" for video, score in scores)
     path.write_text(lines, encoding="utf-8")
+
+
+UNKNOWN = -1  # an unlabelled score, an unstated finding, a frame number on padding

@@ -11,9 +11,9 @@ from scipy.stats import spearmanr  # type: ignore[import-untyped]
 
 from lus_cli.batches import select_frames
 from lus_cli.model import LusModel
+from lus_cli.progress import Progress
 from lus_cli.saliency import STAGES, explained, randomised, to_largest
 from lus_cli.scoring import TrainedRun
-from lus_cli.steps import Progress
 
 ATTENTION, GRAD_CAM = "attention", "Grad-CAM"
 VIDEOS = 24  # evenly over the split

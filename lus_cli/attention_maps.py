@@ -10,12 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
-from lus_cli.cache import explaining_disk_errors, read_json, write_json
+from lus_cli.disk_errors import explaining_disk_errors
 from lus_cli.exam_tree import VideoId
 from lus_cli.explained import Explained, all_masks, card, explain, original_frames, save_png
 from lus_cli.mask_file import joined, read_maps, write_masks, written
+from lus_cli.part_files import read_json, write_json
+from lus_cli.progress import Progress
 from lus_cli.scoring import TrainedRun
-from lus_cli.steps import Progress
 
 # What lus attention writes, besides pictures that are called after their video.
 MADE = {"masks.h5", "check.json", "findings.json", "localisation.json"} | {

@@ -10,17 +10,17 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from lus_cli import localisation
+from lus_cli.annotations import UNKNOWN
 from lus_cli.attention_maps import Maps, MaskFolder, kept
 from lus_cli.cells import placed
 from lus_cli.explained import centres_of, over_frame, without_bars
 from lus_cli.localisation import CENTRE, SECTOR, Measured
 from lus_cli.overlay import enlarged
+from lus_cli.progress import Progress
 from lus_cli.saliency import to_largest
 from lus_cli.scoring import TrainedRun
 from lus_cli.sector import find_sector
-from lus_cli.steps import Progress
 from lus_cli.true_masks import artefacts, masks_folder
-from lus_cli.video_cache import UNKNOWN
 
 ATTENTION, GRAD_CAM = "attention", "Grad-CAM"
 

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torchvision import models
 
 from lus_cli import efficientnet_lite
-from lus_cli.cache import explaining_refusal
+from lus_cli.disk_errors import explaining_refusal
 from lus_cli.errors import LusError, UsageError, printable
 
 log = logging.getLogger("lus.backbones")

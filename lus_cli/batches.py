@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lus_cli.config import Recipe
-from lus_cli.reading_ahead import read_ahead
+from lus_cli.processes import read_ahead
+from lus_cli.recipes.recipe import Recipe
 from lus_cli.video_cache import VideoCache
 
 # Frames are kept in memory up to this; beyond, they are read again every epoch.

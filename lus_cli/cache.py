@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from lus_cli.disk_errors import explaining_disk_errors as explaining_disk_errors
-from lus_cli.disk_errors import explaining_refusal as explaining_refusal
 from lus_cli.errors import LusError, UsageError
-from lus_cli.locks import locked as locked
-from lus_cli.locks import only_writer as only_writer
-from lus_cli.part_files import check_writable as check_writable
-from lus_cli.part_files import replacing as replacing
-
-MAX_JSON = 256 << 20  # bytes: over ten times those of a study of 100,000 videos
+from lus_cli.part_files import is_text
 
 
 @dataclass(frozen=True)
@@ -151,43 +141,3 @@ class Run:
     @property
     def predictions(self) -> Path:
         return self.root / "predictions"
-
-
-def is_text(name: str) -> bool:
-    """Whether a file's name can be encoded: where its bytes are no UTF-8 Python keeps halves of pairs."""
-    return not any("\ud800" <= character <= "\udfff" for character in name)
-
-
-def write_text(path: Path, text: str) -> None:
-    """A file's name in it that is no UTF-8 is written as Python shows it, and JSON reads it."""
-    with replacing(path) as part:
-        part.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Writes `value` as readable JSON; raises ValueError for NaN, which JSON does not know."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-
-
-def read_json(path: Path, remedy: str) -> dict[str, Any]:
-    """The object in a JSON file. Raises LusError, with `remedy`, if there is none to be read."""
-    try:
-        if path.stat().st_size > MAX_JSON:
-            raise LusError(f"{path} is larger than {MAX_JSON >> 20} MB", remedy)
-        value = json.loads(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        raise LusError(f"there is no {path}", remedy) from None
-    except OSError as error:
-        raise LusError(f"{path} cannot be read", error.strerror or str(error)) from error
-    except (ValueError, RecursionError) as error:
-        raise LusError(f"{path} is not JSON ({error})", remedy) from error
-    if not isinstance(value, dict):
-        raise LusError(f"{path} holds no JSON object", remedy)
-    return value
-
-
-def fingerprint(value: Any) -> str:
-    """A short, stable name for a JSON-able value: equal values, equal fingerprints."""
-    text = json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False)
-    content = text.encode("utf-8", "surrogatepass")  # a file's name may be no UTF-8
-    return hashlib.sha256(content).hexdigest()[:16]

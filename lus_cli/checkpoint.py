@@ -25,12 +25,14 @@ from torch import Tensor
 
 import lus_cli
 from lus_cli.backbones import UNREADABLE, build_backbone, read_pickled, reason_of, refuse_bomb
-from lus_cli.cache import explaining_refusal, replacing
-from lus_cli.config import Recipe, build
+from lus_cli.disk_errors import explaining_refusal
 from lus_cli.errors import LusError
 from lus_cli.kernel_model import KernelModel, without_head
 from lus_cli.model import LusModel
-from lus_cli.video_cache import FrameFormat
+from lus_cli.options import build
+from lus_cli.part_files import replacing
+from lus_cli.recipes.recipe import Recipe
+from lus_cli.stored_video import FrameFormat
 
 FORMAT_VERSION = 1
 PROBE = 1 << 24  # bytes: more than a writer leaves free on a disk that it finds full

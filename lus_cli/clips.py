@@ -6,9 +6,9 @@ import dataclasses
 import heapq
 
 from lus_cli.batches import Batch, select_frames
-from lus_cli.config import Recipe
 from lus_cli.model import Output
 from lus_cli.player import Budget, Clip, Scored, make_clip
+from lus_cli.recipes.recipe import Recipe
 from lus_cli.video_cache import VideoCache
 
 BUDGET = Budget(frames=100, side=224, crf=26, strip=True)  # of one clip, but for its bytes

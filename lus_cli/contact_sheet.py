@@ -14,10 +14,11 @@ import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from lus_cli.cache import replacing
+from lus_cli.annotations import UNKNOWN
 from lus_cli.exam_tree import SCORES
 from lus_cli.figures import GRID, INK, MUTED, PAPER, SCORE_COLOURS
-from lus_cli.video_cache import UNKNOWN, VideoCache
+from lus_cli.part_files import replacing
+from lus_cli.video_cache import VideoCache
 from lus_cli.words import counted
 
 # Pixels.

@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from lus_cli import crossval_figures, figures
-from lus_cli.cache import write_text
 from lus_cli.crossval_page import write_crossval_page
 from lus_cli.crossval_words import KAPPA, method_rows
-from lus_cli.csv_files import csv_text
 from lus_cli.evaluation_folder import write_evaluation
 from lus_cli.metrics import Predictions
+from lus_cli.part_files import csv_text, write_text
 
 PAGE = "crossval.html"
 

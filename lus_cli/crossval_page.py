@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lus_cli import cache, metrics
+from lus_cli import metrics, part_files
 from lus_cli.crossval_words import (
     FIGURES,
     best_baseline,
@@ -77,7 +77,7 @@ def write_crossval_page(
         },
         details={title: flat(values) for title, values in about["details"].items()},
     )
-    cache.write_text(path, text)
+    part_files.write_text(path, text)
 
 
 # ------------------------------------------------------------------------------ patients and videos

@@ -9,11 +9,14 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from lus_cli.cache import Cache, Run, read_json, write_json, write_text
-from lus_cli.config import CrossvalConfig, Recipe, TrainConfig, build, read_toml, to_toml
+from lus_cli.cache import Cache, Run
+from lus_cli.config import CrossvalConfig, TrainConfig
 from lus_cli.errors import AlreadyThereError, LusError
 from lus_cli.folders import replacing_folder
 from lus_cli.folds import Fold, draw_repeats, folds_of
+from lus_cli.options import build, read_toml, to_toml
+from lus_cli.part_files import read_json, write_json, write_text
+from lus_cli.recipes.recipe import Recipe
 from lus_cli.run_comparison import MAJORITY
 from lus_cli.split import Split, check_split, patients_in, read_split
 from lus_cli.training_checks import check_recipe, check_study, check_weights

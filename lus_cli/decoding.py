@@ -9,16 +9,16 @@ from pathlib import Path
 
 import numpy as np
 
-from lus_cli.cache import fingerprint
 from lus_cli.errors import LusError, printable
 from lus_cli.frames import Mode, fit_frame, has_many_bits, read_frame
 from lus_cli.ledger import take_reading, write_ledger
 from lus_cli.notes import Note, unheard
+from lus_cli.part_files import fingerprint
 from lus_cli.processes import spread
+from lus_cli.progress import Progress
 from lus_cli.sources import FrameFolder, Source
-from lus_cli.steps import Progress
-from lus_cli.stored_video import StoredVideo, store_video
-from lus_cli.video_cache import FORMAT_VERSION, FrameFormat
+from lus_cli.stored_video import FrameFormat, StoredVideo, store_video
+from lus_cli.video_cache import FORMAT_VERSION
 
 
 @dataclass(frozen=True)

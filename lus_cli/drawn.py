@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import lus_cli
-from lus_cli.cache import explaining_disk_errors, fingerprint, read_json, write_json
+from lus_cli.disk_errors import explaining_disk_errors
 from lus_cli.errors import LusError
+from lus_cli.part_files import fingerprint, read_json, write_json
 
 RECORD = "drawn.json"
 

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lus_cli.config import Recipe
 from lus_cli.errors import LusError
+from lus_cli.recipes.recipe import Recipe
 
 Epochs = Sequence[dict[str, float]]
 

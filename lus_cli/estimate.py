@@ -11,8 +11,8 @@ import torch
 
 from lus_cli.batches import Batch, epoch_order
 from lus_cli.feature_cache import FeatureLoader
+from lus_cli.progress import Result, Table
 from lus_cli.scoring import answer, parts_of, scored_at_once
-from lus_cli.steps import Result, Table
 from lus_cli.trainer import Tally, Trainer
 from lus_cli.video_cache import VideoCache
 

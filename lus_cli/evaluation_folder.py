@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 
 from lus_cli import clinical_figures, evaluation_figures, figures
-from lus_cli.cache import write_json, write_text
-from lus_cli.csv_files import csv_text
 from lus_cli.metrics import SCORES, Predictions
+from lus_cli.part_files import csv_text, write_json, write_text
 
 
 def write_evaluation(

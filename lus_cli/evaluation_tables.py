@@ -7,7 +7,7 @@ from typing import Any
 from lus_cli.assessment import REFERENCES
 from lus_cli.clinical import MEASURES, UNITS
 from lus_cli.metrics import FIGURES
-from lus_cli.steps import Table
+from lus_cli.progress import Table
 from lus_cli.words import counted
 
 

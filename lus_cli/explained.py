@@ -10,17 +10,18 @@ import numpy as np
 import torch
 from PIL import Image
 
+from lus_cli.annotations import UNKNOWN
 from lus_cli.batches import select_frames
-from lus_cli.cache import replacing
 from lus_cli.cells import cell_centres, evenly, placed
 from lus_cli.errors import LusError
 from lus_cli.exam_tree import VideoId
 from lus_cli.frames import letterbox_box
 from lus_cli.overlay import Caption, draw_card
+from lus_cli.part_files import replacing
 from lus_cli.saliency import explained, to_largest
 from lus_cli.scoring import TrainedRun, softmax
 from lus_cli.sources import Mode, Source, open_source
-from lus_cli.video_cache import UNKNOWN, FrameFormat
+from lus_cli.stored_video import FrameFormat
 
 MASKED_AT_ONCE = 64  # frames
 

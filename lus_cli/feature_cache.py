@@ -17,14 +17,14 @@ import torch
 from torch import Tensor
 
 from lus_cli.batches import Batch, BatchLoader
-from lus_cli.cache import fingerprint, replacing
 from lus_cli.checkpoint import checksum
-from lus_cli.config import Recipe
 from lus_cli.disk_errors import explaining_refusal
 from lus_cli.errors import UsageError
 from lus_cli.model import LusModel
+from lus_cli.part_files import fingerprint, replacing
+from lus_cli.progress import Progress
 from lus_cli.ranks import Ranks
-from lus_cli.steps import Progress
+from lus_cli.recipes.recipe import Recipe
 from lus_cli.video_cache import VideoCache
 
 log = logging.getLogger("lus.features")

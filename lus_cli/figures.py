@@ -21,7 +21,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from lus_cli import cache
+from lus_cli import part_files
 
 INK, MUTED, GRID, PAPER = "#1f2933", "#66727f", "#dfe4e8", "#ffffff"
 ACCENT, SECOND = "#2f5f9e", "#c8641b"  # blue and orange: apart for every common colour vision
@@ -127,7 +127,7 @@ def save(figure: Figure, path_stem: Path) -> list[Path]:
     paths = []
     for kind in ("svg", "png"):
         path = path_stem.with_name(f"{path_stem.name}.{kind}")
-        with cache.replacing(path) as part:
+        with part_files.replacing(path) as part:
             part.write_bytes(rendered(figure, kind))
         paths.append(path)
     return paths

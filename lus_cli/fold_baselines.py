@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from lus_cli.baselines import BASELINES, Baseline, answers
-from lus_cli.cache import read_json, write_json
 from lus_cli.exam_tree import VideoId
 from lus_cli.folds import Fold
-from lus_cli.steps import Progress
+from lus_cli.part_files import read_json, write_json
+from lus_cli.progress import Progress
 from lus_cli.video_cache import VideoCache
 from lus_cli.video_features import Features
 

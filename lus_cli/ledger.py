@@ -20,11 +20,11 @@ from typing import Any
 
 import xxhash
 
-from lus_cli.cache import fingerprint, read_json, write_json
 from lus_cli.errors import LusError
+from lus_cli.part_files import fingerprint, read_json, write_json
 from lus_cli.processes import cores
 from lus_cli.sources import Source
-from lus_cli.video_cache import FrameFormat
+from lus_cli.stored_video import FrameFormat
 
 BLOCK = 1 << 20
 RACY_S = 2.0  # the coarsest time of files that is met, that of FAT

@@ -15,11 +15,12 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from lus_cli.cache import explaining_refusal, replacing
+from lus_cli.disk_errors import explaining_refusal
 from lus_cli.errors import LusError
 from lus_cli.exam_tree import VideoId
 from lus_cli.hdf5_reading import open_hdf5
 from lus_cli.hdf5_writing import Disk, writing
+from lus_cli.part_files import replacing
 
 NUMBERS = "frame_number", "scored"  # the datasets of whole numbers
 Maps = Mapping[str, np.ndarray]  # the datasets of one video, by name

@@ -15,13 +15,13 @@ from typing import Any
 import jinja2
 from safetensors import SafetensorError, safe_open
 
-from lus_cli import cache, efficientnet_lite, report
+from lus_cli import efficientnet_lite, part_files, report
 from lus_cli.cache import Run
 from lus_cli.checkpoint import Card, there, weights_digest
-from lus_cli.config import Recipe
 from lus_cli.errors import LusError
 from lus_cli.intervals import FEW_PATIENTS
 from lus_cli.metrics import FIGURES, SCORES
+from lus_cli.recipes.recipe import Recipe
 from lus_cli.split import PARTS, Split, load_split
 from lus_cli.words import counted, joined
 
@@ -52,7 +52,7 @@ UNKNOWN: dict[str, Any] = {"git_commit": None} | dict.fromkeys(
 
 def write_model_card(run: Run) -> Path:
     """Writes the card of a run again, from what its folder holds now. Raises LusError."""
-    cache.write_text(run.model_card, model_card(run))
+    part_files.write_text(run.model_card, model_card(run))
     return run.model_card
 
 
@@ -71,7 +71,7 @@ def model_card(
         )
     split = load_split(run.split)[0] if run.split.is_file() else None
     noted = run.provenance.is_file()
-    origin = UNKNOWN | (cache.read_json(run.provenance, "train a new run") if noted else {})
+    origin = UNKNOWN | (part_files.read_json(run.provenance, "train a new run") if noted else {})
     kernel = card.recipe.head == "kernel"  # fitted on the validation patients, too
     found = list(read_evaluations(run))
     evaluations = [
@@ -135,7 +135,7 @@ def read_evaluations(run: Run) -> Iterator[dict[str, Any]]:
     order = ("test", "validation", "train", "all")
     found = {path.parent.name: path for path in (run.root / "evaluation").glob("*/scores.json")}
     for part in sorted(found, key=lambda p: (order.index(p) if p in order else len(order), p)):
-        scores = cache.read_json(found[part], f"run `lus evaluate` for {part} again")
+        scores = part_files.read_json(found[part], f"run `lus evaluate` for {part} again")
         yield {"weights": None} | scores | {"split": part}
 
 
@@ -257,7 +257,7 @@ def limits_of_training(parts: Mapping[str, Any] | None, run: Run, kernel: bool) 
             found.append(f"the best epoch was chosen on {people}: others might have chosen another")
     bad = run.root / "nonfinite.json"
     if bad.is_file():
-        steps = len(cache.read_json(bad, "train the run anew").get("events", []))
+        steps = len(part_files.read_json(bad, "train the run anew").get("events", []))
         found.append(f"{counted(steps, 'training step')} gave no finite gradient and was left out")
     return [f"{line[0].upper()}{line[1:]}." for line in found]
 

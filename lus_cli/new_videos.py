@@ -24,8 +24,7 @@ from lus_cli.exam_tree import (
 )
 from lus_cli.finding import find_files
 from lus_cli.sources import DicomFile, FrameFolder, Kind, MatFile, Source, VideoFile, kind_of
-from lus_cli.stored_video import CHUNK_FRAMES, StoredVideo
-from lus_cli.video_cache import FrameFormat
+from lus_cli.stored_video import CHUNK_FRAMES, FrameFormat, StoredVideo
 
 # A recording of one area takes seconds. These bound memory: the feature maps of the frames a model
 # looks at are held together, and so are the compressed frames.

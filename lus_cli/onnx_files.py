@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lus_cli.cache import replacing
 from lus_cli.errors import LusError
 from lus_cli.model import LusModel, padded_rows
+from lus_cli.part_files import replacing
 
 try:
     import onnx

@@ -6,8 +6,8 @@ import math
 
 import torch
 
-from lus_cli.config import Recipe
 from lus_cli.model import LusModel
+from lus_cli.recipes.recipe import Recipe
 
 
 def new_optimizer(model: LusModel, recipe: Recipe) -> torch.optim.Optimizer:

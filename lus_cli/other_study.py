@@ -10,7 +10,8 @@ from PIL import Image
 from lus_cli.errors import LusError
 from lus_cli.frames import fit_box, fit_frame
 from lus_cli.split import in_words
-from lus_cli.video_cache import FrameFormat, VideoCache
+from lus_cli.stored_video import FrameFormat
+from lus_cli.video_cache import VideoCache
 
 
 class OtherStudy(VideoCache):

@@ -9,18 +9,24 @@ name, either. What a killed process left is removed by the next one that writes 
 from __future__ import annotations
 
 import contextlib
+import csv
 import errno
 import functools
 import hashlib
+import io
+import json
+import math
 import os
 import platform
 import re
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from lus_cli.disk_errors import explaining_disk_errors
+from lus_cli.errors import LusError
 
 PART = re.compile(r"\..*\.([0-9a-f]{8})-(\d+)-[0-9a-f]{8}\.part")
 LONGEST = 150  # bytes of the own name that a part's name repeats: 255 are all that there are
@@ -133,3 +139,69 @@ def check_writable(*folders: Path) -> None:
             trial = part_of(there / "trial")
             trial.touch(exist_ok=False)
             trial.unlink()
+
+
+MAX_JSON = 256 << 20  # bytes: over ten times those of a study of 100,000 videos
+
+
+def is_text(name: str) -> bool:
+    """Whether a file's name can be encoded: where its bytes are no UTF-8 Python keeps halves of pairs."""
+    return not any("\ud800" <= character <= "\udfff" for character in name)
+
+
+def write_text(path: Path, text: str) -> None:
+    """A file's name in it that is no UTF-8 is written as Python shows it, and JSON reads it."""
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes `value` as readable JSON; raises ValueError for NaN, which JSON does not know."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path, remedy: str) -> dict[str, Any]:
+    """The object in a JSON file. Raises LusError, with `remedy`, if there is none to be read."""
+    try:
+        if path.stat().st_size > MAX_JSON:
+            raise LusError(f"{path} is larger than {MAX_JSON >> 20} MB", remedy)
+        value = json.loads(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        raise LusError(f"there is no {path}", remedy) from None
+    except OSError as error:
+        raise LusError(f"{path} cannot be read", error.strerror or str(error)) from error
+    except (ValueError, RecursionError) as error:
+        raise LusError(f"{path} is not JSON ({error})", remedy) from error
+    if not isinstance(value, dict):
+        raise LusError(f"{path} holds no JSON object", remedy)
+    return value
+
+
+def fingerprint(value: Any) -> str:
+    """A short, stable name for a JSON-able value: equal values, equal fingerprints."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    content = text.encode("utf-8", "surrogatepass")  # a file's name may be no UTF-8
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def csv_text(rows: Sequence[Mapping[str, Any]], decimals: int | None = 6) -> str:
+    """Rows with the same keys as CSV, under a header. No rows give no text.
+
+    What is undefined, None or not finite, is an empty cell. decimals: of each float; None: as many as it
+    takes to read the same number back.
+    """
+    if not rows:
+        return ""
+
+    def cell(value: Any) -> Any:
+        if not isinstance(value, float):
+            return value
+        if not math.isfinite(value):
+            return ""
+        return value if decimals is None else f"{value:.{decimals}f}"
+
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({key: cell(value) for key, value in row.items()} for row in rows)
+    return text.getvalue()

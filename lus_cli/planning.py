@@ -7,18 +7,18 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lus_cli.annotations import Findings
+from lus_cli.annotations import UNKNOWN, Findings
 from lus_cli.cache import Cache
 from lus_cli.config import PrepareConfig
 from lus_cli.decoding import DecodeTask, source_key
 from lus_cli.errors import LusError
 from lus_cli.exam_tree import VideoId
 from lus_cli.ledger import Ledger, Reading, read_ledger, sizes_of, take_readings
+from lus_cli.progress import Progress
 from lus_cli.sources import Source
-from lus_cli.steps import Progress
-from lus_cli.stored_video import SHARD_SUFFIX
+from lus_cli.stored_video import SHARD_SUFFIX, FrameFormat
 from lus_cli.study import counted_frames, read_study
-from lus_cli.video_cache import UNKNOWN, Entry, FrameFormat, VideoCache
+from lus_cli.video_cache import Entry, VideoCache
 
 log = logging.getLogger("lus.prepare")
 

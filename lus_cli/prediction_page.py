@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lus_cli import cache
+from lus_cli import part_files
 from lus_cli.player import Budget, Clip
 from lus_cli.prediction import Prediction
 from lus_cli.report import rendered
@@ -52,7 +52,7 @@ def write_page(path: Path, about: Mapping[str, Any], page: Page) -> None:
             for prediction, clip in zip(page.predictions, page.clips, strict=True)
         ],
     )
-    cache.write_text(path, text)
+    part_files.write_text(path, text)
 
 
 def headline(scores: list[int], problems: int) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from lus_cli import cache, clinical, intervals, metrics
+from lus_cli import clinical, intervals, metrics, part_files
 from lus_cli.overlay import CONTOUR, INFERNO, STRONGEST
 from lus_cli.page_figures import PageFigure, page_figure
 from lus_cli.player import ASSUMED_RATE, Clip
@@ -70,7 +70,7 @@ def write_report(
         has_clips=bool(clips),
         details={"Recipe": flat(run.get("recipe")), "Provenance": flat(run.get("provenance"))},
     )
-    cache.write_text(path, text)
+    part_files.write_text(path, text)
 
 
 def rendered(template: str, styles: str, scripts: str, **shown: Any) -> str:

@@ -10,13 +10,16 @@ from typing import Any
 import torch
 
 from lus_cli.backbones import UNREADABLE, reason_of
-from lus_cli.cache import Cache, Run, read_json, write_json, write_text
+from lus_cli.cache import Cache, Run
 from lus_cli.checkpoint import load_best, load_last, save_best
-from lus_cli.config import Recipe, TrainConfig, build, flag_of, read_toml, to_toml
+from lus_cli.config import TrainConfig
 from lus_cli.epochs import checked_epochs, finished, out_of_patience, stopped_early
 from lus_cli.errors import LusError, UsageError
 from lus_cli.optimizer import schedule_factor
+from lus_cli.options import build, flag_of, read_toml, to_toml
+from lus_cli.part_files import read_json, write_json, write_text
 from lus_cli.ranks import Ranks
+from lus_cli.recipes.recipe import Recipe
 from lus_cli.setting import Setting
 from lus_cli.split import read_split
 from lus_cli.trainer import Trainer

@@ -10,14 +10,14 @@ import numpy as np
 
 from lus_cli import comparison_figures, figures
 from lus_cli.assessment import of_equal_answers
-from lus_cli.cache import Cache, write_json, write_text
+from lus_cli.cache import Cache
 from lus_cli.clinical import few_patients
 from lus_cli.comparison import ENSEMBLE, compare, ensemble, verdict
-from lus_cli.csv_files import csv_text
 from lus_cli.errors import LusError, UsageError
 from lus_cli.evaluation_tables import interval
 from lus_cli.metrics import SCORES, Predictions, equal_answers
-from lus_cli.steps import Result, Table
+from lus_cli.part_files import csv_text, write_json, write_text
+from lus_cli.progress import Result, Table
 from lus_cli.words import counted
 
 MAJORITY = "majority"

@@ -19,13 +19,14 @@ import numpy as np
 import torch
 
 import lus_cli
-from lus_cli.cache import Run, write_json, write_text
-from lus_cli.config import Recipe, to_toml
-from lus_cli.csv_files import csv_text
+from lus_cli.cache import Run
 from lus_cli.exam_tree import SCORES
 from lus_cli.folders import replacing_folder
 from lus_cli.losses import entropy_floor, soft_labels
+from lus_cli.options import to_toml
+from lus_cli.part_files import csv_text, write_json, write_text
 from lus_cli.ranks import Ranks
+from lus_cli.recipes.recipe import Recipe
 from lus_cli.split import PARTS, Split, write_split
 from lus_cli.video_cache import VideoCache
 

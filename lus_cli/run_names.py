@@ -6,8 +6,10 @@ import contextlib
 import itertools
 from collections.abc import Iterator
 
-from lus_cli.cache import Cache, Run, check_writable, locked
+from lus_cli.cache import Cache, Run
 from lus_cli.errors import InUseError, LusError
+from lus_cli.folders import locked
+from lus_cli.part_files import check_writable
 
 
 @contextlib.contextmanager

@@ -11,13 +11,14 @@ import numpy as np
 import torch
 
 from lus_cli.batches import Batch, select_frames
-from lus_cli.cache import Cache, Run, read_json
+from lus_cli.cache import Cache, Run
 from lus_cli.calibration import scaled
 from lus_cli.checkpoint import Card
 from lus_cli.devices import explaining_out_of_memory
 from lus_cli.errors import LusError, printable
 from lus_cli.model import LusModel
 from lus_cli.new_videos import NewVideo, decode, frames_at, open_video
+from lus_cli.part_files import read_json
 from lus_cli.prediction import Prediction
 from lus_cli.scoring import answer, softmax
 from lus_cli.split import load_split

@@ -16,9 +16,9 @@ from lus_cli.devices import SCORING_BYTES, frames_at_once
 from lus_cli.errors import LusError
 from lus_cli.model import CLASSES, LusModel, Output
 from lus_cli.other_study import OtherStudy
+from lus_cli.progress import Progress
 from lus_cli.ranks import ALONE, Ranks
 from lus_cli.split import Split, load_split, read_split
-from lus_cli.steps import Progress
 from lus_cli.video_cache import VideoCache
 
 CHECKPOINT_FRAMES = 32  # whose activations are in memory at a time, with --checkpointing

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import torch
 
 from lus_cli.cache import Run
-from lus_cli.config import Recipe, TrainConfig
+from lus_cli.config import TrainConfig
 from lus_cli.errors import LusError
 from lus_cli.ranks import Ranks
+from lus_cli.recipes.recipe import Recipe
 from lus_cli.split import Split
 from lus_cli.video_cache import VideoCache
 

@@ -15,7 +15,6 @@ from typing import ClassVar, Literal, TypeVar
 import numpy as np
 from PIL import Image
 
-from lus_cli.cache import is_text
 from lus_cli.errors import LusError
 from lus_cli.exam_tree import (
     FRAME_SUFFIXES,
@@ -26,6 +25,7 @@ from lus_cli.exam_tree import (
 )
 from lus_cli.frames import Mode, decode_frame
 from lus_cli.notes import Note, unheard
+from lus_cli.part_files import is_text
 
 Kind = Literal["frames", "video", "dicom", "mat"]
 Numbers = Collection[int] | None

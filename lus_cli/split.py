@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from lus_cli.cache import fingerprint, read_json, write_json
 from lus_cli.errors import LusError, UsageError
 from lus_cli.exam_tree import SCORES, natural_key
+from lus_cli.part_files import fingerprint, read_json, write_json
 from lus_cli.spellings import canonical, groups
 from lus_cli.words import shortened
 

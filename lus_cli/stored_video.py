@@ -7,12 +7,13 @@ import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xxhash
 import zstandard
 
-from lus_cli.cache import replacing
+from lus_cli.part_files import replacing
 
 CHUNK_FRAMES = 16
 ZSTD_LEVEL = 1  # 3 takes 2.4 times as long and saves a seventh
@@ -98,3 +99,29 @@ def store_video(
         chunks.append(compressor.compress(buffer.data))
     numbers = np.asarray(frame_numbers, np.int32)
     return StoredVideo(numbers, digest.hexdigest(), source_shape, tuple(chunks))
+
+
+MAX_SIZE = 2048  # pixels: the largest frames that `lus prepare` stores
+
+
+@dataclass(frozen=True)
+class FrameFormat:
+    """How frames are stored: what a video must be turned into before the model sees it."""
+
+    size: int
+    letterbox: bool
+    color: bool
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one stored frame: (row, column) or (row, column, channel)."""
+        return (self.size, self.size, 3) if self.color else (self.size, self.size)
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> FrameFormat:
+        """What `asdict` made. Raises ValueError or TypeError if it is no format."""
+        read = cls(**content)
+        kinds = type(read.size), type(read.letterbox), type(read.color)
+        if kinds != (int, bool, bool) or not 0 < read.size <= MAX_SIZE:
+            raise ValueError(f"no frame format: {content}")
+        return read

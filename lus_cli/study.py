@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from lus_cli.annotations import Findings, read_annotations, read_findings
+from lus_cli.annotations import UNKNOWN, Findings, read_annotations, read_findings
 from lus_cli.config import PrepareConfig
 from lus_cli.errors import LusError, UsageError
 from lus_cli.exam_tree import ANNOTATIONS, FINDINGS, VideoId, video_order
@@ -14,7 +14,6 @@ from lus_cli.finding import find_files, find_sources, told_apart
 from lus_cli.frame_order import are_counted
 from lus_cli.sources import FrameFolder, MatFile, Source, open_source, require_libraries
 from lus_cli.spellings import alike, spreadsheet_date
-from lus_cli.video_cache import UNKNOWN
 
 
 @dataclass(frozen=True)

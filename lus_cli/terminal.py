@@ -33,8 +33,8 @@ from rich.progress import (
 from rich.table import Table as RichTable
 
 from lus_cli.errors import LusError, printable
-from lus_cli.steps import Progress as ProgressCallback
-from lus_cli.steps import Result, silent
+from lus_cli.progress import Progress as ProgressCallback
+from lus_cli.progress import Result, silent
 
 LINE_EVERY_S = 10.0  # where there is no terminal to draw a bar on
 

@@ -15,16 +15,16 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from lus_cli import nonfinite
 from lus_cli.batches import Batch, BatchLoader, augment, epoch_order, turns_of
-from lus_cli.config import Recipe
 from lus_cli.devices import PRECISIONS
 from lus_cli.errors import LusError
 from lus_cli.losses import entropy_floor, inverse_frequency, ordinal_loss
 from lus_cli.metrics import label_figures
 from lus_cli.model import CLASSES, LusModel
 from lus_cli.optimizer import new_optimizer, schedule_factor
+from lus_cli.progress import Progress
 from lus_cli.ranks import ALONE, Ranks
+from lus_cli.recipes.recipe import Recipe
 from lus_cli.scoring import CHECKPOINT_FRAMES, answer, score_videos
-from lus_cli.steps import Progress
 
 MAX_NONFINITE_IN_A_ROW = 3
 

@@ -13,7 +13,7 @@ import torch
 
 from lus_cli import kernel_head, run_folder
 from lus_cli.batches import BatchLoader, grouped
-from lus_cli.cache import Cache, locked, write_text
+from lus_cli.cache import Cache
 from lus_cli.checkpoint import Card, load_best, new_model, save_best, save_last
 from lus_cli.config import TrainConfig
 from lus_cli.devices import (
@@ -25,13 +25,15 @@ from lus_cli.devices import (
 from lus_cli.epochs import best_epoch, finished, line_of, read_epochs, required_best, stopped_early
 from lus_cli.errors import LusError, UsageError
 from lus_cli.feature_cache import FeatureLoader
+from lus_cli.folders import locked
 from lus_cli.kernel_model import KernelModel
 from lus_cli.model import LusModel
 from lus_cli.model_card import write_model_card
+from lus_cli.part_files import write_text
+from lus_cli.progress import Progress, Result, Table
 from lus_cli.resuming import already_finished, restored, write_plan
 from lus_cli.scoring import score_videos
 from lus_cli.setting import Setting
-from lus_cli.steps import Progress, Result, Table
 from lus_cli.trainer import Trainer, summary
 from lus_cli.training_checks import check_map, check_recipe, check_weights
 

@@ -11,11 +11,13 @@ from typing import Any
 import torch
 
 from lus_cli.cache import Run
-from lus_cli.config import Recipe, build, flag_of, read_toml, recipe_path
 from lus_cli.errors import LusError, UsageError
 from lus_cli.model import LusModel
+from lus_cli.options import build, flag_of, read_toml
+from lus_cli.recipes.recipe import Recipe, recipe_path
 from lus_cli.split import Split, in_words, load_split
-from lus_cli.video_cache import FrameFormat, VideoCache
+from lus_cli.stored_video import FrameFormat
+from lus_cli.video_cache import VideoCache
 from lus_cli.words import shortened
 
 log = logging.getLogger("lus.train")

@@ -23,45 +23,22 @@ import xxhash
 import zstandard
 
 import lus_cli
-from lus_cli.cache import explaining_refusal, fingerprint, replacing
+from lus_cli.annotations import UNKNOWN
+from lus_cli.disk_errors import explaining_refusal
 from lus_cli.errors import LusError
 from lus_cli.exam_tree import VideoId, is_name, leads_out
 from lus_cli.hdf5_reading import open_hdf5
 from lus_cli.hdf5_writing import writing
-from lus_cli.reading_ahead import read_ahead
+from lus_cli.part_files import fingerprint, replacing
+from lus_cli.processes import read_ahead
 from lus_cli.seal import sealing
-from lus_cli.stored_video import CHUNK_FRAMES, ZSTD_LEVEL, StoredVideo
+from lus_cli.stored_video import CHUNK_FRAMES, ZSTD_LEVEL, FrameFormat, StoredVideo
 
 FORMAT_VERSION = 4  # to be raised when frames are decoded or stored in another way
 TABLES = "tables_checksum"  # the attribute
 MAX_TABLE = 10**9  # values of a table: one of a million long videos has fewer
-MAX_SIZE = 2048  # pixels: the largest frames that `lus prepare` stores
 # What reading a damaged file raises: HDF5 has no one exception for it.
 READING = (OSError, AttributeError, LookupError, TypeError, ValueError, RuntimeError)
-UNKNOWN = -1  # an unlabelled score, an unstated finding, a frame number on padding
-
-
-@dataclass(frozen=True)
-class FrameFormat:
-    """How frames are stored: what a video must be turned into before the model sees it."""
-
-    size: int
-    letterbox: bool
-    color: bool
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The shape of one stored frame: (row, column) or (row, column, channel)."""
-        return (self.size, self.size, 3) if self.color else (self.size, self.size)
-
-    @classmethod
-    def from_json(cls, content: dict[str, Any]) -> FrameFormat:
-        """What `asdict` made. Raises ValueError or TypeError if it is no format."""
-        read = cls(**content)
-        kinds = type(read.size), type(read.letterbox), type(read.color)
-        if kinds != (int, bool, bool) or not 0 < read.size <= MAX_SIZE:
-            raise ValueError(f"no frame format: {content}")
-        return read
 
 
 @dataclass(frozen=True)

@@ -22,10 +22,10 @@ from pathlib import Path
 import numpy as np
 
 from lus_cli import signs
-from lus_cli.cache import fingerprint, replacing
 from lus_cli.checkpoint import checksum
 from lus_cli.disk_errors import explaining_refusal
-from lus_cli.steps import Progress
+from lus_cli.part_files import fingerprint, replacing
+from lus_cli.progress import Progress
 from lus_cli.video_cache import VideoCache
 
 log = logging.getLogger("lus.features")

@@ -16,8 +16,8 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import Colorspace, VideoReformatter
 from av.video.stream import VideoStream
 
-from lus_cli.cache import replacing
 from lus_cli.errors import LusError
+from lus_cli.part_files import replacing
 
 GIF_TICK = Fraction(1, 100)  # seconds
 

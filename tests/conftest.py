@@ -15,16 +15,12 @@ from typing import Any
 import pytest
 import torch
 
-from lus_cli.config import (
-    CrossvalConfig,
-    PhantomConfig,
-    PrepareConfig,
-    Recipe,
-    TrainConfig,
-    build,
-)
+from lus_cli.config import CrossvalConfig, PhantomConfig, PrepareConfig, TrainConfig
+from lus_cli.options import build
 from lus_cli.part_files import part_of
-from lus_cli.steps import Result, crossval, phantom, prepare, silent
+from lus_cli.progress import Result, silent
+from lus_cli.recipes.recipe import Recipe
+from lus_cli.steps import crossval, phantom, prepare
 
 COVID_BLUES = Path(__file__).parents[2] / "shared" / "covid-blues"
 

@@ -17,16 +17,18 @@ from PIL import Image
 from lus_cli import attention_maps, attention_measures
 from lus_cli.attention_check import OTHER
 from lus_cli.attention_measures import GRAD_CAM, in_words, seen, verdict
-from lus_cli.cache import Cache, locked
+from lus_cli.cache import Cache
 from lus_cli.config import AttentionConfig
 from lus_cli.errors import LusError
 from lus_cli.exam_tree import VideoId
 from lus_cli.explained import explain
+from lus_cli.folders import locked
 from lus_cli.localisation import CENTRE, FRAME, SECTOR
 from lus_cli.mask_file import read_maps
+from lus_cli.progress import Result, silent
 from lus_cli.saliency import STAGES
 from lus_cli.scoring import TrainedRun, open_run
-from lus_cli.steps import Result, attention, silent, train
+from lus_cli.steps import attention, train
 from lus_cli.true_masks import ARTEFACTS, artefacts, masks_folder, read_mask
 
 from .conftest import tiny

@@ -9,7 +9,7 @@ import pytest
 
 from lus_cli import baselines, video_features
 from lus_cli.baselines import BASELINES, Baseline, Training, answers
-from lus_cli.steps import silent
+from lus_cli.progress import silent
 from lus_cli.video_cache import VideoCache
 from lus_cli.video_features import CNN_FRAMES, KINDS, Features, compute_features
 

@@ -20,7 +20,8 @@ from lus_cli.batches import (
     shifted,
     turns_of,
 )
-from lus_cli.config import Recipe, build
+from lus_cli.options import build
+from lus_cli.recipes.recipe import Recipe
 from lus_cli.video_cache import VideoCache
 from tests.conftest import tiny
 

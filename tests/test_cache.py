@@ -10,18 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from lus_cli.cache import (
-    Cache,
-    Run,
-    fingerprint,
-    locked,
-    only_writer,
-    read_json,
-    replacing,
-    write_json,
-)
+from lus_cli.cache import Cache, Run
 from lus_cli.errors import LusError, UsageError
-from lus_cli.part_files import wait_for_disk
+from lus_cli.folders import locked, only_writer
+from lus_cli.part_files import fingerprint, read_json, replacing, wait_for_disk, write_json
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:

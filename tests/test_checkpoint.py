@@ -13,9 +13,10 @@ import pytest
 import torch
 
 from lus_cli.checkpoint import Card, load_best, load_last, new_model, save_best, save_last
-from lus_cli.config import Recipe, build
 from lus_cli.errors import CannotReadError, LusError
-from lus_cli.video_cache import FrameFormat
+from lus_cli.options import build
+from lus_cli.recipes.recipe import Recipe
+from lus_cli.stored_video import FrameFormat
 from tests.test_backbones import Malicious
 
 ROOT = Path(__file__).parents[1]

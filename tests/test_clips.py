@@ -11,8 +11,9 @@ import torch
 from lus_cli import clips
 from lus_cli.batches import BatchLoader
 from lus_cli.cache import Cache
+from lus_cli.progress import silent
 from lus_cli.scoring import open_run
-from lus_cli.steps import silent, train
+from lus_cli.steps import train
 from tests.conftest import tiny
 
 

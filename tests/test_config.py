@@ -14,21 +14,16 @@ import typer
 from lus_cli import config
 from lus_cli.cli import app, settings_from
 from lus_cli.config import (
-    DEFAULT_RECIPE,
     AttentionConfig,
     ImportConfig,
     PhantomConfig,
     PrepareConfig,
-    Recipe,
     TrainConfig,
-    build,
-    defaults_of,
-    fields_of,
-    read_toml,
-    recipe_path,
-    to_toml,
 )
 from lus_cli.errors import UsageError
+from lus_cli.options import build, defaults_of, fields_of, read_toml, to_toml
+from lus_cli.recipes import recipe
+from lus_cli.recipes.recipe import DEFAULT_RECIPE, Recipe, recipe_path
 
 RECIPES = sorted((Path(config.__file__).parent / "recipes").glob("*.toml"))
 COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
@@ -56,7 +51,7 @@ def test_awkward_values_read_back_the_same(tmp_path: Path) -> None:
             "weights": "C:\\models\\a b.pth",
             "attention_channels": [],
             "learning_rate": 1e-30,
-            "seed": config.MAX_SEED,
+            "seed": recipe.MAX_SEED,
             "cache": tmp_path / "è, #1",
         },
     )

@@ -25,13 +25,8 @@ from lus_cli.contact_sheet import (
 )
 from lus_cli.exam_tree import VideoId
 from lus_cli.figures import SCORE_COLOURS
-from lus_cli.stored_video import StoredVideo, store_video
-from lus_cli.video_cache import (
-    Entry,
-    FrameFormat,
-    VideoCache,
-    write_video_cache,
-)
+from lus_cli.stored_video import FrameFormat, StoredVideo, store_video
+from lus_cli.video_cache import Entry, VideoCache, write_video_cache
 
 SIDE = 16
 

@@ -27,12 +27,14 @@ import pytest
 from PIL import Image
 
 from lus_cli import processes
-from lus_cli.cache import Cache, locked, only_writer, replacing
+from lus_cli.cache import Cache
 from lus_cli.config import ImportConfig, PhantomConfig, PrepareConfig
 from lus_cli.errors import LusError
-from lus_cli.folders import beside
+from lus_cli.folders import beside, locked, only_writer
+from lus_cli.part_files import replacing
+from lus_cli.progress import Result, silent
 from lus_cli.seal import is_sealed
-from lus_cli.steps import Result, import_videos, phantom, prepare, silent
+from lus_cli.steps import import_videos, phantom, prepare
 from lus_cli.true_masks import masks_folder
 from lus_cli.video_cache import VideoCache
 from lus_cli.video_writing import write_video

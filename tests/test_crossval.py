@@ -18,8 +18,9 @@ from lus_cli.config import EvaluateConfig, PrepareConfig
 from lus_cli.crossval_plan import next_name
 from lus_cli.errors import LusError
 from lus_cli.folds import draw_repeats, folds_of
+from lus_cli.progress import Result, silent
 from lus_cli.split import Split, load_split, read_split
-from lus_cli.steps import Result, crossval, evaluate, prepare, silent, train
+from lus_cli.steps import crossval, evaluate, prepare, train
 from lus_cli.training_checks import check_weights
 from lus_cli.video_cache import VideoCache
 from tests.conftest import crossval_config as config

@@ -26,9 +26,9 @@ from lus_cli.fold_results import by_fold, constant_folds
 from lus_cli.folds import Fold
 from lus_cli.metrics import Predictions
 from lus_cli.page_figures import PAGE_COLOURS
+from lus_cli.progress import Result
 from lus_cli.report import three
 from lus_cli.split import Split
-from lus_cli.steps import Result
 from tests.conftest import crossval_config
 from tests.drawing import svg_text
 from tests.test_report import ATTACK, Outline, loaded, section, shown, words

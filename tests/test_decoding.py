@@ -17,10 +17,11 @@ from lus_cli.decoding import DecodeTask, decode_all, decode_video, source_key
 from lus_cli.errors import LusError
 from lus_cli.exam_tree import VideoId
 from lus_cli.finding import find_sources
+from lus_cli.progress import silent
 from lus_cli.sources import Source
-from lus_cli.steps import prepare, silent
-from lus_cli.stored_video import StoredVideo
-from lus_cli.video_cache import FrameFormat, VideoCache
+from lus_cli.steps import prepare
+from lus_cli.stored_video import FrameFormat, StoredVideo
+from lus_cli.video_cache import VideoCache
 
 WIDTH, HEIGHT, FRAMES = 60, 40, 4
 BAD = VideoId("p0", "1", "bad")

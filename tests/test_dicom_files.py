@@ -37,7 +37,8 @@ from lus_cli.config import PredictConfig
 from lus_cli.dicom_colours import eight_bits, read_palette
 from lus_cli.dicom_files import read_frames
 from lus_cli.errors import LusError
-from lus_cli.steps import predict, silent, train
+from lus_cli.progress import silent
+from lus_cli.steps import predict, train
 from tests.conftest import tiny
 from tests.test_sources import (
     dicom,

@@ -14,8 +14,9 @@ from PIL import Image
 
 from lus_cli.cache import Cache, Run
 from lus_cli.config import EvaluateConfig
+from lus_cli.progress import Result, silent
 from lus_cli.split import read_split, write_split
-from lus_cli.steps import Result, evaluate, silent, train
+from lus_cli.steps import evaluate, train
 from lus_cli.video_cache import VideoCache
 from tests.conftest import tiny
 

@@ -24,13 +24,17 @@ from lus_cli.batches import select_frames
 from lus_cli.cache import Cache
 from lus_cli.checkpoint import load_best, new_model, save_best
 from lus_cli.cli import app
-from lus_cli.config import ExportConfig, Recipe, build
+from lus_cli.config import ExportConfig
 from lus_cli.errors import LusError
 from lus_cli.model import LusModel
 from lus_cli.onnx_files import Difference
+from lus_cli.options import build
+from lus_cli.progress import silent
+from lus_cli.recipes.recipe import Recipe
 from lus_cli.scoring import TrainedRun, open_run
-from lus_cli.steps import export, silent, train
-from lus_cli.video_cache import FrameFormat, VideoCache
+from lus_cli.steps import export, train
+from lus_cli.stored_video import FrameFormat
+from lus_cli.video_cache import VideoCache
 from tests.conftest import tiny
 
 ABOUT = {"lus": lus_cli.__version__, "disclaimer": "none"}

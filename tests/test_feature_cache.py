@@ -15,8 +15,9 @@ from lus_cli.cache import Cache
 from lus_cli.checkpoint import load_last, new_model
 from lus_cli.errors import UsageError
 from lus_cli.feature_cache import FeatureLoader
+from lus_cli.progress import silent
 from lus_cli.ranks import ALONE
-from lus_cli.steps import silent, train
+from lus_cli.steps import train
 from lus_cli.video_cache import VideoCache
 from tests.conftest import tiny
 

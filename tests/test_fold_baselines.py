@@ -12,8 +12,8 @@ from lus_cli.baselines import BASELINES
 from lus_cli.errors import LusError
 from lus_cli.fold_baselines import answer_folds
 from lus_cli.folds import Fold
+from lus_cli.progress import silent
 from lus_cli.split import Split
-from lus_cli.steps import silent
 from lus_cli.video_cache import VideoCache
 
 

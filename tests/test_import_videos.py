@@ -17,7 +17,8 @@ from lus_cli.errors import LusError, UsageError
 from lus_cli.exam_tree import VideoId
 from lus_cli.finding import find_sources
 from lus_cli.frames import decode_frame
-from lus_cli.steps import Result, import_videos, phantom, silent
+from lus_cli.progress import Result, silent
+from lus_cli.steps import import_videos, phantom
 from lus_cli.video_files import read_frames
 
 SIDE = 64

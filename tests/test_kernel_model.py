@@ -19,11 +19,7 @@ from lus_cli.config import (
     EvaluateConfig,
     ExportConfig,
     PredictConfig,
-    Recipe,
     TrainConfig,
-    build,
-    read_toml,
-    recipe_path,
 )
 from lus_cli.errors import LusError, UsageError
 from lus_cli.kernel_model import (
@@ -36,9 +32,12 @@ from lus_cli.kernel_model import (
     without_head,
 )
 from lus_cli.mask_file import read_maps
+from lus_cli.options import build, read_toml
+from lus_cli.progress import silent
+from lus_cli.recipes.recipe import Recipe, recipe_path
 from lus_cli.sector import rectangle
 from lus_cli.split import load_split
-from lus_cli.steps import attention, evaluate, export, predict, silent, train
+from lus_cli.steps import attention, evaluate, export, predict, train
 from lus_cli.training_checks import check_recipe, check_weights
 from lus_cli.video_cache import VideoCache
 

@@ -13,7 +13,7 @@ from lus_cli.errors import LusError
 from lus_cli.exam_tree import VideoId
 from lus_cli.ledger import Reading, read_ledger, sizes_of, take_reading, take_readings, write_ledger
 from lus_cli.sources import Source, open_source
-from lus_cli.video_cache import FrameFormat
+from lus_cli.stored_video import FrameFormat
 
 FORMAT = FrameFormat(16, False, False)
 VIDEO = VideoId("p", "1", "a")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lus_cli import config
+from lus_cli import config, options
 
 PACKAGE = Path(__file__).parents[1] / "lus_cli"
 MODULES = sorted(PACKAGE.rglob("*.py"))
@@ -22,7 +22,7 @@ CONFIGS = {
 
 
 def flags_of(kind: type) -> set[str]:
-    fields = config.fields_of(kind).values()
+    fields = options.fields_of(kind).values()
     return {flag for e in fields for flag in (e.flag, f"--no-{e.flag[2:]}")}
 
 

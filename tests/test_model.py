@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from lus_cli.checkpoint import new_model
-from lus_cli.config import Recipe, build
 from lus_cli.model import (
     LusModel,
     bidirectional_by_reversal,
@@ -20,6 +19,8 @@ from lus_cli.model import (
     padded_rows,
     standardized,
 )
+from lus_cli.options import build
+from lus_cli.recipes.recipe import Recipe
 
 SIZE = 96
 

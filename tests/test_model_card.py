@@ -14,11 +14,14 @@ import pytest
 import yaml
 
 from lus_cli.cache import Cache, Run
-from lus_cli.config import EvaluateConfig, Recipe, build
+from lus_cli.config import EvaluateConfig
 from lus_cli.errors import LusError
 from lus_cli.metrics import FIGURES
 from lus_cli.model_card import limits_of_training, model_card, recipe_rows, write_model_card
-from lus_cli.steps import evaluate, silent, train
+from lus_cli.options import build
+from lus_cli.progress import silent
+from lus_cli.recipes.recipe import Recipe
+from lus_cli.steps import evaluate, train
 from lus_cli.video_cache import VideoCache
 from tests.conftest import tiny
 

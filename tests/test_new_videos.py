@@ -15,8 +15,10 @@ from lus_cli.cache import Cache
 from lus_cli.config import PrepareConfig
 from lus_cli.errors import LusError
 from lus_cli.new_videos import NewVideo, decode, find_videos, frames_at, open_video
-from lus_cli.steps import prepare, silent
-from lus_cli.video_cache import FrameFormat, VideoCache
+from lus_cli.progress import silent
+from lus_cli.steps import prepare
+from lus_cli.stored_video import FrameFormat
+from lus_cli.video_cache import VideoCache
 from lus_cli.video_writing import write_video
 
 GRAY = FrameFormat(size=32, letterbox=False, color=False)

@@ -13,10 +13,10 @@ from lus_cli.config import ImportConfig, PrepareConfig
 from lus_cli.exam_tree import VideoId
 from lus_cli.new_videos import decode
 from lus_cli.notes import MOST_NOTES, summary
+from lus_cli.progress import silent
 from lus_cli.sources import VideoFile
-from lus_cli.steps import import_videos, prepare, silent
-from lus_cli.stored_video import StoredVideo, store_video
-from lus_cli.video_cache import FrameFormat
+from lus_cli.steps import import_videos, prepare
+from lus_cli.stored_video import FrameFormat, StoredVideo, store_video
 
 from .test_video_files import encode, gray_frames
 

@@ -13,8 +13,10 @@ from lus_cli.cache import Cache
 from lus_cli.config import EvaluateConfig, PhantomConfig, PrepareConfig
 from lus_cli.errors import LusError, UsageError
 from lus_cli.other_study import OtherStudy, foreign, not_compared
-from lus_cli.steps import evaluate, phantom, prepare, silent, train
-from lus_cli.video_cache import FrameFormat, VideoCache
+from lus_cli.progress import silent
+from lus_cli.steps import evaluate, phantom, prepare, train
+from lus_cli.stored_video import FrameFormat
+from lus_cli.video_cache import VideoCache
 from tests.conftest import tiny
 
 

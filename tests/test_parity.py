@@ -17,10 +17,13 @@ from torch import Tensor, nn
 from lus_cli import model as lus_model
 from lus_cli import parity
 from lus_cli.checkpoint import new_model
-from lus_cli.config import DevicesConfig, Recipe, build
+from lus_cli.config import DevicesConfig
 from lus_cli.model import LusModel, VideoLSTM
+from lus_cli.options import build
 from lus_cli.parity import CPU, compare_layers, compare_whole
-from lus_cli.steps import devices, silent
+from lus_cli.progress import silent
+from lus_cli.recipes.recipe import Recipe
+from lus_cli.steps import devices
 
 SAMPLE = parity.speckle((3, 2, 1), side=96)
 ELSEWHERE = torch.device("cpu", 0)  # the CPU under another name: judged against the first

@@ -20,7 +20,8 @@ from lus_cli.finding import find_sources
 from lus_cli.phantom_probe import Grid, speckle
 from lus_cli.phantom_scene import Label, Lesion, Look, draw_lesions, draw_look
 from lus_cli.phantom_tissue import Scene
-from lus_cli.steps import phantom, silent
+from lus_cli.progress import silent
+from lus_cli.steps import phantom
 
 SIZE = 64
 LESIONS = {Label.B_LINE, Label.CONSOLIDATION, Label.WHITE_LUNG}

@@ -15,7 +15,7 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from lus_cli.cli import app
-from lus_cli.config import fields_of
+from lus_cli.options import fields_of
 
 README = Path(__file__).parents[1] / "README.md"
 SMALL = "--patients 6 --videos 18 --size 96 --max-frames 90 --workers 1"

@@ -15,15 +15,17 @@ from PIL import Image
 from pydicom.data import get_testdata_file
 from typer.testing import CliRunner
 
-from lus_cli.cache import Cache, write_json
+from lus_cli.cache import Cache
 from lus_cli.calibration import scaled
 from lus_cli.checkpoint import digest_of, load_best, save_best, weights_digest
 from lus_cli.cli import app
 from lus_cli.config import EvaluateConfig, PredictConfig, PrepareConfig
 from lus_cli.errors import LusError
+from lus_cli.part_files import write_json
+from lus_cli.progress import Result, silent
 from lus_cli.scoring import TrainedRun, open_run
 from lus_cli.split import read_split
-from lus_cli.steps import Result, evaluate, predict, prepare, silent, train
+from lus_cli.steps import evaluate, predict, prepare, train
 from lus_cli.video_cache import VideoCache
 from tests.conftest import tiny
 from tests.test_new_videos import folder, movie

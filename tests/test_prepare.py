@@ -28,10 +28,12 @@ from lus_cli.errors import CannotReadError, LusError
 from lus_cli.exam_tree import VideoId
 from lus_cli.finding import find_sources
 from lus_cli.ledger import Reading
+from lus_cli.progress import Result, silent
 from lus_cli.sources import Source
 from lus_cli.split import read_split
-from lus_cli.steps import Result, prepare, silent
-from lus_cli.video_cache import FrameFormat, VideoCache
+from lus_cli.steps import prepare
+from lus_cli.stored_video import FrameFormat
+from lus_cli.video_cache import VideoCache
 from tests.conftest import dead_part
 
 from .conftest import held
@@ -314,7 +316,7 @@ def test_an_edited_split_is_never_drawn_anew_without_being_asked(
 
 
 def test_a_second_prepare_is_told_who_is_at_work(tree: Path, tmp_path: Path) -> None:
-    from lus_cli.cache import only_writer
+    from lus_cli.folders import only_writer
 
     with only_writer(tmp_path), pytest.raises(LusError, match=r"process \d+ is writing"):
         run(tree, tmp_path)

@@ -16,8 +16,9 @@ from lus_cli.cli import app
 from lus_cli.config import PrepareConfig
 from lus_cli.errors import LusError
 from lus_cli.folds import draw_repeats, folds_of
+from lus_cli.progress import silent
 from lus_cli.split import draw_split, load_split
-from lus_cli.steps import prepare, silent
+from lus_cli.steps import prepare
 from lus_cli.video_cache import VideoCache
 
 SETTINGS = {"test_share": 0.2, "validation_share": 0.2, "stratify": False, "folds": 3, "seed": 5}

@@ -18,9 +18,10 @@ from torch import nn
 from lus_cli.cache import Cache
 from lus_cli.checkpoint import load_best
 from lus_cli.errors import UsageError
+from lus_cli.progress import silent
 from lus_cli.ranks import ALONE, GlobalBatchNorm, Ranks, ranks_of_environment, replace_batch_norms
 from lus_cli.scoring import score_videos
-from lus_cli.steps import silent, train
+from lus_cli.steps import train
 from tests.conftest import tiny
 
 FLAGS = ["--weights", "none", "--feature-stride", "16", "--epochs", "2", "--device", "cpu"]

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from lus_cli.attention_check import spearman
 from lus_cli.checkpoint import new_model
-from lus_cli.config import Recipe, build
 from lus_cli.model import LusModel
+from lus_cli.options import build
+from lus_cli.recipes.recipe import Recipe
 from lus_cli.saliency import (
     STAGES,
     explained,

@@ -32,10 +32,12 @@ from lus_cli.decoding import source_key
 from lus_cli.errors import LusError, UsageError
 from lus_cli.exam_tree import VideoId
 from lus_cli.finding import find_sources
+from lus_cli.progress import Result, silent
 from lus_cli.sources import DicomFile, MatFile, Mode, Source, open_source
-from lus_cli.steps import Result, attention, prepare, silent, train
+from lus_cli.steps import attention, prepare, train
+from lus_cli.stored_video import FrameFormat
 from lus_cli.study import read_study
-from lus_cli.video_cache import FrameFormat, VideoCache
+from lus_cli.video_cache import VideoCache
 from lus_cli.video_writing import write_video
 from tests.conftest import tiny
 

@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from lus_cli import backbones, checkpoint, part_files, run_folder
-from lus_cli.cache import Cache, check_writable, explaining_refusal, locked, replacing
+from lus_cli.cache import Cache
 from lus_cli.config import (
     AttentionConfig,
     EvaluateConfig,
@@ -27,9 +27,13 @@ from lus_cli.config import (
     PredictConfig,
     PrepareConfig,
 )
+from lus_cli.disk_errors import explaining_refusal
 from lus_cli.errors import CannotReadError, LusError
+from lus_cli.folders import locked
 from lus_cli.hdf5_reading import open_hdf5
-from lus_cli.steps import attention, evaluate, export, phantom, predict, prepare, silent, train
+from lus_cli.part_files import check_writable, replacing
+from lus_cli.progress import silent
+from lus_cli.steps import attention, evaluate, export, phantom, predict, prepare, train
 from lus_cli.video_cache import VideoCache
 from tests.conftest import dead_part, tiny
 

@@ -18,11 +18,14 @@ import torch
 from lus_cli.batches import BatchLoader
 from lus_cli.cache import Cache
 from lus_cli.checkpoint import load_best, load_last, previous
-from lus_cli.config import EXTENDABLE, Recipe, TrainConfig, build, fields_of, read_toml
+from lus_cli.config import EXTENDABLE, TrainConfig
 from lus_cli.errors import LusError, UsageError
+from lus_cli.options import build, fields_of, read_toml
+from lus_cli.progress import silent
+from lus_cli.recipes.recipe import Recipe
 from lus_cli.scoring import score_videos
 from lus_cli.split import read_split
-from lus_cli.steps import silent, train
+from lus_cli.steps import train
 from lus_cli.trainer import Trainer
 from lus_cli.video_cache import VideoCache
 from tests.conftest import tiny

@@ -17,13 +17,15 @@ from torch import Tensor, nn
 
 from lus_cli.batches import BatchLoader
 from lus_cli.checkpoint import new_model
-from lus_cli.config import Recipe, TrainConfig, build
+from lus_cli.config import TrainConfig
 from lus_cli.errors import LusError
 from lus_cli.losses import ordinal_loss
 from lus_cli.model import normalised
 from lus_cli.nonfinite import trace
 from lus_cli.optimizer import new_optimizer, schedule_factor
-from lus_cli.steps import silent
+from lus_cli.options import build
+from lus_cli.progress import silent
+from lus_cli.recipes.recipe import Recipe
 from lus_cli.trainer import Tally, Trainer, summary
 from lus_cli.video_cache import VideoCache
 from tests.conftest import tiny

@@ -15,19 +15,11 @@ import zstandard
 
 import lus_cli
 from lus_cli import video_cache
+from lus_cli.annotations import UNKNOWN
 from lus_cli.errors import LusError
 from lus_cli.exam_tree import VideoId
-from lus_cli.stored_video import StoredVideo, store_video
-from lus_cli.video_cache import (
-    MAX_SIZE,
-    TABLES,
-    UNKNOWN,
-    Entry,
-    FrameFormat,
-    VideoCache,
-    tables_checksum,
-    write_video_cache,
-)
+from lus_cli.stored_video import MAX_SIZE, FrameFormat, StoredVideo, store_video
+from lus_cli.video_cache import TABLES, Entry, VideoCache, tables_checksum, write_video_cache
 
 LENGTHS = (3, 40, 16, 17)
 

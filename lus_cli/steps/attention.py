@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from lus_cli.annotations import UNKNOWN
 from lus_cli.attention_maps import MaskFolder, draw_videos, forget_others
-from lus_cli.cache import Cache, check_writable, locked, write_json
+from lus_cli.cache import Cache
 from lus_cli.config import AttentionConfig
 from lus_cli.devices import choose_device, set_threads
 from lus_cli.errors import LusError, UsageError
@@ -24,11 +25,12 @@ from lus_cli.explained import (
     over_frame,
     save_png,
 )
+from lus_cli.folders import locked
 from lus_cli.mask_file import write_masks
 from lus_cli.overlay import colour_mask, draw_card
+from lus_cli.part_files import check_writable, write_json
+from lus_cli.progress import Progress, Result, Table
 from lus_cli.scoring import TrainedRun, open_run
-from lus_cli.steps import Progress, Result, Table
-from lus_cli.video_cache import UNKNOWN
 
 FRAMES_PER_S = 25  # of a written video; exam trees do not say how fast their frames were taken
 GALLERY_PER_SCORE = 2  # two videos of each score make the report's eight pictures (Fig. 10)

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 
 from lus_cli.assessment import assess
-from lus_cli.cache import Cache, check_writable, read_json, write_json
+from lus_cli.cache import Cache
 from lus_cli.checkpoint import weights_digest
-from lus_cli.config import CrossvalConfig, Recipe
+from lus_cli.config import CrossvalConfig
 from lus_cli.confounders import confounding, followed
 from lus_cli.crossval_folder import write_crossval
 from lus_cli.crossval_plan import ANEW, Crossval, opened, reopened
@@ -25,14 +25,16 @@ from lus_cli.fold_baselines import answer_folds
 from lus_cli.fold_results import by_fold, constant_folds
 from lus_cli.folds import Fold
 from lus_cli.metrics import SCORES, Predictions
+from lus_cli.part_files import check_writable, read_json, write_json
+from lus_cli.progress import Progress, Result
 from lus_cli.ranks import ALONE, ranks_of_environment
+from lus_cli.recipes.recipe import Recipe
 from lus_cli.resuming import resumed
 from lus_cli.run_comparison import compare_candidates
 from lus_cli.scoring import TrainedRun, open_run
 from lus_cli.setting import Setting
 from lus_cli.signs import CONFOUNDERS
 from lus_cli.split import PARTS, Split
-from lus_cli.steps import Progress, Result
 from lus_cli.training import train
 from lus_cli.video_cache import VideoCache
 from lus_cli.video_features import compute_features

@@ -17,7 +17,7 @@ from torch import nn
 
 from lus_cli import parity
 from lus_cli.checkpoint import new_model
-from lus_cli.config import DevicesConfig, Recipe, build
+from lus_cli.config import DevicesConfig
 from lus_cli.devices import (
     PRECISIONS,
     available_devices,
@@ -27,9 +27,11 @@ from lus_cli.devices import (
 )
 from lus_cli.differences import Difference, badness
 from lus_cli.model import LusModel
+from lus_cli.options import build
 from lus_cli.parity import CPU, Operation
 from lus_cli.processes import cores
-from lus_cli.steps import Progress, Result, Table
+from lus_cli.progress import Progress, Result, Table
+from lus_cli.recipes.recipe import Recipe
 from lus_cli.words import counted
 
 LENGTHS = (3, 2, 1)  # frames of the videos compared

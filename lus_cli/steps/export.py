@@ -13,7 +13,7 @@ import numpy as np
 import lus_cli
 from lus_cli import onnx_files
 from lus_cli.batches import select_frames
-from lus_cli.cache import Cache, Run, check_writable, write_json, write_text
+from lus_cli.cache import Cache, Run
 from lus_cli.checkpoint import Card, digest_of, load_best
 from lus_cli.config import ExportConfig
 from lus_cli.devices import set_threads
@@ -29,8 +29,10 @@ from lus_cli.model_card import (
     write_model_card,
 )
 from lus_cli.onnx_files import OPSET, TOLERANCE, Difference
-from lus_cli.steps import Progress, Result, Table
-from lus_cli.video_cache import FrameFormat, VideoCache
+from lus_cli.part_files import check_writable, write_json, write_text
+from lus_cli.progress import Progress, Result, Table
+from lus_cli.stored_video import FrameFormat
+from lus_cli.video_cache import VideoCache
 
 ENCODER, SCORER = "frame-encoder.onnx", "model.onnx"
 CHECKED_VIDEOS = 4

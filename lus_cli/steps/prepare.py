@@ -18,15 +18,17 @@ from typing import Any
 
 import numpy as np
 
-from lus_cli.cache import Cache, check_writable, explaining_disk_errors, only_writer
+from lus_cli.cache import Cache
 from lus_cli.config import REPORT_TEST_PATIENTS, PrepareConfig
 from lus_cli.decoding import decode_all, decode_video
+from lus_cli.disk_errors import explaining_disk_errors
 from lus_cli.drawn import draw_new
 from lus_cli.errors import CannotReadError, LusError
 from lus_cli.exam_tree import SCORES
+from lus_cli.folders import only_writer
 from lus_cli.ledger import read_ledger, write_ledger
 from lus_cli.notes import summary
-from lus_cli.part_files import sweep
+from lus_cli.part_files import check_writable, sweep
 from lus_cli.planning import (
     Plan,
     Work,
@@ -37,6 +39,7 @@ from lus_cli.planning import (
     shard_readings,
     shards_folder,
 )
+from lus_cli.progress import Progress, Result, Table
 from lus_cli.same_patient import spelt_alike, torn, twins
 from lus_cli.seal import is_sealed
 from lus_cli.split import (
@@ -49,7 +52,6 @@ from lus_cli.split import (
     named_test_patients,
     write_split,
 )
-from lus_cli.steps import Progress, Result, Table
 from lus_cli.stored_video import StoredVideo
 from lus_cli.video_cache import Entry, VideoCache, write_video_cache
 

@@ -19,12 +19,13 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from lus_cli.cache import Cache, write_text
+from lus_cli.cache import Cache
 from lus_cli.comparison import compare
 from lus_cli.devices import set_threads
 from lus_cli.exam_tree import VideoId
 from lus_cli.folds import draw_repeats, folds_of
 from lus_cli.metrics import Predictions
+from lus_cli.part_files import write_text
 from lus_cli.split import read_split
 from lus_cli.video_cache import VideoCache
 from tests.benchmarks.quality_variants import (

@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import norm, rankdata
 
-from lus_cli.cache import write_text
 from lus_cli.intervals import SHARE, Jackknife, Limits, interval, of_difference
 from lus_cli.metrics import FIGURES, LIMITS, SCORES, Predictions, label_figures
+from lus_cli.part_files import write_text
 from lus_cli.resampling import PatientSums, permutation_test, steady_macro
 
 PAGE = Path(__file__).parent / "STATISTICS.md"

@@ -11,7 +11,8 @@ from PIL import Image
 
 from lus_cli.config import PhantomConfig
 from lus_cli.exam_tree import ANNOTATIONS, VideoId, write_annotations
-from lus_cli.steps import phantom, silent
+from lus_cli.progress import silent
+from lus_cli.steps import phantom
 
 QUALITY = 90
 PATIENTS = 10

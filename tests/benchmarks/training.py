@@ -16,13 +16,14 @@ from torchvision import transforms
 
 from lus_cli.batches import BatchLoader, epoch_order
 from lus_cli.checkpoint import new_model
-from lus_cli.config import Recipe, build
 from lus_cli.devices import set_threads
 from lus_cli.exam_tree import VideoId
 from lus_cli.losses import ordinal_loss
 from lus_cli.model import LusModel, normalised
 from lus_cli.optimizer import new_optimizer
-from lus_cli.steps import silent
+from lus_cli.options import build
+from lus_cli.progress import silent
+from lus_cli.recipes.recipe import Recipe
 from lus_cli.trainer import Trainer
 from lus_cli.video_cache import VideoCache
 from tests.benchmarks.measured import Measured, Rows, middle, spread_of

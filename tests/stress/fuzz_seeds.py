@@ -23,8 +23,10 @@ from pydicom.uid import (
 )
 from safetensors.torch import save_file
 
-from lus_cli.config import PhantomConfig, PrepareConfig, TrainConfig, build
-from lus_cli.steps import phantom, prepare, silent, train
+from lus_cli.config import PhantomConfig, PrepareConfig, TrainConfig
+from lus_cli.options import build
+from lus_cli.progress import silent
+from lus_cli.steps import phantom, prepare, train
 from lus_cli.video_writing import write_video
 from tests.test_sources import (
     COLUMNS,
