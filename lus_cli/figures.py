@@ -21,7 +21,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from lus_cli import part_files
+from lus_cli import files as part_files
 
 INK, MUTED, GRID, PAPER = "#1f2933", "#66727f", "#dfe4e8", "#ffffff"
 ACCENT, SECOND = "#2f5f9e", "#c8641b"  # blue and orange: apart for every common colour vision

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from lus_cli.disk_errors import NO_LOCKS, explaining_disk_errors
 from lus_cli.errors import AlreadyThereError, InUseError, LusError
-from lus_cli.part_files import is_stale, part_of
+from lus_cli.files import is_stale, part_of
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock

@@ -16,8 +16,8 @@ import pytest
 import torch
 
 from lus_cli.config import CrossvalConfig, PhantomConfig, PrepareConfig, TrainConfig
+from lus_cli.files import part_of
 from lus_cli.options import build
-from lus_cli.part_files import part_of
 from lus_cli.progress import Result, silent
 from lus_cli.recipes.recipe import Recipe
 from lus_cli.steps import crossval, phantom, prepare

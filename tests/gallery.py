@@ -12,10 +12,10 @@ from pathlib import Path
 
 from PIL import Image
 
-from lus_cli.cache import Cache, Run
-from lus_cli.checkpoint import weights_digest
+from lus_cli.cache.layout import Cache, Run
 from lus_cli.errors import LusError
-from lus_cli.part_files import read_json, replacing
+from lus_cli.files import read_json, replacing
+from lus_cli.model.checkpoint import weights_digest
 from tests.browser import CHROMIUM, browser
 
 WIDTH = 900  # pixels, at most

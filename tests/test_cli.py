@@ -117,7 +117,7 @@ def test_flags_go_over_a_file_and_a_file_over_defaults(exams: Path, tmp_path: Pa
     assert done.exit_code == 0, done.output
     split = json.loads((tmp_path / "c" / "split.json").read_text())
     assert split["drawn_by"]["seed"] == 9
-    from lus_cli.video_cache import VideoCache
+    from lus_cli.cache.video_cache import VideoCache
 
     assert VideoCache(tmp_path / "c" / "videos.h5").frame_format.size == 16
 

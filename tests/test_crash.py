@@ -27,17 +27,17 @@ import pytest
 from PIL import Image
 
 from lus_cli import processes
-from lus_cli.cache import Cache
+from lus_cli.cache.layout import Cache
+from lus_cli.cache.seal import is_sealed
+from lus_cli.cache.video_cache import VideoCache
 from lus_cli.config import ImportConfig, PhantomConfig, PrepareConfig
 from lus_cli.errors import LusError
+from lus_cli.files import replacing
 from lus_cli.folders import beside, locked, only_writer
-from lus_cli.part_files import replacing
+from lus_cli.phantom.true_masks import masks_folder
 from lus_cli.progress import Result, silent
-from lus_cli.seal import is_sealed
 from lus_cli.steps import import_videos, phantom, prepare
-from lus_cli.true_masks import masks_folder
-from lus_cli.video_cache import VideoCache
-from lus_cli.video_writing import write_video
+from lus_cli.study.video_writing import write_video
 from tests.killing import SERVER, Child
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "killpg"), reason="there is no SIGKILL here")

@@ -6,7 +6,7 @@ import csv
 import io
 import math
 
-from lus_cli.part_files import csv_text
+from lus_cli.files import csv_text
 
 
 def test_floats_have_six_decimals_and_what_is_undefined_is_empty() -> None:

@@ -16,8 +16,16 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
 
-from lus_cli import clinical_figures, evaluation_figures, figures, run_figures, study_figures
-from lus_cli.report import template_text
+from lus_cli import figures
+from lus_cli.cache import figures as study_figures
+from lus_cli.evaluation import (
+    confusion_figures as evaluation_figures,
+)
+from lus_cli.evaluation import (
+    totals_figures as clinical_figures,
+)
+from lus_cli.evaluation.page import template_text
+from lus_cli.training import figures as run_figures
 from tests.drawing import svg_text
 
 CONFUSION = [[5, 2, 0, 0], [1, 6, 0, 3], [0, 0, 9, 0], [0, 0, 0, 0]]

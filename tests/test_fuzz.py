@@ -14,16 +14,16 @@ import tomlkit
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lus_cli.annotations import read_annotations, read_findings, write_annotations
+from lus_cli.cache.split import load_split, read_split
 from lus_cli.config import TrainConfig
 from lus_cli.errors import LusError, UsageError
-from lus_cli.exam_tree import SCORES, VideoId, is_name, natural_key, parse_frame_id
-from lus_cli.finding import find_sources
-from lus_cli.labels import table_labels
 from lus_cli.options import build, fields_of, read_toml
 from lus_cli.recipes.recipe import Recipe
-from lus_cli.spellings import canonical
-from lus_cli.split import load_split, read_split
+from lus_cli.study.annotations import read_annotations, read_findings, write_annotations
+from lus_cli.study.exam_tree import SCORES, VideoId, is_name, natural_key, parse_frame_id
+from lus_cli.study.finding import find_sources
+from lus_cli.study.label_tables import table_labels
+from lus_cli.study.spellings import canonical
 from tests.stress import fuzz_sandbox
 from tests.stress.fuzz import tried
 from tests.stress.fuzz_kinds import KINDS, Kind

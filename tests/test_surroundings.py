@@ -17,8 +17,9 @@ import numpy as np
 import pytest
 import torch
 
-from lus_cli import backbones, checkpoint, part_files, run_folder
-from lus_cli.cache import Cache
+from lus_cli import files as part_files
+from lus_cli.cache.layout import Cache
+from lus_cli.cache.video_cache import VideoCache
 from lus_cli.config import (
     AttentionConfig,
     EvaluateConfig,
@@ -29,12 +30,13 @@ from lus_cli.config import (
 )
 from lus_cli.disk_errors import explaining_refusal
 from lus_cli.errors import CannotReadError, LusError
+from lus_cli.files import check_writable, replacing
 from lus_cli.folders import locked
-from lus_cli.hdf5_reading import open_hdf5
-from lus_cli.part_files import check_writable, replacing
+from lus_cli.model import backbones, checkpoint
 from lus_cli.progress import silent
 from lus_cli.steps import attention, evaluate, export, phantom, predict, prepare, train
-from lus_cli.video_cache import VideoCache
+from lus_cli.study.hdf5_reading import open_hdf5
+from lus_cli.training import run_folder
 from tests.conftest import dead_part, tiny
 
 ROOT = Path(__file__).parents[1]
@@ -81,7 +83,7 @@ def test_a_soft_lock_of_a_killed_process_holds_no_one_up(
 ) -> None:
     fcntl = pytest.importorskip("fcntl")
     hold = (
-        "import errno, fcntl, os, sys; from pathlib import Path; from lus_cli.cache import locked\n"
+        "import errno, fcntl, os, sys; from pathlib import Path; from lus_cli.cache.layout import locked\n"
         "def refuse(*_): raise OSError(errno.ENOLCK, 'no locks')\n"
         "fcntl.flock = refuse\n"
         "path = Path(sys.argv[1])\n"
@@ -116,7 +118,7 @@ def test_hdf5_is_read_where_no_file_can_be_locked(
     library = tmp_path / "flock.so"
     subprocess.run(["gcc", "-shared", "-fPIC", "-o", library, source], check=True)
     script = (
-        "import sys; from pathlib import Path; from lus_cli.video_cache import VideoCache\n"
+        "import sys; from pathlib import Path; from lus_cli.cache.video_cache import VideoCache\n"
         "videos = VideoCache(Path(sys.argv[1])); print(len(videos.read(0)) == videos.lengths[0])"
     )
     done = subprocess.run(
@@ -155,9 +157,9 @@ def test_no_answer_of_the_system_is_taken_for_damage(
     weights = tmp_path / "weights.pt"
     torch.save({"a": torch.zeros(2)}, weights)
     readers: dict[str, Callable[[], object]] = {
-        "lus_cli.video_cache.open_hdf5": lambda: VideoCache(prepared / "videos.h5"),
-        "lus_cli.checkpoint.read_last": lambda: checkpoint.load_last(weights),
-        "lus_cli.backbones.read_pickled": lambda: backbones.read_state_dict(weights),
+        "lus_cli.cache.video_cache.open_hdf5": lambda: VideoCache(prepared / "videos.h5"),
+        "lus_cli.model.checkpoint.read_last": lambda: checkpoint.load_last(weights),
+        "lus_cli.model.backbones.read_pickled": lambda: backbones.read_state_dict(weights),
     }
     for name, read in readers.items():
         with monkeypatch.context() as patch:
@@ -361,7 +363,7 @@ def test_a_place_that_cannot_be_written_to_is_noticed_before_the_work(
     def never(*_: object, **__: object) -> None:
         raise AssertionError("the work began")
 
-    for work in ("lus_cli.scoring.score_videos", "lus_cli.steps.prepare.decode_all",
+    for work in ("lus_cli.training.scoring.score_videos", "lus_cli.steps.prepare.decode_all",
                  "lus_cli.steps.train.train", "lus_cli.steps.predict.find_videos",
                  "lus_cli.steps.export.written", "lus_cli.steps.attention.draw"):  # fmt: skip
         monkeypatch.setattr(work, never)

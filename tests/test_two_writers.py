@@ -11,20 +11,21 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
-from lus_cli import figures, run_names
-from lus_cli.cache import Cache
-from lus_cli.checkpoint import load_last, save_last
+from lus_cli import figures
+from lus_cli.attention.explained import save_png
+from lus_cli.attention.mask_file import read_maps, write_masks
+from lus_cli.cache.chunks import FrameFormat, StoredVideo, store_video
+from lus_cli.cache.layout import Cache
+from lus_cli.cache.video_cache import Entry, VideoCache, write_video_cache
 from lus_cli.errors import LusError
-from lus_cli.exam_tree import VideoId
-from lus_cli.explained import save_png
+from lus_cli.files import read_json, replacing, write_json, write_text
 from lus_cli.folders import replacing_folder, replacing_folders
-from lus_cli.mask_file import read_maps, write_masks
-from lus_cli.part_files import read_json, replacing, write_json, write_text
+from lus_cli.model.checkpoint import load_last, save_last
 from lus_cli.progress import silent
 from lus_cli.steps import train
-from lus_cli.stored_video import FrameFormat, StoredVideo, store_video
-from lus_cli.video_cache import Entry, VideoCache, write_video_cache
-from lus_cli.video_files import read_frames, write_video
+from lus_cli.study.exam_tree import VideoId
+from lus_cli.study.video_files import read_frames, write_video
+from lus_cli.training import run_names
 from tests.conftest import tiny
 from tests.killing import SERVER
 

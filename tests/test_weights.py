@@ -11,8 +11,7 @@ from typing import Any
 import h5py
 import pytest
 
-from lus_cli.cache import Cache, Run
-from lus_cli.checkpoint import digest_of, load_best, save_best, weights_digest
+from lus_cli.cache.layout import Cache, Run
 from lus_cli.config import (
     AttentionConfig,
     CrossvalConfig,
@@ -22,11 +21,12 @@ from lus_cli.config import (
     TrainConfig,
 )
 from lus_cli.errors import LusError
-from lus_cli.part_files import write_json
+from lus_cli.files import write_json
+from lus_cli.model.checkpoint import digest_of, load_best, save_best, weights_digest
+from lus_cli.prediction.scorer import fitted_temperature, required_temperature
 from lus_cli.progress import silent
-from lus_cli.scorer import fitted_temperature, required_temperature
 from lus_cli.steps import attention, crossval, evaluate, export, predict, train
-from lus_cli.trainer import Trainer
+from lus_cli.training.trainer import Trainer
 from tests.conftest import tiny
 
 

@@ -179,7 +179,7 @@ class Recipe:
 
 def recipe_path(name: str) -> Path:
     """The file of a recipe that ships with lus. Raises UsageError naming those there are."""
-    folder = Path(__file__).parent / "recipes"
+    folder = Path(__file__).parent
     path = folder / f"{name}.toml"
     names = sorted(p.stem for p in folder.glob("*.toml"))
     if name not in names:

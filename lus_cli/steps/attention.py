@@ -9,14 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from lus_cli.annotations import UNKNOWN
-from lus_cli.attention_maps import MaskFolder, draw_videos, forget_others
-from lus_cli.cache import Cache
-from lus_cli.config import AttentionConfig
-from lus_cli.devices import choose_device, set_threads
-from lus_cli.errors import LusError, UsageError
-from lus_cli.exam_tree import SCORES, VideoId, parse_frame_id
-from lus_cli.explained import (
+from lus_cli.attention.explained import (
     Explained,
     all_masks,
     card,
@@ -25,12 +18,19 @@ from lus_cli.explained import (
     over_frame,
     save_png,
 )
+from lus_cli.attention.maps import MaskFolder, draw_videos, forget_others
+from lus_cli.attention.mask_file import write_masks
+from lus_cli.cache.layout import Cache
+from lus_cli.config import AttentionConfig
+from lus_cli.errors import LusError, UsageError
+from lus_cli.files import check_writable, write_json
 from lus_cli.folders import locked
-from lus_cli.mask_file import write_masks
-from lus_cli.overlay import colour_mask, draw_card
-from lus_cli.part_files import check_writable, write_json
+from lus_cli.model.devices import choose_device, set_threads
+from lus_cli.pages.overlay import colour_mask, draw_card
 from lus_cli.progress import Progress, Result, Table
-from lus_cli.scoring import TrainedRun, open_run
+from lus_cli.study.annotations import UNKNOWN
+from lus_cli.study.exam_tree import SCORES, VideoId, parse_frame_id
+from lus_cli.training.scoring import TrainedRun, open_run
 
 FRAMES_PER_S = 25  # of a written video; exam trees do not say how fast their frames were taken
 GALLERY_PER_SCORE = 2  # two videos of each score make the report's eight pictures (Fig. 10)
@@ -150,7 +150,7 @@ def draw_video(studio: Studio, video: VideoId) -> None:
 
 def film(studio: Studio, shown: Explained, masks: np.ndarray, path: Path) -> None:
     """Writes every frame of a video under its mask, (frame, row, column), as a video file."""
-    from lus_cli.video_writing import write_video
+    from lus_cli.study.video_writing import write_video
 
     trained = studio.trained
     numbers = trained.videos.frame_numbers(shown.index).tolist()
@@ -171,7 +171,7 @@ def film(studio: Studio, shown: Explained, masks: np.ndarray, path: Path) -> Non
 
 def draw_split(studio: Studio) -> None:
     """Every video of a part of the study, and what its attention finds."""
-    from lus_cli.attention_measures import localised, separated
+    from lus_cli.attention.measures import localised, separated
 
     config, trained, progress = studio.config, studio.trained, studio.progress
     assert config.split is not None
@@ -203,8 +203,9 @@ def indices_of(trained: TrainedRun, part: str) -> list[int]:
 
 
 def report_localisation(studio: Studio, root: Path, found: dict[str, Any]) -> None:
-    from lus_cli import attention_figures, figures
-    from lus_cli.attention_measures import in_words, localisation_rows
+    from lus_cli import figures
+    from lus_cli.attention import figures as attention_figures
+    from lus_cli.attention.measures import in_words, localisation_rows
 
     words = in_words(found)
     found = {"words": words, **found}
@@ -218,7 +219,7 @@ def report_localisation(studio: Studio, root: Path, found: dict[str, Any]) -> No
 
 
 def report_findings(studio: Studio, root: Path, found: dict[str, Any]) -> None:
-    from lus_cli.attention_measures import interval
+    from lus_cli.attention.measures import interval
 
     write_json(root / "findings.json", {"weights": studio.trained.weights, **found})
     rows = [(name, interval(area), area["with"], area["without"]) for name, area in found.items()]
@@ -230,7 +231,7 @@ def report_findings(studio: Studio, root: Path, found: dict[str, Any]) -> None:
 
 def check(studio: Studio) -> None:
     """Whether the maps depend on what the model learned."""
-    from lus_cli.attention_check import checked, in_words
+    from lus_cli.attention.check import checked, in_words
 
     trained = studio.trained
     part = studio.config.split or ("test" if trained.split.test else "validation")
@@ -258,7 +259,8 @@ def draw_gallery(studio: Studio) -> None:
 
     Of each video the frame is shown whose mask stands out most.
     """
-    from lus_cli import evaluation_figures, figures
+    from lus_cli import figures
+    from lus_cli.evaluation import confusion_figures as evaluation_figures
 
     trained, progress = studio.trained, studio.progress
     part = "test" if trained.split.test else "validation"

@@ -10,34 +10,34 @@ from typing import Any
 import numpy as np
 import torch
 
-from lus_cli.assessment import assess
-from lus_cli.cache import Cache
-from lus_cli.checkpoint import weights_digest
+from lus_cli.cache.layout import Cache
+from lus_cli.cache.split import PARTS, Split
+from lus_cli.cache.video_cache import VideoCache
 from lus_cli.config import CrossvalConfig
-from lus_cli.confounders import confounding, followed
-from lus_cli.crossval_folder import write_crossval
-from lus_cli.crossval_plan import ANEW, Crossval, opened, reopened
-from lus_cli.devices import choose_device, set_threads
+from lus_cli.crossval.confounders import confounding, followed
+from lus_cli.crossval.features import compute_features
+from lus_cli.crossval.fold_baselines import answer_folds
+from lus_cli.crossval.folder import write_crossval
+from lus_cli.crossval.folds import Fold
+from lus_cli.crossval.plan import ANEW, Crossval, opened, reopened
+from lus_cli.crossval.predictions import by_fold, constant_folds
+from lus_cli.crossval.signs import CONFOUNDERS
 from lus_cli.errors import LusError, UsageError
-from lus_cli.evaluation_tables import figure_table
-from lus_cli.exam_tree import VideoId
-from lus_cli.fold_baselines import answer_folds
-from lus_cli.fold_results import by_fold, constant_folds
-from lus_cli.folds import Fold
-from lus_cli.metrics import SCORES, Predictions
-from lus_cli.part_files import check_writable, read_json, write_json
+from lus_cli.evaluation.assessment import assess
+from lus_cli.evaluation.metrics import SCORES, Predictions
+from lus_cli.evaluation.run_comparison import compare_candidates
+from lus_cli.evaluation.tables import figure_table
+from lus_cli.files import check_writable, read_json, write_json
+from lus_cli.model.checkpoint import weights_digest
+from lus_cli.model.devices import choose_device, set_threads
+from lus_cli.model.ranks import ALONE, ranks_of_environment
 from lus_cli.progress import Progress, Result
-from lus_cli.ranks import ALONE, ranks_of_environment
 from lus_cli.recipes.recipe import Recipe
-from lus_cli.resuming import resumed
-from lus_cli.run_comparison import compare_candidates
-from lus_cli.scoring import TrainedRun, open_run
-from lus_cli.setting import Setting
-from lus_cli.signs import CONFOUNDERS
-from lus_cli.split import PARTS, Split
-from lus_cli.training import train
-from lus_cli.video_cache import VideoCache
-from lus_cli.video_features import compute_features
+from lus_cli.study.exam_tree import VideoId
+from lus_cli.training.resuming import resumed
+from lus_cli.training.scoring import TrainedRun, open_run
+from lus_cli.training.setting import Setting
+from lus_cli.training.training import train
 
 SEED = 0  # of the deals behind a p-value
 
@@ -166,7 +166,7 @@ def pooled(study: Crossval, config: CrossvalConfig, progress: Progress) -> Resul
     candidates: dict[str, Sequence[Predictions]] = {study.config.name: repeats}
     found: dict[str, Any] = {}
     if config.baselines:
-        from lus_cli.baselines import DRAWN
+        from lus_cli.crossval.baselines import DRAWN
 
         features = compute_features(study.videos, Cache(config.cache).features, progress)
         given = answer_folds(study.root, study.folds, study.videos, features, progress)
@@ -202,7 +202,7 @@ def pooled(study: Crossval, config: CrossvalConfig, progress: Progress) -> Resul
 
 def described(study: Crossval, config: CrossvalConfig) -> dict[str, Any]:
     """What the page says of how it was made; see crossval_page.write_crossval_page."""
-    from lus_cli.baselines import BASELINES
+    from lus_cli.crossval.baselines import BASELINES
 
     plan, origin = read_json(study.root / "plan.json", ANEW), study.run(study.folds[0])
     recipe = {field.name: getattr(study.config, field.name) for field in dataclasses.fields(Recipe)}

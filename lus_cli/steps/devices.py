@@ -15,20 +15,20 @@ from typing import Any
 import torch
 from torch import nn
 
-from lus_cli import parity
-from lus_cli.checkpoint import new_model
 from lus_cli.config import DevicesConfig
-from lus_cli.devices import (
+from lus_cli.model import parity
+from lus_cli.model.checkpoint import new_model
+from lus_cli.model.devices import (
     PRECISIONS,
     available_devices,
     choose_device,
     computes_in,
     set_threads,
 )
-from lus_cli.differences import Difference, badness
-from lus_cli.model import LusModel
+from lus_cli.model.differences import Difference, badness
+from lus_cli.model.network import LusModel
+from lus_cli.model.parity import CPU, Operation
 from lus_cli.options import build
-from lus_cli.parity import CPU, Operation
 from lus_cli.processes import cores
 from lus_cli.progress import Progress, Result, Table
 from lus_cli.recipes.recipe import Recipe

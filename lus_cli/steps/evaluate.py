@@ -12,23 +12,23 @@ from typing import Any
 import numpy as np
 import torch
 
-from lus_cli.assessment import assess
-from lus_cli.cache import Cache
-from lus_cli.clips import Clips
+from lus_cli.cache.layout import Cache
+from lus_cli.cache.other_study import OtherStudy, foreign, not_compared
 from lus_cli.config import EvaluateConfig
-from lus_cli.devices import choose_device, set_threads
 from lus_cli.errors import LusError, UsageError
-from lus_cli.evaluation_folder import write_evaluation
-from lus_cli.evaluation_tables import figure_table, total_table
+from lus_cli.evaluation.assessment import assess
+from lus_cli.evaluation.clips import Clips
+from lus_cli.evaluation.folder import write_evaluation
+from lus_cli.evaluation.metrics import Predictions
+from lus_cli.evaluation.model_card import write_model_card
+from lus_cli.evaluation.page import write_report
+from lus_cli.evaluation.run_comparison import compare_runs
+from lus_cli.evaluation.tables import figure_table, total_table
+from lus_cli.files import check_writable, read_json
 from lus_cli.folders import replacing_folder
-from lus_cli.metrics import Predictions
-from lus_cli.model_card import write_model_card
-from lus_cli.other_study import OtherStudy, foreign, not_compared
-from lus_cli.part_files import check_writable, read_json
+from lus_cli.model.devices import choose_device, set_threads
 from lus_cli.progress import Progress, Result
-from lus_cli.report import write_report
-from lus_cli.run_comparison import compare_runs
-from lus_cli.scoring import Keep, TrainedRun, open_elsewhere, open_run
+from lus_cli.training.scoring import Keep, TrainedRun, open_elsewhere, open_run
 
 PATIENCE_S = 60  # for another evaluation of the same part, while it writes
 SEEN_IN_TRAINING = {

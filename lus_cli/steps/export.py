@@ -11,28 +11,28 @@ from typing import Any
 import numpy as np
 
 import lus_cli
-from lus_cli import onnx_files
-from lus_cli.batches import select_frames
-from lus_cli.cache import Cache, Run
-from lus_cli.checkpoint import Card, digest_of, load_best
+from lus_cli.cache.batches import select_frames
+from lus_cli.cache.chunks import FrameFormat
+from lus_cli.cache.layout import Cache, Run
+from lus_cli.cache.video_cache import VideoCache
 from lus_cli.config import ExportConfig
-from lus_cli.devices import set_threads
 from lus_cli.errors import LusError
-from lus_cli.folders import replacing_folder
-from lus_cli.metrics import SCORES
-from lus_cli.model import LusModel
-from lus_cli.model_card import (
+from lus_cli.evaluation.metrics import SCORES
+from lus_cli.evaluation.model_card import (
     DISCLAIMER,
     model_card,
     read_evaluations,
     start_of,
     write_model_card,
 )
-from lus_cli.onnx_files import OPSET, TOLERANCE, Difference
-from lus_cli.part_files import check_writable, write_json, write_text
+from lus_cli.files import check_writable, write_json, write_text
+from lus_cli.folders import replacing_folder
+from lus_cli.model import onnx_files
+from lus_cli.model.checkpoint import Card, digest_of, load_best
+from lus_cli.model.devices import set_threads
+from lus_cli.model.network import LusModel
+from lus_cli.model.onnx_files import OPSET, TOLERANCE, Difference
 from lus_cli.progress import Progress, Result, Table
-from lus_cli.stored_video import FrameFormat
-from lus_cli.video_cache import VideoCache
 
 ENCODER, SCORER = "frame-encoder.onnx", "model.onnx"
 CHECKED_VIDEOS = 4

@@ -15,21 +15,21 @@ from pathlib import Path
 
 from PIL import Image
 
-from lus_cli.annotations import Findings, write_annotations
-from lus_cli.cache import Cache
+from lus_cli.cache.layout import Cache
 from lus_cli.config import ImportConfig
 from lus_cli.disk_errors import placed_by
 from lus_cli.errors import LusError, UsageError
-from lus_cli.exam_tree import ANNOTATIONS, FINDINGS, SCORES, SOURCES, VideoId, refuse_foreign
+from lus_cli.files import csv_text
 from lus_cli.folders import replacing_folders
-from lus_cli.frames import save_jpeg
-from lus_cli.labels import LabelledFile, find_labelled
-from lus_cli.notes import Note, summary
-from lus_cli.part_files import csv_text
+from lus_cli.phantom.true_masks import STUDY, masks_folder
 from lus_cli.processes import spread
 from lus_cli.progress import Progress, Result, Table
-from lus_cli.true_masks import STUDY, masks_folder
-from lus_cli.video_files import frame_rate, read_frames
+from lus_cli.study.annotations import Findings, write_annotations
+from lus_cli.study.exam_tree import ANNOTATIONS, FINDINGS, SCORES, SOURCES, VideoId, refuse_foreign
+from lus_cli.study.frames import save_jpeg
+from lus_cli.study.label_tables import LabelledFile, find_labelled
+from lus_cli.study.notes import Note, summary
+from lus_cli.study.video_files import frame_rate, read_frames
 
 
 @dataclass(frozen=True)

@@ -19,20 +19,20 @@ import numpy as np
 from PIL import Image
 
 import lus_cli
-from lus_cli.annotations import write_annotations
-from lus_cli.cache import Cache
+from lus_cli.cache.layout import Cache
 from lus_cli.config import PhantomConfig
 from lus_cli.disk_errors import placed_by
 from lus_cli.errors import LusError, UsageError
-from lus_cli.exam_tree import ANNOTATIONS, SCORES, VideoId, refuse_foreign, video_order
+from lus_cli.files import write_json
 from lus_cli.folders import replacing_folders
-from lus_cli.frames import save_jpeg
-from lus_cli.part_files import write_json
-from lus_cli.phantom_scene import Label, Lesion, Look, draw_lesions, draw_look
-from lus_cli.phantom_tissue import Scene
+from lus_cli.phantom.scene import Label, Lesion, Look, draw_lesions, draw_look
+from lus_cli.phantom.tissue import Scene
+from lus_cli.phantom.true_masks import STUDY, masks_folder, write_mask
 from lus_cli.processes import spread
 from lus_cli.progress import Progress, Result, Table
-from lus_cli.true_masks import STUDY, masks_folder, write_mask
+from lus_cli.study.annotations import write_annotations
+from lus_cli.study.exam_tree import ANNOTATIONS, SCORES, VideoId, refuse_foreign, video_order
+from lus_cli.study.frames import save_jpeg
 
 # The original study: these patients, 1.64 exams each, up to 14 areas an exam, these scores.
 PATIENTS = (1017, 1045, 1047, 1048, 1050, 1051, 1052, 1066, 1067, 1068, 1069)

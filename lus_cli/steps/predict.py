@@ -9,35 +9,30 @@ from typing import Any
 
 import numpy as np
 
-from lus_cli.batches import select_frames
-from lus_cli.cache import Cache, Run
-from lus_cli.checkpoint import digest_of, load_best
+from lus_cli.cache.batches import select_frames
+from lus_cli.cache.chunks import StoredVideo
+from lus_cli.cache.layout import Cache, Run
 from lus_cli.config import PredictConfig
-from lus_cli.devices import choose_device, set_threads
 from lus_cli.disk_errors import explaining_disk_errors, placed_by
 from lus_cli.errors import LusError, printable
-from lus_cli.exam_tree import SCORES
+from lus_cli.evaluation.player import Clip, Scored, make_clip
+from lus_cli.files import check_writable, csv_text, replacing, write_json, write_text
 from lus_cli.folders import beside, locked
-from lus_cli.new_videos import (
-    NewVideo,
-    find_videos,
-    frames_at,
-    rate_of,
-)
-from lus_cli.part_files import check_writable, csv_text, replacing, write_json, write_text
-from lus_cli.player import Clip, Scored, make_clip
-from lus_cli.prediction import Prediction, counted_scores
-from lus_cli.prediction_page import BUDGET, Page, write_page
-from lus_cli.progress import Progress, Result, Table
-from lus_cli.scorer import (
+from lus_cli.model.checkpoint import digest_of, load_best
+from lus_cli.model.devices import choose_device, set_threads
+from lus_cli.prediction.new_videos import NewVideo, find_videos, frames_at, rate_of
+from lus_cli.prediction.page import BUDGET, Page, write_page
+from lus_cli.prediction.prediction import Prediction, counted_scores
+from lus_cli.prediction.scorer import (
     Scorer,
     Temperature,
     fitted_temperature,
     required_temperature,
     videos_of_study,
 )
-from lus_cli.scoring import on_device
-from lus_cli.stored_video import StoredVideo
+from lus_cli.progress import Progress, Result, Table
+from lus_cli.study.exam_tree import SCORES
+from lus_cli.training.scoring import on_device
 from lus_cli.words import counted
 
 NUMBERS = "predictions.json"

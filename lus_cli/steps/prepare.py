@@ -18,18 +18,12 @@ from typing import Any
 
 import numpy as np
 
-from lus_cli.cache import Cache
-from lus_cli.config import REPORT_TEST_PATIENTS, PrepareConfig
-from lus_cli.decoding import decode_all, decode_video
-from lus_cli.disk_errors import explaining_disk_errors
-from lus_cli.drawn import draw_new
-from lus_cli.errors import CannotReadError, LusError
-from lus_cli.exam_tree import SCORES
-from lus_cli.folders import only_writer
-from lus_cli.ledger import read_ledger, write_ledger
-from lus_cli.notes import summary
-from lus_cli.part_files import check_writable, sweep
-from lus_cli.planning import (
+from lus_cli.cache.chunks import StoredVideo
+from lus_cli.cache.decoding import decode_all, decode_video
+from lus_cli.cache.drawn import draw_new
+from lus_cli.cache.layout import Cache
+from lus_cli.cache.ledger import read_ledger, write_ledger
+from lus_cli.cache.planning import (
     Plan,
     Work,
     changed_scores,
@@ -39,10 +33,9 @@ from lus_cli.planning import (
     shard_readings,
     shards_folder,
 )
-from lus_cli.progress import Progress, Result, Table
-from lus_cli.same_patient import spelt_alike, torn, twins
-from lus_cli.seal import is_sealed
-from lus_cli.split import (
+from lus_cli.cache.same_patient import spelt_alike, torn, twins
+from lus_cli.cache.seal import is_sealed
+from lus_cli.cache.split import (
     PARTS,
     Split,
     check_split,
@@ -52,8 +45,15 @@ from lus_cli.split import (
     named_test_patients,
     write_split,
 )
-from lus_cli.stored_video import StoredVideo
-from lus_cli.video_cache import Entry, VideoCache, write_video_cache
+from lus_cli.cache.video_cache import Entry, VideoCache, write_video_cache
+from lus_cli.config import REPORT_TEST_PATIENTS, PrepareConfig
+from lus_cli.disk_errors import explaining_disk_errors
+from lus_cli.errors import CannotReadError, LusError
+from lus_cli.files import check_writable, sweep
+from lus_cli.folders import only_writer
+from lus_cli.progress import Progress, Result, Table
+from lus_cli.study.exam_tree import SCORES
+from lus_cli.study.notes import summary
 
 log = logging.getLogger("lus.prepare")
 
@@ -265,7 +265,9 @@ def draw_figures(cache: Cache, videos: VideoCache, split: Split) -> dict[str, Pa
     }
 
     def draw(name: str) -> list[Path]:
-        from lus_cli import contact_sheet, figures, study_figures
+        from lus_cli import figures
+        from lus_cli.cache import contact_sheet
+        from lus_cli.cache import figures as study_figures
 
         match name:
             case "lengths_by_score":

@@ -9,20 +9,20 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import replace
 
-from lus_cli import estimate
-from lus_cli.cache import Cache, Run
+from lus_cli.cache.layout import Cache, Run
+from lus_cli.cache.split import read_split
+from lus_cli.cache.video_cache import VideoCache
 from lus_cli.config import TrainConfig
-from lus_cli.devices import choose_device, explaining_out_of_memory, set_threads
 from lus_cli.errors import UsageError
-from lus_cli.part_files import check_writable
+from lus_cli.files import check_writable
+from lus_cli.model.devices import choose_device, explaining_out_of_memory, set_threads
+from lus_cli.model.ranks import Ranks, joined, ranks_of_environment
 from lus_cli.progress import Progress, Result
-from lus_cli.ranks import Ranks, joined, ranks_of_environment
-from lus_cli.resuming import resumed
-from lus_cli.run_names import reserved
-from lus_cli.setting import Setting
-from lus_cli.split import read_split
-from lus_cli.training import new_trainer, smaller, train
-from lus_cli.video_cache import VideoCache
+from lus_cli.training import estimate
+from lus_cli.training.resuming import resumed
+from lus_cli.training.run_names import reserved
+from lus_cli.training.setting import Setting
+from lus_cli.training.training import new_trainer, smaller, train
 
 
 def run(config: TrainConfig, progress: Progress) -> Result:

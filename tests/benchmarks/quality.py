@@ -19,15 +19,15 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from lus_cli.cache import Cache
-from lus_cli.comparison import compare
-from lus_cli.devices import set_threads
-from lus_cli.exam_tree import VideoId
-from lus_cli.folds import draw_repeats, folds_of
-from lus_cli.metrics import Predictions
-from lus_cli.part_files import write_text
-from lus_cli.split import read_split
-from lus_cli.video_cache import VideoCache
+from lus_cli.cache.layout import Cache
+from lus_cli.cache.split import read_split
+from lus_cli.cache.video_cache import VideoCache
+from lus_cli.crossval.folds import draw_repeats, folds_of
+from lus_cli.evaluation.comparison import compare
+from lus_cli.evaluation.metrics import Predictions
+from lus_cli.files import write_text
+from lus_cli.model.devices import set_threads
+from lus_cli.study.exam_tree import VideoId
 from tests.benchmarks.quality_variants import (
     CHANGES,
     FURTHER,

@@ -18,10 +18,10 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import norm, rankdata
 
-from lus_cli.intervals import SHARE, Jackknife, Limits, interval, of_difference
-from lus_cli.metrics import FIGURES, LIMITS, SCORES, Predictions, label_figures
-from lus_cli.part_files import write_text
-from lus_cli.resampling import PatientSums, permutation_test, steady_macro
+from lus_cli.evaluation.intervals import SHARE, Jackknife, Limits, interval, of_difference
+from lus_cli.evaluation.metrics import FIGURES, LIMITS, SCORES, Predictions, label_figures
+from lus_cli.evaluation.resampling import PatientSums, permutation_test, steady_macro
+from lus_cli.files import write_text
 
 PAGE = Path(__file__).parent / "STATISTICS.md"
 BEGIN, END = "<!-- measured -->", "<!-- /measured -->"

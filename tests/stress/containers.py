@@ -15,8 +15,8 @@ from pathlib import Path
 import av
 
 from lus_cli.errors import LusError
-from lus_cli.video_containers import VIDEO_SUFFIXES
-from lus_cli.video_files import read_frames
+from lus_cli.study.video_containers import VIDEO_SUFFIXES
+from lus_cli.study.video_files import read_frames
 
 
 def plainly_decoded(path: Path) -> int:

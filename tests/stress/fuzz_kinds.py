@@ -20,27 +20,27 @@ from PIL import Image
 from torch import nn
 from typer.testing import CliRunner
 
-from lus_cli import mask_file
-from lus_cli.backbones import load_into
-from lus_cli.cache import Cache
-from lus_cli.checkpoint import load_best, load_last, weights_digest
+from lus_cli.attention import mask_file
+from lus_cli.cache.chunks import FrameFormat, StoredVideo
+from lus_cli.cache.decoding import fitted_frames, stored_frames
+from lus_cli.cache.layout import Cache
+from lus_cli.cache.split import PARTS, read_split
+from lus_cli.cache.video_cache import VideoCache
 from lus_cli.cli import app, settings_from
 from lus_cli.config import PrepareConfig, TrainConfig
-from lus_cli.decoding import fitted_frames, stored_frames
 from lus_cli.errors import LusError
-from lus_cli.exam_tree import SCORES, FrameFile, VideoId
-from lus_cli.mat_files import highest_score
-from lus_cli.new_videos import frames_at
+from lus_cli.model.backbones import load_into
+from lus_cli.model.checkpoint import load_best, load_last, weights_digest
 from lus_cli.options import build
+from lus_cli.prediction.new_videos import frames_at
+from lus_cli.prediction.scorer import fitted_temperature
 from lus_cli.progress import silent
-from lus_cli.scorer import fitted_temperature
-from lus_cli.sources import DicomFile, FrameFolder, MatFile, Source, VideoFile
-from lus_cli.split import PARTS, read_split
 from lus_cli.steps import prepare, train
-from lus_cli.stored_video import FrameFormat, StoredVideo
-from lus_cli.study import read_study
-from lus_cli.video_cache import VideoCache
-from lus_cli.video_files import frame_rate
+from lus_cli.study.exam_tree import SCORES, FrameFile, VideoId
+from lus_cli.study.mat_files import highest_score
+from lus_cli.study.sources import DicomFile, FrameFolder, MatFile, Source, VideoFile
+from lus_cli.study.study import read_study
+from lus_cli.study.video_files import frame_rate
 from tests.stress import fuzz_formats as formats
 from tests.stress.fuzz_mutations import (
     hostile_json,

@@ -27,8 +27,8 @@ from lus_cli.config import PhantomConfig, PrepareConfig, TrainConfig
 from lus_cli.options import build
 from lus_cli.progress import silent
 from lus_cli.steps import phantom, prepare, train
-from lus_cli.video_writing import write_video
-from tests.test_sources import (
+from lus_cli.study.video_writing import write_video
+from tests.study.test_sources import (
     COLUMNS,
     ROWS,
     coloured,
