@@ -27,8 +27,8 @@ import pytest
 from PIL import Image
 
 from lus_cli import processes
+from lus_cli.cache.hdf5 import is_sealed
 from lus_cli.cache.layout import Cache
-from lus_cli.cache.seal import is_sealed
 from lus_cli.cache.video_cache import VideoCache
 from lus_cli.config import ImportConfig, PhantomConfig, PrepareConfig
 from lus_cli.errors import LusError

@@ -18,11 +18,9 @@ from PIL import Image
 
 from lus_cli import figures
 from lus_cli.cache import figures as study_figures
+from lus_cli.evaluation import confidence_figures
 from lus_cli.evaluation import (
     confusion_figures as evaluation_figures,
-)
-from lus_cli.evaluation import (
-    totals_figures as clinical_figures,
 )
 from lus_cli.evaluation.page import template_text
 from lus_cli.training import figures as run_figures
@@ -103,9 +101,9 @@ COLUMN_FIGURES = {
     "curves": lambda: run_figures.curves(EPOCHS, 1.34, 0.542, 0.41),  # the report's Figs. 6 and 7
     "confusion": lambda: evaluation_figures.confusion([[1234] * 4] * 4),  # Fig. 8
     "errors_per_class": lambda: evaluation_figures.errors_per_class([[1234] * 4] * 4),  # Fig. 9
-    "calibration": lambda: evaluation_figures.calibration(BINS, 0.123),
-    "abstention": lambda: clinical_figures.abstention(ABSTENTION),
-    "temperature": lambda: clinical_figures.temperature(BINS, BINS, SCALING),
+    "calibration": lambda: confidence_figures.calibration(BINS, 0.123),
+    "abstention": lambda: confidence_figures.abstention(ABSTENTION),
+    "temperature": lambda: confidence_figures.temperature(BINS, BINS, SCALING),
 }
 
 

@@ -19,9 +19,9 @@ from lus_cli.config import TrainConfig
 from lus_cli.errors import LusError, UsageError
 from lus_cli.options import build, fields_of, read_toml
 from lus_cli.recipes.recipe import Recipe
-from lus_cli.study.annotations import read_annotations, read_findings, write_annotations
-from lus_cli.study.exam_tree import SCORES, VideoId, is_name, natural_key, parse_frame_id
+from lus_cli.study.annotations import SCORES, read_annotations, read_findings, write_annotations
 from lus_cli.study.finding import find_sources
+from lus_cli.study.ids import VideoId, is_name, natural_key, parse_frame_id
 from lus_cli.study.label_tables import table_labels
 from lus_cli.study.spellings import canonical
 from tests.stress import fuzz_sandbox

@@ -29,7 +29,6 @@ from lus_cli.cache.video_cache import TABLES, VideoCache, tables_checksum
 from lus_cli.cli import app
 from lus_cli.config import PrepareConfig
 from lus_cli.errors import LusError
-from lus_cli.model.backbones import read_state_dict
 from lus_cli.model.checkpoint import (
     Card,
     checksum,
@@ -39,13 +38,14 @@ from lus_cli.model.checkpoint import (
     save_best,
     save_last,
 )
+from lus_cli.model.weights import read_state_dict
 from lus_cli.options import build
 from lus_cli.progress import silent
 from lus_cli.recipes.recipe import Recipe
 from lus_cli.steps import prepare
 from lus_cli.study import mat_files
-from lus_cli.study.exam_tree import VideoId
 from lus_cli.study.frames import MOST_SCANS, read_frame
+from lus_cli.study.ids import VideoId
 from lus_cli.study.sources import MatFile
 from lus_cli.study.study import read_study
 from tests.study.test_sources import coloured, pixels, write_mat, write_mat_video

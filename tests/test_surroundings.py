@@ -32,7 +32,7 @@ from lus_cli.disk_errors import explaining_refusal
 from lus_cli.errors import CannotReadError, LusError
 from lus_cli.files import check_writable, replacing
 from lus_cli.folders import locked
-from lus_cli.model import backbones, checkpoint
+from lus_cli.model import checkpoint, weights
 from lus_cli.progress import silent
 from lus_cli.steps import attention, evaluate, export, phantom, predict, prepare, train
 from lus_cli.study.hdf5_reading import open_hdf5
@@ -159,7 +159,7 @@ def test_no_answer_of_the_system_is_taken_for_damage(
     readers: dict[str, Callable[[], object]] = {
         "lus_cli.cache.video_cache.open_hdf5": lambda: VideoCache(prepared / "videos.h5"),
         "lus_cli.model.checkpoint.read_last": lambda: checkpoint.load_last(weights),
-        "lus_cli.model.backbones.read_pickled": lambda: backbones.read_state_dict(weights),
+        "lus_cli.model.weights.read_pickled": lambda: weights.read_state_dict(weights),
     }
     for name, read in readers.items():
         with monkeypatch.context() as patch:
@@ -426,7 +426,7 @@ def test_what_is_said_of_strange_weights_can_be_printed(tmp_path: Path, kind: st
     else:
         torch.save({"w": Payload()}, path, _use_new_zipfile_serialization=kind == "archive")
     with pytest.raises(LusError) as caught:
-        backbones.read_state_dict(path)
+        weights.read_state_dict(path)
     assert str(caught.value).isprintable()
     assert "[0m" not in str(caught.value)
     assert "can still be loaded" not in str(caught.value)

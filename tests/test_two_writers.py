@@ -23,7 +23,7 @@ from lus_cli.folders import replacing_folder, replacing_folders
 from lus_cli.model.checkpoint import load_last, save_last
 from lus_cli.progress import silent
 from lus_cli.steps import train
-from lus_cli.study.exam_tree import VideoId
+from lus_cli.study.ids import VideoId
 from lus_cli.study.video_files import read_frames, write_video
 from lus_cli.training import run_names
 from tests.conftest import tiny

@@ -13,7 +13,7 @@ from lus_cli.attention.saliency import STAGES, explained, randomised, to_largest
 from lus_cli.cache.batches import select_frames
 from lus_cli.model.network import LusModel
 from lus_cli.progress import Progress
-from lus_cli.training.scoring import TrainedRun
+from lus_cli.training.trained_run import TrainedRun
 
 ATTENTION, GRAD_CAM = "attention", "Grad-CAM"
 VIDEOS = 24  # evenly over the split

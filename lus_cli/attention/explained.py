@@ -18,10 +18,11 @@ from lus_cli.errors import LusError
 from lus_cli.files import replacing
 from lus_cli.pages.overlay import Caption, draw_card
 from lus_cli.study.annotations import UNKNOWN
-from lus_cli.study.exam_tree import VideoId
 from lus_cli.study.frames import letterbox_box
+from lus_cli.study.ids import VideoId
 from lus_cli.study.sources import Mode, Source, open_source
-from lus_cli.training.scoring import TrainedRun, softmax
+from lus_cli.training.scoring import softmax
+from lus_cli.training.trained_run import TrainedRun
 
 MASKED_AT_ONCE = 64  # frames
 

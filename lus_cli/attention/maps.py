@@ -22,8 +22,8 @@ from lus_cli.attention.mask_file import joined, read_maps, write_masks, written
 from lus_cli.disk_errors import explaining_disk_errors
 from lus_cli.files import read_json, write_json
 from lus_cli.progress import Progress
-from lus_cli.study.exam_tree import VideoId
-from lus_cli.training.scoring import TrainedRun
+from lus_cli.study.ids import VideoId
+from lus_cli.training.trained_run import TrainedRun
 
 # What lus attention writes, besides pictures that are called after their video.
 MADE = {"masks.h5", "check.json", "findings.json", "localisation.json"} | {

@@ -19,8 +19,8 @@ from lus_cli.cache.hdf5 import Disk, writing
 from lus_cli.disk_errors import explaining_refusal
 from lus_cli.errors import LusError
 from lus_cli.files import replacing
-from lus_cli.study.exam_tree import VideoId
 from lus_cli.study.hdf5_reading import open_hdf5
+from lus_cli.study.ids import VideoId
 
 NUMBERS = "frame_number", "scored"  # the datasets of whole numbers
 Maps = Mapping[str, np.ndarray]  # the datasets of one video, by name

@@ -20,7 +20,7 @@ from lus_cli.pages.overlay import enlarged
 from lus_cli.phantom.true_masks import artefacts, masks_folder
 from lus_cli.progress import Progress
 from lus_cli.study.annotations import UNKNOWN
-from lus_cli.training.scoring import TrainedRun
+from lus_cli.training.trained_run import TrainedRun
 
 ATTENTION, GRAD_CAM = "attention", "Grad-CAM"
 

@@ -7,7 +7,6 @@ interrupted.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -151,42 +150,6 @@ def grouped(indices: Sequence[int], batch_size: int) -> list[list[int]]:
     return [list(indices[i : i + batch_size]) for i in range(0, len(indices), batch_size)]
 
 
-def epoch_order(
-    indices: Sequence[int], scores: np.ndarray, recipe: Recipe, epoch: int
-) -> list[list[int]]:
-    """The videos of each step of an epoch, shuffled over all patients.
-
-    With `balanced_sampling` as many draws as videos, every score equally often: a rare score's
-    videos come up again, none more than once more than another of its score.
-    """
-    random = np.random.default_rng([recipe.seed, epoch])
-    videos_a_step = recipe.batch_size * recipe.accumulate
-    if not recipe.balanced_sampling:
-        return grouped([indices[i] for i in random.permutation(len(indices))], videos_a_step)
-    present = sorted({int(scores[i]) for i in indices})
-    chosen: list[int] = []
-    for turn, score in enumerate(present):
-        mine = [i for i in indices if scores[i] == score]
-        # The remainder of the division goes to the first scores, so the total is exact.
-        wanted = len(indices) // len(present) + (turn < len(indices) % len(present))
-        rounds = -(-wanted // len(mine))
-        drawn = np.concatenate([random.permutation(mine) for _ in range(rounds)])
-        chosen += drawn[:wanted].tolist()
-    return grouped([chosen[i] for i in random.permutation(len(chosen))], videos_a_step)
-
-
-def turns_of(groups: Sequence[Sequence[int]]) -> list[list[int]]:
-    """How often each video of each step has come up in the epoch before: 0 for the first time."""
-    seen: Counter[int] = Counter()
-    turns: list[list[int]] = []
-    for group in groups:
-        turns.append([])
-        for index in group:
-            turns[-1].append(seen[index])
-            seen[index] += 1
-    return turns
-
-
 def random_of(
     recipe: Recipe, epoch: int, index: int, turn: int, purpose: int
 ) -> np.random.Generator:
@@ -194,44 +157,3 @@ def random_of(
     # NumPy takes zeros at the end of a short key for no key at all, so only later turns have a fifth.
     key = [recipe.seed, epoch, index, purpose]
     return np.random.default_rng([*key, turn] if turn else key)
-
-
-def augment(batch: Batch, recipe: Recipe, epoch: int) -> Batch:
-    """The batch with each video varied as the recipe says, the same way in all its frames.
-
-    Mirrored left to right, brighter or darker, moved: what another hand, gain or patient could have
-    given. Never upside down: depth has a meaning in ultrasound.
-    """
-    if not (recipe.flip or recipe.gain or recipe.shift) or not batch.indices:
-        return batch
-    pieces = []
-    turns = batch.turns or [0] * len(batch.indices)
-    videos = batch.frames.split(batch.lengths.tolist())
-    for index, turn, frames in zip(batch.indices, turns, videos, strict=True):
-        random = random_of(recipe, epoch, index, turn, AUGMENTATION)
-        mirrored = bool(random.random() < 0.5)
-        contrast, brightness = random.uniform(-recipe.gain, recipe.gain, 2)
-        moves = random.uniform(-recipe.shift, recipe.shift, 2)
-        if recipe.flip and mirrored:
-            frames = frames.flip(2)
-        if recipe.shift:
-            frames = shifted(
-                frames, *(round(m * n) for m, n in zip(moves, frames.shape[1:3], strict=True))
-            )
-        if recipe.gain:
-            brighter = frames.float() * (1 + contrast) + 64 * brightness * (frames > 0)
-            frames = brighter.clamp(0, 255).to(torch.uint8)
-        pieces.append(frames)
-    return replace(batch, frames=torch.cat(pieces))
-
-
-def shifted(frames: Tensor, rows: int, columns: int) -> Tensor:
-    """(frame, row, column[, channel]) moved down and right, black where nothing was."""
-    moved = torch.zeros_like(frames)
-    height, width = frames.shape[1:3]
-    source = frames[
-        :, max(-rows, 0) : height - max(rows, 0), max(-columns, 0) : width - max(columns, 0)
-    ]
-    top, left = max(rows, 0), max(columns, 0)
-    moved[:, top : top + source.shape[1], left : left + source.shape[2]] = source
-    return moved

@@ -17,8 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 from lus_cli.cache.video_cache import VideoCache
 from lus_cli.figures import GRID, INK, MUTED, PAPER, SCORE_COLOURS
 from lus_cli.files import replacing
-from lus_cli.study.annotations import UNKNOWN
-from lus_cli.study.exam_tree import SCORES
+from lus_cli.study.annotations import SCORES, UNKNOWN
 from lus_cli.words import counted
 
 # Pixels.

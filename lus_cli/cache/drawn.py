@@ -6,10 +6,20 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import lus_cli
+from lus_cli.cache.layout import Cache
+from lus_cli.cache.split import (
+    PARTS,
+    Split,
+    count_table,
+)
+from lus_cli.cache.video_cache import VideoCache
 from lus_cli.disk_errors import explaining_disk_errors
 from lus_cli.errors import LusError
 from lus_cli.files import fingerprint, read_json, write_json
+from lus_cli.study.annotations import SCORES
 
 RECORD = "drawn.json"
 
@@ -50,3 +60,43 @@ def read_record(path: Path) -> dict[str, tuple[str, list[str]]]:
         }
     except (LusError, TypeError, ValueError):
         return {}
+
+
+def part_counts(videos: VideoCache, split: Split) -> dict[str, list[int]]:
+    """Videos per score in each part (Table I of the report)."""
+    table = count_table(videos.patients, videos.scores)
+    none = np.zeros(len(SCORES), int)
+    return {
+        part: np.sum([table[p] for p in getattr(split, part)] or [none], axis=0).tolist()
+        for part in PARTS
+    }
+
+
+def draw_figures(cache: Cache, videos: VideoCache, split: Split) -> dict[str, Path]:
+    """Figures 3 and 4, Table I and the contact sheet: those of them that show something new."""
+    lengths, scores, counts = videos.lengths, videos.scores, part_counts(videos, split)
+    shows = {
+        "lengths_by_score": [lengths.tolist(), scores.tolist()],
+        "lengths_by_patient": [lengths.tolist(), videos.patients],
+        "scores_by_part": counts,
+        "contact_sheet": [videos.fingerprint, scores.tolist()],
+    }
+
+    def draw(name: str) -> list[Path]:
+        from lus_cli import figures
+        from lus_cli.cache import contact_sheet
+        from lus_cli.cache import figures as study_figures
+
+        match name:
+            case "lengths_by_score":
+                figure = study_figures.lengths_by_score(lengths, scores)
+            case "lengths_by_patient":
+                figure = study_figures.lengths_by_patient(lengths, videos.patients)
+            case "scores_by_part":
+                figure = study_figures.scores_by_part(counts)
+            case _:
+                return contact_sheet.write_pages(videos, cache.figures)
+        return figures.save(figure, cache.figures / name)
+
+    files = draw_new(cache.figures, shows, draw)
+    return {name: next(f for f in files[name] if f.suffix == ".png") for name in shows}

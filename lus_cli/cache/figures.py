@@ -23,7 +23,7 @@ from lus_cli.figures import (
     score_legend,
     styled,
 )
-from lus_cli.study.exam_tree import natural_key
+from lus_cli.study.ids import natural_key
 from lus_cli.words import counted
 
 ROW, LEAST_ROW = 0.22, 0.13  # inches: a patient's row, and the least on which its name can be read

@@ -10,9 +10,10 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, BinaryIO
 
 import h5py
+import xxhash
 
 
 class Disk(io.RawIOBase):
@@ -95,3 +96,33 @@ def keeping_interrupts(disk: Disk) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, usual)
+
+
+MARK = b"lus xxh3 "
+BLOCK = 1 << 20
+LENGTH = len(MARK) + xxhash.xxh3_128().digest_size
+
+
+@contextlib.contextmanager
+def sealing(path: Path) -> Iterator[None]:
+    """Seals the file at `path` when the block that writes it ends well."""
+    yield
+    with path.open("r+b") as file:
+        digest = digest_of(file, path.stat().st_size)
+        file.write(MARK + digest)
+
+
+def is_sealed(path: Path) -> bool:
+    """Whether every byte of a file is as it was when it was sealed."""
+    size = path.stat().st_size - LENGTH
+    with path.open("rb") as file:
+        return size >= 0 and MARK + digest_of(file, size) == file.read()
+
+
+def digest_of(file: BinaryIO, size: int) -> bytes:
+    """The digest of the next `size` bytes; the file is left where they end."""
+    digest = xxhash.xxh3_128()
+    while size > 0 and (block := file.read(min(size, BLOCK))):
+        digest.update(block)
+        size -= len(block)
+    return digest.digest()

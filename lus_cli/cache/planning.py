@@ -16,7 +16,7 @@ from lus_cli.config import PrepareConfig
 from lus_cli.errors import LusError
 from lus_cli.progress import Progress
 from lus_cli.study.annotations import UNKNOWN, Findings
-from lus_cli.study.exam_tree import VideoId
+from lus_cli.study.ids import VideoId
 from lus_cli.study.sources import Source
 from lus_cli.study.study import counted_frames, read_study
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from lus_cli.cache.split import PARTS, Split
 from lus_cli.cache.video_cache import VideoCache
-from lus_cli.study.exam_tree import VideoId
+from lus_cli.study.ids import VideoId
 from lus_cli.study.spellings import groups
 
 SHOWN = 5  # groups of patients, in the notes

@@ -13,7 +13,8 @@ import numpy as np
 
 from lus_cli.errors import LusError, UsageError
 from lus_cli.files import fingerprint, read_json, write_json
-from lus_cli.study.exam_tree import SCORES, natural_key
+from lus_cli.study.annotations import SCORES
+from lus_cli.study.ids import natural_key
 from lus_cli.study.spellings import canonical, groups
 from lus_cli.words import shortened
 

@@ -24,15 +24,14 @@ import zstandard
 
 import lus_cli
 from lus_cli.cache.chunks import CHUNK_FRAMES, ZSTD_LEVEL, FrameFormat, StoredVideo
-from lus_cli.cache.hdf5 import writing
-from lus_cli.cache.seal import sealing
+from lus_cli.cache.hdf5 import sealing, writing
 from lus_cli.disk_errors import explaining_refusal
 from lus_cli.errors import LusError
 from lus_cli.files import fingerprint, replacing
 from lus_cli.processes import read_ahead
 from lus_cli.study.annotations import UNKNOWN
-from lus_cli.study.exam_tree import VideoId, is_name, leads_out
 from lus_cli.study.hdf5_reading import open_hdf5
+from lus_cli.study.ids import VideoId, is_name, leads_out
 
 FORMAT_VERSION = 4  # to be raised when frames are decoded or stored in another way
 TABLES = "tables_checksum"  # the attribute

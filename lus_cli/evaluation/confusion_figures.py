@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,12 +13,10 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 
 from lus_cli.figures import (
-    ACCENT,
     COLUMN,
     INK,
     MUTED,
     PAPER,
-    SECOND,
     SHARE_COLOURS,
     bare_left,
     blank,
@@ -107,56 +105,6 @@ def errors_per_class(matrix: Sequence[Sequence[int]]) -> Figure:
     axes.set_xlabel("videos of this true score answered wrongly")
     bare_left(axes)
     score_legend(figure, "answered as score")
-    return figure
-
-
-@column
-def calibration(bins: Sequence[Mapping[str, Any]], ece: float | None = None) -> Figure:
-    """How often the model is right, given how sure it is; below, how sure it is how often.
-
-    bins: mappings with from, to, videos, confidence and accuracy (None in an empty bin), as
-        `metrics.assess` gives them; ece: the expected calibration error, written into the title.
-    """
-    figure = Figure(figsize=(COLUMN, 3.7), layout="constrained")
-    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
-    filled = [row for row in bins if row["videos"]]
-    upper.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
-    upper.text(
-        0.03,
-        0.07,
-        "as sure as right",
-        color=MUTED,
-        fontsize="small",
-        rotation=45,
-        rotation_mode="anchor",
-        transform_rotates_text=True,
-    )
-    for row in filled:
-        ends = [row["confidence"], row["accuracy"]]
-        upper.plot([row["confidence"]] * 2, ends, color=SECOND, linewidth=1.5, alpha=0.7, zorder=2)
-    most = max((row["videos"] for row in filled), default=1)
-    upper.scatter(
-        [row["confidence"] for row in filled],
-        [row["accuracy"] for row in filled],
-        s=[12 + 70 * row["videos"] / most for row in filled],
-        color=ACCENT,
-        edgecolor=PAPER,
-        zorder=3,
-    )
-    lower.bar(
-        [row["from"] for row in bins],
-        [row["videos"] for row in bins],
-        [row["to"] - row["from"] for row in bins],
-        align="edge",
-        color=ACCENT,
-        alpha=0.55,
-        edgecolor=PAPER,
-    )
-    upper.set(xlim=(0, 1), ylim=(-0.02, 1.02), ylabel="share answered right")
-    upper.set_title("Calibration" if ece is None else f"Calibration (ECE {ece:.3f})")
-    upper.grid()
-    lower.set(xlabel="probability given to the answer", ylabel="videos")
-    lower.yaxis.set_major_locator(MaxNLocator(3, integer=True))
     return figure
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from lus_cli import figures
+from lus_cli.evaluation import confidence_figures
 from lus_cli.evaluation import (
     confusion_figures as evaluation_figures,
 )
@@ -82,14 +83,14 @@ def draw_figures(folder: Path, scores: dict[str, Any]) -> dict[str, Path]:
     drawn = {
         "confusion": evaluation_figures.confusion(matrix),
         "errors_per_class": evaluation_figures.errors_per_class(matrix),
-        "calibration": evaluation_figures.calibration(scores["calibration"], found["ece"]["value"]),
+        "calibration": confidence_figures.calibration(scores["calibration"], found["ece"]["value"]),
     }
     scaling = scores["temperature"]
     if scaling["value"] is not None:
-        drawn["temperature"] = clinical_figures.temperature(
+        drawn["temperature"] = confidence_figures.temperature(
             scores["calibration"], scaling["calibration"], scaling
         )
-    drawn["abstention"] = clinical_figures.abstention(scores["abstention"])
+    drawn["abstention"] = confidence_figures.abstention(scores["abstention"])
     for unit in ("exam", "patient"):
         estimate, sums = scores["sums"]["drawn"], scores["sums"][unit]
         drawn[f"{unit}_totals"] = clinical_figures.agreement(

@@ -24,7 +24,7 @@ from lus_cli.evaluation.intervals import (
     of_difference,
 )
 from lus_cli.evaluation.metrics import LIMITS, SCORES, Predictions, quotient
-from lus_cli.study.exam_tree import natural_key
+from lus_cli.study.ids import natural_key
 
 UNITS = {"exam": 2, "patient": 1}  # -> how many parts of a video's id name the unit
 MEASURES = ("total", "mean")

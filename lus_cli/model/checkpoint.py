@@ -28,9 +28,10 @@ from lus_cli.cache.chunks import FrameFormat
 from lus_cli.disk_errors import explaining_refusal
 from lus_cli.errors import LusError
 from lus_cli.files import replacing
-from lus_cli.model.backbones import UNREADABLE, build_backbone, read_pickled, reason_of, refuse_bomb
+from lus_cli.model.backbones import build_backbone
 from lus_cli.model.kernel_model import KernelModel, without_head
 from lus_cli.model.network import LusModel
+from lus_cli.model.weights import UNREADABLE, read_pickled, reason_of, refuse_bomb
 from lus_cli.options import build
 from lus_cli.recipes.recipe import Recipe
 

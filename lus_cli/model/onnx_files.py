@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from lus_cli.errors import LusError
 from lus_cli.files import replacing
-from lus_cli.model.network import LusModel, padded_rows
+from lus_cli.model.lstm import padded_rows
+from lus_cli.model.network import LusModel
 
 try:
     import onnx

@@ -18,7 +18,8 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from lus_cli.model.differences import Difference, badness, difference, failed
 from lus_cli.model.losses import soft_labels
-from lus_cli.model.network import LusModel, VideoLSTM, layout_on, normalised, valid
+from lus_cli.model.lstm import VideoLSTM, valid
+from lus_cli.model.network import LusModel, layout_on, normalised
 
 CPU = torch.device("cpu")
 # Rounding flips a ReLU or a maximum here and there, which moves the gradient of a whole model in

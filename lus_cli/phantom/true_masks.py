@@ -12,7 +12,8 @@ from PIL import Image
 
 from lus_cli.errors import LusError
 from lus_cli.phantom.scene import Label
-from lus_cli.study.exam_tree import MAX_PIXELS, VideoId
+from lus_cli.study.exam_tree import MAX_PIXELS
+from lus_cli.study.ids import VideoId
 
 STUDY = "study.json"  # beside the masks: what was drawn for every video
 # What makes each score; a healthy lung shows A-lines.

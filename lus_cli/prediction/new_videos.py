@@ -14,16 +14,9 @@ from lus_cli.cache.chunks import CHUNK_FRAMES, FrameFormat, StoredVideo
 from lus_cli.cache.decoding import fitted_frames, stored_frames
 from lus_cli.cache.layout import Cache
 from lus_cli.errors import LusError, printable
-from lus_cli.study.exam_tree import (
-    FORBIDDEN_IN_ID,
-    FRAME_KINDS,
-    FRAME_SUFFIXES,
-    VideoId,
-    is_name,
-    natural_key,
-    read_folder,
-)
+from lus_cli.study.exam_tree import FRAME_KINDS, FRAME_SUFFIXES, read_folder
 from lus_cli.study.finding import find_files
+from lus_cli.study.ids import FORBIDDEN_IN_ID, VideoId, is_name, natural_key
 from lus_cli.study.sources import DicomFile, FrameFolder, Kind, MatFile, Source, VideoFile, kind_of
 
 # A recording of one area takes seconds. These bound memory: the feature maps of the frames a model

@@ -28,9 +28,9 @@ from lus_cli.folders import locked
 from lus_cli.model.devices import choose_device, set_threads
 from lus_cli.pages.overlay import colour_mask, draw_card
 from lus_cli.progress import Progress, Result, Table
-from lus_cli.study.annotations import UNKNOWN
-from lus_cli.study.exam_tree import SCORES, VideoId, parse_frame_id
-from lus_cli.training.scoring import TrainedRun, open_run
+from lus_cli.study.annotations import SCORES, UNKNOWN
+from lus_cli.study.ids import VideoId, parse_frame_id
+from lus_cli.training.trained_run import TrainedRun, open_run
 
 FRAMES_PER_S = 25  # of a written video; exam trees do not say how fast their frames were taken
 GALLERY_PER_SCORE = 2  # two videos of each score make the report's eight pictures (Fig. 10)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 
 from lus_cli.cache.layout import Cache
@@ -16,27 +15,34 @@ from lus_cli.cache.video_cache import VideoCache
 from lus_cli.config import CrossvalConfig
 from lus_cli.crossval.confounders import confounding, followed
 from lus_cli.crossval.features import compute_features
-from lus_cli.crossval.fold_baselines import answer_folds
 from lus_cli.crossval.folder import write_crossval
 from lus_cli.crossval.folds import Fold
 from lus_cli.crossval.plan import ANEW, Crossval, opened, reopened
-from lus_cli.crossval.predictions import by_fold, constant_folds
+from lus_cli.crossval.predictions import (
+    answer_folds,
+    answered,
+    answered_in_order,
+    answers_hold,
+    by_fold,
+    constant_folds,
+    labelled,
+    out_of_fold,
+    weights_of,
+)
 from lus_cli.crossval.signs import CONFOUNDERS
 from lus_cli.errors import LusError, UsageError
 from lus_cli.evaluation.assessment import assess
-from lus_cli.evaluation.metrics import SCORES, Predictions
+from lus_cli.evaluation.metrics import Predictions
 from lus_cli.evaluation.run_comparison import compare_candidates
 from lus_cli.evaluation.tables import figure_table
 from lus_cli.files import check_writable, read_json, write_json
-from lus_cli.model.checkpoint import weights_digest
 from lus_cli.model.devices import choose_device, set_threads
 from lus_cli.model.ranks import ALONE, ranks_of_environment
 from lus_cli.progress import Progress, Result
 from lus_cli.recipes.recipe import Recipe
-from lus_cli.study.exam_tree import VideoId
 from lus_cli.training.resuming import resumed
-from lus_cli.training.scoring import TrainedRun, open_run
 from lus_cli.training.setting import Setting
+from lus_cli.training.trained_run import open_run
 from lus_cli.training.training import train
 
 SEED = 0  # of the deals behind a p-value
@@ -87,77 +93,8 @@ def train_fold(study: Crossval, fold: Fold, device: torch.device, progress: Prog
     write_json(study.answers(fold), answered(trained, progress))
 
 
-def answers_hold(study: Crossval, fold: Fold) -> bool:
-    """Whether a fold has predicted, with the weights that its run has now."""
-    path, best = study.answers(fold), study.run(fold).best
-    if not path.is_file():
-        return False
-    if not best.is_file():
-        return True
-    return bool(read_json(path, remedy_of(study)).get("weights") == weights_digest(best))
-
-
-def remedy_of(study: Crossval) -> str:
-    return f"delete it, and have the fold predict again: --resume --run {study.name}"
-
-
 def same_patients(one: Split, other: Split) -> bool:
     return all(set(getattr(one, part)) == set(getattr(other, part)) for part in PARTS)
-
-
-def answered(trained: TrainedRun, progress: Progress) -> dict[str, Any]:
-    """A run's answers for its own test patients, as JSON."""
-    videos = trained.videos
-    indices = trained.split.indices("test", videos.patients, videos.scores)
-    return {
-        "run": trained.run.name,
-        "epoch": trained.card.epoch,
-        "weights": trained.weights,
-        "videos": [list(videos.ids[index]) for index in indices],
-        "probabilities": trained.probabilities(indices, "score test", progress).tolist(),
-    }
-
-
-def weights_of(study: Crossval) -> dict[str, str | None]:
-    """The digest of the weights that each fold predicted with."""
-    contents = {f.name: read_json(study.answers(f), remedy_of(study)) for f in study.folds}
-    return {name: content.get("weights") for name, content in contents.items()}
-
-
-def labelled(videos: VideoCache) -> list[int]:
-    return [index for index in range(len(videos)) if videos.scores[index] >= 0]
-
-
-def out_of_fold(study: Crossval) -> list[Predictions]:
-    """One set of answers for all labelled videos, in the cache's order, each time over."""
-    given: dict[int, dict[VideoId, list[float]]] = {}
-    for fold in study.folds:
-        path = study.answers(fold)
-        remedy = remedy_of(study)
-        content = read_json(path, remedy)
-        try:
-            ids = [VideoId(*names) for names in content["videos"]]
-            answers = np.array(content["probabilities"], float).reshape(len(ids), len(SCORES))
-        except (KeyError, TypeError, ValueError) as error:
-            raise LusError(f"{path} is damaged ({error!r})", remedy) from error
-        given.setdefault(fold.repeat, {}).update(zip(ids, answers, strict=True))
-    try:
-        return [answered_in_order(study.videos, answers) for answers in given.values()]
-    except KeyError as error:
-        raise LusError(
-            f"no fold of {study.name} answered for video {error.args[0]}",
-            f"delete {study.root / 'folds'}, and have them answer again: --resume --run {study.name}",
-        ) from error
-
-
-def answered_in_order(
-    videos: VideoCache,
-    given: Mapping[VideoId, Sequence[float] | np.ndarray],
-    drawn: bool = False,
-) -> Predictions:
-    indices = labelled(videos)
-    ids = [videos.ids[index] for index in indices]
-    return Predictions(list(ids), videos.scores[indices], np.array([given[i] for i in ids]), drawn)
 
 
 def pooled(study: Crossval, config: CrossvalConfig, progress: Progress) -> Result:

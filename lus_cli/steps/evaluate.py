@@ -28,7 +28,8 @@ from lus_cli.files import check_writable, read_json
 from lus_cli.folders import replacing_folder
 from lus_cli.model.devices import choose_device, set_threads
 from lus_cli.progress import Progress, Result
-from lus_cli.training.scoring import Keep, TrainedRun, open_elsewhere, open_run
+from lus_cli.training.scoring import Keep
+from lus_cli.training.trained_run import TrainedRun, open_elsewhere, open_run
 
 PATIENCE_S = 60  # for another evaluation of the same part, while it writes
 SEEN_IN_TRAINING = {

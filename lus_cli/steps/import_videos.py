@@ -24,11 +24,21 @@ from lus_cli.folders import replacing_folders
 from lus_cli.phantom.true_masks import STUDY, masks_folder
 from lus_cli.processes import spread
 from lus_cli.progress import Progress, Result, Table
-from lus_cli.study.annotations import Findings, write_annotations
-from lus_cli.study.exam_tree import ANNOTATIONS, FINDINGS, SCORES, SOURCES, VideoId, refuse_foreign
+from lus_cli.study.annotations import (
+    ANNOTATIONS,
+    FINDINGS,
+    SCORES,
+    Findings,
+    write_annotations,
+)
+from lus_cli.study.covid_blues import covid_blues_labels, covid_blues_unlabelled
+from lus_cli.study.exam_tree import SOURCES, files_under, refuse_foreign
+from lus_cli.study.finding import is_picture, names
 from lus_cli.study.frames import save_jpeg
-from lus_cli.study.label_tables import LabelledFile, find_labelled
+from lus_cli.study.ids import VideoId, natural_key, video_order
+from lus_cli.study.label_tables import LabelledFile, by_name, pair, table_labels
 from lus_cli.study.notes import Note, summary
+from lus_cli.study.video_containers import OTHER_SUFFIXES, VIDEO_SUFFIXES
 from lus_cli.study.video_files import frame_rate, read_frames
 
 
@@ -200,3 +210,61 @@ def result(
         problems=failed + problems,
         failed=bool(failed),
     )
+
+
+def find_labelled(config: ImportConfig) -> tuple[list[LabelledFile], list[str]]:
+    """The videos to import, in the study's order, and what is wrong with the others.
+
+    Raises LusError, naming file and line, for a label that cannot be right.
+    """
+    lost: list[str] = []
+    if config.format == "covid-blues":
+        labels = config.labels or config.videos / "severity.csv"
+        files = find_video_files(config.videos, lost, "lus_videos")
+        sources, problems = pair(files, labels, covid_blues_labels(labels))
+        unlabelled, strangers = covid_blues_unlabelled(files, sources, labels)
+        sources += unlabelled
+        problems += strangers
+    else:
+        if config.labels is None:
+            raise UsageError(
+                "--labels is missing",
+                "name a CSV with the columns file,patient,exam,area,score, or use "
+                "--format covid-blues",
+            )
+        files = find_video_files(config.videos, lost)
+        sources, problems = pair(files, config.labels, table_labels(config.labels))
+        known = {source.name for source in sources}
+        problems += [f"{f}: no row in {config.labels} names it" for f in files if f not in known]
+    problems += lost
+    if not sources:
+        raise LusError(f"no video in {config.videos} has a known patient and area", problems[0])
+    return sorted(sources, key=lambda source: video_order(source.label.video)), problems
+
+
+def find_video_files(root: Path, problems: list[str], folder: str = "") -> dict[str, Path]:
+    """The video files under `folder` of `root`, by their path from `root`, in natural order.
+
+    `problems` is told of what cannot be read.
+    """
+    if not (root / folder).is_dir():
+        raise LusError(f"there is no folder {root / folder}", "name the folder of video files")
+    paths, pictures = [], []
+    for path in files_under(root / folder, problems):
+        if path.suffix.lower() in VIDEO_SUFFIXES:
+            paths.append(path)
+        elif path.suffix.lower() in OTHER_SUFFIXES:
+            problems.append(f"{path} is a video of a kind not read here: make .mp4 of it")
+        elif is_picture(path):
+            pictures.append(path)
+    if pictures:
+        problems.append(
+            f"{names(pictures)} in {pictures[0].parent} and below: pictures are not imported; "
+            "`lus prepare` reads folders of frames"
+        )
+    if not paths:
+        raise LusError(
+            f"{root / folder} holds no video", "videos are .mp4, .avi, .mpeg and the like"
+        )
+    files = by_name(root, paths, problems)
+    return {name: files[name] for name in sorted(files, key=natural_key)}

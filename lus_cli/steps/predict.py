@@ -31,8 +31,8 @@ from lus_cli.prediction.scorer import (
     videos_of_study,
 )
 from lus_cli.progress import Progress, Result, Table
-from lus_cli.study.exam_tree import SCORES
-from lus_cli.training.scoring import on_device
+from lus_cli.study.annotations import SCORES
+from lus_cli.training.trained_run import on_device
 from lus_cli.words import counted
 
 NUMBERS = "predictions.json"

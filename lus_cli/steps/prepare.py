@@ -16,11 +16,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from lus_cli.cache.chunks import StoredVideo
 from lus_cli.cache.decoding import decode_all, decode_video
-from lus_cli.cache.drawn import draw_new
+from lus_cli.cache.drawn import draw_figures, part_counts
+from lus_cli.cache.hdf5 import is_sealed
 from lus_cli.cache.layout import Cache
 from lus_cli.cache.ledger import read_ledger, write_ledger
 from lus_cli.cache.planning import (
@@ -34,12 +33,10 @@ from lus_cli.cache.planning import (
     shards_folder,
 )
 from lus_cli.cache.same_patient import spelt_alike, torn, twins
-from lus_cli.cache.seal import is_sealed
 from lus_cli.cache.split import (
     PARTS,
     Split,
     check_split,
-    count_table,
     draw_split,
     load_split,
     named_test_patients,
@@ -52,7 +49,7 @@ from lus_cli.errors import CannotReadError, LusError
 from lus_cli.files import check_writable, sweep
 from lus_cli.folders import only_writer
 from lus_cli.progress import Progress, Result, Table
-from lus_cli.study.exam_tree import SCORES
+from lus_cli.study.annotations import SCORES
 from lus_cli.study.notes import summary
 
 log = logging.getLogger("lus.prepare")
@@ -242,46 +239,6 @@ def update_split(config: PrepareConfig, cache: Cache, videos: VideoCache) -> Spl
     split = draw_split(videos.patients, videos.scores, settings, named)
     write_split(cache.split, split)
     return split
-
-
-def part_counts(videos: VideoCache, split: Split) -> dict[str, list[int]]:
-    """Videos per score in each part (Table I of the report)."""
-    table = count_table(videos.patients, videos.scores)
-    none = np.zeros(len(SCORES), int)
-    return {
-        part: np.sum([table[p] for p in getattr(split, part)] or [none], axis=0).tolist()
-        for part in PARTS
-    }
-
-
-def draw_figures(cache: Cache, videos: VideoCache, split: Split) -> dict[str, Path]:
-    """Figures 3 and 4, Table I and the contact sheet: those of them that show something new."""
-    lengths, scores, counts = videos.lengths, videos.scores, part_counts(videos, split)
-    shows = {
-        "lengths_by_score": [lengths.tolist(), scores.tolist()],
-        "lengths_by_patient": [lengths.tolist(), videos.patients],
-        "scores_by_part": counts,
-        "contact_sheet": [videos.fingerprint, scores.tolist()],
-    }
-
-    def draw(name: str) -> list[Path]:
-        from lus_cli import figures
-        from lus_cli.cache import contact_sheet
-        from lus_cli.cache import figures as study_figures
-
-        match name:
-            case "lengths_by_score":
-                figure = study_figures.lengths_by_score(lengths, scores)
-            case "lengths_by_patient":
-                figure = study_figures.lengths_by_patient(lengths, videos.patients)
-            case "scores_by_part":
-                figure = study_figures.scores_by_part(counts)
-            case _:
-                return contact_sheet.write_pages(videos, cache.figures)
-        return figures.save(figure, cache.figures / name)
-
-    files = draw_new(cache.figures, shows, draw)
-    return {name: next(f for f in files[name] if f.suffix == ".png") for name in shows}
 
 
 def result(

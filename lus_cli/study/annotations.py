@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lus_cli.errors import LusError, UsageError
 from lus_cli.study.csv_tables import csv_rows, find_header, read_text, without_separator_line
-from lus_cli.study.exam_tree import SCORES, VideoId, is_name
+from lus_cli.study.ids import VideoId, is_name
 from lus_cli.study.spellings import canonical
 
 COLUMNS = ("patient", "exam", "area", "score")
@@ -158,3 +158,7 @@ def write_annotations(path: Path, scores: Iterable[tuple[VideoId, int]]) -> None
 
 
 UNKNOWN = -1  # an unlabelled score, an unstated finding, a frame number on padding
+
+ANNOTATIONS = "Annotations.txt"
+FINDINGS = "Findings.csv"
+SCORES = range(4)

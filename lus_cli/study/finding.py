@@ -14,17 +14,9 @@ from itertools import islice
 from pathlib import Path
 
 from lus_cli.errors import LusError
-from lus_cli.study.exam_tree import (
-    ANNOTATIONS,
-    FRAME_KINDS,
-    FRAME_SUFFIXES,
-    VideoId,
-    files_under,
-    is_clutter,
-    is_other_frame,
-    listed,
-    video_order,
-)
+from lus_cli.study.annotations import ANNOTATIONS
+from lus_cli.study.exam_tree import FRAME_KINDS, FRAME_SUFFIXES, files_under, is_other_frame, listed
+from lus_cli.study.ids import VideoId, is_clutter, video_order
 from lus_cli.study.sources import (
     DICOM_SUFFIXES,
     Kind,

@@ -18,7 +18,8 @@ import numpy as np
 
 from lus_cli.disk_errors import explaining_refusal
 from lus_cli.errors import LusError
-from lus_cli.study.exam_tree import MAX_PIXELS, SCORES
+from lus_cli.study.annotations import SCORES
+from lus_cli.study.exam_tree import MAX_PIXELS
 from lus_cli.study.hdf5_reading import open_hdf5
 from lus_cli.study.video_files import MAX_FRAMES
 

@@ -17,8 +17,9 @@ from PIL import Image
 
 from lus_cli.errors import LusError
 from lus_cli.files import is_text
-from lus_cli.study.exam_tree import FRAME_SUFFIXES, FrameFile, VideoId, is_name, read_folder
+from lus_cli.study.exam_tree import FRAME_SUFFIXES, FrameFile, read_folder
 from lus_cli.study.frames import Mode, decode_frame
+from lus_cli.study.ids import VideoId, is_name
 from lus_cli.study.notes import Note, unheard
 
 Kind = Literal["frames", "video", "dicom", "mat"]

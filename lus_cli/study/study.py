@@ -8,10 +8,17 @@ from pathlib import Path
 
 from lus_cli.config import PrepareConfig
 from lus_cli.errors import LusError, UsageError
-from lus_cli.study.annotations import UNKNOWN, Findings, read_annotations, read_findings
-from lus_cli.study.exam_tree import ANNOTATIONS, FINDINGS, VideoId, video_order
+from lus_cli.study.annotations import (
+    ANNOTATIONS,
+    FINDINGS,
+    UNKNOWN,
+    Findings,
+    read_annotations,
+    read_findings,
+)
 from lus_cli.study.finding import find_files, find_sources, told_apart
 from lus_cli.study.frame_order import are_counted
+from lus_cli.study.ids import VideoId, video_order
 from lus_cli.study.sources import FrameFolder, MatFile, Source, open_source, require_libraries
 from lus_cli.study.spellings import alike, spreadsheet_date
 

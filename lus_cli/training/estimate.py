@@ -9,10 +9,11 @@ from typing import Any
 
 import torch
 
-from lus_cli.cache.batches import Batch, epoch_order
+from lus_cli.cache.batches import Batch
 from lus_cli.cache.video_cache import VideoCache
 from lus_cli.progress import Result, Table
 from lus_cli.training.feature_cache import FeatureLoader
+from lus_cli.training.sampling import epoch_order
 from lus_cli.training.scoring import answer, parts_of, scored_at_once
 from lus_cli.training.trainer import Tally, Trainer
 

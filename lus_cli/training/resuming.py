@@ -15,9 +15,9 @@ from lus_cli.cache.video_cache import VideoCache
 from lus_cli.config import TrainConfig
 from lus_cli.errors import LusError, UsageError
 from lus_cli.files import read_json, write_json, write_text
-from lus_cli.model.backbones import UNREADABLE, reason_of
 from lus_cli.model.checkpoint import load_best, load_last, save_best
 from lus_cli.model.ranks import Ranks
+from lus_cli.model.weights import UNREADABLE, reason_of
 from lus_cli.options import build, flag_of, read_toml, to_toml
 from lus_cli.recipes.recipe import Recipe
 from lus_cli.training.checks import check_study

@@ -28,7 +28,7 @@ from lus_cli.model.losses import entropy_floor, soft_labels
 from lus_cli.model.ranks import Ranks
 from lus_cli.options import to_toml
 from lus_cli.recipes.recipe import Recipe
-from lus_cli.study.exam_tree import SCORES
+from lus_cli.study.annotations import SCORES
 
 log = logging.getLogger("lus.train")
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from lus_cli.cache.batches import Batch, BatchLoader, augment, epoch_order, turns_of
+from lus_cli.cache.batches import Batch, BatchLoader
 from lus_cli.errors import LusError
 from lus_cli.evaluation.metrics import label_figures
 from lus_cli.model.devices import PRECISIONS
@@ -23,7 +23,9 @@ from lus_cli.model.ranks import ALONE, Ranks
 from lus_cli.progress import Progress
 from lus_cli.recipes.recipe import Recipe
 from lus_cli.training import nonfinite
+from lus_cli.training.augmentation import augment
 from lus_cli.training.optimizer import new_optimizer, schedule_factor
+from lus_cli.training.sampling import epoch_order, turns_of
 from lus_cli.training.scoring import CHECKPOINT_FRAMES, answer, score_videos
 
 MAX_NONFINITE_IN_A_ROW = 3

@@ -10,7 +10,7 @@ import pytest
 
 from lus_cli.attention.mask_file import joined, read_maps, write_masks, written
 from lus_cli.errors import CannotReadError, LusError
-from lus_cli.study.exam_tree import VideoId
+from lus_cli.study.ids import VideoId
 from tests.conftest import held
 
 ONE, TWO = VideoId("p", "1", "0"), VideoId("p", "1", "1")

@@ -27,7 +27,7 @@ from lus_cli.evaluation.comparison import compare
 from lus_cli.evaluation.metrics import Predictions
 from lus_cli.files import write_text
 from lus_cli.model.devices import set_threads
-from lus_cli.study.exam_tree import VideoId
+from lus_cli.study.ids import VideoId
 from tests.benchmarks.quality_variants import (
     CHANGES,
     FURTHER,

@@ -29,7 +29,7 @@ from lus_cli.files import write_json
 from lus_cli.model.devices import choose_device, set_threads
 from lus_cli.progress import silent
 from lus_cli.steps import phantom, prepare
-from lus_cli.study.label_tables import find_labelled
+from lus_cli.steps.import_videos import find_labelled
 from tests.benchmarks import lstm_defects
 from tests.benchmarks.stability_runs import LONGEST, SIZE, VIDEOS, NoiseVideos, Run, trained
 

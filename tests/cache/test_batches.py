@@ -10,19 +10,12 @@ import pytest
 import torch
 
 from lus_cli.cache import batches
-from lus_cli.cache.batches import (
-    Batch,
-    BatchLoader,
-    augment,
-    epoch_order,
-    grouped,
-    select_frames,
-    shifted,
-    turns_of,
-)
+from lus_cli.cache.batches import Batch, BatchLoader, grouped, select_frames
 from lus_cli.cache.video_cache import VideoCache
 from lus_cli.options import build
 from lus_cli.recipes.recipe import Recipe
+from lus_cli.training.augmentation import augment, shifted
+from lus_cli.training.sampling import epoch_order, turns_of
 from tests.conftest import tiny
 
 RECIPE = build(Recipe, {"weights": "none"})

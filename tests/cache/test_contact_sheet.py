@@ -26,7 +26,7 @@ from lus_cli.cache.contact_sheet import (
 )
 from lus_cli.cache.video_cache import Entry, VideoCache, write_video_cache
 from lus_cli.figures import SCORE_COLOURS
-from lus_cli.study.exam_tree import VideoId
+from lus_cli.study.ids import VideoId
 
 SIDE = 16
 

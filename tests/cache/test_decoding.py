@@ -19,8 +19,8 @@ from lus_cli.config import PrepareConfig
 from lus_cli.errors import LusError
 from lus_cli.progress import silent
 from lus_cli.steps import prepare
-from lus_cli.study.exam_tree import VideoId
 from lus_cli.study.finding import find_sources
+from lus_cli.study.ids import VideoId
 from lus_cli.study.sources import Source
 
 WIDTH, HEIGHT, FRAMES = 60, 40, 4

@@ -21,7 +21,7 @@ import pytest
 from lus_cli.attention.mask_file import joined, read_maps, write_masks
 from lus_cli.cache.hdf5 import Disk, writing
 from lus_cli.errors import LusError
-from lus_cli.study.exam_tree import VideoId
+from lus_cli.study.ids import VideoId
 
 MAPS = {
     "frame_number": np.arange(8),

@@ -19,7 +19,7 @@ from lus_cli.cache.ledger import (
     write_ledger,
 )
 from lus_cli.errors import LusError
-from lus_cli.study.exam_tree import VideoId
+from lus_cli.study.ids import VideoId
 from lus_cli.study.sources import Source, open_source
 
 FORMAT = FrameFormat(16, False, False)

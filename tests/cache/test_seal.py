@@ -7,7 +7,7 @@ from pathlib import Path
 import h5py
 import pytest
 
-from lus_cli.cache.seal import LENGTH, is_sealed, sealing
+from lus_cli.cache.hdf5 import LENGTH, is_sealed, sealing
 
 
 def sealed(path: Path, content: bytes) -> Path:

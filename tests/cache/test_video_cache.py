@@ -19,7 +19,7 @@ from lus_cli.cache.chunks import MAX_SIZE, FrameFormat, StoredVideo, store_video
 from lus_cli.cache.video_cache import TABLES, Entry, VideoCache, tables_checksum, write_video_cache
 from lus_cli.errors import LusError
 from lus_cli.study.annotations import UNKNOWN
-from lus_cli.study.exam_tree import VideoId
+from lus_cli.study.ids import VideoId
 
 LENGTHS = (3, 40, 16, 17)
 

@@ -13,7 +13,7 @@ from lus_cli.cache.layout import Cache
 from lus_cli.evaluation import clips
 from lus_cli.progress import silent
 from lus_cli.steps import train
-from lus_cli.training.scoring import open_run
+from lus_cli.training.trained_run import open_run
 from tests.conftest import tiny
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from lus_cli import figures
+from lus_cli.evaluation import confidence_figures
 from lus_cli.evaluation import confusion_figures as evaluation_figures
 from tests.drawing import bars, words_on
 
@@ -39,7 +40,7 @@ def test_errors_are_counted_and_coloured_by_the_answer() -> None:
 
 
 def test_calibration_leaves_empty_bins_out() -> None:
-    figure = evaluation_figures.calibration(BINS, 0.3)
+    figure = confidence_figures.calibration(BINS, 0.3)
     dots = np.asarray(figure.axes[0].collections[0].get_offsets())
     assert dots.tolist() == [[0.8, 0.5]]
     assert "Calibration (ECE 0.300)" in words_on(figure)

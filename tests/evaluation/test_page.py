@@ -13,6 +13,7 @@ from lus_cli.cache import figures as study_figures
 from lus_cli.evaluation import (
     assessment,
     clips,
+    confidence_figures,
     metrics,
     player,
 )
@@ -61,7 +62,7 @@ def clip_of(weighed: bool = False) -> player.Clip:
 def page_of(folder: Path, predictions, run=RUN, clips=None, drawn=None) -> str:
     assessed = assessment.assess(predictions, 50, 0)
     if drawn is None:
-        drawn = {"calibration": svg_text(evaluation_figures.calibration(assessed["calibration"]))}
+        drawn = {"calibration": svg_text(confidence_figures.calibration(assessed["calibration"]))}
     path = folder / "report.html"
     report.write_report(path, assessed, predictions, run, drawn, clips)
     return path.read_text(encoding="utf-8")

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from lus_cli import figures
+from lus_cli.evaluation import confidence_figures
 from lus_cli.evaluation import totals_figures as clinical_figures
 from lus_cli.evaluation.assessment import assess
 from lus_cli.evaluation.metrics import Predictions
@@ -55,7 +56,7 @@ def test_one_exam_is_drawn_without_limits():
 
 
 def test_the_abstention_curve_ends_at_the_accuracy_of_all(assessed):
-    figure = clinical_figures.abstention(assessed["abstention"])
+    figure = confidence_figures.abstention(assessed["abstention"])
     accuracy = next(line for line in figure.axes[0].lines if line.get_label() == "accuracy")
     assert accuracy.get_xdata()[-1] == 1
     assert accuracy.get_ydata()[-1] == assessed["figures"]["accuracy"]["value"]
@@ -65,7 +66,7 @@ def test_the_abstention_curve_ends_at_the_accuracy_of_all(assessed):
 def test_a_curve_of_one_point_can_be_seen():
     videos = [(str(patient), "1", "1") for patient in range(4)]
     predictions = Predictions(videos, np.array([0, 1, 2, 3]), answering([2, 2, 2, 2]))
-    figure = clinical_figures.abstention(assess(predictions, 0, 0)["abstention"])
+    figure = confidence_figures.abstention(assess(predictions, 0, 0)["abstention"])
     assert all(line.get_marker() == "o" for line in figure.axes[0].lines[:2])
     assert "band" not in words(figure)
 
@@ -84,7 +85,9 @@ def test_areas_of_few_patients_are_hollow(assessed):
 
 def test_the_temperature_is_drawn_with_both_errors(assessed):
     scaling = assessed["temperature"]
-    figure = clinical_figures.temperature(assessed["calibration"], scaling["calibration"], scaling)
+    figure = confidence_figures.temperature(
+        assessed["calibration"], scaling["calibration"], scaling
+    )
     text = words(figure)
     for when in ("before", "after"):
         assert f"{when}, ECE {scaling['figures']['ece'][when]['value']:.3f}" in text

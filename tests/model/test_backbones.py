@@ -17,8 +17,9 @@ from torchvision import models
 
 from lus_cli.errors import LusError, UsageError
 from lus_cli.model import efficientnet_lite
-from lus_cli.model.backbones import build_backbone, pretrained, read_state_dict, untrained
+from lus_cli.model.backbones import build_backbone, pretrained, untrained
 from lus_cli.model.network import normalised
+from lus_cli.model.weights import read_state_dict
 
 FAMILIES = {
     "alexnet": 256,

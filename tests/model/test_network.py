@@ -11,14 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from lus_cli.model.checkpoint import new_model
-from lus_cli.model.network import (
-    LusModel,
-    bidirectional_by_reversal,
-    normalised,
-    pad,
-    padded_rows,
-    standardized,
-)
+from lus_cli.model.lstm import bidirectional_by_reversal, pad, padded_rows
+from lus_cli.model.network import LusModel, normalised, standardized
 from lus_cli.options import build
 from lus_cli.recipes.recipe import Recipe
 

@@ -15,10 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from lus_cli.config import DevicesConfig
-from lus_cli.model import network as lus_model
+from lus_cli.model import lstm as lstm_module
 from lus_cli.model import parity
 from lus_cli.model.checkpoint import new_model
-from lus_cli.model.network import LusModel, VideoLSTM
+from lus_cli.model.lstm import VideoLSTM
+from lus_cli.model.network import LusModel
 from lus_cli.model.parity import CPU, compare_layers, compare_whole
 from lus_cli.options import build
 from lus_cli.progress import silent
@@ -187,9 +188,9 @@ def test_backbones_that_overwrite_and_reuse_layers_can_be_compared(backbone: str
 def test_lstms_are_held_against_packed_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     for _, entries in parity.compare_operations(ELSEWHERE):
         assert not wrong(entries)
-    honest = lus_model.bidirectional_by_reversal
+    honest = lstm_module.bidirectional_by_reversal
     monkeypatch.setattr(
-        lus_model,
+        lstm_module,
         "bidirectional_by_reversal",  # as if every video were as long as the longest
         lambda lstm, vectors, steps: honest(
             lstm, vectors, torch.full_like(steps, int(steps.max()))

@@ -29,8 +29,8 @@ from lus_cli.folders import locked
 from lus_cli.phantom.true_masks import ARTEFACTS, artefacts, masks_folder, read_mask
 from lus_cli.progress import Result, silent
 from lus_cli.steps import attention, train
-from lus_cli.study.exam_tree import VideoId
-from lus_cli.training.scoring import TrainedRun, open_run
+from lus_cli.study.ids import VideoId
+from lus_cli.training.trained_run import TrainedRun, open_run
 from tests.conftest import tiny
 
 

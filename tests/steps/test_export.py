@@ -34,7 +34,7 @@ from lus_cli.options import build
 from lus_cli.progress import silent
 from lus_cli.recipes.recipe import Recipe
 from lus_cli.steps import export, train
-from lus_cli.training.scoring import TrainedRun, open_run
+from lus_cli.training.trained_run import TrainedRun, open_run
 from tests.conftest import tiny
 
 ABOUT = {"lus": lus_cli.__version__, "disclaimer": "none"}

@@ -16,9 +16,9 @@ from lus_cli.errors import LusError, UsageError
 from lus_cli.progress import Result, silent
 from lus_cli.steps import import_videos, phantom
 from lus_cli.study.annotations import Findings, read_annotations, read_findings
-from lus_cli.study.exam_tree import VideoId
 from lus_cli.study.finding import find_sources
 from lus_cli.study.frames import decode_frame
+from lus_cli.study.ids import VideoId
 from lus_cli.study.video_files import read_frames
 
 SIDE = 64

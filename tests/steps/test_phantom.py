@@ -13,14 +13,13 @@ from PIL import Image
 
 from lus_cli.config import PhantomConfig
 from lus_cli.errors import LusError, UsageError
-from lus_cli.phantom import true_masks
+from lus_cli.phantom import study, true_masks
 from lus_cli.phantom.probe import Grid, speckle
 from lus_cli.phantom.scene import Label, Lesion, Look, draw_lesions, draw_look
 from lus_cli.phantom.tissue import Scene
 from lus_cli.progress import silent
 from lus_cli.steps import phantom
-from lus_cli.study.annotations import read_annotations
-from lus_cli.study.exam_tree import ANNOTATIONS
+from lus_cli.study.annotations import ANNOTATIONS, read_annotations
 from lus_cli.study.finding import find_sources
 
 SIZE = 64
@@ -62,7 +61,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 def test_study_has_the_shape_of_the_original() -> None:
-    videos = phantom.study(PhantomConfig())
+    videos = study.study(PhantomConfig())
     patients = {v.id.patient for v in videos}
     named = "1017 1045 1047 1048 1050 1051 1052 1066 1067 1068 1069"
     assert " ".join(sorted(patients)) == named
@@ -74,14 +73,14 @@ def test_study_has_the_shape_of_the_original() -> None:
 
 def test_an_exam_number_belongs_to_one_patient() -> None:
     owners = defaultdict(set)
-    for video in phantom.study(PhantomConfig()):
+    for video in study.study(PhantomConfig()):
         owners[video.id.exam].add(video.id.patient)
         assert len(video.id.exam) == 4
     assert all(len(patients) == 1 for patients in owners.values())
 
 
 def test_lengths_differ_as_in_the_original() -> None:
-    videos = phantom.study(PhantomConfig())
+    videos = study.study(PhantomConfig())
     lengths = {str(v.id): v.frames for v in videos}
     assert max(lengths, key=lambda video: lengths[video]) == "1017/1048/11"
     assert lengths["1017/1048/11"] == 252
@@ -93,7 +92,7 @@ def test_lengths_differ_as_in_the_original() -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_every_score_occurs_in_most_patients(seed: int) -> None:
     scores = defaultdict(set)
-    for video in phantom.study(PhantomConfig(seed=seed)):
+    for video in study.study(PhantomConfig(seed=seed)):
         scores[video.id.patient].add(video.score)
     assert sum(len(found) == 4 for found in scores.values()) >= 9
 
@@ -103,31 +102,31 @@ def test_every_score_occurs_in_most_patients(seed: int) -> None:
     [(4, 4, 4), (4, 12, 7), (6, 18, 10), (30, 200, 49), (5, 700, 50)],
 )
 def test_other_sizes_keep_the_construction(patients: int, videos: int, exams: int) -> None:
-    study = phantom.study(PhantomConfig(patients=patients, videos=videos, max_frames=4))
-    assert len({v.id for v in study}) == videos
-    assert len({v.id.exam for v in study}) == exams
-    ids = {v.id.patient for v in study}
+    planned = study.study(PhantomConfig(patients=patients, videos=videos, max_frames=4))
+    assert len({v.id for v in planned}) == videos
+    assert len({v.id.exam for v in planned}) == exams
+    ids = {v.id.patient for v in planned}
     assert len(ids) == patients
     assert {"1017", "1047", "1051"} <= ids
     assert all(len(patient) == 4 for patient in ids)
-    assert {int(v.id.area) for v in study} <= set(range(1, 15))
-    assert {str(v.id): v.frames for v in study}["1017/1048/11"] == 4
-    assert min(v.frames for v in study) >= 2
+    assert {int(v.id.area) for v in planned} <= set(range(1, 15))
+    assert {str(v.id): v.frames for v in planned}["1017/1048/11"] == 4
+    assert min(v.frames for v in planned) >= 2
 
 
 def test_fewer_videos_than_patients_is_refused() -> None:
     with pytest.raises(UsageError, match="--videos 4 is fewer than --patients 11"):
-        phantom.study(PhantomConfig(videos=4))
+        study.study(PhantomConfig(videos=4))
 
 
 def test_look_does_not_know_the_score() -> None:
-    video = phantom.study(PhantomConfig())[0]
+    video = study.study(PhantomConfig())[0]
     looks = {repr(dataclasses.replace(video, score=score).draw()[0]) for score in range(4)}
     assert len(looks) == 1
 
 
 def test_look_does_not_go_with_the_score() -> None:
-    videos = phantom.study(PhantomConfig(patients=100, videos=1500))
+    videos = study.study(PhantomConfig(patients=100, videos=1500))
     drawn = [dataclasses.asdict(video.draw()[0]) for video in videos]
     scores = [video.score for video in videos]
     for name in drawn[0]:
@@ -260,7 +259,7 @@ def test_tree_is_whole(root: Path) -> None:
     folders, problems = find_sources(root, mask_text=False)
     assert not problems
     scores = read_annotations(root / ANNOTATIONS)
-    planned = {v.id: v for v in phantom.study(small(root))}
+    planned = {v.id: v for v in study.study(small(root))}
     assert set(scores) == {folder.id for folder in folders} == set(planned)
     for folder in folders:
         assert scores[folder.id] == planned[folder.id].score
@@ -333,7 +332,7 @@ def test_result_and_progress_count_the_frames(tmp_path: Path) -> None:
     frames = len(list((tmp_path / "exams").rglob("*.jpg")))
     assert result.numbers["frames"] == frames
     assert [row[2] for row in result.tables[0].rows] == [
-        sum(v.frames for v in phantom.study(small(tmp_path, videos=6)) if v.score == score)
+        sum(v.frames for v in study.study(small(tmp_path, videos=6)) if v.score == score)
         for score in range(4)
     ]
     assert calls[0] == ("phantom", 0, frames)
@@ -344,7 +343,7 @@ def test_result_and_progress_count_the_frames(tmp_path: Path) -> None:
 def test_bytes_depend_on_no_number_of_workers(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(phantom, "POOL_PAYS_FROM", 0)
+    monkeypatch.setattr(study, "POOL_PAYS_FROM", 0)
     other = tmp_path / "exams"
     phantom.run(small(other, workers=2), silent)
     assert files(other) == files(root)
@@ -382,7 +381,7 @@ def test_masks_that_are_no_phantoms_stay(tmp_path: Path) -> None:
 def test_an_interrupted_run_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
 ) -> None:
-    monkeypatch.setattr(phantom, "POOL_PAYS_FROM", 0)
+    monkeypatch.setattr(study, "POOL_PAYS_FROM", 0)
 
     def interrupting(task: str, done: int, total: int | None = None, **facts: object) -> None:
         if done:
@@ -404,7 +403,7 @@ def test_a_failure_leaves_the_old_study(tmp_path: Path, monkeypatch: pytest.Monk
             raise OSError(28, "No space left on device")
         path.touch()
 
-    monkeypatch.setattr(phantom, "write_mask", failing)
+    monkeypatch.setattr(study, "write_mask", failing)
     with pytest.raises(LusError, match="No space left"):
         phantom.run(small(root, videos=8, force=True), silent)
     assert files(tmp_path) == before

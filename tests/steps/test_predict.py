@@ -26,7 +26,7 @@ from lus_cli.files import write_json
 from lus_cli.model.checkpoint import digest_of, load_best, save_best, weights_digest
 from lus_cli.progress import Result, silent
 from lus_cli.steps import evaluate, predict, prepare, train
-from lus_cli.training.scoring import TrainedRun, open_run
+from lus_cli.training.trained_run import TrainedRun, open_run
 from tests.conftest import tiny
 from tests.prediction.test_new_videos import folder, movie
 from tests.study.test_sources import region, write_dicom

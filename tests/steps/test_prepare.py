@@ -31,8 +31,8 @@ from lus_cli.config import PrepareConfig
 from lus_cli.errors import CannotReadError, LusError
 from lus_cli.progress import Result, silent
 from lus_cli.steps import prepare
-from lus_cli.study.exam_tree import VideoId
 from lus_cli.study.finding import find_sources
+from lus_cli.study.ids import VideoId
 from lus_cli.study.sources import Source
 from tests.conftest import dead_part, held
 

@@ -17,7 +17,7 @@ import hdf5plugin  # noqa: F401 - to read what is compressed
 import numpy as np
 from PIL import Image
 
-from lus_cli.cache.seal import is_sealed
+from lus_cli.cache.hdf5 import is_sealed
 from lus_cli.cache.video_cache import VideoCache
 from lus_cli.model.checkpoint import load_best, read_last
 from lus_cli.study.video_files import read_frames

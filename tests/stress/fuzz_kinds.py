@@ -29,14 +29,16 @@ from lus_cli.cache.video_cache import VideoCache
 from lus_cli.cli import app, settings_from
 from lus_cli.config import PrepareConfig, TrainConfig
 from lus_cli.errors import LusError
-from lus_cli.model.backbones import load_into
 from lus_cli.model.checkpoint import load_best, load_last, weights_digest
+from lus_cli.model.weights import load_into
 from lus_cli.options import build
 from lus_cli.prediction.new_videos import frames_at
 from lus_cli.prediction.scorer import fitted_temperature
 from lus_cli.progress import silent
 from lus_cli.steps import prepare, train
-from lus_cli.study.exam_tree import SCORES, FrameFile, VideoId
+from lus_cli.study.annotations import SCORES
+from lus_cli.study.exam_tree import FrameFile
+from lus_cli.study.ids import VideoId
 from lus_cli.study.mat_files import highest_score
 from lus_cli.study.sources import DicomFile, FrameFolder, MatFile, Source, VideoFile
 from lus_cli.study.study import read_study

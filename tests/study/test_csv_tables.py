@@ -9,7 +9,7 @@ import pytest
 from lus_cli.errors import LusError
 from lus_cli.study.annotations import read_annotations, read_findings
 from lus_cli.study.csv_tables import csv_rows, read_text
-from lus_cli.study.exam_tree import VideoId
+from lus_cli.study.ids import VideoId
 
 PLAIN = "patient,exam,area,score\nMüller,1,L1,2\nAna,1,L2,0\n"
 SCORES = {VideoId("Müller", "1", "L1"): 2, VideoId("Ana", "1", "L2"): 0}

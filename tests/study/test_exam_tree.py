@@ -9,8 +9,9 @@ import pytest
 
 from lus_cli.errors import LusError, UsageError
 from lus_cli.study.annotations import Findings, read_annotations, read_findings, write_annotations
-from lus_cli.study.exam_tree import VideoId, is_name, natural_key, parse_frame_id, read_folder
+from lus_cli.study.exam_tree import read_folder
 from lus_cli.study.finding import find_sources
+from lus_cli.study.ids import VideoId, is_name, natural_key, parse_frame_id
 
 VIDEO = VideoId("1017", "1048", "11")
 

@@ -12,9 +12,9 @@ from PIL import Image
 from lus_cli.config import ImportConfig, PrepareConfig
 from lus_cli.errors import LusError
 from lus_cli.prediction.new_videos import find_videos
-from lus_cli.study.exam_tree import VideoId
+from lus_cli.steps.import_videos import find_labelled
 from lus_cli.study.finding import find_files, find_sources
-from lus_cli.study.label_tables import find_labelled
+from lus_cli.study.ids import VideoId
 from lus_cli.study.sources import Source
 from lus_cli.study.study import read_study
 from lus_cli.study.video_writing import write_video

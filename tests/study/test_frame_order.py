@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from lus_cli.errors import LusError
-from lus_cli.study.exam_tree import VideoId, read_folder
+from lus_cli.study.exam_tree import read_folder
 from lus_cli.study.frame_order import are_counted, number_frames
+from lus_cli.study.ids import VideoId
 
 VIDEO = VideoId("1017", "1048", "11")
 LARGEST = 2**31 - 1

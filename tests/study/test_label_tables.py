@@ -9,9 +9,10 @@ import pytest
 
 from lus_cli.config import ImportConfig
 from lus_cli.errors import LusError, UsageError
+from lus_cli.steps.import_videos import find_labelled
 from lus_cli.study.annotations import Findings
-from lus_cli.study.exam_tree import VideoId
-from lus_cli.study.label_tables import LabelledFile, find_labelled
+from lus_cli.study.ids import VideoId
+from lus_cli.study.label_tables import LabelledFile
 
 HEADER = "file,patient,exam,area,score\n"
 

@@ -14,7 +14,7 @@ from lus_cli.config import ImportConfig, PrepareConfig
 from lus_cli.prediction.new_videos import decode
 from lus_cli.progress import silent
 from lus_cli.steps import import_videos, prepare
-from lus_cli.study.exam_tree import VideoId
+from lus_cli.study.ids import VideoId
 from lus_cli.study.notes import MOST_NOTES, summary
 from lus_cli.study.sources import VideoFile
 

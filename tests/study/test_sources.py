@@ -34,8 +34,8 @@ from lus_cli.config import AttentionConfig, PrepareConfig
 from lus_cli.errors import LusError, UsageError
 from lus_cli.progress import Result, silent
 from lus_cli.steps import attention, prepare, train
-from lus_cli.study.exam_tree import VideoId
 from lus_cli.study.finding import find_sources
+from lus_cli.study.ids import VideoId
 from lus_cli.study.sources import DicomFile, MatFile, Mode, Source, open_source
 from lus_cli.study.study import read_study
 from lus_cli.study.video_writing import write_video

@@ -6,7 +6,7 @@ import unicodedata
 
 import pytest
 
-from lus_cli.study.exam_tree import VideoId, parse_frame_id
+from lus_cli.study.ids import VideoId, parse_frame_id
 from lus_cli.study.spellings import alike, canonical, groups, spreadsheet_date
 
 NFC, NFD = (unicodedata.normalize(form, "Müller") for form in ("NFC", "NFD"))

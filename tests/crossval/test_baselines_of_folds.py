@@ -9,10 +9,10 @@ import pytest
 
 from lus_cli.cache.split import Split
 from lus_cli.cache.video_cache import VideoCache
-from lus_cli.crossval import fold_baselines
+from lus_cli.crossval import predictions
 from lus_cli.crossval.baselines import BASELINES
-from lus_cli.crossval.fold_baselines import answer_folds
 from lus_cli.crossval.folds import Fold
+from lus_cli.crossval.predictions import answer_folds
 from lus_cli.errors import LusError
 from lus_cli.progress import silent
 
@@ -21,7 +21,7 @@ from lus_cli.progress import silent
 def study(prepared: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[VideoCache, list[Fold]]:
     """Two times over two halves of the patients, and two cheap baselines."""
     cheap = [b for b in BASELINES if b.name in ("majority", "signs")]
-    monkeypatch.setattr(fold_baselines, "BASELINES", cheap)
+    monkeypatch.setattr(predictions, "BASELINES", cheap)
     videos = VideoCache(prepared / "videos.h5")
     patients = list(dict.fromkeys(videos.patients))
     halves = [tuple(patients[::2]), tuple(patients[1::2])]
@@ -60,13 +60,13 @@ def test_what_is_answered_is_not_computed_again(
     before = answer_folds(tmp_path, folds, videos, features(videos), silent)
     (tmp_path / "baselines" / "signs" / "r2-f1.json").unlink()
     computed = []
-    real = fold_baselines.answer_fold
+    real = predictions.answer_fold
 
     def watched(baseline, fold, *more):
         computed.append((baseline.name, fold.name))
         return real(baseline, fold, *more)
 
-    monkeypatch.setattr(fold_baselines, "answer_fold", watched)
+    monkeypatch.setattr(predictions, "answer_fold", watched)
     assert answer_folds(tmp_path, folds, videos, features(videos), silent) == before
     assert computed == [("signs", "r2-f1")]
 
