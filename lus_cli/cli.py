@@ -7,6 +7,8 @@ step with a progress display, show its result, exit. So commands are made from a
 from __future__ import annotations
 
 import copy
+import dataclasses
+import errno
 import importlib
 import inspect
 from pathlib import Path
@@ -16,8 +18,9 @@ from typing import Annotated, Any, Union, get_origin
 import typer
 
 import lus_cli
-from lus_cli import config, terminal
+from lus_cli import config, options, terminal
 from lus_cli.errors import UsageError
+from lus_cli.recipes import recipe
 
 EMPTY = inspect.Parameter.empty
 
@@ -38,11 +41,14 @@ QuietFlag = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no 
 VerboseFlag = Annotated[bool, typer.Option("--verbose", "-v", help="Say more.")]
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="TOML file that sets options.")]
 RecipeName = Annotated[
-    str | None, typer.Option("--recipe", help="Recipe that ships with lus. [default: paper]")
+    str | None,
+    typer.Option(
+        "--recipe", help=f"Recipe that ships with lus. [default: {recipe.DEFAULT_RECIPE}]"
+    ),
 ]
 
 
-def option_annotation(entry: config.OptionField, default: Any) -> Any:
+def option_annotation(entry: options.OptionField, default: Any) -> Any:
     """The field as a Typer parameter that is None unless given; its default shows in the help."""
     kind, info = entry.bare, copy.copy(entry.info)
     if get_origin(kind) is tuple:
@@ -60,13 +66,13 @@ def option_annotation(entry: config.OptionField, default: Any) -> Any:
 
 def parameters_of(config_class: type) -> list[inspect.Parameter]:
     """A command's parameters: the fields of its config, then what every command takes."""
-    defaults = config.defaults_of(config_class)
+    defaults = options.defaults_of(config_class)
     annotated: dict[str, tuple[Any, Any]] = {
         name: (option_annotation(entry, defaults.get(name)), None if name in defaults else EMPTY)
-        for name, entry in config.fields_of(config_class).items()
+        for name, entry in options.fields_of(config_class).items()
     }
     annotated["config"] = (ConfigFile, None)
-    if issubclass(config_class, config.Recipe):
+    if issubclass(config_class, recipe.Recipe):
         annotated["recipe"] = (RecipeName, None)
     annotated |= {
         "json": (JsonFlag, False),
@@ -85,23 +91,29 @@ def settings_from(config_class: type, given: dict[str, Any]) -> Any:
     flags = {name: value for name, value in given.items() if value not in (None, [])}
     if file and recipe:
         raise UsageError("--config and --recipe both name a recipe", "give one of them")
+    extendable = set(config.EXTENDABLE) if config_class is config.TrainConfig else set()
     if flags.get("resume"):
-        planned = {*config.fields_of(config.Recipe), "repeats"}
-        recipe_flags = [name for name in flags if name in planned]
+        planned = {*options.fields_of(recipe.Recipe), "repeats"}
+        recipe_flags = [name for name in flags if name in planned - extendable]
         if file or recipe or recipe_flags:
-            given_too = [config.flag_of(name) for name in recipe_flags] or ["a recipe"]
+            given_too = [options.flag_of(name) for name in recipe_flags] or ["a recipe"]
             raise UsageError(
                 f"--resume goes on with the run's own recipe, not with {', '.join(given_too)}",
                 "leave that out, or start a new run without --resume",
             )
+        settings: Any = options.build(config_class, flags)
+        if extendable:
+            extended = tuple(name for name in config.EXTENDABLE if name in flags)
+            settings = dataclasses.replace(settings, given=extended)
+        return settings
     if not (file or recipe):
-        return config.build(config_class, flags)
-    path = file or config.recipe_path(recipe)
-    values = config.read_toml(path)
-    if issubclass(config_class, config.Recipe):
+        return options.build(config_class, flags)
+    path = file or recipe.recipe_path(recipe)
+    values = options.read_toml(path)
+    if issubclass(config_class, recipe.Recipe):
         values = {"name": path.stem} | values
-    config.build(config_class, values, str(path))  # errors in the file name the file
-    return config.build(config_class, values | flags)
+    options.build(config_class, values, str(path))  # errors in the file name the file
+    return options.build(config_class, values | flags)
 
 
 def add_command(name: str, module: str, config_class: type, summary: str) -> None:
@@ -113,6 +125,7 @@ def add_command(name: str, module: str, config_class: type, summary: str) -> Non
             as_json=given.pop("json"), quiet=given.pop("quiet"), verbose=given.pop("verbose")
         )
         with screen.catching_errors():
+            terminal.check_working_folder()
             settings = settings_from(config_class, given)
             step = importlib.import_module(f"lus_cli.steps.{module}")
             with screen.progress() as progress:
@@ -175,7 +188,13 @@ def top(
 
 def main() -> None:
     """What the `lus` program runs."""
+    terminal.settle_matplotlib()
     try:
         app()
     except KeyboardInterrupt:  # before a command began, or after it ended
         raise SystemExit(130) from None
+    except OSError as error:
+        if error.filename is not None or error.errno not in (errno.ENOSPC, errno.EIO):
+            raise
+        terminal.discard_output()  # of --help or a table, to a full disk
+        raise SystemExit(f"error the output cannot be written ({error.strerror})") from None

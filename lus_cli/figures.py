@@ -8,9 +8,10 @@ PNG, the same bytes for the same figure every time.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from lus_cli import cache
+from lus_cli import files as part_files
 
 INK, MUTED, GRID, PAPER = "#1f2933", "#66727f", "#dfe4e8", "#ffffff"
 ACCENT, SECOND = "#2f5f9e", "#c8641b"  # blue and orange: apart for every common colour vision
@@ -89,7 +90,7 @@ Drawing = Callable[..., Figure]
 
 
 def styled(draw: Drawing) -> Drawing:
-    """Runs `draw` in the house style, leaving matplotlib's own settings as they were."""
+    """Runs `draw` in the house style, leaving matplotlib's settings as they were."""
     return in_style(draw, STYLE)
 
 
@@ -98,10 +99,19 @@ def column(draw: Drawing) -> Drawing:
     return in_style(draw, COLUMN_STYLE)
 
 
+@contextlib.contextmanager
+def house_style(style: Any) -> Iterator[None]:
+    """A style over matplotlib's defaults, whatever a user's matplotlibrc or program has set."""
+    defaults = dict(matplotlib.rcParamsDefault.copy())
+    del defaults["backend"]  # no figure here depends on it, and asking for it would start it
+    with matplotlib.rc_context(defaults | style):
+        yield
+
+
 def in_style(draw: Drawing, style: Any) -> Drawing:
     @functools.wraps(draw)
     def wrapped(*args: Any, **kwargs: Any) -> Figure:
-        with matplotlib.rc_context(style):
+        with house_style(style):
             return draw(*args, **kwargs)
 
     return wrapped
@@ -117,7 +127,7 @@ def save(figure: Figure, path_stem: Path) -> list[Path]:
     paths = []
     for kind in ("svg", "png"):
         path = path_stem.with_name(f"{path_stem.name}.{kind}")
-        with cache.replacing(path) as part:
+        with part_files.replacing(path) as part:
             part.write_bytes(rendered(figure, kind))
         paths.append(path)
     return paths
@@ -127,7 +137,7 @@ def rendered(figure: Figure, kind: str) -> bytes:
     """The figure as the bytes of an svg or png file, without a date or a version in them."""
     stream = io.BytesIO()
     nameless = {"Date": None, "Creator": None} if kind == "svg" else {"Software": None}
-    with matplotlib.rc_context(style_of(figure)):
+    with house_style(style_of(figure)):
         lay_out(figure)
         figure.savefig(stream, format=kind, metadata=nameless)
     return stream.getvalue()
@@ -138,11 +148,6 @@ def lay_out(figure: Figure) -> None:
     if isinstance(figure.get_layout_engine(), ConstrainedLayoutEngine):
         figure.draw_without_rendering()
         figure.set_layout_engine("none")
-
-
-def svg_text(figure: Figure) -> str:
-    """The figure as SVG text, for a page to hold."""
-    return rendered(figure, "svg").decode()
 
 
 def blank(
@@ -189,7 +194,3 @@ def bare_left(axes: Axes) -> None:
     """Rows name themselves: no axis line and no tick marks on the left."""
     axes.spines["left"].set_visible(False)
     axes.tick_params(axis="y", length=0)
-
-
-def plural(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

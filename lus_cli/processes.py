@@ -6,8 +6,14 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    Future,
+    ProcessPoolExecutor,
+    ThreadPoolExecutor,
+    wait,
+)
 from typing import TypeVar
 
 Task = TypeVar("Task")
@@ -71,3 +77,19 @@ def end_with_parent() -> None:
     if parent is not None:
         parent.join()
         os._exit(1)
+
+
+Key = TypeVar("Key")
+Value = TypeVar("Value")
+
+
+def read_ahead(read: Callable[[Key], Value], keys: Iterable[Key]) -> Iterator[Value]:
+    """`read` of each key in order, the next one being read in a thread while one is used."""
+    with ThreadPoolExecutor(1) as reader:
+        coming = None
+        for key in keys:
+            ready, coming = coming, reader.submit(read, key)
+            if ready is not None:
+                yield ready.result()
+        if coming is not None:
+            yield coming.result()

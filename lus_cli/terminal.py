@@ -8,6 +8,7 @@ import logging
 import math
 import os
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,8 +33,8 @@ from rich.progress import (
 from rich.table import Table as RichTable
 
 from lus_cli.errors import LusError, printable
-from lus_cli.steps import Progress as ProgressCallback
-from lus_cli.steps import Result, silent
+from lus_cli.progress import Progress as ProgressCallback
+from lus_cli.progress import Result, silent
 
 LINE_EVERY_S = 10.0  # where there is no terminal to draw a bar on
 
@@ -69,6 +70,24 @@ def true_interrupts() -> Iterator[None]:
         signal.signal(signal.SIGINT, usual)
 
 
+def settle_matplotlib() -> None:
+    """Keeps a user's settings of matplotlib away from this process: no figure depends on them, and
+    the backend that a notebook hands to its commands need not exist here."""
+    os.environ["MPLBACKEND"] = "agg"
+    os.environ["MATPLOTLIBRC"] = os.devnull
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # a folder for fonts, a line of a file
+
+
+def check_working_folder() -> None:
+    """Raises LusError where the folder that the command runs in is gone: libraries abort there."""
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        raise LusError(
+            "the folder that this runs in was removed", "change to one that is there: cd DIR"
+        ) from None
+
+
 class Screen:
     """The terminal of one command."""
 
@@ -94,7 +113,12 @@ class Screen:
                 yield
         except LusError as error:
             if self.as_json:
-                print(json.dumps({"error": error.message, "remedy": error.remedy}))  # noqa: T201
+                document: dict[str, Any] = {"error": error.message, "remedy": error.remedy}
+                if error.left_out:
+                    document["problems"] = error.left_out
+                with contextlib.suppress(LusError):  # which would be about the same full disk
+                    write_document(document)
+            self.left_out(error.left_out)
             self.error(str(error))
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:
@@ -105,6 +129,14 @@ class Screen:
 
     def error(self, line: str) -> None:
         self.console.print(f"[bold red]error[/] {escape(' '.join(line.split()))}", soft_wrap=True)
+
+    def left_out(self, problems: list[str]) -> None:
+        """Names the inputs that were left out: the first of many, all with -v."""
+        shown = problems if self.verbose else problems[:10]
+        for line in shown:
+            self.console.print(f"[yellow]left out[/] {escape(printable(line))}", soft_wrap=True)
+        if len(shown) < len(problems):
+            self.console.print(f"[yellow]left out[/] {len(problems) - len(shown)} more (-v)")
 
     @contextlib.contextmanager
     def progress(self) -> Iterator[ProgressCallback]:
@@ -133,7 +165,7 @@ class Screen:
                 "files": {name: str(path) for name, path in result.files.items()},
                 "problems": result.problems,
             }
-            print(json.dumps(without_nan(document), indent=2))  # noqa: T201
+            write_document(without_nan(document), indent=2)
         if self.quiet:
             return
         for table in result.tables:
@@ -147,16 +179,30 @@ class Screen:
             self.console.print(drawn)
         for line in result.notes:
             self.console.print(f"[yellow]note[/] {escape(printable(line))}", soft_wrap=True)
-        shown = result.problems if self.verbose else result.problems[:10]
-        for line in shown:
-            self.console.print(f"[yellow]left out[/] {escape(printable(line))}", soft_wrap=True)
-        if len(shown) < len(result.problems):
-            self.console.print(f"[yellow]left out[/] {len(result.problems) - len(shown)} more (-v)")
+        self.left_out(result.problems)
         width = max(map(len, result.files), default=0)
         for name, path in result.files.items():
             self.console.print(
                 f"[green]{name:<{width}}[/]  {escape(shortest(path))}", soft_wrap=True
             )
+
+
+def write_document(document: Any, indent: int | None = None) -> None:
+    """Writes JSON to stdout, all of it. Raises LusError if it could not be written."""
+    try:
+        print(json.dumps(document, indent=indent), flush=True)  # noqa: T201
+    except OSError as error:
+        discard_output()
+        raise LusError(
+            f"the JSON document cannot be written to stdout ({error.strerror})",
+            "what the command wrote to files is there; free some space, or send it elsewhere",
+        ) from error
+
+
+def discard_output() -> None:
+    """Leaves nothing in the buffer of stdout that Python would try to write when it ends."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class WarningPrefix(logging.Formatter):

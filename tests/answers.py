@@ -7,7 +7,7 @@ import math
 import numpy as np
 from sklearn import metrics as sklearn_metrics
 
-from lus_cli.metrics import Predictions
+from lus_cli.evaluation.metrics import Predictions
 
 LABELS = [0, 1, 2, 3]
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,15 +15,12 @@ from typing import Any
 import pytest
 import torch
 
-from lus_cli.config import (
-    CrossvalConfig,
-    PhantomConfig,
-    PrepareConfig,
-    Recipe,
-    TrainConfig,
-    build,
-)
-from lus_cli.steps import Result, crossval, phantom, prepare, silent
+from lus_cli.config import CrossvalConfig, PhantomConfig, PrepareConfig, TrainConfig
+from lus_cli.files import part_of
+from lus_cli.options import build
+from lus_cli.progress import Result, silent
+from lus_cli.recipes.recipe import Recipe
+from lus_cli.steps import crossval, phantom, prepare
 
 COVID_BLUES = Path(__file__).parents[2] / "shared" / "covid-blues"
 
@@ -55,6 +55,14 @@ def held(path: Path) -> Iterator[None]:
     with path.open("rb") as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
+
+
+def dead_part(path: Path) -> Path:
+    """Where a process that is dead by now would have written what was to become `path`."""
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    part = part_of(path)
+    return part.with_name(part.name.replace(f"-{os.getpid()}-", f"-{ended.pid}-"))
 
 
 def tiny(cache: Path, **changes: Any) -> TrainConfig:

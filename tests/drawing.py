@@ -9,9 +9,14 @@ from matplotlib.figure import Figure
 from lus_cli import figures
 
 
+def svg_text(figure: Figure) -> str:
+    """The figure as `figures.save` writes it."""
+    return figures.rendered(figure, "svg").decode()
+
+
 def words_on(figure: Figure) -> list[str]:
     """Every word on a figure, as it is written out."""
-    svg = figures.svg_text(figure)
+    svg = svg_text(figure)
     return [piece.rsplit(">", 1)[-1].strip() for piece in svg.split("</text>")[:-1]]
 
 

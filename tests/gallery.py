@@ -6,36 +6,57 @@ All are of synthetic videos. The report page is pictured by Chromium; without it
 from __future__ import annotations
 
 import csv
-import shutil
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 from PIL import Image
 
-from lus_cli.cache import Cache, Run, replacing
+from lus_cli.cache.layout import Cache, Run
+from lus_cli.errors import LusError
+from lus_cli.files import read_json, replacing
+from lus_cli.model.checkpoint import weights_digest
+from tests.browser import CHROMIUM, browser
 
 WIDTH = 900  # pixels, at most
-# Of the page only the confusion matrix and one video: Chromium's --screenshot cannot scroll.
+# Of the page only the confusion matrix and one video.
 SHOWN = """<style>
 nav, footer, .controls, #videos .note, main > section:not(#matrix):not(#videos),
 #list tr[data-id]:not([data-id="{video}"]) {{ display: none; }}
 </style></head>"""
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+WINDOW = "--window-size=1180,1300"
+# The player starts at the first frame, whose mask is drawn when its picture is there.
+PLAYED = """
+const video = document.querySelector(".player video");
+while (video.readyState < 2 || video.seeking) await new Promise((r) => setTimeout(r, 50));
+await new Promise((r) => setTimeout(r, 500));
+"""
 
 
 def main(cache: Path, folder: Path) -> None:
     run = Cache(cache).run(None)
+    refuse_others(run)
     [card, *_] = sorted(run.attention.glob("*-*.png"))
     save(Image.open(card), folder / "phantom.png")
     save(Image.open(run.root / "curves.png"), folder / "curves.png")
-    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if browser is None:
+    if CHROMIUM is None:
         print("no Chromium: the picture of the report page is left out")  # noqa: T201
     else:
-        save(screenshot(browser, run), folder / "report.png")
+        save(screenshot(run), folder / "report.png")
     print(*sorted(folder.glob("*.png")), sep="\n")  # noqa: T201
+
+
+def refuse_others(run: Run) -> None:
+    """Raises LusError for maps or an evaluation of other weights than the run has."""
+    weights = weights_digest(run.best)
+    made = {
+        "attention": run.attention / "made-by.json",
+        "evaluate": run.evaluation("test") / "scores.json",
+    }
+    for command, path in made.items():
+        remedy = f"run `lus {command} --run {run.name}` again"
+        if read_json(path, remedy).get("weights") != weights:
+            raise LusError(f"{path} is of other weights than {run.best}", remedy)
 
 
 def save(picture: Image.Image, path: Path) -> None:
@@ -48,7 +69,7 @@ def save(picture: Image.Image, path: Path) -> None:
         picture.quantize(palette=palette).save(part, format="PNG", optimize=True)
 
 
-def screenshot(browser: str, run: Run) -> Image.Image:
+def screenshot(run: Run) -> Image.Image:
     """The player of the video of the highest score that was answered right."""
     evaluation = run.evaluation("test")
     with (evaluation / "predictions.csv").open(newline="") as file:
@@ -56,23 +77,12 @@ def screenshot(browser: str, run: Run) -> Image.Image:
     best = max(rows, key=lambda row: (row["score"], row[f"p{row['score']}"]))
     video = f"{best['patient']}/{best['exam']}/{best['area']}"
     text = (evaluation / "report.html").read_text(encoding="utf-8")
-    with tempfile.TemporaryDirectory(prefix="lus-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="lus-") as scratch, browser(WINDOW) as tab:
         page, path = Path(scratch) / "report.html", Path(scratch) / "report.png"
         page.write_text(text.replace("</head>", SHOWN.format(video=video)), encoding="utf-8")
-        options = f"--headless --no-sandbox --disable-gpu --hide-scrollbars --screenshot={path}"
-        subprocess.run(
-            [
-                browser,
-                *options.split(),
-                f"--user-data-dir={scratch}/profile",
-                "--window-size=1180,1300",
-                "--virtual-time-budget=4000",
-                f"{page.as_uri()}#video={video}",
-            ],
-            check=True,
-            capture_output=True,
-            timeout=120,
-        )
+        tab.open(f"{page.as_uri()}#video={video}")
+        tab.run(PLAYED)
+        tab.picture(path, whole=True)
         with Image.open(path) as image:
             return image.convert("RGB")
 

@@ -20,6 +20,7 @@ SERVER.set_forkserver_preload(
     [
         "tests.test_crash",
         "tests.test_train_crash",
+        "tests.test_two_writers",
         "tests.stress.faults_scenarios",
         "hdf5plugin",
         "lus_cli.figures",

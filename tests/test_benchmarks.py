@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lus_cli.cache import read_json, write_json
-from lus_cli.sources import find_sources
+from lus_cli.files import read_json, write_json
+from lus_cli.study.finding import find_sources
 from tests.benchmarks.__main__ import PARTS, merge
 from tests.benchmarks.processes import held, tree
 from tests.benchmarks.studies import encode, make_study

@@ -48,7 +48,14 @@ def test_defaults_of_the_paper_recipe_are_shown() -> None:
         (("train", "--cache", "c", "--learning-rate", "nan"), 2, "learning-rate"),
         (("train", "--cache", "c", "--device", "tpu"), 2, "device"),
         (("train", "--cache", "c", "--run", "../x"), 1, "run `lus prepare` first"),
-        (("train", "--cache", "c", "--resume", "--epochs", "3"), 2, "not with --epochs"),
+        (("train", "--cache", "c", "--resume", "--epochs", "3"), 1, "run `lus train` first"),
+        (("train", "--cache", "c", "--resume", "--seed", "3"), 2, "not with --seed"),
+        (
+            ("train", "--cache", "c", "--resume", "--epochs", "3", "--hidden", "9"),
+            2,
+            "with --hidden",
+        ),
+        (("crossval", "--cache", "c", "--resume", "--epochs", "3"), 2, "not with --epochs"),
         (("train", "--cache", "c", "--resume", "--recipe", "demo"), 2, "not with a recipe"),
         (("crossval", "--cache", "c", "--resume", "--repeats", "3"), 2, "not with --repeats"),
         (("nonsense",), 2, "nonsense"),
@@ -110,7 +117,7 @@ def test_flags_go_over_a_file_and_a_file_over_defaults(exams: Path, tmp_path: Pa
     assert done.exit_code == 0, done.output
     split = json.loads((tmp_path / "c" / "split.json").read_text())
     assert split["drawn_by"]["seed"] == 9
-    from lus_cli.video_cache import VideoCache
+    from lus_cli.cache.video_cache import VideoCache
 
     assert VideoCache(tmp_path / "c" / "videos.h5").frame_format.size == 16
 

@@ -18,16 +18,12 @@ from lus_cli.config import (
     ImportConfig,
     PhantomConfig,
     PrepareConfig,
-    Recipe,
     TrainConfig,
-    build,
-    defaults_of,
-    fields_of,
-    read_toml,
-    recipe_path,
-    to_toml,
 )
 from lus_cli.errors import UsageError
+from lus_cli.options import build, defaults_of, fields_of, read_toml, to_toml
+from lus_cli.recipes import recipe
+from lus_cli.recipes.recipe import DEFAULT_RECIPE, Recipe, recipe_path
 
 RECIPES = sorted((Path(config.__file__).parent / "recipes").glob("*.toml"))
 COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
@@ -55,7 +51,7 @@ def test_awkward_values_read_back_the_same(tmp_path: Path) -> None:
             "weights": "C:\\models\\a b.pth",
             "attention_channels": [],
             "learning_rate": 1e-30,
-            "seed": config.MAX_SEED,
+            "seed": recipe.MAX_SEED,
             "cache": tmp_path / "è, #1",
         },
     )
@@ -237,12 +233,19 @@ def test_a_recipe_that_is_not_there_names_those_that_are(name: str) -> None:
 # ------------------------------------------------------------------------- recipes and the command
 
 
-@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
-def test_a_recipe_names_every_field(path: Path) -> None:
-    values = read_toml(path)
+def test_the_default_recipe_has_a_value_for_every_field() -> None:
+    values = read_toml(recipe_path(DEFAULT_RECIPE))
     assert set(values) == set(fields_of(Recipe))
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_a_recipe_lists_what_differs_from_the_default(path: Path) -> None:
+    values = read_toml(path)
     assert values["name"] == path.stem
-    build(Recipe, values, str(path))
+    assert build(Recipe, values, str(path)).name == path.stem
+    if path.stem != DEFAULT_RECIPE:
+        default = read_toml(recipe_path(DEFAULT_RECIPE))
+        assert [name for name, value in values.items() if value == default[name]] == []
 
 
 def test_every_recipe_is_part_of_the_package() -> None:

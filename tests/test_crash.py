@@ -27,15 +27,17 @@ import pytest
 from PIL import Image
 
 from lus_cli import processes
-from lus_cli.cache import Cache, locked, only_writer, replacing
+from lus_cli.cache.hdf5 import is_sealed
+from lus_cli.cache.layout import Cache
+from lus_cli.cache.video_cache import VideoCache
 from lus_cli.config import ImportConfig, PhantomConfig, PrepareConfig
 from lus_cli.errors import LusError
-from lus_cli.folders import beside
-from lus_cli.seal import is_sealed
-from lus_cli.steps import Result, import_videos, phantom, prepare, silent
-from lus_cli.true_masks import masks_folder
-from lus_cli.video_cache import VideoCache
-from lus_cli.video_files import write_video
+from lus_cli.files import replacing
+from lus_cli.folders import beside, locked, only_writer
+from lus_cli.phantom.true_masks import masks_folder
+from lus_cli.progress import Result, silent
+from lus_cli.steps import import_videos, phantom, prepare
+from lus_cli.study.video_writing import write_video
 from tests.killing import SERVER, Child
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "killpg"), reason="there is no SIGKILL here")
@@ -195,7 +197,7 @@ def phase(cache: Path, reader: str, scenario: Scenario) -> str:
             )
             return "new cache" if not drawn else "pictures"
         return "done"
-    if (cache / "videos.h5.part").exists():
+    if list(cache.glob(".videos.h5.*.part")):
         return "putting together"
     return "decoding" if shards.exists() else "planning"
 

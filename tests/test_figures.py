@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import matplotlib
@@ -13,8 +16,15 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
 
-from lus_cli import clinical_figures, evaluation_figures, figures, run_figures, study_figures
-from lus_cli.report import template_text
+from lus_cli import figures
+from lus_cli.cache import figures as study_figures
+from lus_cli.evaluation import confidence_figures
+from lus_cli.evaluation import (
+    confusion_figures as evaluation_figures,
+)
+from lus_cli.evaluation.page import template_text
+from lus_cli.training import figures as run_figures
+from tests.drawing import svg_text
 
 CONFUSION = [[5, 2, 0, 0], [1, 6, 0, 3], [0, 0, 9, 0], [0, 0, 0, 0]]
 
@@ -23,7 +33,7 @@ def test_the_same_figure_is_the_same_bytes() -> None:
     one, again = (evaluation_figures.confusion(CONFUSION) for _ in range(2))
     for kind in ("svg", "png"):
         assert figures.rendered(again, kind) == figures.rendered(one, kind)
-    words = set(re.findall(r"[\w:<.]+", figures.svg_text(one)))
+    words = set(re.findall(r"[\w:<.]+", svg_text(one)))
     assert not {"<dc:date", "matplotlib.org", "Matplotlib"} & words
 
 
@@ -53,7 +63,7 @@ def test_score_colours_are_ordered_by_lightness_and_far_apart() -> None:
 
 def test_ids_are_words_not_formulas_or_markup() -> None:
     figure = study_figures.lengths_by_patient(np.array([3, 4]), ["<script>$x_1$</script>", "b & c"])
-    svg = figures.svg_text(figure)
+    svg = svg_text(figure)
     assert "<script>" not in svg
     assert "&lt;script&gt;$x_1$&lt;/script&gt;" in svg
 
@@ -91,9 +101,9 @@ COLUMN_FIGURES = {
     "curves": lambda: run_figures.curves(EPOCHS, 1.34, 0.542, 0.41),  # the report's Figs. 6 and 7
     "confusion": lambda: evaluation_figures.confusion([[1234] * 4] * 4),  # Fig. 8
     "errors_per_class": lambda: evaluation_figures.errors_per_class([[1234] * 4] * 4),  # Fig. 9
-    "calibration": lambda: evaluation_figures.calibration(BINS, 0.123),
-    "abstention": lambda: clinical_figures.abstention(ABSTENTION),
-    "temperature": lambda: clinical_figures.temperature(BINS, BINS, SCALING),
+    "calibration": lambda: confidence_figures.calibration(BINS, 0.123),
+    "abstention": lambda: confidence_figures.abstention(ABSTENTION),
+    "temperature": lambda: confidence_figures.temperature(BINS, BINS, SCALING),
 }
 
 
@@ -112,7 +122,7 @@ def ticks_beyond(figure: Figure) -> list[Text]:
 def test_a_figure_of_one_column_can_be_read_there(name: str) -> None:
     figure = COLUMN_FIGURES[name]()
     assert figure.get_figwidth() * 25.4 == pytest.approx(85)
-    with matplotlib.rc_context(figures.COLUMN_STYLE):
+    with figures.house_style(figures.COLUMN_STYLE):
         figures.lay_out(figure)
         figure.draw_without_rendering()
     inside = figure.bbox.padded(0.5)
@@ -187,3 +197,96 @@ def test_colours_stay_apart_for_every_colour_vision(vision: str) -> None:
         for one, other in itertools.combinations(colours, 2):
             difference = seen_as(one, VISIONS[vision]) - seen_as(other, VISIONS[vision])
             assert np.linalg.norm(difference) > 15, (one, other)  # 2.3 is just noticeable
+
+
+# ------------------------------------------------------------------------------ a user's settings
+
+# What papers, talks and notebooks set. Any of it would show, or fail.
+HOSTILE = """
+backend: no_such_backend
+text.usetex: True
+font.family: fantasy
+font.size: 31
+figure.dpi: 33
+savefig.dpi: 44
+savefig.bbox: tight
+savefig.pad_inches: 1
+savefig.transparent: True
+savefig.facecolor: black
+figure.facecolor: red
+figure.constrained_layout.use: False
+figure.autolayout: True
+axes.facecolor: green
+axes.grid: True
+axes.xmargin: 0.4
+axes.unicode_minus: False
+axes.formatter.use_locale: True
+axes.prop_cycle: cycler(color=["yellow"])
+image.cmap: gray
+image.interpolation: nearest
+lines.linestyle: --
+lines.marker: o
+path.sketch: 3, 50, 20
+patch.force_edgecolor: True
+xtick.direction: in
+xtick.minor.visible: True
+ytick.labelsize: 2
+legend.loc: center
+svg.fonttype: path
+a line without a meaning
+"""
+DRAW = """
+import sys
+from pathlib import Path
+from lus_cli.terminal import settle_matplotlib
+settle_matplotlib()
+from lus_cli import figures
+from tests.test_figures import COLUMN_FIGURES
+for name in ("confusion", "curves"):
+    figures.save(COLUMN_FIGURES[name](), Path(sys.argv[1]) / name)
+"""
+ROOT = Path(__file__).parents[1]
+
+
+def drawn_with(folder: Path, **environment: str) -> tuple[dict[str, bytes], str]:
+    """The files of all figures of a column, and what was printed, in a process of its own."""
+    folder.mkdir(exist_ok=True)
+    process = subprocess.run(
+        [sys.executable, "-c", DRAW, str(folder / "drawn")],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        capture_output=True,
+        text=True,
+    )
+    assert process.returncode == 0, process.stderr
+    files = {path.name: path.read_bytes() for path in (folder / "drawn").iterdir()}
+    return files, process.stdout + process.stderr
+
+
+def test_no_figure_depends_on_a_users_settings(tmp_path: Path) -> None:
+    plain, _ = drawn_with(tmp_path / "plain")
+    home = tmp_path / "home"
+    (home / "matplotlib").mkdir(parents=True)
+    places = {
+        "home": {"MPLBACKEND": "no_such_backend", "XDG_CONFIG_HOME": str(home)},
+        "here": {
+            "MPLBACKEND": "module://no_such_package.backend",
+            "MATPLOTLIBRC": str(home / "matplotlib/matplotlibrc"),
+            "MPLCONFIGDIR": "/dev/null/no/folder",
+        },
+    }
+    (home / "matplotlib/matplotlibrc").write_text(HOSTILE)
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here/matplotlibrc").write_text(HOSTILE)
+    for name, environment in places.items():
+        files, said = drawn_with(tmp_path / name, **environment)
+        assert files == plain, name
+        assert not said, name
+
+
+def test_no_figure_depends_on_what_a_program_has_set() -> None:
+    plain = [figures.rendered(draw(), "png") for draw in COLUMN_FIGURES.values()]
+    changes = {"text.usetex": True, "font.size": 31, "savefig.transparent": True, "axes.grid": True}
+    with matplotlib.rc_context(changes):
+        assert [figures.rendered(draw(), "png") for draw in COLUMN_FIGURES.values()] == plain
+        assert matplotlib.rcParams["font.size"] == 31

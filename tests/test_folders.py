@@ -8,6 +8,7 @@ import pytest
 
 from lus_cli.errors import LusError
 from lus_cli.folders import beside, replacing_folder, replacing_folders
+from tests.conftest import dead_part
 
 
 def test_a_folder_is_replaced_only_by_force_and_only_when_whole(tmp_path: Path) -> None:
@@ -77,8 +78,8 @@ def test_of_several_an_empty_one_leaves_nothing_in_its_place(tmp_path: Path) -> 
 
 
 def test_what_a_killed_process_left_goes(tmp_path: Path) -> None:
-    for what in ("part", "old"):
-        (beside(tmp_path / "folder", what) / "deep").mkdir(parents=True)
+    (beside(tmp_path / "folder", "old") / "deep").mkdir(parents=True)
+    (dead_part(tmp_path / "folder") / "deep").mkdir(parents=True)
     with replacing_folder(tmp_path / "folder", force=False) as part:
         assert not any(part.iterdir())
         (part / "new").touch()

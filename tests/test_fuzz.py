@@ -14,21 +14,16 @@ import tomlkit
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lus_cli.config import Recipe, TrainConfig, build, fields_of, read_toml
+from lus_cli.cache.split import load_split, read_split
+from lus_cli.config import TrainConfig
 from lus_cli.errors import LusError, UsageError
-from lus_cli.exam_tree import (
-    SCORES,
-    VideoId,
-    is_name,
-    natural_key,
-    parse_frame_id,
-    read_annotations,
-    read_findings,
-    write_annotations,
-)
-from lus_cli.labels import table_labels
-from lus_cli.sources import find_sources
-from lus_cli.split import load_split, read_split
+from lus_cli.options import build, fields_of, read_toml
+from lus_cli.recipes.recipe import Recipe
+from lus_cli.study.annotations import SCORES, read_annotations, read_findings, write_annotations
+from lus_cli.study.finding import find_sources
+from lus_cli.study.ids import VideoId, is_name, natural_key, parse_frame_id
+from lus_cli.study.label_tables import table_labels
+from lus_cli.study.spellings import canonical
 from tests.stress import fuzz_sandbox
 from tests.stress.fuzz import tried
 from tests.stress.fuzz_kinds import KINDS, Kind
@@ -95,7 +90,9 @@ def is_one_line(error: LusError) -> None:
 
 
 IDS = st.one_of(TEXT, st.lists(TEXT, min_size=3, max_size=4).map("/".join))
-NAMES = TEXT.filter(lambda text: is_name(text) and text == text.strip())
+NAMES = TEXT.filter(
+    lambda text: is_name(text) and text == text.strip() == canonical(text) and '"' not in text
+)
 VIDEOS = st.builds(VideoId, NAMES, NAMES, NAMES)
 
 
@@ -212,7 +209,7 @@ def test_any_split_keeps_patients_apart_or_is_one_line(folder: Path, content: An
     assert sorted(split.train + split.validation + split.test) == patients
 
 
-@pytest.mark.parametrize("name", ["p\x85", "p\u2028", "\ufeffp", os.fsdecode(b"p\xff"), "p\x9b31m"])
+@pytest.mark.parametrize("name", ["p\x85", "p\u2028", os.fsdecode(b"p\xff"), "p\x9b31m"])
 def test_a_folder_that_no_table_could_name_is_no_patient(tmp_path: Path, name: str) -> None:
     (tmp_path / name / "1" / "a").mkdir(parents=True)
     (tmp_path / name / "1" / "a" / "1.png").write_bytes(b"")

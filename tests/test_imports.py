@@ -1,4 +1,4 @@
-"""The layout's rules, read from the imports: one way only, heavy ones where they belong."""
+"""The rules of the layout, read from the imports: downwards only, and heavy packages in few rooms."""
 
 from __future__ import annotations
 
@@ -11,93 +11,113 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "lus_cli"
 MODULES = sorted(p for p in PACKAGE.rglob("*.py") if p.name != "__init__.py")
-FOUNDATION = {"cache", "config", "errors"}
-EVALUATION = {
-    "resampling",
-    "references",
-    "calibration",
-    "clinical",
-    "assessment",
-    "comparison",
-    "confounders",
-}
-# What only some modules may import.
-RESERVED = {
-    "h5py": {
-        "hdf5_writing",
-        "video_cache",
-        "mask_file",
-        "mat_files",
-    },  # MATLAB 7.3 files are HDF5 too
-    "hdf5plugin": {"video_cache"},
-    "matplotlib": {
-        "figures",
-        "study_figures",
-        "contact_sheet",
-        "run_figures",
-        "evaluation_figures",
-        "clinical_figures",
-        "comparison_figures",
-        "crossval_figures",
-        "attention_figures",
+# From the ground up: a room may import the rooms before it, and itself.
+ROOMS = (
+    *("errors", "words", "progress", "processes", "disk_errors", "files", "folders"),
+    *("recipes", "options", "config", "figures", "pages", "terminal"),
+    *("study", "cache", "phantom", "model", "evaluation", "training"),
+    *("attention", "crossval", "prediction", "steps", "cli", "__main__"),
+)
+# What a room must not know although it lies below, and the modules that know arrays alone.
+APART = {
+    "phantom": {"cache"},
+    "crossval": {"attention"},
+    "cli": {
+        "study",
+        "cache",
+        "phantom",
+        "model",
+        "evaluation",
+        "training",
+        "attention",
+        "crossval",
     },
-    "jinja2": {"report", "model_card"},
-    "onnx": {"onnx_files"},
-    "onnxruntime": {"onnx_files"},
-    "onnxscript": {"onnx_files"},
-    "av": {"video_files", "frames"},
-    "simplejpeg": {"frames"},
-    "pydicom": {"dicom_files"},
-    "scipy": {"mat_files", "sector", "signs"},
-    "typer": {"cli", "terminal", "config"},
+}
+ARRAYS_ONLY = {
+    "model/network",
+    "model/losses",
+    "model/sector",
+    "evaluation/metrics",
+    "phantom/scene",
+    "crossval/aggregation",
+}
+# Which rooms may import a heavy package.
+RESERVED = {
+    "h5py": {"study", "cache", "attention"},  # MATLAB 7.3 files are HDF5, too
+    "hdf5plugin": {"cache"},
+    "matplotlib": {"figures", "cache", "training", "evaluation", "crossval", "attention"},
+    "jinja2": {"pages", "evaluation"},
+    "onnx": {"model"},
+    "onnxruntime": {"model"},
+    "onnxscript": {"model"},
+    "av": {"study"},
+    "simplejpeg": {"study"},
+    "pydicom": {"study"},
+    "scipy": {"study", "model", "evaluation", "attention", "crossval"},
+    "typer": {"cli", "terminal", "config", "options", "recipes"},
     "rich": {"cli", "terminal"},
 }
 
 
 def imports(path: Path) -> set[str]:
     """Every module named in an import anywhere in a file, dotted."""
-    found: set[str] = set()
+    names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            found.add(node.module)
-            found |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return found
+            names.add(node.module)
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
 
 
 def name_of(path: Path) -> str:
-    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+    return path.relative_to(PACKAGE).with_suffix("").as_posix()
 
 
-def ours(path: Path) -> set[str]:
-    """The modules of this package that a file imports, without the package's name."""
-    known = {name_of(p) for p in MODULES} | {"steps"}
-    named = {name.removeprefix("lus_cli.") for name in imports(path)}
-    return {name for name in named if name in known}
+def room_of(path: Path) -> str:
+    return name_of(path).partition("/")[0]
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_imports_go_one_way(path: Path) -> None:
-    name, used = name_of(path), ours(path)
-    steps = {u for u in used if u.startswith("steps.")}
-    assert not steps, f"{name} imports {steps}: only cli starts steps, and by name"
-    assert "cli" not in used or name == "__main__"
-    if name in FOUNDATION:
-        assert used <= FOUNDATION
-    if name in ("model", "losses", "metrics", "phantom_scene", "sector", "aggregation"):
-        assert not used, f"{name} knows arrays and tensors only"
-    if name == "localisation":
-        assert used <= {"resampling"}, "localisation knows arrays only"
-    if name in EVALUATION:
-        assert used <= EVALUATION | {"metrics", "exam_tree"}, f"{name} knows arrays only"
+def rooms_of_imports(path: Path) -> set[str]:
+    """The rooms of lus that a file imports from."""
+    dotted = (name.split(".") for name in imports(path))
+    return {parts[1] for parts in dotted if parts[0] == "lus_cli" and len(parts) > 1} & {*ROOMS}
+
+
+def test_every_room_is_in_the_plan() -> None:
+    assert {room_of(path) for path in MODULES} <= {*ROOMS}
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_heavy_packages_stay_in_their_room(path: Path) -> None:
+def test_imports_point_downwards(path: Path) -> None:
+    room = room_of(path)
+    below = set(ROOMS[: ROOMS.index(room)])
+    assert rooms_of_imports(path) <= below | {room}
+    assert not rooms_of_imports(path) & APART.get(room, set())
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_steps_do_not_import_each_other(path: Path) -> None:
+    if room_of(path) == "steps":
+        assert "steps" not in rooms_of_imports(path)
+
+
+@pytest.mark.parametrize("name", sorted(ARRAYS_ONLY))
+def test_modules_of_formulas_know_arrays_alone(name: str) -> None:
+    path = PACKAGE / f"{name}.py"
+    assert rooms_of_imports(path) <= {"words", room_of(path)}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_heavy_packages_stay_in_their_rooms(path: Path) -> None:
     roots = {name.partition(".")[0] for name in imports(path)}
     for package, rooms in RESERVED.items():
-        assert package not in roots or name_of(path) in rooms, f"{name_of(path)} imports {package}"
+        assert package not in roots or room_of(path) in rooms, f"{name_of(path)} imports {package}"
+
+
+def test_there_are_few_modules_at_the_top() -> None:
+    assert len(list(PACKAGE.glob("*.py"))) <= 14
 
 
 def test_there_are_no_rooms_for_odds_and_ends() -> None:

@@ -15,7 +15,7 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from lus_cli.cli import app
-from lus_cli.config import fields_of
+from lus_cli.options import fields_of
 
 README = Path(__file__).parents[1] / "README.md"
 SMALL = "--patients 6 --videos 18 --size 96 --max-frames 90 --workers 1"
@@ -101,7 +101,7 @@ def test_a_video_is_drawn_whole(
         ).stdout
     )
     path = next(Path(p) for p in document["files"].values() if p.endswith(suffix))
-    from lus_cli.video_files import read_frames
+    from lus_cli.study.video_files import read_frames
 
     with h5py.File(project / "cache/runs/paper-1/attention/masks.h5") as file:
         frames = len(file[f"1047/{area_of(project, '1047')}/frame_number"])

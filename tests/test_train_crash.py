@@ -15,10 +15,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from lus_cli.cache import Cache
-from lus_cli.checkpoint import load_best, load_last
+from lus_cli.cache.layout import Cache
 from lus_cli.config import TrainConfig
-from lus_cli.steps import Result, silent, train
+from lus_cli.model.checkpoint import load_best, load_last
+from lus_cli.progress import Result, silent
+from lus_cli.steps import train
 from tests.conftest import tiny
 from tests.killing import Child
 

@@ -1,1 +1,1 @@
-"""Training recipes: complete, commented TOML files, one field a line."""
+"""Training recipes: the default one is complete, the others list what differs, with the reason."""

@@ -9,13 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from lus_cli.attention_maps import MaskFolder, draw_videos, forget_others
-from lus_cli.cache import Cache, locked, write_json
-from lus_cli.config import AttentionConfig
-from lus_cli.devices import choose_device, set_threads
-from lus_cli.errors import LusError, UsageError
-from lus_cli.exam_tree import SCORES, VideoId, parse_frame_id
-from lus_cli.explained import (
+from lus_cli.attention.explained import (
     Explained,
     all_masks,
     card,
@@ -24,11 +18,19 @@ from lus_cli.explained import (
     over_frame,
     save_png,
 )
-from lus_cli.mask_file import write_masks
-from lus_cli.overlay import colour_mask, draw_card
-from lus_cli.scoring import TrainedRun, open_run
-from lus_cli.steps import Progress, Result, Table
-from lus_cli.video_cache import UNKNOWN
+from lus_cli.attention.maps import MaskFolder, draw_videos, forget_others
+from lus_cli.attention.mask_file import write_masks
+from lus_cli.cache.layout import Cache
+from lus_cli.config import AttentionConfig
+from lus_cli.errors import LusError, UsageError
+from lus_cli.files import check_writable, write_json
+from lus_cli.folders import locked
+from lus_cli.model.devices import choose_device, set_threads
+from lus_cli.pages.overlay import colour_mask, draw_card
+from lus_cli.progress import Progress, Result, Table
+from lus_cli.study.annotations import SCORES, UNKNOWN
+from lus_cli.study.ids import VideoId, parse_frame_id
+from lus_cli.training.trained_run import TrainedRun, open_run
 
 FRAMES_PER_S = 25  # of a written video; exam trees do not say how fast their frames were taken
 GALLERY_PER_SCORE = 2  # two videos of each score make the report's eight pictures (Fig. 10)
@@ -67,7 +69,9 @@ def run(config: AttentionConfig, progress: Progress) -> Result:
     frames = [parse_frame_id(text) for text in config.frame]
     videos = [VideoId.parse(text) for text in config.video]
     set_threads(config.threads)
-    trained = open_run(Cache(config.cache), config.run, choose_device(config.device))
+    cache = Cache(config.cache)
+    check_writable(cache.run(config.run).attention)
+    trained = open_run(cache, config.run, choose_device(config.device))
     if not trained.model.looks:
         raise LusError(f"run {trained.run.name} has no attention", "train one with --attention")
     if config.check and trained.model.masks_videos:
@@ -82,7 +86,7 @@ def run(config: AttentionConfig, progress: Progress) -> Result:
         studio.tables.insert(0, Table(f"run {trained.run.name}", columns, studio.rows))
         answers = [dict(zip(columns, row, strict=True)) for row in studio.rows]
         studio.numbers["answers"] = answers
-    numbers = {"run": trained.run.name, **studio.numbers}
+    numbers = {"run": trained.run.name, "weights": trained.weights, **studio.numbers}
     return Result(numbers, studio.tables, studio.files, studio.notes)
 
 
@@ -113,9 +117,8 @@ def draw_frame(studio: Studio, video: VideoId, frame: int) -> None:
             f"it has {len(numbers)} frames, {numbers[0]} to {numbers[-1]}",
         )
     shown = explain(trained, index, int(position[0]))
-    write_masks(
-        studio.folder.masks, {video: {"frame_number": numbers[position], "mask": shown.masks}}
-    )
+    maps = {"frame_number": numbers[position], "mask": shown.masks}
+    write_masks(studio.folder.masks, {video: maps}, trained.weights)
     save_card(studio, shown, 0)
 
 
@@ -137,7 +140,8 @@ def draw_video(studio: Studio, video: VideoId) -> None:
     index = trained.videos.index(video)
     shown, masks = explain(trained, index), all_masks(trained, index)
     numbers = trained.videos.frame_numbers(index)
-    write_masks(studio.folder.masks, {video: {"frame_number": numbers, "mask": masks}})
+    maps = {"frame_number": numbers, "mask": masks}
+    write_masks(studio.folder.masks, {video: maps}, trained.weights)
     path = studio.folder.picture(video, studio.config.format or "mp4")
     film(studio, shown, masks, path)
     studio.files[str(video)] = path
@@ -146,7 +150,7 @@ def draw_video(studio: Studio, video: VideoId) -> None:
 
 def film(studio: Studio, shown: Explained, masks: np.ndarray, path: Path) -> None:
     """Writes every frame of a video under its mask, (frame, row, column), as a video file."""
-    from lus_cli.video_files import write_video
+    from lus_cli.study.video_writing import write_video
 
     trained = studio.trained
     numbers = trained.videos.frame_numbers(shown.index).tolist()
@@ -167,7 +171,7 @@ def film(studio: Studio, shown: Explained, masks: np.ndarray, path: Path) -> Non
 
 def draw_split(studio: Studio) -> None:
     """Every video of a part of the study, and what its attention finds."""
-    from lus_cli.attention_measures import localised, separated
+    from lus_cli.attention.measures import localised, separated
 
     config, trained, progress = studio.config, studio.trained, studio.progress
     assert config.split is not None
@@ -181,14 +185,14 @@ def draw_split(studio: Studio) -> None:
     )
     studio.files |= {"overlays": folder.root, "masks of the part": folder.masks}
     studio.numbers |= {"split": config.split, "videos": len(indices)}
-    found = localised(trained, studio.root, folder, indices, config.bootstrap, progress)
+    found = localised(trained, studio.root, folder, indices, progress)
     if found is None:
         studio.notes.append(
             "Localisation was not measured: the study has no true masks beside its exam tree."
         )
     else:
         report_localisation(studio, folder.root, found)
-    findings = separated(trained, folder, indices, config.bootstrap)
+    findings = separated(trained, folder, indices)
     if findings is not None:
         report_findings(studio, folder.root, findings)
 
@@ -199,12 +203,13 @@ def indices_of(trained: TrainedRun, part: str) -> list[int]:
 
 
 def report_localisation(studio: Studio, root: Path, found: dict[str, Any]) -> None:
-    from lus_cli import attention_figures, figures
-    from lus_cli.attention_measures import in_words, localisation_rows
+    from lus_cli import figures
+    from lus_cli.attention import figures as attention_figures
+    from lus_cli.attention.measures import in_words, localisation_rows
 
     words = in_words(found)
     found = {"words": words, **found}
-    write_json(root / "localisation.json", found)
+    write_json(root / "localisation.json", {"weights": studio.trained.weights, **found})
     figures.save(attention_figures.localisation(found["scores"]), root / "localisation")
     columns = ("score", "map", "pointing", "energy", "of frame", "of sector", "IoU")
     studio.tables.append(Table("Where the artefacts are", columns, localisation_rows(found)))
@@ -214,9 +219,9 @@ def report_localisation(studio: Studio, root: Path, found: dict[str, Any]) -> No
 
 
 def report_findings(studio: Studio, root: Path, found: dict[str, Any]) -> None:
-    from lus_cli.attention_measures import interval
+    from lus_cli.attention.measures import interval
 
-    write_json(root / "findings.json", found)
+    write_json(root / "findings.json", {"weights": studio.trained.weights, **found})
     rows = [(name, interval(area), area["with"], area["without"]) for name, area in found.items()]
     columns = ("figure", "AUROC", "with", "without")
     studio.tables.append(Table("B-lines or none", columns, rows))
@@ -226,20 +231,20 @@ def report_findings(studio: Studio, root: Path, found: dict[str, Any]) -> None:
 
 def check(studio: Studio) -> None:
     """Whether the maps depend on what the model learned."""
-    from lus_cli.attention_check import checked, in_words
+    from lus_cli.attention.check import checked, in_words
 
     trained = studio.trained
     part = studio.config.split or ("test" if trained.split.test else "validation")
     found = checked(trained, indices_of(trained, part), studio.progress)
     words = in_words(found)
     path = trained.run.attention / "check.json"
-    write_json(path, {"split": part, "words": words, "alike": found})
+    write_json(path, {"weights": trained.weights, "split": part, "words": words, "alike": found})
     rows = [
-        (stage, kind, likeness["spearman"], likeness["ssim"])
+        (stage, kind, likeness["spearman"])
         for stage, kinds in found.items()
         for kind, likeness in kinds.items()
     ]
-    columns = ("drawn anew, with all above", "map", "Spearman", "SSIM")
+    columns = ("drawn anew, with all above", "map", "Spearman")
     studio.tables.append(Table("Alike before and after", columns, rows))
     studio.numbers["check"] = found
     studio.files["check"] = path
@@ -254,7 +259,8 @@ def draw_gallery(studio: Studio) -> None:
 
     Of each video the frame is shown whose mask stands out most.
     """
-    from lus_cli import evaluation_figures, figures
+    from lus_cli import figures
+    from lus_cli.evaluation import confusion_figures as evaluation_figures
 
     trained, progress = studio.trained, studio.progress
     part = "test" if trained.split.test else "validation"
@@ -267,7 +273,7 @@ def draw_gallery(studio: Studio) -> None:
         position = shown.positions[best : best + 1]
         number = trained.videos.frame_numbers(shown.index)[position]
         maps = {"frame_number": number, "mask": shown.masks[best : best + 1]}
-        write_masks(studio.folder.masks, {shown.id: maps})
+        write_masks(studio.folder.masks, {shown.id: maps}, trained.weights)
         original = save_card(studio, shown, best)
         mask = over_frame(trained, shown.masks[best], original.shape[:2])
         row = studio.rows[-1]

@@ -4,37 +4,48 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 
-from lus_cli.assessment import assess
-from lus_cli.cache import Cache, read_json, write_json
-from lus_cli.config import CrossvalConfig, Recipe
-from lus_cli.confounders import confounding, followed
-from lus_cli.crossval_folder import write_crossval
-from lus_cli.crossval_plan import ANEW, Crossval, opened, reopened
-from lus_cli.devices import choose_device, set_threads
+from lus_cli.cache.layout import Cache
+from lus_cli.cache.split import PARTS, Split
+from lus_cli.cache.video_cache import VideoCache
+from lus_cli.config import CrossvalConfig
+from lus_cli.crossval.confounders import confounding, followed
+from lus_cli.crossval.features import compute_features
+from lus_cli.crossval.folder import write_crossval
+from lus_cli.crossval.folds import Fold
+from lus_cli.crossval.plan import ANEW, Crossval, opened, reopened
+from lus_cli.crossval.predictions import (
+    answer_folds,
+    answered,
+    answered_in_order,
+    answers_hold,
+    by_fold,
+    constant_folds,
+    labelled,
+    out_of_fold,
+    weights_of,
+)
+from lus_cli.crossval.signs import CONFOUNDERS
 from lus_cli.errors import LusError, UsageError
-from lus_cli.evaluation_tables import figure_table
-from lus_cli.exam_tree import VideoId
-from lus_cli.fold_baselines import answer_folds
-from lus_cli.fold_results import by_fold, constant_folds
-from lus_cli.folds import Fold
-from lus_cli.metrics import SCORES, Predictions
-from lus_cli.ranks import ALONE, ranks_of_environment
-from lus_cli.run_comparison import compare_candidates
-from lus_cli.scoring import TrainedRun, open_run
-from lus_cli.signs import CONFOUNDERS
-from lus_cli.split import PARTS, Split
-from lus_cli.steps import Progress, Result
-from lus_cli.training import Setting, resumed, train
-from lus_cli.video_cache import VideoCache
-from lus_cli.video_features import compute_features
+from lus_cli.evaluation.assessment import assess
+from lus_cli.evaluation.metrics import Predictions
+from lus_cli.evaluation.run_comparison import compare_candidates
+from lus_cli.evaluation.tables import figure_table
+from lus_cli.files import check_writable, read_json, write_json
+from lus_cli.model.devices import choose_device, set_threads
+from lus_cli.model.ranks import ALONE, ranks_of_environment
+from lus_cli.progress import Progress, Result
+from lus_cli.recipes.recipe import Recipe
+from lus_cli.training.resuming import resumed
+from lus_cli.training.setting import Setting
+from lus_cli.training.trained_run import open_run
+from lus_cli.training.training import train
 
-SEED = 0  # of the bootstrap
+SEED = 0  # of the deals behind a p-value
 
 
 def run(config: CrossvalConfig, progress: Progress) -> Result:
@@ -46,14 +57,20 @@ def run(config: CrossvalConfig, progress: Progress) -> Result:
         )
     set_threads(config.threads)
     device, cache = choose_device(config.device), Cache(config.cache)
+    check_writable(cache.crossvals, cache.runs, cache.features)
     videos = VideoCache(cache.videos)
     study = reopened(config, cache, videos) if config.resume else opened(config, cache, videos)
-    for done, fold in enumerate(study.folds):
-        progress("folds", done, len(study.folds))
-        if not study.answers(fold).is_file():
-            train_fold(study, fold, device, progress)
+    left = [fold for fold in study.folds if not answers_hold(study, fold)]
+    for fold in left:
+        progress("folds", study.folds.index(fold), len(study.folds))
+        train_fold(study, fold, device, progress)
     progress("folds", len(study.folds), len(study.folds))
-    return pooled(study, config, progress)
+    result = pooled(study, config, progress)
+    if config.resume and not left:
+        result.notes.insert(
+            0, f"All {len(study.folds)} folds of {study.name} were finished: nothing was trained."
+        )
+    return result
 
 
 # ------------------------------------------------------------------------------------ what is done
@@ -80,73 +97,31 @@ def same_patients(one: Split, other: Split) -> bool:
     return all(set(getattr(one, part)) == set(getattr(other, part)) for part in PARTS)
 
 
-def answered(trained: TrainedRun, progress: Progress) -> dict[str, Any]:
-    """A run's answers for its own test patients, as JSON."""
-    videos = trained.videos
-    indices = trained.split.indices("test", videos.patients, videos.scores)
-    return {
-        "run": trained.run.name,
-        "epoch": trained.card.epoch,
-        "videos": [list(videos.ids[index]) for index in indices],
-        "probabilities": trained.probabilities(indices, "score test", progress).tolist(),
-    }
-
-
-def labelled(videos: VideoCache) -> list[int]:
-    return [index for index in range(len(videos)) if videos.scores[index] >= 0]
-
-
-def out_of_fold(study: Crossval) -> list[Predictions]:
-    """One set of answers for all labelled videos, in the cache's order, each time over."""
-    given: dict[int, dict[VideoId, list[float]]] = {}
-    for fold in study.folds:
-        path = study.answers(fold)
-        remedy = f"delete it, and have the fold answer again: --resume --run {study.name}"
-        content = read_json(path, remedy)
-        try:
-            ids = [VideoId(*names) for names in content["videos"]]
-            answers = np.array(content["probabilities"], float).reshape(len(ids), len(SCORES))
-        except (KeyError, TypeError, ValueError) as error:
-            raise LusError(f"{path} is damaged ({error!r})", remedy) from error
-        given.setdefault(fold.repeat, {}).update(zip(ids, answers, strict=True))
-    try:
-        return [answered_in_order(study.videos, answers) for answers in given.values()]
-    except KeyError as error:
-        raise LusError(
-            f"no fold of {study.name} answered for video {error.args[0]}",
-            f"delete {study.root / 'folds'}, and have them answer again: --resume --run {study.name}",
-        ) from error
-
-
-def answered_in_order(
-    videos: VideoCache, given: Mapping[VideoId, Sequence[float] | np.ndarray]
-) -> Predictions:
-    indices = labelled(videos)
-    ids = [videos.ids[index] for index in indices]
-    return Predictions(list(ids), videos.scores[indices], np.array([given[i] for i in ids]))
-
-
 def pooled(study: Crossval, config: CrossvalConfig, progress: Progress) -> Result:
     """Everything that is said about the answers of all folds together."""
     repeats = out_of_fold(study)
     candidates: dict[str, Sequence[Predictions]] = {study.config.name: repeats}
     found: dict[str, Any] = {}
     if config.baselines:
+        from lus_cli.crossval.baselines import DRAWN
+
         features = compute_features(study.videos, Cache(config.cache).features, progress)
         given = answer_folds(study.root, study.folds, study.videos, features, progress)
         candidates |= {
-            name: [answered_in_order(study.videos, one) for one in repeats]
+            name: [answered_in_order(study.videos, one, name in DRAWN) for one in repeats]
             for name, repeats in given.items()
         }
         columns = features["confounders"][labelled(study.videos)].T
         measured = dict(zip(CONFOUNDERS, columns, strict=True))
-        found["confounders"] = confounding(repeats[0], measured, config.bootstrap, SEED)
+        found["confounders"] = confounding(repeats[0], measured)
     progress("intervals", 0, 1)
     title, times = f"{study.name}, out of fold", len(repeats)
-    compared = compare_candidates(study.root, candidates, config.bootstrap, SEED, title)
+    about = {"weights": weights_of(study)}
+    compared = compare_candidates(study.root, candidates, title, about)
     scores = assess(repeats[0], config.bootstrap, SEED)
     progress("intervals", 1, 1)
-    scores = {"run": study.name, "split": "out-of-fold", "times": times, **scores, **found}
+    whole = {"run": study.name, **about, "split": "out-of-fold", "times": times}
+    scores = {**whole, **scores, **found}
     scores["warnings"] += [
         f"{w[0].upper()}{w[1:]}." for w in followed(found.get("confounders", []))
     ]
@@ -164,7 +139,7 @@ def pooled(study: Crossval, config: CrossvalConfig, progress: Progress) -> Resul
 
 def described(study: Crossval, config: CrossvalConfig) -> dict[str, Any]:
     """What the page says of how it was made; see crossval_page.write_crossval_page."""
-    from lus_cli.baselines import BASELINES
+    from lus_cli.crossval.baselines import BASELINES
 
     plan, origin = read_json(study.root / "plan.json", ANEW), study.run(study.folds[0])
     recipe = {field.name: getattr(study.config, field.name) for field in dataclasses.fields(Recipe)}
@@ -183,7 +158,7 @@ def described(study: Crossval, config: CrossvalConfig) -> dict[str, Any]:
             "folds": study.root / "plan.json",
             "drawn by": plan["drawn_by"],
             "seed of the models, each time over": [recipe["seed"] + time for time in range(times)],
-            "seed of the intervals": SEED,
+            "seed of the p-values": SEED,
             "fingerprint of the videos": plan["fingerprint"],
         },
         "Versions": read_json(origin.provenance, "") if origin.provenance.is_file() else None,

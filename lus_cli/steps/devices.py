@@ -15,21 +15,24 @@ from typing import Any
 import torch
 from torch import nn
 
-from lus_cli import known_defects, parity
-from lus_cli.checkpoint import new_model
-from lus_cli.config import DevicesConfig, Recipe, build
-from lus_cli.devices import (
+from lus_cli.config import DevicesConfig
+from lus_cli.model import parity
+from lus_cli.model.checkpoint import new_model
+from lus_cli.model.devices import (
     PRECISIONS,
     available_devices,
     choose_device,
     computes_in,
     set_threads,
 )
-from lus_cli.known_defects import Defect
-from lus_cli.model import LusModel
-from lus_cli.parity import CPU, Difference
+from lus_cli.model.differences import Difference, badness
+from lus_cli.model.network import LusModel
+from lus_cli.model.parity import CPU, Operation
+from lus_cli.options import build
 from lus_cli.processes import cores
-from lus_cli.steps import Progress, Result, Table
+from lus_cli.progress import Progress, Result, Table
+from lus_cli.recipes.recipe import Recipe
+from lus_cli.words import counted
 
 LENGTHS = (3, 2, 1)  # frames of the videos compared
 
@@ -41,23 +44,18 @@ class Report:
     device: torch.device
     whole: dict[str, list[Difference]] = field(default_factory=dict)  # by precision
     layers: dict[str, list[Difference]] = field(default_factory=dict)
-    operations: list[tuple[Defect, list[Difference]]] = field(default_factory=list)
+    operations: list[tuple[Operation, list[Difference]]] = field(default_factory=list)
     tf32: float | None = None  # relative difference of the logits
 
     def wrong(self) -> list[Difference]:
-        """All that differs and that the model uses here, first things first: layers in the order
+        """All that differs, first things first: layers in the order
         they are computed, forward and then backward, then operations, then the whole."""
         layers = [e for entries in self.layers.values() for e in entries]
         forward = [e for e in layers if e.direction == "forward"]
         backward = [e for e in reversed(layers) if e.direction == "backward"]
-        used = [
-            e
-            for defect, entries in self.operations
-            if self.device.type not in defect.avoided_on
-            for e in entries
-        ]
+        operations = [e for _, entries in self.operations for e in entries]
         whole = [e for entries in self.whole.values() for e in entries]
-        return [e for e in forward + backward + used + whole if e.verdict != "agrees"]
+        return [e for e in forward + backward + operations + whole if e.verdict != "agrees"]
 
     @property
     def trusted(self) -> bool:
@@ -109,7 +107,7 @@ def report_on(device: torch.device, model: LusModel) -> Report:
                 continue
             report.whole[name] = parity.compare_whole(model, model, sample, device, dtype)
             report.layers[name] = parity.compare_layers(model, model, sample, device, dtype)
-        report.operations = known_defects.compare_defects(device)
+        report.operations = parity.compare_operations(device)
     if device.type == "cuda":
         with tf32(True):
             logits = parity.compare_whole(model, model, sample, device, torch.float32)[0]
@@ -152,10 +150,6 @@ def description(device: torch.device) -> str:
         return f"{cpu_name()} GPU, macOS {platform.mac_ver()[0]}"  # one chip, one name
     threads = torch.get_num_threads()
     return f"{cpu_name()}, {counted(cores(), 'core')}, {counted(threads, 'thread')}"
-
-
-def counted(number: int, thing: str) -> str:
-    return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
 def cpu_name() -> str:
@@ -220,7 +214,7 @@ def parity_tables(report: Report) -> list[Table]:
         layers = report.layers[precision]
         rows = [(named(e), *figures(e)) for e in whole]
         if layers:
-            worst = max(layers, key=parity.badness)
+            worst = max(layers, key=badness)
             names = {e.name for e in layers}
             rows.append((f"{len(names)} layers alone, worst: {named(worst)}", *figures(worst)))
         columns = ("", "largest difference", "relative", "allowed", "")
@@ -250,13 +244,9 @@ def operation_table(reports: list[Report]) -> Table:
     """Verdicts on what has been wrong on some device, a column a device."""
     columns = ("operation", "pytorch", *(str(report.device) for report in reports))
     rows = []
-    for position, (defect, _) in enumerate(reports[0].operations):
-        cells = []
-        for report in reports:
-            worst = max(report.operations[position][1], key=parity.badness)
-            avoided = report.device.type in defect.avoided_on
-            cells.append(worst.verdict + (" (not used)" if avoided else ""))
-        rows.append((defect.name, defect.report and f"#{defect.report}", *cells))
+    for position, (operation, _) in enumerate(reports[0].operations):
+        cells = [max(report.operations[position][1], key=badness).verdict for report in reports]
+        rows.append((operation.name, operation.report and f"#{operation.report}", *cells))
     return Table("Operations that have been wrong on some accelerator", columns, rows)
 
 
@@ -273,12 +263,6 @@ def notes(reports: list[Report]) -> list[str]:
             others = [str(r.device.type) for r in reports if r.trusted]
             remedy = f"use --device {others[0]}" if others else "update PyTorch"
             lines.append(f"{report.device} does not compute what it should: {first}; {remedy}")
-        for defect, entries in report.operations:
-            worst = max(entries, key=parity.badness)
-            if report.device.type in defect.avoided_on and worst.verdict != "agrees":
-                lines.append(
-                    f"{defect.name}: {worst.verdict} on {report.device}, where lus does not use it"
-                )
         if report.tf32 is not None and math.isfinite(report.tf32):
             lines.append(
                 f"compared without TF32; with it, as PyTorch sets it for convolutions, the logits "
@@ -303,9 +287,8 @@ def numbers(reports: list[Report]) -> dict[str, Any]:
                 "whole": {p: [listed(e) for e in es] for p, es in report.whole.items()},
                 "layers": {p: [listed(e) for e in es] for p, es in report.layers.items()},
                 "operations": [
-                    {"report": defect.report, "used": report.device.type not in defect.avoided_on}
-                    | listed(entry)
-                    for defect, entries in report.operations
+                    {"report": operation.report} | listed(entry)
+                    for operation, entries in report.operations
                     for entry in entries
                 ],
                 "tf32_logits": report.tf32,

@@ -12,23 +12,26 @@ from typing import Any
 import numpy as np
 import torch
 
-from lus_cli.assessment import assess
-from lus_cli.cache import Cache, read_json
-from lus_cli.clips import Clips
+from lus_cli.cache.layout import Cache
+from lus_cli.cache.other_study import OtherStudy, foreign, not_compared
 from lus_cli.config import EvaluateConfig
-from lus_cli.devices import choose_device, set_threads
 from lus_cli.errors import LusError, UsageError
-from lus_cli.evaluation_folder import write_evaluation
-from lus_cli.evaluation_tables import figure_table, total_table
+from lus_cli.evaluation.assessment import assess
+from lus_cli.evaluation.clips import Clips
+from lus_cli.evaluation.folder import write_evaluation
+from lus_cli.evaluation.metrics import Predictions
+from lus_cli.evaluation.model_card import write_model_card
+from lus_cli.evaluation.page import write_report
+from lus_cli.evaluation.run_comparison import compare_runs
+from lus_cli.evaluation.tables import figure_table, total_table
+from lus_cli.files import check_writable, read_json
 from lus_cli.folders import replacing_folder
-from lus_cli.metrics import Predictions
-from lus_cli.model_card import write_model_card
-from lus_cli.other_study import OtherStudy, foreign, not_compared
-from lus_cli.report import write_report
-from lus_cli.run_comparison import compare_runs
-from lus_cli.scoring import Keep, TrainedRun, open_elsewhere, open_run
-from lus_cli.steps import Progress, Result
+from lus_cli.model.devices import choose_device, set_threads
+from lus_cli.progress import Progress, Result
+from lus_cli.training.scoring import Keep
+from lus_cli.training.trained_run import TrainedRun, open_elsewhere, open_run
 
+PATIENCE_S = 60  # for another evaluation of the same part, while it writes
 SEEN_IN_TRAINING = {
     "train": "these are the patients that the model was trained on",
     "all": "these videos contain those of the patients that the model was trained on",
@@ -48,6 +51,7 @@ def run(config: EvaluateConfig, progress: Progress) -> Result:
     set_threads(config.threads)
     cache, device = Cache(config.cache), choose_device(config.device)
     names = config.runs or ((config.run,) if config.run else (None,))
+    check_writable(*([cache.comparisons] if len(names) > 1 else [cache.run(names[0]).evaluations]))
     if len(names) == 1:
         return evaluate(open_subject(config, cache, names[0], device), config, progress)
     if len(set(names)) < len(names):
@@ -58,7 +62,11 @@ def run(config: EvaluateConfig, progress: Progress) -> Result:
         f"Run {s.trained.run.name}: {w[0].lower()}{w[1:]}" for s in subjects for w in s.warnings
     ]
     part = subjects[0].part
-    return compare_runs(cache, part, answers, config.bootstrap, config.seed, warnings)
+    about = {
+        "warnings": warnings,
+        "weights": {s.trained.run.name: s.trained.weights for s in subjects},
+    }
+    return compare_runs(cache, part, answers, about)
 
 
 # ------------------------------------------------------------------------------ what is scored
@@ -120,12 +128,18 @@ def open_subject(
         return Subject(trained, config.split, indices, trained)
     trained, home = open_elsewhere(cache, name, device, config.videos)
     known = set(trained.split.train + trained.split.validation)
+    blind = not_compared(trained.videos, home)
+    if not known:
+        blind = (
+            f"which patients run {trained.run.name} was trained on is not known, as there is no "
+            f"{trained.run.split}: they may be among these"
+        )
     indices = foreign(trained.videos, home, known, config.trained_patients)
     path = trained.videos.path
     study = re.sub(r"\W+", "-", path.parent.resolve().name).strip("-") or "study"
     part = f"{study}-{trained.videos.fingerprint[:8]}"
     at_home = dataclasses.replace(trained, videos=home) if home else None
-    return Subject(trained, part, indices, at_home, not_compared(trained.videos, home))
+    return Subject(trained, part, indices, at_home, blind)
 
 
 def relabelled(home: TrainedRun) -> bool:
@@ -179,12 +193,16 @@ def evaluate(subject: Subject, config: EvaluateConfig, progress: Progress) -> Re
     )
     progress("intervals", 1, 1)
     scores["warnings"] = subject.warnings + scores["warnings"]
-    scores = {"run": trained.run.name, "split": subject.part, **scores}
+    about = {"run": trained.run.name, "weights": trained.weights, "split": subject.part}
+    scores = about | scores
     if config.videos:  # whether these may be patients that the model knows
-        scores["trained_patients"] = config.trained_patients
+        known = bool(trained.split.train)
+        scores["trained_patients"] = config.trained_patients if known else "unknown"
         scores["pixels_compared"] = not subject.blind
     folder = trained.run.evaluation(subject.part)
-    with replacing_folder(folder, force=True) as part:  # of two evaluations none is a mixture
+    with replacing_folder(
+        folder, force=True, patience=PATIENCE_S
+    ) as part:  # of two evaluations none is a mixture
         drawn = write_evaluation(part, scores, predictions)
         write_page(part / "report.html", trained, predictions, scores, drawn, clips)
     write_model_card(trained.run)
@@ -209,13 +227,15 @@ def write_page(
     drawn: dict[str, Path],
     clips: Clips,
 ) -> None:
+    origin = trained.run.provenance
+    noted = read_json(origin, "train a new run") if origin.is_file() else {}
     curves = {"curves": trained.run.root / "curves.svg"}
     about = {
         "name": trained.run.name,
         "part": scores["split"],
         "epoch": trained.card.epoch,
         "recipe": dataclasses.asdict(trained.card.recipe),
-        "provenance": read_json(trained.run.provenance, "train the run anew"),
+        "provenance": {"weights": trained.weights} | noted,
     }
     svgs = {n: p.read_text(encoding="utf-8") for n, p in (drawn | curves).items() if p.is_file()}
     shown = {str(trained.videos.ids[index]): clip for index, clip in clips.of.items()}

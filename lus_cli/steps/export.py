@@ -11,20 +11,28 @@ from typing import Any
 import numpy as np
 
 import lus_cli
-from lus_cli import onnx_files
-from lus_cli.batches import select_frames
-from lus_cli.cache import Cache, Run, write_json, write_text
-from lus_cli.checkpoint import Card, load_best
+from lus_cli.cache.batches import select_frames
+from lus_cli.cache.chunks import FrameFormat
+from lus_cli.cache.layout import Cache, Run
+from lus_cli.cache.video_cache import VideoCache
 from lus_cli.config import ExportConfig
-from lus_cli.devices import set_threads
 from lus_cli.errors import LusError
+from lus_cli.evaluation.metrics import SCORES
+from lus_cli.evaluation.model_card import (
+    DISCLAIMER,
+    model_card,
+    read_evaluations,
+    start_of,
+    write_model_card,
+)
+from lus_cli.files import check_writable, write_json, write_text
 from lus_cli.folders import replacing_folder
-from lus_cli.metrics import SCORES
-from lus_cli.model import LusModel
-from lus_cli.model_card import DISCLAIMER, model_card, start_of, write_model_card
-from lus_cli.onnx_files import OPSET, TOLERANCE, Difference
-from lus_cli.steps import Progress, Result, Table
-from lus_cli.video_cache import FrameFormat, VideoCache
+from lus_cli.model import onnx_files
+from lus_cli.model.checkpoint import Card, digest_of, load_best
+from lus_cli.model.devices import set_threads
+from lus_cli.model.network import LusModel
+from lus_cli.model.onnx_files import OPSET, TOLERANCE, Difference
+from lus_cli.progress import Progress, Result, Table
 
 ENCODER, SCORER = "frame-encoder.onnx", "model.onnx"
 CHECKED_VIDEOS = 4
@@ -36,7 +44,9 @@ def run(config: ExportConfig, progress: Progress) -> Result:
     set_threads(config.threads)
     cache = Cache(config.cache)
     run = cache.run(config.run)
+    check_writable(run.export)
     model, card = load_best(run.best)
+    weights = digest_of(model.state_dict())
     if card.recipe.head == "kernel":
         raise LusError(
             f"run {run.name} has a kernel head, which finds the sector of each video: no ONNX graph",
@@ -47,7 +57,7 @@ def run(config: ExportConfig, progress: Progress) -> Result:
         select_frames(card.longest, every, card.recipe.frames_per_video or card.longest)
     )
     videos, checked_on = videos_to_check(cache, card.frame_format, frames, every)
-    task = Task(run, model, card, frames, videos)
+    task = Task(run, model, card, weights, frames, videos)
     with replacing_folder(run.export, config.force) as folder:
         graphs = {}
         for done, (name, differences) in enumerate(written(task, folder)):
@@ -56,6 +66,7 @@ def run(config: ExportConfig, progress: Progress) -> Result:
         progress("export", 2, 2)
         facts = {
             "run": run.name,
+            "weights": weights,
             "frames": frames,
             "stride": every,
             "axes": ["row", "column", "channel"][: len(card.frame_format.shape)],
@@ -79,6 +90,7 @@ class Task:
     run: Run
     model: LusModel
     card: Card
+    weights: str  # their digest
     frames: int  # of the whole model's input
     videos: list[np.ndarray]  # each uint8 (frame, row, column[, channel]), `frames` long
 
@@ -118,6 +130,7 @@ def about(task: Task, frames: str) -> dict[str, str]:
         "lus": lus_cli.__version__,
         "run": task.run.name,
         "epoch": str(task.card.epoch),
+        "weights": task.weights,
         "fingerprint": task.card.fingerprint,
         "frames": frames,
         "frame_format": json.dumps(asdict(task.card.frame_format)),
@@ -186,6 +199,6 @@ def notes(run: Run, facts: dict[str, Any]) -> list[str]:
     found = [f"{SCORER} takes videos of exactly {facts['frames']} frames."]
     if facts["checked_on"] == "noise":
         found.append("The cache holds no frames such as this model takes: compared on noise.")
-    if not any((run.root / "evaluation").glob("*/scores.json")):
-        found.append("The card has no figures yet: `lus evaluate`, then `lus export --force`.")
+    if not any(e["weights"] == facts["weights"] for e in read_evaluations(run)):
+        found.append("The card has no metrics yet: `lus evaluate`, then `lus export --force`.")
     return found

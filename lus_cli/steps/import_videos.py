@@ -7,7 +7,6 @@ no time. What the tree has no place for (source file, frame rate) goes into Sour
 from __future__ import annotations
 
 import contextlib
-import csv
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -16,26 +15,31 @@ from pathlib import Path
 
 from PIL import Image
 
-from lus_cli.cache import Cache
+from lus_cli.cache.layout import Cache
 from lus_cli.config import ImportConfig
+from lus_cli.disk_errors import placed_by
 from lus_cli.errors import LusError, UsageError
-from lus_cli.exam_tree import (
+from lus_cli.files import csv_text
+from lus_cli.folders import replacing_folders
+from lus_cli.phantom.true_masks import STUDY, masks_folder
+from lus_cli.processes import spread
+from lus_cli.progress import Progress, Result, Table
+from lus_cli.study.annotations import (
     ANNOTATIONS,
     FINDINGS,
     SCORES,
-    SOURCES,
     Findings,
-    VideoId,
-    refuse_foreign,
     write_annotations,
 )
-from lus_cli.folders import replacing_folders
-from lus_cli.frames import save_jpeg
-from lus_cli.labels import LabelledFile, find_labelled
-from lus_cli.processes import spread
-from lus_cli.steps import Progress, Result, Table
-from lus_cli.true_masks import STUDY, masks_folder
-from lus_cli.video_files import frame_rate, read_frames
+from lus_cli.study.covid_blues import covid_blues_labels, covid_blues_unlabelled
+from lus_cli.study.exam_tree import SOURCES, files_under, refuse_foreign
+from lus_cli.study.finding import is_picture, names
+from lus_cli.study.frames import save_jpeg
+from lus_cli.study.ids import VideoId, natural_key, video_order
+from lus_cli.study.label_tables import LabelledFile, by_name, pair, table_labels
+from lus_cli.study.notes import Note, summary
+from lus_cli.study.video_containers import OTHER_SUFFIXES, VIDEO_SUFFIXES
+from lus_cli.study.video_files import frame_rate, read_frames
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,7 @@ class Imported:
     frames: int = 0
     fps: float = 0.0
     reason: str = ""
+    notes: tuple[str, ...] = ()
 
 
 def run(config: ImportConfig, progress: Progress) -> Result:
@@ -62,7 +67,10 @@ def run(config: ImportConfig, progress: Progress) -> Result:
     sources, problems = find_labelled(config)
     refuse_overlap(root, [source.path for source in sources], config)
     refuse_foreign(root)
-    with replacing_folders(root, *old_masks(root), force=config.force) as [tree, *_]:
+    with (
+        placed_by("folder"),
+        replacing_folders(root, *old_masks(root), force=config.force) as [tree, *_],
+    ):
         outcomes = import_all(tree, sources, config, progress)
         failed = [outcome.reason for outcome in outcomes if outcome.reason]
         if len(failed) == len(sources):
@@ -110,18 +118,20 @@ def import_all(
 
 def import_video(task: ImportTask) -> Imported:
     """Decodes one video into its folder. A video that cannot be decoded leaves no frame there."""
+    notes: list[str] = []
     task.folder.mkdir(parents=True)
     try:
-        return Imported(write_frames(task), frame_rate(task.path))
+        frames, fps = write_frames(task, notes.append), frame_rate(task.path)
+        return Imported(frames, fps, notes=tuple(dict.fromkeys(notes)))
     except LusError as error:
         shutil.rmtree(task.folder)
         return Imported(reason=str(error))
 
 
-def write_frames(task: ImportTask) -> int:
+def write_frames(task: ImportTask, note: Note) -> int:
     """Writes a video's frames as JPEG, all gray if all are gray, else all RGB; how many."""
     for mode in ("L", "RGB"):
-        for number, frame in enumerate(read_frames(task.path)):
+        for number, frame in enumerate(read_frames(task.path, note)):
             if mode == "L" and frame.ndim == 3:
                 break  # colour, mostly in the first frame: start over, all in RGB
             image = Image.fromarray(frame)
@@ -153,10 +163,9 @@ def write_tables(tree: Path, done: Sequence[tuple[LabelledFile, Imported]]) -> N
 
 
 def write_csv(path: Path, columns: tuple[str, ...], rows: Iterable[tuple[object, ...]]) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow((*VideoId._fields, *columns))
-        writer.writerows(rows)
+    names = (*VideoId._fields, *columns)
+    table = [dict(zip(names, row, strict=True)) for row in rows]
+    path.write_text(csv_text(table, decimals=None), encoding="utf-8", newline="\n")
 
 
 def remove_empty_folders(tree: Path) -> None:
@@ -192,11 +201,70 @@ def result(
             "patients": len({source.label.video.patient for source, _ in done}),
             "failed": len(failed),
             "unlabelled": counts[None],
+            "notes": {s.name: o.notes for s, o in done if o.notes},
             "scores": {str(score): counts[score] for score in SCORES},
         },
         tables=[Table("Score", ("score", "videos"), rows)],
         files={"exams": root},
-        notes=unscored(done),
+        notes=summary((s.name, o.notes) for s, o in done) + unscored(done),
         problems=failed + problems,
         failed=bool(failed),
     )
+
+
+def find_labelled(config: ImportConfig) -> tuple[list[LabelledFile], list[str]]:
+    """The videos to import, in the study's order, and what is wrong with the others.
+
+    Raises LusError, naming file and line, for a label that cannot be right.
+    """
+    lost: list[str] = []
+    if config.format == "covid-blues":
+        labels = config.labels or config.videos / "severity.csv"
+        files = find_video_files(config.videos, lost, "lus_videos")
+        sources, problems = pair(files, labels, covid_blues_labels(labels))
+        unlabelled, strangers = covid_blues_unlabelled(files, sources, labels)
+        sources += unlabelled
+        problems += strangers
+    else:
+        if config.labels is None:
+            raise UsageError(
+                "--labels is missing",
+                "name a CSV with the columns file,patient,exam,area,score, or use "
+                "--format covid-blues",
+            )
+        files = find_video_files(config.videos, lost)
+        sources, problems = pair(files, config.labels, table_labels(config.labels))
+        known = {source.name for source in sources}
+        problems += [f"{f}: no row in {config.labels} names it" for f in files if f not in known]
+    problems += lost
+    if not sources:
+        raise LusError(f"no video in {config.videos} has a known patient and area", problems[0])
+    return sorted(sources, key=lambda source: video_order(source.label.video)), problems
+
+
+def find_video_files(root: Path, problems: list[str], folder: str = "") -> dict[str, Path]:
+    """The video files under `folder` of `root`, by their path from `root`, in natural order.
+
+    `problems` is told of what cannot be read.
+    """
+    if not (root / folder).is_dir():
+        raise LusError(f"there is no folder {root / folder}", "name the folder of video files")
+    paths, pictures = [], []
+    for path in files_under(root / folder, problems):
+        if path.suffix.lower() in VIDEO_SUFFIXES:
+            paths.append(path)
+        elif path.suffix.lower() in OTHER_SUFFIXES:
+            problems.append(f"{path} is a video of a kind not read here: make .mp4 of it")
+        elif is_picture(path):
+            pictures.append(path)
+    if pictures:
+        problems.append(
+            f"{names(pictures)} in {pictures[0].parent} and below: pictures are not imported; "
+            "`lus prepare` reads folders of frames"
+        )
+    if not paths:
+        raise LusError(
+            f"{root / folder} holds no video", "videos are .mp4, .avi, .mpeg and the like"
+        )
+    files = by_name(root, paths, problems)
+    return {name: files[name] for name in sorted(files, key=natural_key)}

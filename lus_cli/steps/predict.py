@@ -7,36 +7,33 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from lus_cli.batches import select_frames
-from lus_cli.cache import (
-    Cache,
-    Run,
-    explaining_disk_errors,
-    locked,
-    replacing,
-    write_json,
-    write_text,
-)
-from lus_cli.checkpoint import Card, load_best
+import numpy as np
+
+from lus_cli.cache.batches import select_frames
+from lus_cli.cache.chunks import StoredVideo
+from lus_cli.cache.layout import Cache, Run
 from lus_cli.config import PredictConfig
-from lus_cli.devices import choose_device, set_threads
+from lus_cli.disk_errors import explaining_disk_errors, placed_by
 from lus_cli.errors import LusError, printable
-from lus_cli.evaluation_folder import csv_text
-from lus_cli.exam_tree import SCORES
-from lus_cli.figures import plural
-from lus_cli.folders import beside
-from lus_cli.new_videos import (
-    NewVideo,
-    find_videos,
-    frames_at,
-    rate_of,
+from lus_cli.evaluation.player import Clip, Scored, make_clip
+from lus_cli.files import check_writable, csv_text, replacing, write_json, write_text
+from lus_cli.folders import beside, locked
+from lus_cli.model.checkpoint import digest_of, load_best
+from lus_cli.model.devices import choose_device, set_threads
+from lus_cli.prediction.new_videos import NewVideo, find_videos, frames_at, rate_of
+from lus_cli.prediction.page import BUDGET, Page, write_page
+from lus_cli.prediction.prediction import Prediction, counted_scores
+from lus_cli.prediction.scorer import (
+    Scorer,
+    Temperature,
+    fitted_temperature,
+    required_temperature,
+    videos_of_study,
 )
-from lus_cli.prediction import Prediction, counted_scores
-from lus_cli.prediction_page import SHOWN_FRAMES, Page, Player, make_player, write_page
-from lus_cli.scorer import Scorer, Temperature, fitted_temperature, videos_of_study
-from lus_cli.scoring import on_device
-from lus_cli.steps import Progress, Result, Table
-from lus_cli.stored_video import StoredVideo
+from lus_cli.progress import Progress, Result, Table
+from lus_cli.study.annotations import SCORES
+from lus_cli.training.trained_run import on_device
+from lus_cli.words import counted
 
 NUMBERS = "predictions.json"
 MOST_NOTES = 10  # about single videos, on the terminal
@@ -44,7 +41,7 @@ MOST_NOTES = 10  # about single videos, on the terminal
 
 def run(config: PredictConfig, progress: Progress) -> Result:
     """Scores every video at or under the paths; what cannot be scored is named, with a reason."""
-    with alone_in(config.output):
+    with placed_by("--output"), alone_in(config.output):
         return score_all(config, progress)
 
 
@@ -67,10 +64,11 @@ def score_all(config: PredictConfig, progress: Progress) -> Result:
     device = choose_device(config.device)
     trained = cache.run(config.run)
     model, card = load_best(trained.best)
-    temperature = fitted_temperature(trained)
-    if config.temperature and temperature is None:
-        raise LusError(f"run {trained.name} has no temperature", "`lus evaluate` fits one")
+    weights = digest_of(model.state_dict())
+    temperature_of = required_temperature if config.temperature else fitted_temperature
+    temperature = temperature_of(trained, weights)
     refuse_replacing(config)
+    check_writable(config.output or trained.predictions)
     scorer = Scorer(
         on_device(model, device, card),
         card,
@@ -86,13 +84,14 @@ def score_all(config: PredictConfig, progress: Progress) -> Result:
         try:
             prediction, stored = scorer.score(video)
             wanted = config.page and not page.is_full
-            player = player_of(scorer, video, prediction, stored) if wanted else None
+            clip = clip_of(scorer, video, prediction, stored) if wanted else None
         except LusError as error:
             problems.append(named(video, error))
         else:
-            page.add(prediction, player)
+            page.add(prediction, clip)
     progress("predict", len(search.videos), len(search.videos))
-    numbers = document(trained, card, scorer.temperature, page.predictions)
+    about = {"run": trained.name, "epoch": card.epoch, "weights": weights}
+    numbers = about | document(scorer.temperature, page.predictions)
     said = masking(scorer.mask_text, card.mask_text)
     if said and any(video.kind == "dicom" for video in search.videos):
         search.remarks.append(said)
@@ -129,32 +128,28 @@ def named(video: NewVideo, error: LusError) -> str:
     return said if printable(str(video.path)) in said else f"{printable(str(video.path))}: {said}"
 
 
-def player_of(
-    scorer: Scorer, video: NewVideo, prediction: Prediction, stored: StoredVideo
-) -> Player:
+def clip_of(scorer: Scorer, video: NewVideo, prediction: Prediction, stored: StoredVideo) -> Clip:
     """The video as the page shows it: its frames as the model got them, evenly chosen of many."""
-    shown = select_frames(stored.length, 1, SHOWN_FRAMES)
+    shown = select_frames(stored.length, 1, BUDGET.frames)
     frames = frames_at(stored, shown, scorer.card.frame_format)
-    rate = rate_of(video)
-    return make_player(
-        frames,
-        scorer.masks(frames),
-        stored.frame_numbers[shown],
-        prediction,
-        None if rate is None else rate * len(shown) / stored.length,
-        (1, 1) if scorer.card.frame_format.letterbox else stored.source_shape,
+    weights = prediction.frame_weights
+    rows, columns = stored.source_shape
+    scored = Scored(
+        stored.length,
+        np.array(prediction.frame_numbers),
+        None if weights is None else np.array(weights),
+        scorer.card.recipe.pool,
+        1.0 if scorer.card.frame_format.letterbox else columns / rows,
+        rate_of(video),
     )
+    return make_clip(frames, scorer.masks(frames), stored.frame_numbers[shown], scored, BUDGET)
 
 
 # ----------------------------------------------------------------------------------------- results
 
 
-def document(
-    trained: Run, card: Card, temperature: Temperature | None, predictions: Sequence[Prediction]
-) -> dict[str, Any]:
+def document(temperature: Temperature | None, predictions: Sequence[Prediction]) -> dict[str, Any]:
     return {
-        "run": trained.name,
-        "epoch": card.epoch,
         "calibrated": temperature is not None,
         "temperature": None if temperature is None else temperature.value,
         "scores": counted_scores(predictions),
@@ -169,8 +164,8 @@ def notes(page: Page, scorer: Scorer, temperature: Temperature | None) -> list[s
         found[MOST_NOTES:] = [f"{len(found) - MOST_NOTES} more remarks are in {NUMBERS}"]
     if page.predictions:
         found.append(meaning(scorer.temperature, temperature))
-    if page.is_full and (missing := page.players.count(None)):
-        found.append(f"the page is full: {plural(missing, 'video')} on it cannot be played")
+    if page.is_full and (missing := page.clips.count(None)):
+        found.append(f"the page is full: {counted(missing, 'video')} on it cannot be played")
     return found
 
 

@@ -8,44 +8,49 @@ goes on from there.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import shutil
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from lus_cli.cache import Cache, explaining_disk_errors, only_writer
-from lus_cli.config import REPORT_TEST_PATIENTS, PrepareConfig
-from lus_cli.decoding import decode_all, decode_video
-from lus_cli.drawn import draw_new
-from lus_cli.errors import CannotReadError, LusError
-from lus_cli.exam_tree import SCORES, VideoId
-from lus_cli.ledger import read_ledger, write_ledger
-from lus_cli.planning import (
+from lus_cli.cache.chunks import StoredVideo
+from lus_cli.cache.decoding import decode_all, decode_video
+from lus_cli.cache.drawn import draw_figures, part_counts
+from lus_cli.cache.hdf5 import is_sealed
+from lus_cli.cache.layout import Cache
+from lus_cli.cache.ledger import read_ledger, write_ledger
+from lus_cli.cache.planning import (
     Plan,
     Work,
+    changed_scores,
     find_work,
     is_current,
     make_plan,
     shard_readings,
     shards_folder,
 )
-from lus_cli.seal import is_sealed
-from lus_cli.split import (
+from lus_cli.cache.same_patient import spelt_alike, torn, twins
+from lus_cli.cache.split import (
     PARTS,
     Split,
     check_split,
-    count_table,
     draw_split,
     load_split,
     named_test_patients,
     write_split,
 )
-from lus_cli.steps import Progress, Result, Table
-from lus_cli.stored_video import StoredVideo
-from lus_cli.video_cache import Entry, VideoCache, write_video_cache
+from lus_cli.cache.video_cache import Entry, VideoCache, write_video_cache
+from lus_cli.config import REPORT_TEST_PATIENTS, PrepareConfig
+from lus_cli.disk_errors import explaining_disk_errors
+from lus_cli.errors import CannotReadError, LusError
+from lus_cli.files import check_writable, sweep
+from lus_cli.folders import only_writer
+from lus_cli.progress import Progress, Result, Table
+from lus_cli.study.annotations import SCORES
+from lus_cli.study.notes import summary
 
 log = logging.getLogger("lus.prepare")
 
@@ -55,10 +60,14 @@ def run(config: PrepareConfig, progress: Progress) -> Result:
     cache = Cache(config.cache)
     if config.verify:
         return verify(cache, progress)
+    if not config.dry_run:
+        check_writable(cache.root, cache.figures)
     plan = make_plan(config, config.exams or cache.exams)
     if config.strict and plan.problems:
         raise LusError(
-            f"{len(plan.problems)} problems, the first: {plan.problems[0]}", "--strict is on"
+            f"{len(plan.problems)} problems, the first: {plan.problems[0]}",
+            "--strict is on",
+            left_out=plan.problems[1:],
         )
     if config.dry_run:
         old = open_old(cache)
@@ -67,10 +76,35 @@ def run(config: PrepareConfig, progress: Progress) -> Result:
         old = open_old(cache)  # not before: another prepare may just have replaced it
         failed = renew(config, cache, plan, old, progress)
         videos = VideoCache(cache.videos)
-        split = update_split(config, cache, videos)
+        problems = plan.problems + failed
+        with explaining_the_split(videos, problems):
+            split = update_split(config, cache, videos)
         files = draw_figures(cache, videos, split)
         clean(cache)
-    return result(cache, videos, split, plan.problems + failed, files)
+    notes = plan.notes + twins(videos) + spelt_alike(videos.patients, split)
+    return result(cache, videos, split, problems, files, notes)
+
+
+@contextlib.contextmanager
+def explaining_the_split(videos: VideoCache, problems: Sequence[str]) -> Iterator[None]:
+    """Adds to an error of the split what there is to be split, and what was left out before."""
+    try:
+        yield
+    except LusError as error:
+        if not problems:
+            raise
+        patients = len(set(videos.patients))
+        raise type(error)(
+            f"{error.message}; {counted(len(videos), 'video')} of {counted(patients, 'patient')} "
+            f"can be read, and {counted(len(problems), 'problem')} left others out, the first: "
+            f"{problems[0]}",
+            error.remedy,
+            left_out=problems,
+        ) from None
+
+
+def counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def open_old(cache: Cache) -> VideoCache | None:
@@ -102,15 +136,23 @@ def renew(
         work = find_work(plan, old, cache, progress)
     for remark in work.remarks:
         log.info("%s", remark)
+    for change in changed_scores(plan, old):
+        log.debug("score changed: %s", change)
     failed = decode_all([plan.task(e, cache) for e in work.new], config.workers, progress)
     if config.strict and failed:
-        raise LusError(f"{len(failed)} videos failed, the first: {failed[0][1]}", "--strict is on")
+        raise LusError(
+            f"{len(failed)} videos failed, the first: {failed[0][1]}",
+            "--strict is on",
+            left_out=[reason for _, reason in failed[1:]],
+        )
     reasons = [reason for _, reason in failed]
     bad = {task.source.id for task, _ in failed}
     plan = replace(plan, entries=[entry for entry in plan.entries if entry.id not in bad])
     work = replace(work, new=[entry for entry in work.new if entry.id not in bad])
     if not plan.entries:
-        raise LusError("no video could be decoded", reasons[0])
+        raise LusError(
+            "no video could be decoded", reasons[0], left_out=plan.problems + reasons[1:]
+        )
     if is_current(old, plan, work):
         log.info("%s is up to date but for what is left out", cache.videos)
     else:
@@ -142,10 +184,8 @@ def clean(cache: Cache) -> None:
     with explaining_disk_errors(cache.root):
         if shards_folder(cache).exists():
             shutil.rmtree(shards_folder(cache))
-        for path in (cache.videos, cache.sources, cache.split):
-            path.with_name(f"{path.name}.part").unlink(missing_ok=True)
-        for path in cache.figures.glob("*.part"):
-            path.unlink()
+        sweep(cache.root)
+        sweep(cache.figures)
 
 
 def verify(cache: Cache, progress: Progress) -> Result:
@@ -156,6 +196,7 @@ def verify(cache: Cache, progress: Progress) -> Result:
         if is_damaged:
             damaged.append(f"video {videos.ids[index]}")
         progress("verify", done, len(videos))
+    intact = len(videos) - len(damaged)
     if not damaged and not is_sealed(cache.videos):
         damaged.append("what HDF5 keeps beside videos and tables")
     notes = [f"{cache.videos}: {what} is damaged" for what in damaged]
@@ -163,7 +204,7 @@ def verify(cache: Cache, progress: Progress) -> Result:
         notes.append(f"delete {cache.videos} and run `lus prepare`")
     return Result(
         {"videos": len(videos), "damaged": damaged},
-        [Table("verified", ("videos", "damaged"), [(len(videos), len(damaged))])],
+        [Table("verified", ("videos", "intact"), [(len(videos), intact)])],
         notes=notes,
         failed=bool(damaged),
     )
@@ -186,58 +227,30 @@ def update_split(config: PrepareConfig, cache: Cache, videos: VideoCache) -> Spl
                 log.warning("the split settings have no effect on it; --force draws it anew")
             return split
         if set(split.patients("all")) != set(videos.patients):
-            log.warning("the study has other patients now: %s is drawn anew", cache.split)
+            log.warning("the study has other patients now: %s is drawn again", cache.split)
+        elif torn(videos.patients, split):
+            log.warning(
+                "patients that may be one were in two parts: %s is drawn again", cache.split
+            )
         elif split.drawn_by == settings:
             return split
         else:
-            log.info("split settings changed: %s is drawn anew", cache.split)
+            log.info("split settings changed: %s is drawn again", cache.split)
     split = draw_split(videos.patients, videos.scores, settings, named)
     write_split(cache.split, split)
     return split
 
 
-def part_counts(videos: VideoCache, split: Split) -> dict[str, list[int]]:
-    """Videos per score in each part (Table I of the report)."""
-    table = count_table(videos.patients, videos.scores)
-    none = np.zeros(len(SCORES), int)
-    return {
-        part: np.sum([table[p] for p in getattr(split, part)] or [none], axis=0).tolist()
-        for part in PARTS
-    }
-
-
-def draw_figures(cache: Cache, videos: VideoCache, split: Split) -> dict[str, Path]:
-    """Figures 3 and 4, Table I and the contact sheet: those of them that show something new."""
-    lengths, scores, counts = videos.lengths, videos.scores, part_counts(videos, split)
-    shows = {
-        "lengths_by_score": [lengths.tolist(), scores.tolist()],
-        "lengths_by_patient": [lengths.tolist(), videos.patients],
-        "scores_by_part": counts,
-        "contact_sheet": [videos.fingerprint, scores.tolist()],
-    }
-
-    def draw(name: str) -> list[Path]:
-        from lus_cli import contact_sheet, figures, study_figures
-
-        match name:
-            case "lengths_by_score":
-                figure = study_figures.lengths_by_score(lengths, scores)
-            case "lengths_by_patient":
-                figure = study_figures.lengths_by_patient(lengths, videos.patients)
-            case "scores_by_part":
-                figure = study_figures.scores_by_part(counts)
-            case _:
-                return contact_sheet.write_pages(videos, cache.figures)
-        return figures.save(figure, cache.figures / name)
-
-    files = draw_new(cache.figures, shows, draw)
-    return {name: next(f for f in files[name] if f.suffix == ".png") for name in shows}
-
-
 def result(
-    cache: Cache, videos: VideoCache, split: Split, problems: list[str], files: dict[str, Path]
+    cache: Cache,
+    videos: VideoCache,
+    split: Split,
+    problems: list[str],
+    files: dict[str, Path],
+    notes: list[str],
 ) -> Result:
     counts = part_counts(videos, split)
+    of_readers = list(zip(videos.source_paths, videos.notes, strict=True))
     rows = [(part, *counts[part], sum(counts[part]), names(getattr(split, part))) for part in PARTS]
     numbers: dict[str, Any] = {
         "videos": len(videos),
@@ -247,6 +260,7 @@ def result(
         "bytes": cache.videos.stat().st_size,
         "videos_per_score": counts,
         "fingerprint": videos.fingerprint,
+        "notes": {path: said for path, said in of_readers if said},
     }
     columns = ("part", *(f"score {s}" for s in SCORES), "videos", "patients")
     title = (
@@ -257,21 +271,9 @@ def result(
         numbers,
         [Table(title, columns, rows)],
         {"cache": cache.videos, "split": cache.split, **files},
-        notes=twins(videos),
+        notes=summary(of_readers) + notes,
         problems=problems,
     )
-
-
-def twins(videos: VideoCache) -> list[str]:
-    """A sentence for two patients with the same video: a copied folder leaks between the parts."""
-    owners: dict[str, VideoId] = {}
-    found = []
-    for video, checksum in zip(videos.ids, videos.checksums, strict=True):
-        first = owners.setdefault(checksum, video)
-        if first.patient != video.patient:
-            found.append(f"videos {first} and {video} hold the same frames")
-    more = f", and {len(found) - 1} more pairs do" if len(found) > 1 else ""
-    return [f"{found[0]}{more}: is one patient there twice?"] if found else []
 
 
 def names(patients: tuple[str, ...]) -> str:
@@ -291,12 +293,17 @@ def dry_result(plan: Plan, old: VideoCache | None, work: Work) -> Result:
         ("frames to decode", frames),
         ("problems", len(plan.problems)),
     ]
-    numbers = {
+    numbers: dict[str, Any] = {
         "videos": len(plan.entries),
         "to_decode": len(work.new),
         "frames_to_decode": frames,
         "up_to_date": is_current(old, plan, work),
     }
+    changes = changed_scores(plan, old)
+    for change in changes:
+        log.debug("score changed: %s", change)
+    numbers["scores_changed"] = changes
     notes = ["the cache is up to date"] if numbers["up_to_date"] else work.remarks
+    notes = notes + plan.notes
     table = Table("dry run: nothing was written", ("", "count"), rows)
     return Result(numbers, [table], notes=notes, problems=plan.problems)

@@ -5,16 +5,24 @@ Under torchrun every process runs this step; the first of them writes and speaks
 
 from __future__ import annotations
 
-from lus_cli import estimate, run_folder
-from lus_cli.cache import Cache, Run
+import contextlib
+from collections.abc import Iterator
+from dataclasses import replace
+
+from lus_cli.cache.layout import Cache, Run
+from lus_cli.cache.split import read_split
+from lus_cli.cache.video_cache import VideoCache
 from lus_cli.config import TrainConfig
-from lus_cli.devices import choose_device, explaining_out_of_memory, set_threads
-from lus_cli.errors import LusError, UsageError
-from lus_cli.ranks import Ranks, joined, ranks_of_environment
-from lus_cli.split import read_split
-from lus_cli.steps import Progress, Result
-from lus_cli.training import Setting, new_trainer, resumed, smaller, train
-from lus_cli.video_cache import VideoCache
+from lus_cli.errors import UsageError
+from lus_cli.files import check_writable
+from lus_cli.model.devices import choose_device, explaining_out_of_memory, set_threads
+from lus_cli.model.ranks import Ranks, joined, ranks_of_environment
+from lus_cli.progress import Progress, Result
+from lus_cli.training import estimate
+from lus_cli.training.resuming import resumed
+from lus_cli.training.run_names import reserved
+from lus_cli.training.setting import Setting
+from lus_cli.training.training import new_trainer, smaller, train
 
 
 def run(config: TrainConfig, progress: Progress) -> Result:
@@ -22,13 +30,16 @@ def run(config: TrainConfig, progress: Progress) -> Result:
     cache, ranks = Cache(config.cache), ranks_of_environment()
     set_threads(config.threads, ranks)
     device = choose_device(config.device, ranks)
-    with joined(ranks, device):
+    with joined(ranks, device), contextlib.ExitStack() as taken:
         if config.resume:
+            check_writable(cache.run(config.run).root)
             setting = resumed(config, cache.run(config.run), device, ranks)
         else:
             videos = VideoCache(cache.videos)
-            split, _ = read_split(cache.split, videos.patients)
-            run = new_run(config, cache, ranks)
+            split, edited = read_split(cache.split, videos.patients)
+            if edited and split.drawn_by:  # its folder is to say so
+                split = replace(split, drawn_by=split.drawn_by | {"edited": True})
+            run = taken.enter_context(new_run(config, cache, ranks))
             setting = Setting(config, run, videos, split, device, ranks)
         return dry_run(setting) if config.dry_run else train(setting, progress)
 
@@ -42,13 +53,11 @@ def dry_run(setting: Setting) -> Result:
         return estimate.dry_result(trainer, setting.videos, setting.indices("validation"))
 
 
-def new_run(config: TrainConfig, cache: Cache, ranks: Ranks) -> Run:
-    """The folder to make: the one named, or the next of the recipe."""
-    run = cache.new_run(config.run) if config.run else run_folder.next_run(cache, config.name)
-    run = ranks.agreed(run)
-    if ranks.first and run.root.exists():
-        raise LusError(
-            f"there is a run {run.name} already",
-            "choose another --run, or go on with it by --resume",
-        )
-    return run
+@contextlib.contextmanager
+def new_run(config: TrainConfig, cache: Cache, ranks: Ranks) -> Iterator[Run]:
+    """The folder to make: the one named, or the next of the recipe; taken for as long as the block."""
+    if config.dry_run or not ranks.first:
+        yield ranks.agreed(cache.new_run(config.run or f"{config.name}-1"))
+        return
+    with reserved(cache, config.run, config.name) as run:
+        yield ranks.agreed(run)

@@ -14,7 +14,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from lus_cli.cache import read_json, write_json
+from lus_cli.files import read_json, write_json
 from lus_cli.processes import cores
 from tests.benchmarks.measured import Measured, Rows
 

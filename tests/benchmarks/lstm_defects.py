@@ -17,9 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lus_cli.batches import epoch_order
-from lus_cli.model import VideoLSTM
-from lus_cli.trainer import Tally, Trainer
+from lus_cli.model.lstm import VideoLSTM
+from lus_cli.training.sampling import epoch_order
+from lus_cli.training.trainer import Tally, Trainer
 from tests.benchmarks.stability_runs import NoiseVideos, Run, finite_weights, new_trainer
 
 

@@ -14,8 +14,8 @@ import torch
 from PIL import Image
 from torchvision import transforms
 
+from lus_cli.cache.video_cache import VideoCache
 from lus_cli.processes import cores
-from lus_cli.video_cache import VideoCache
 from tests.benchmarks.decoders import SMALL, WHOLE, copy_ms, decode_times, decoding_processes
 from tests.benchmarks.measured import Measured, Rows, middle, spread_of
 from tests.benchmarks.processes import lus, lus_times, peak_mb

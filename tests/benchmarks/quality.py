@@ -19,14 +19,15 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from lus_cli.cache import Cache, write_text
-from lus_cli.comparison import compare
-from lus_cli.devices import set_threads
-from lus_cli.exam_tree import VideoId
-from lus_cli.folds import draw_repeats, folds_of
-from lus_cli.metrics import Predictions
-from lus_cli.split import read_split
-from lus_cli.video_cache import VideoCache
+from lus_cli.cache.layout import Cache
+from lus_cli.cache.split import read_split
+from lus_cli.cache.video_cache import VideoCache
+from lus_cli.crossval.folds import draw_repeats, folds_of
+from lus_cli.evaluation.comparison import compare
+from lus_cli.evaluation.metrics import Predictions
+from lus_cli.files import write_text
+from lus_cli.model.devices import set_threads
+from lus_cli.study.ids import VideoId
 from tests.benchmarks.quality_variants import (
     CHANGES,
     FURTHER,
@@ -68,7 +69,7 @@ def crossval_lines(study: Study) -> Iterator[str]:
     beside = json.loads((study.cache.crossvals / TUNED / "comparison.json").read_text())
     yield from (line(row) for row in beside["candidates"])
     both = {"tuned": crossval_answers(study, TUNED), "paper": crossval_answers(study, PAPER)}
-    yield line(compare(both, beside["resamples"], beside["seed"])["candidates"][1])
+    yield line(compare(both)["candidates"][1])
 
 
 def crossval_answers(study: Study, name: str) -> list[Predictions]:
@@ -83,7 +84,7 @@ def crossval_answers(study: Study, name: str) -> list[Predictions]:
 
 
 def line(row: dict[str, Any]) -> str:
-    """A candidate's row: mean over the times; the interval resamples patients."""
+    """A candidate's row: mean over the times; the interval is over patients."""
     figures = row["figures"]
     kappa = figures["kappa_quadratic"]
     sd = f" ± {kappa['sd']:.3f}" if kappa.get("sd") is not None else ""
@@ -109,7 +110,7 @@ def change_lines(study: Study, console: Console) -> Iterator[str]:
         candidates[name] = out_of_fold(study, variant)
     yield f"| one change, {REPEATS} seeds | kappa | 95 % | macro F1 | accuracy | less the recipe |"
     yield "|---|---|---|---|---|---|"
-    for row in compare(candidates, 1000, 0)["candidates"]:
+    for row in compare(candidates)["candidates"]:
         yield line(row)
 
 
@@ -122,7 +123,7 @@ def further_lines(study: Study, console: Console) -> Iterator[str]:
     columns = "kappa | 95 % | macro F1 | accuracy | less the recipe"
     yield f"| the last five blocks of the CNN trained further, {FEWER} seeds | {columns} |"
     yield "|---|---|---|---|---|---|"
-    for row in compare(candidates, 1000, 0)["candidates"]:
+    for row in compare(candidates)["candidates"]:
         yield line(row)
 
 
@@ -131,7 +132,7 @@ def learning_lines(study: Study) -> Iterator[str]:
     candidates = {f"{n} patients": out_of_fold(study, Variant(), n) for n in PATIENTS}
     yield f"| to train on, {REPEATS} seeds | kappa | 95 % | macro F1 | accuracy | |"
     yield "|---|---|---|---|---|---|"
-    for row in compare(candidates, 1000, 0)["candidates"]:
+    for row in compare(candidates)["candidates"]:
         row["figures"]["kappa_quadratic"].pop("difference", None)
         yield line(row)
 

@@ -23,12 +23,13 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from lus_cli.cache import write_json
+from lus_cli.cache.video_cache import VideoCache
 from lus_cli.config import ImportConfig, PhantomConfig, PrepareConfig
-from lus_cli.devices import choose_device, set_threads
-from lus_cli.labels import find_labelled
-from lus_cli.steps import phantom, prepare, silent
-from lus_cli.video_cache import VideoCache
+from lus_cli.files import write_json
+from lus_cli.model.devices import choose_device, set_threads
+from lus_cli.progress import silent
+from lus_cli.steps import phantom, prepare
+from lus_cli.steps.import_videos import find_labelled
 from tests.benchmarks import lstm_defects
 from tests.benchmarks.stability_runs import LONGEST, SIZE, VIDEOS, NoiseVideos, Run, trained
 

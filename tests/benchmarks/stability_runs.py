@@ -15,13 +15,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from lus_cli.batches import BatchLoader
-from lus_cli.checkpoint import new_model
-from lus_cli.config import Recipe, build
+from lus_cli.cache.batches import BatchLoader
+from lus_cli.cache.chunks import FrameFormat
 from lus_cli.errors import LusError
-from lus_cli.steps import silent
-from lus_cli.trainer import Trainer
-from lus_cli.video_cache import FrameFormat
+from lus_cli.model.checkpoint import new_model
+from lus_cli.options import build
+from lus_cli.progress import silent
+from lus_cli.recipes.recipe import Recipe
+from lus_cli.training.trainer import Trainer
 
 LONGEST = 252  # frames, to which the report's paddings fill every video up
 SIZE, VIDEOS, FRAMES = 64, 12, 4  # pixels; videos of a study; frames of a video, evenly spread

@@ -10,8 +10,11 @@ from pathlib import Path
 from PIL import Image
 
 from lus_cli.config import PhantomConfig
-from lus_cli.exam_tree import ANNOTATIONS, VideoId, write_annotations
-from lus_cli.steps import phantom, silent
+from lus_cli.progress import silent
+from lus_cli.steps import phantom
+from lus_cli.study.annotations import ANNOTATIONS
+from lus_cli.study.exam_tree import write_annotations
+from lus_cli.study.ids import VideoId
 
 QUALITY = 90
 PATIENTS = 10

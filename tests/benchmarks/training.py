@@ -14,16 +14,19 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torchvision import transforms
 
-from lus_cli.batches import BatchLoader, epoch_order
-from lus_cli.checkpoint import new_model
-from lus_cli.config import Recipe, build
-from lus_cli.devices import set_threads
-from lus_cli.exam_tree import VideoId
-from lus_cli.losses import ordinal_loss
-from lus_cli.model import LusModel, normalised
-from lus_cli.steps import silent
-from lus_cli.trainer import Trainer, new_optimizer
-from lus_cli.video_cache import VideoCache
+from lus_cli.cache.batches import BatchLoader
+from lus_cli.cache.video_cache import VideoCache
+from lus_cli.model.checkpoint import new_model
+from lus_cli.model.devices import set_threads
+from lus_cli.model.losses import ordinal_loss
+from lus_cli.model.network import LusModel, normalised
+from lus_cli.options import build
+from lus_cli.progress import silent
+from lus_cli.recipes.recipe import Recipe
+from lus_cli.study.ids import VideoId
+from lus_cli.training.optimizer import new_optimizer
+from lus_cli.training.sampling import epoch_order
+from lus_cli.training.trainer import Trainer
 from tests.benchmarks.measured import Measured, Rows, middle, spread_of
 from tests.benchmarks.processes import lus
 from tests.benchmarks.studies import QUALITY, files_of

@@ -17,10 +17,10 @@ import hdf5plugin  # noqa: F401 - to read what is compressed
 import numpy as np
 from PIL import Image
 
-from lus_cli.checkpoint import load_best, read_last
-from lus_cli.seal import is_sealed
-from lus_cli.video_cache import VideoCache
-from lus_cli.video_files import read_frames
+from lus_cli.cache.hdf5 import is_sealed
+from lus_cli.cache.video_cache import VideoCache
+from lus_cli.model.checkpoint import load_best, read_last
+from lus_cli.study.video_files import read_frames
 
 # What says when, by whom or by which commit, which two runs need not share.
 CLOCKED = re.compile(r"(log\.txt|\.lock(-holder)?|events\.out\..*)$")

@@ -17,19 +17,21 @@ import numpy as np
 import pytest
 import torch
 
-from lus_cli import cli, figures, processes, video_files
-from lus_cli.video_cache import VideoCache
+from lus_cli import cli, figures, processes
+from lus_cli.cache.video_cache import VideoCache
+from lus_cli.study import video_writing
 from tests.killing import Child, Ended
 from tests.stress.artifacts import contents
 
 # For the server that children are forked from: a kill is to hit work, not imports.
 WARM = (
     "matplotlib.pyplot sklearn.linear_model sklearn.svm torch.utils.tensorboard "
-    "lus_cli.attention_check lus_cli.attention_figures lus_cli.baselines lus_cli.confounders "
-    "lus_cli.contact_sheet lus_cli.crossval_page lus_cli.evaluation_figures lus_cli.kernel_head "
-    "lus_cli.run_figures lus_cli.study_figures lus_cli.steps.attention lus_cli.steps.crossval "
-    "lus_cli.steps.evaluate lus_cli.steps.import_videos lus_cli.steps.phantom lus_cli.steps.predict "
-    "lus_cli.steps.prepare lus_cli.steps.train"
+    "lus_cli.attention.check lus_cli.attention.figures lus_cli.crossval.baselines "
+    "lus_cli.crossval.confounders lus_cli.cache.contact_sheet lus_cli.crossval.page "
+    "lus_cli.evaluation.confusion_figures lus_cli.model.kernel_head lus_cli.training.figures "
+    "lus_cli.cache.figures lus_cli.steps.attention lus_cli.steps.crossval "
+    "lus_cli.steps.evaluate lus_cli.steps.import_videos lus_cli.steps.phantom "
+    "lus_cli.steps.predict lus_cli.steps.prepare lus_cli.steps.train"
 )
 for module in WARM.split():
     importlib.import_module(module)
@@ -142,7 +144,7 @@ def make_base(folder: Path) -> Path:
     rng = np.random.default_rng(0)
     for name in "abcd":
         frames = rng.integers(0, 255, (4, 48, 48, 1), np.uint8).repeat(3, axis=3)
-        video_files.write_video(videos / f"{name}.gif", iter(frames), 25)
+        video_writing.write_video(videos / f"{name}.gif", iter(frames), 25)
     rows = "".join(f"{name}.gif,{name},1,{i}\n" for i, name in enumerate("abcd"))
     (folder / "labels.csv").write_text(f"file,patient,area,score\n{rows}")
     return base

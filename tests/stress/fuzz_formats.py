@@ -90,6 +90,22 @@ def png(content: bytes, random_: random.Random) -> bytes:
     return content[:8] + b"".join(map(png_chunk, chunks))
 
 
+def picture(content: bytes, random_: random.Random) -> bytes:
+    """Numbers of a TIFF's directory, or of the head of a BMP or WebP, changed: sizes, places, bits,
+    compressions and the place of the next picture among them."""
+    changed = bytearray(content)
+    [begin] = struct.unpack("<I", content[4:8]) if content.startswith(b"II*") else (0,)
+    end = min(begin + 200, len(content)) - 4
+    for _ in range(random_.choice((1, 1, 2, 4))):
+        place = random_.randrange(begin, end) if end > begin else 0
+        number = random_.choice((0, 1, 2, 8, 16, 32, 4000, 8000, 34925, 2**31 - 1, 2**32 - 1))
+        if random_.random() < 0.5:
+            changed[place : place + 4] = struct.pack("<I", number)
+        else:
+            changed[place : place + 2] = struct.pack("<H", number & 0xFFFF)
+    return bytes(changed)
+
+
 def png_chunk(chunk: tuple[bytes, bytes]) -> bytes:
     name, body = chunk
     return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))

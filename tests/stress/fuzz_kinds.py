@@ -20,25 +20,29 @@ from PIL import Image
 from torch import nn
 from typer.testing import CliRunner
 
-from lus_cli import mask_file
-from lus_cli.backbones import load_into
-from lus_cli.cache import Cache
-from lus_cli.checkpoint import load_best, load_last
+from lus_cli.attention import mask_file
+from lus_cli.cache.chunks import FrameFormat, StoredVideo
+from lus_cli.cache.decoding import fitted_frames, stored_frames
+from lus_cli.cache.layout import Cache
+from lus_cli.cache.split import PARTS, read_split
+from lus_cli.cache.video_cache import VideoCache
 from lus_cli.cli import app, settings_from
-from lus_cli.config import PrepareConfig, TrainConfig, build
-from lus_cli.decoding import fitted_frames, stored_frames
+from lus_cli.config import PrepareConfig, TrainConfig
 from lus_cli.errors import LusError
-from lus_cli.exam_tree import SCORES, FrameFile, VideoId
-from lus_cli.mat_files import highest_score
-from lus_cli.new_videos import frames_at
-from lus_cli.scorer import fitted_temperature
-from lus_cli.sources import DicomFile, FrameFolder, MatFile, Source, VideoFile
-from lus_cli.split import PARTS, read_split
-from lus_cli.steps import prepare, silent, train
-from lus_cli.stored_video import StoredVideo
-from lus_cli.study import read_study
-from lus_cli.video_cache import FrameFormat, VideoCache
-from lus_cli.video_files import frame_rate
+from lus_cli.model.checkpoint import load_best, load_last, weights_digest
+from lus_cli.model.weights import load_into
+from lus_cli.options import build
+from lus_cli.prediction.new_videos import frames_at
+from lus_cli.prediction.scorer import fitted_temperature
+from lus_cli.progress import silent
+from lus_cli.steps import prepare, train
+from lus_cli.study.annotations import SCORES
+from lus_cli.study.exam_tree import FrameFile
+from lus_cli.study.ids import VideoId
+from lus_cli.study.mat_files import highest_score
+from lus_cli.study.sources import DicomFile, FrameFolder, MatFile, Source, VideoFile
+from lus_cli.study.study import read_study
+from lus_cli.study.video_files import frame_rate
 from tests.stress import fuzz_formats as formats
 from tests.stress.fuzz_mutations import (
     hostile_json,
@@ -97,13 +101,13 @@ def decoded(source: Source, random_: random.Random) -> StoredVideo:
 
 
 def image(suffix: str) -> Callable[[Seeds, Path, random.Random], None]:
-    shaped = formats.jpeg if suffix == "jpeg" else formats.png
+    shaped = {"jpeg": formats.jpeg, "png": formats.png, "picture": formats.picture}[suffix]
 
     def read(seeds: Seeds, folder: Path, random_: random.Random) -> None:
         """A frame alone, or as the second of a video whose first is sound."""
         sound = random_.choice(seeds.files(suffix))
         there = formats.written(
-            folder / "input" / f"1.{suffix}", changed(sound.read_bytes(), random_, shaped)
+            folder / "input" / f"1{sound.suffix}", changed(sound.read_bytes(), random_, shaped)
         )
         files = [FrameFile(1, there)]
         if random_.random() < 0.5:
@@ -270,12 +274,14 @@ def ledger(seeds: Seeds, folder: Path, random_: random.Random) -> None:
 
 def temperature(seeds: Seeds, folder: Path, random_: random.Random) -> None:
     """What `lus evaluate` left for `lus predict`, and which run is the latest."""
-    text = '{"temperature": {"value": 1.5, "fitted_on": {"videos": 3, "patients": 1}}, "loss": 1.0}'
     cache = Cache(copied_cache(seeds, folder))
+    weights = weights_digest(cache.run("tiny").best)
+    fitted = '{"value": 1.5, "fitted_on": {"videos": 3, "patients": 1}}'
+    text = f'{{"weights": "{weights}", "temperature": {fitted}, "loss": 1.0}}'
     formats.written(
         cache.run("tiny").evaluation("test") / "scores.json", hostile_json(text, random_)
     )
-    found = fitted_temperature(cache.run("tiny"))
+    found = fitted_temperature(cache.run("tiny"), weights)
     if found is not None and not (math.isfinite(found.value) and found.value > 0):
         raise WrongError(f"a temperature of {found.value}")
     formats.written(cache.latest, hostile_text(random_).encode())
@@ -430,8 +436,9 @@ def command_line(seeds: Seeds, folder: Path, random_: random.Random) -> None:
 
 
 KINDS = (
-    Kind("JPEG frame", 12, image("jpeg")),
-    Kind("PNG frame", 8, image("png")),
+    Kind("JPEG frame", 10, image("jpeg")),
+    Kind("PNG frame", 6, image("png")),
+    Kind("TIFF, BMP or WebP frame", 4, image("picture")),
     Kind("video file", 14, video),
     Kind("DICOM", 12, dicom),
     Kind(".mat video", 7, mat),

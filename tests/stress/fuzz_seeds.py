@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import multiprocessing
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,13 +13,22 @@ import numpy as np
 import scipy.io
 import torch
 from PIL import Image
-from pydicom.uid import JPEGBaseline8Bit, RLELossless
+from pydicom.encaps import encapsulate
+from pydicom.uid import (
+    MPEG4HP41,
+    DeflatedExplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    RLELossless,
+)
 from safetensors.torch import save_file
 
-from lus_cli.config import PhantomConfig, PrepareConfig, TrainConfig, build
-from lus_cli.steps import phantom, prepare, silent, train
-from lus_cli.video_files import write_video
-from tests.test_sources import (
+from lus_cli.config import PhantomConfig, PrepareConfig, TrainConfig
+from lus_cli.options import build
+from lus_cli.progress import silent
+from lus_cli.steps import phantom, prepare, train
+from lus_cli.study.video_writing import write_video
+from tests.study.test_sources import (
     COLUMNS,
     ROWS,
     coloured,
@@ -64,7 +74,7 @@ def make_seeds(root: Path) -> Seeds:
     """Makes them all under `root`: some seconds, most of them for a run of one epoch."""
     seeds = Seeds(root)
     make_study(seeds)
-    for kind in ("jpeg", "png", "video", "dicom", "mat", "scores", "weights"):
+    for kind in ("jpeg", "png", "picture", "video", "dicom", "mat", "scores", "weights"):
         (root / kind).mkdir()
     make_images(root)
     make_videos(root / "video")
@@ -111,7 +121,16 @@ def make_images(root: Path) -> None:
     colour.convert("P").save(root / "png" / "palette.png", transparency=0)
     colour.convert("RGBA").save(root / "png" / "alpha.png", icc_profile=bytes(200))
     gray.convert("1").save(root / "png" / "bits.png")
-    Image.fromarray(np.asarray(gray).astype(np.uint16) * 257).save(root / "png" / "sixteen.png")
+    wide = Image.fromarray(np.asarray(gray).astype(np.uint16) * 257)
+    wide.save(root / "png" / "sixteen.png")
+    gray.save(root / "picture" / "gray.tif")
+    colour.save(root / "picture" / "lzw.tif", compression="tiff_lzw", exif=exif)
+    colour.convert("CMYK").save(root / "picture" / "deflate.tif", compression="tiff_deflate")
+    wide.save(root / "picture" / "sixteen.tif")
+    gray.save(root / "picture" / "gray.bmp")
+    colour.convert("RGBA").save(root / "picture" / "alpha.bmp")
+    colour.save(root / "picture" / "lossy.webp", quality=90)
+    colour.convert("RGBA").save(root / "picture" / "lossless.webp", lossless=True)
 
 
 def make_videos(folder: Path) -> None:
@@ -119,11 +138,16 @@ def make_videos(folder: Path) -> None:
         write_video(folder / f"v.{suffix}", iter(coloured(pixels())), 25)
     import av
 
-    for name, codec in (("v.avi", "mjpeg"), ("v.mkv", "libx264"), ("v.mov", "mpeg4")):
+    kinds = (
+        *(("v.avi", "mjpeg"), ("v.mkv", "libx264"), ("v.mov", "mpeg4"), ("v.mpg", "mpeg2video")),
+        *(("v.ts", "libx264"), ("v.wmv", "wmv2"), ("v.webm", "libvpx-vp9"), ("v.flv", "flv")),
+        *(("v.ogv", "libvpx"), ("v.apng", "apng"), ("v.mxf", "mpeg2video")),
+    )
+    for name, codec in kinds:
         with av.open(str(folder / name), "w") as container:
             stream = container.add_stream(codec, rate=25)
             stream.width, stream.height = COLUMNS, ROWS
-            stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+            stream.pix_fmt = {"mjpeg": "yuvj420p", "apng": "rgb24"}.get(codec, "yuv420p")
             for frame in coloured(pixels()):
                 container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, "rgb24")))
             container.mux(stream.encode(None))
@@ -142,6 +166,21 @@ def make_dicom(folder: Path) -> None:
     header = pydicom.dcmread(folder / "gray.dcm")
     header.compress(RLELossless)
     header.save_as(folder / "rle.dcm")
+    write_compressed(folder / "j2k.dcm", coloured(pixels()), JPEG2000Lossless, "YBR_RCT")
+    header = pydicom.dcmread(folder / "PALETTE.dcm")
+    for colour in ("Red", "Green", "Blue"):
+        setattr(header, f"{colour}PaletteColorLookupTableDescriptor", [256, 0, 16])
+        delattr(header, f"{colour}PaletteColorLookupTableData")
+        ramp = struct.pack("<9H", 0, 1, 0, 1, 127, 32896, 1, 128, 65535)
+        setattr(header, f"Segmented{colour}PaletteColorLookupTableData", ramp)
+    header.save_as(folder / "segmented.dcm")
+    header = pydicom.dcmread(folder / "gray.dcm")
+    header.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    header.save_as(folder / "deflated.dcm", implicit_vr=False, little_endian=True)
+    header = pydicom.dcmread(folder / "jpeg.dcm")
+    header.file_meta.TransferSyntaxUID = MPEG4HP41
+    header.PixelData = encapsulate([(folder.parent / "video" / "v.mp4").read_bytes()])
+    header.save_as(folder / "film.dcm")
 
 
 def make_bombs(folder: Path) -> None:

@@ -1,0 +1,61 @@
+"""How well attention finds artefacts, drawn from the numbers of localisation.py."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from lus_cli.attention.localisation import CENTRE, FRAME, SECTOR
+from lus_cli.figures import ACCENT, INK, MUTED, SECOND, WIDTH, styled
+
+TITLES = {
+    "pointing": "Largest on an artefact",
+    "energy": "Share on artefacts",
+    "iou": "Best overlap (IoU)",
+}
+# Shape and fill tell the maps apart, too, so that a print in gray does.
+MARKS: dict[str, dict[str, Any]] = {
+    "attention": {"marker": "o", "color": ACCENT, "markersize": 6},
+    "Grad-CAM": {"marker": "s", "color": SECOND, "markersize": 5},
+    CENTRE: {"marker": "^", "color": INK, "markersize": 5, "markerfacecolor": "none"},
+    SECTOR: {"marker": "D", "color": MUTED, "markersize": 4, "markerfacecolor": "none"},
+    FRAME: {"marker": "x", "color": MUTED, "markersize": 5},
+}
+NAMES = {"all": "scores 1 to 3"}
+
+
+@styled
+def localisation(scores: dict[str, Any]) -> Figure:
+    """Pointing, energy and overlap of every kind of map, for each score and for 1 to 3 together,
+    with 95 % intervals. scores: as `localisation.summarised` gives them."""
+    groups = list(scores)
+    figure = Figure(figsize=(WIDTH, 0.7 + 0.72 * len(groups)), layout="constrained")
+    panels = figure.subplots(1, len(TITLES), sharey=True)
+    spread = np.linspace(-0.3, 0.3, len(MARKS))
+    for axes, (name, title) in zip(panels, TITLES.items(), strict=True):
+        for shift, (kind, style) in zip(spread, MARKS.items(), strict=True):
+            for place, group in enumerate(groups):
+                estimate = scores[group][kind][name]
+                row = place + shift
+                if estimate["low"] is not None:
+                    axes.plot([estimate["low"], estimate["high"]], [row, row], color=style["color"])
+                label = kind if place == 0 else None
+                axes.plot(estimate["value"], row, linestyle="none", label=label, **style)
+        axes.set_xlim(-0.02, 1.02)
+        axes.xaxis.set_major_formatter(PercentFormatter(1))
+        axes.set_xticks([0, 0.5, 1])
+        axes.grid(axis="x")
+        axes.set_title(title)
+        axes.tick_params(axis="y", length=0)
+    ticks = [
+        f"{NAMES.get(group, 'score ' + group)}\n{scores[group]['videos']} videos"
+        for group in groups
+    ]
+    panels[0].set_yticks(range(len(groups)), ticks)
+    panels[0].invert_yaxis()
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), columnspacing=1.2)
+    return figure

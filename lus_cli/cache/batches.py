@@ -1,0 +1,159 @@
+"""Batches of videos: which, in what order, which of their frames, and how they are varied.
+
+Everything drawn at random is a pure function of (seed, epoch, video, how often the video has come up
+in the epoch before), so an interrupted run that goes on draws the same as one that was never
+interrupted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lus_cli.cache.video_cache import VideoCache
+from lus_cli.processes import read_ahead
+from lus_cli.recipes.recipe import Recipe
+
+# Frames are kept in memory up to this; beyond, they are read again every epoch.
+KEEP_BYTES = 4 * 2**30
+AUGMENTATION, JITTER = 0, 1  # tell their random generators apart
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A few videos, their frames one after the other.
+
+    `frames` is uint8 (frame, row, column[, channel]), or what a frozen CNN made of them: feature
+    maps, (frame, channel, row, column) floating point.
+    """
+
+    indices: list[int]  # where the videos lie in the cache
+    frames: Tensor
+    lengths: Tensor  # (video,) int64: frames of each video
+    scores: Tensor  # (video,) int64; -1 unlabelled
+    turns: Sequence[int] = ()  # how often each has come up in the epoch before; (): none has
+
+    def to(self, device: torch.device) -> Batch:
+        """The batch with frames and scores on a device; lengths stay where they steer."""
+        frames = self.frames.to(device, non_blocking=True)
+        return replace(self, frames=frames, scores=self.scores.to(device, non_blocking=True))
+
+
+def select_frames(
+    length: int,
+    stride: int,
+    frames_per_video: int,
+    random: np.random.Generator | None = None,
+) -> np.ndarray:
+    """Positions of the frames to use of a video: every `stride`-th, then, if still more than
+    `frames_per_video` (0: no limit), so many of these, evenly spread from first to last.
+
+    With `random` one is drawn from each of as many even stretches instead.
+    """
+    positions = np.arange(0, length, stride)
+    if not 0 < frames_per_video < len(positions):
+        return positions
+    if random is None:
+        spread = np.linspace(0, len(positions) - 1, frames_per_video)
+        return positions[np.round(spread).astype(int)]
+    edges = np.linspace(0, len(positions), frames_per_video + 1)
+    return positions[np.floor(random.uniform(edges[:-1], edges[1:])).astype(int)]
+
+
+class BatchLoader:
+    """Reads batches of videos from the cache, one batch ahead of who uses them.
+
+    With `keep`, for videos that are read every epoch, what was read stays in memory, on a CUDA
+    device in its own, as far as there is room.
+    """
+
+    def __init__(
+        self,
+        videos: VideoCache,
+        recipe: Recipe,
+        device: torch.device | None = None,
+        *,
+        keep: bool = True,
+    ) -> None:
+        self.videos, self.recipe = videos, recipe
+        self.device = device or torch.device("cpu")
+        self.kept: dict[int, Tensor] = {}
+        self.room = KEEP_BYTES if keep else 0
+        if keep and self.device.type == "cuda":
+            self.room = torch.cuda.mem_get_info(self.device)[0] // 2  # bytes free now
+
+    def positions(self, index: int, epoch: int | None = None, turn: int = 0) -> np.ndarray:
+        """The frames of a video that the recipe uses; in training (`epoch` not None) a recipe with
+        jitter looks at others every epoch, and every turn of a video within one."""
+        recipe, random = self.recipe, None
+        if recipe.jitter and epoch is not None:
+            random = random_of(recipe, epoch, index, turn, JITTER)
+        length = int(self.videos.lengths[index])
+        return select_frames(length, recipe.stride, recipe.frames_per_video, random)
+
+    def wanted(self, index: int) -> np.ndarray:
+        """The frames of a video that are used sooner or later: with jitter, every one."""
+        length = int(self.videos.lengths[index])
+        return np.arange(length) if self.recipe.jitter else self.positions(index)
+
+    def frames(self, index: int, epoch: int | None, turn: int = 0) -> Tensor:
+        """The frames that the recipe uses of one video: uint8 (frame, row, column[, channel])."""
+        frames = self.kept.get(index)
+        if frames is None:
+            frames = self.read(index)
+            if self.device.type == "cuda":
+                frames = frames.pin_memory().to(self.device, non_blocking=True)
+            if frames.nbytes <= self.room:
+                self.room -= frames.nbytes
+                self.kept[index] = frames
+        if not self.recipe.jitter:
+            return frames
+        positions = torch.from_numpy(self.positions(index, epoch, turn))
+        return frames[positions.to(frames.device)]
+
+    def read(self, index: int) -> Tensor:
+        """The `wanted` frames of one video, from where they are stored."""
+        return torch.from_numpy(self.videos.read(index, self.wanted(index)))
+
+    def load(
+        self, indices: Sequence[int], epoch: int | None = None, turns: Sequence[int] = ()
+    ) -> Batch:
+        """The videos as one batch; `turns` as Batch has them."""
+        each = zip(indices, turns or [0] * len(indices), strict=True)
+        pieces = [self.frames(index, epoch, turn) for index, turn in each]
+        shape = self.videos.frame_format.shape
+        return Batch(
+            list(indices),
+            torch.cat(pieces) if pieces else torch.zeros(0, *shape, dtype=torch.uint8),
+            torch.tensor([len(piece) for piece in pieces], dtype=torch.int64),
+            torch.from_numpy(self.videos.scores[list(indices)]),
+            turns,
+        )
+
+    def batches(
+        self,
+        groups: Sequence[Sequence[int]],
+        epoch: int | None = None,
+        turns: Sequence[Sequence[int]] | None = None,
+    ) -> Iterator[Batch]:
+        """The batches of `groups` in order, the next one being read while one is used."""
+        keys = list(zip(groups, turns or [()] * len(groups), strict=True))
+        return read_ahead(lambda key: self.load(key[0], epoch, key[1]), keys)
+
+
+def grouped(indices: Sequence[int], batch_size: int) -> list[list[int]]:
+    """Every index once, in batches; the last one may be smaller."""
+    return [list(indices[i : i + batch_size]) for i in range(0, len(indices), batch_size)]
+
+
+def random_of(
+    recipe: Recipe, epoch: int, index: int, turn: int, purpose: int
+) -> np.random.Generator:
+    """The generator of one video's AUGMENTATION or JITTER in one turn of an epoch."""
+    # NumPy takes zeros at the end of a short key for no key at all, so only later turns have a fifth.
+    key = [recipe.seed, epoch, index, purpose]
+    return np.random.default_rng([*key, turn] if turn else key)

@@ -1,0 +1,168 @@
+"""From the frames of a source to the compressed video that the cache stores."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from lus_cli.cache.chunks import FrameFormat, StoredVideo, store_video
+from lus_cli.cache.ledger import take_reading, write_ledger
+from lus_cli.cache.video_cache import FORMAT_VERSION
+from lus_cli.errors import LusError, printable
+from lus_cli.files import fingerprint
+from lus_cli.processes import spread
+from lus_cli.progress import Progress
+from lus_cli.study.frames import Mode, fit_frame, has_many_bits, read_frame
+from lus_cli.study.notes import Note, unheard
+from lus_cli.study.sources import FrameFolder, Source
+
+
+@dataclass(frozen=True)
+class DecodeTask:
+    """One video for a worker process."""
+
+    source: Source
+    frame_format: FrameFormat
+    shard: Path  # named by the source key
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What became of one video: its frames, or the reason why there are none."""
+
+    frames: int = 0
+    reason: str = ""
+
+
+def source_key(source: Source, frame_format: FrameFormat) -> str:
+    """Names a stored video by what it is made from: files by name, size and time, and the format.
+
+    The format's version is in it: another lus may decode or store frames in another way.
+
+    Raises LusError if one of the files cannot be asked for them.
+    """
+    root = f"{source.root.as_posix()}/"  # Path.relative_to is slow, and this is for every frame
+    files = []
+    for path in source.files:
+        try:
+            known = path.stat()
+        except OSError as error:
+            raise LusError(
+                f"video {source.id}: {path} cannot be read", error.strerror or str(error)
+            ) from error
+        files.append([path.as_posix().removeprefix(root), known.st_size, known.st_mtime_ns])
+    made_of = [asdict(frame_format), source.id, source.kind, source.options, files]
+    return fingerprint([FORMAT_VERSION, *made_of])
+
+
+def decode_all(
+    tasks: Sequence[DecodeTask], workers: int, progress: Progress
+) -> list[tuple[DecodeTask, str]]:
+    """Decodes videos into shards, side by side; returns those that failed, with the reason."""
+    failed = []
+    lengths = [task.source.length for task in tasks]
+    # Only folders say beforehand how many frames they hold.
+    total = None if None in lengths else sum(length or 0 for length in lengths)
+    done = 0
+    if tasks:
+        progress("decode", 0, total)
+    with contextlib.closing(spread(decode_shard, tasks, workers)) as decoded:
+        for videos, (index, outcome) in enumerate(decoded, start=1):
+            if outcome.reason:
+                failed.append((tasks[index], outcome.reason))
+            done += lengths[index] or outcome.frames
+            progress("decode", done, total, videos=f"{videos}/{len(tasks)}")
+    return sorted(failed, key=lambda pair: pair[0].source.id)
+
+
+def decode_shard(task: DecodeTask) -> Decoded:
+    """Decodes one video into its shard; hands back the reason if it cannot be decoded.
+
+    Raises LusError if the source changes meanwhile: a disk that went away, or a copy still under
+    way, is no damaged video, and a cache without it would be the wrong answer.
+    """
+    try:
+        reading = take_reading(task.source, task.frame_format)
+        video = decode_video(task)
+    except LusError as error:
+        refuse_change(task)
+        return Decoded(reason=f"video {task.source.id}: {error}")
+    refuse_change(task)
+    write_ledger(task.shard.with_suffix(".json"), {task.shard.stem: reading})
+    video.save(task.shard)  # a full disk is not the video's fault: that error goes up
+    return Decoded(video.length)
+
+
+def refuse_change(task: DecodeTask) -> None:
+    if source_key(task.source, task.frame_format) != task.shard.stem:
+        raise LusError(
+            f"video {task.source.id} changed while it was read",
+            "run `lus prepare` again when nothing writes to its files",
+        )
+
+
+def decode_video(task: DecodeTask) -> StoredVideo:
+    """Reads, resizes and compresses the frames of one video. Raises LusError if one is no image."""
+    notes: list[str] = []
+    return stored_frames(fitted_frames(task.source, task.frame_format, notes.append), notes)
+
+
+def stored_frames(
+    frames: Iterable[tuple[int, np.ndarray, tuple[int, int]]], notes: Sequence[str] = ()
+) -> StoredVideo:
+    """Compresses what `fitted_frames` yields; `notes` may grow meanwhile, and are kept.
+
+    Raises LusError for frames of different sizes, or if there is none.
+    """
+    shapes: set[tuple[int, int]] = set()
+    numbers: list[int] = []
+
+    def pixels() -> Iterator[np.ndarray]:
+        for number, frame, shape in frames:
+            shapes.add(shape)
+            if len(shapes) > 1:
+                sizes = " and ".join(f"{width}x{height}" for height, width in sorted(shapes))
+                raise LusError(
+                    f"frame {number} has another size ({sizes})", "a video's frames have one size"
+                )
+            numbers.append(number)
+            yield frame
+
+    stored = store_video(pixels(), numbers, (0, 0))
+    if not numbers:
+        raise LusError("it holds no frame", "remove it, or export it again")
+    # Once each: a reader may say the same of every frame.
+    return replace(
+        stored, source_shape=shapes.pop(), notes=tuple(map(printable, dict.fromkeys(notes)))
+    )
+
+
+def fitted_frames(
+    source: Source, frame_format: FrameFormat, note: Note = unheard
+) -> Iterator[tuple[int, np.ndarray, tuple[int, int]]]:
+    """Each frame's number, its pixels as they are stored, and its rows and columns in the source.
+
+    Raises LusError for a frame that cannot be decoded.
+    """
+    mode: Mode = "RGB" if frame_format.color else "L"
+    size, letterbox = frame_format.size, frame_format.letterbox
+    if isinstance(source, FrameFolder):
+        is_black = True
+        for number, path in source.frame_files:
+            frame, shape = read_frame(path, mode, size, letterbox)
+            is_black = is_black and not frame.any()
+            yield number, frame, shape
+        if is_black and has_many_bits(source.frame_files[0].path):
+            raise LusError(
+                "its frames have 16 bits a pixel, of which the upper 8 are empty in all of them, "
+                "and would be black",
+                "save them with 8 bits",
+            )
+    else:
+        for number, image in source.frames(mode, note=note):
+            frame = fit_frame(np.asarray(image), size, letterbox)
+            yield number, frame, (image.height, image.width)

@@ -1,0 +1,143 @@
+"""Where everything under cache/ lies; its JSON files and texts, and names for contents."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from lus_cli.errors import LusError, UsageError
+from lus_cli.files import is_text
+
+
+@dataclass(frozen=True)
+class Cache:
+    """The names of the artifacts under one cache folder."""
+
+    root: Path
+
+    def __post_init__(self) -> None:
+        """Raises UsageError for a name that libraries in C do not take."""
+        if not is_text(str(self.root)):
+            raise UsageError(f"--cache {self.root}: its name is no UTF-8", "use another")
+
+    @property
+    def exams(self) -> Path:
+        return self.root / "exams"
+
+    @property
+    def videos(self) -> Path:
+        return self.root / "videos.h5"
+
+    @property
+    def sources(self) -> Path:
+        return self.root / "sources.json"
+
+    @property
+    def split(self) -> Path:
+        return self.root / "split.json"
+
+    @property
+    def figures(self) -> Path:
+        return self.root / "figures"
+
+    @property
+    def features(self) -> Path:
+        return self.root / "features"
+
+    @property
+    def runs(self) -> Path:
+        return self.root / "runs"
+
+    @property
+    def comparisons(self) -> Path:
+        return self.root / "comparisons"
+
+    @property
+    def crossvals(self) -> Path:
+        return self.root / "crossvals"
+
+    @property
+    def latest(self) -> Path:
+        return self.root / "latest"
+
+    def run(self, name: str | None) -> Run:
+        """The run called `name`, or the latest. Raises LusError naming the runs there are."""
+        wanted = name
+        if name is None and self.latest.is_file():
+            wanted = self.latest.read_text(encoding="utf-8", errors="replace").strip() or None
+        if wanted is not None:
+            run = self.new_run(wanted)
+            if run.root.is_dir():
+                return run
+        names = sorted(p.name for p in self.runs.glob("*") if p.is_dir())
+        if not names:
+            raise LusError(f"there is no trained run in {self.root}", "run `lus train` first")
+        raise LusError(
+            f"there is no run {wanted!r} in {self.root}" if wanted else "no run is the latest",
+            f"runs are {', '.join(names)}: name one with --run",
+        )
+
+    def new_run(self, name: str) -> Run:
+        """The run folder that `name` would have. Raises UsageError for a name that is a path."""
+        if not re.fullmatch(r"\w[\w.\-]{0,99}", name):
+            raise UsageError(f"{name!r} cannot name a run", "use letters, digits, - _ and .")
+        return Run(self.runs / name)
+
+
+@dataclass(frozen=True)
+class Run:
+    """The names of the artifacts of one training run."""
+
+    root: Path
+
+    @property
+    def name(self) -> str:
+        return self.root.name
+
+    @property
+    def config(self) -> Path:
+        return self.root / "config.toml"
+
+    @property
+    def provenance(self) -> Path:
+        return self.root / "provenance.json"
+
+    @property
+    def split(self) -> Path:
+        return self.root / "split.json"
+
+    @property
+    def epochs(self) -> Path:
+        return self.root / "epochs.csv"
+
+    @property
+    def last(self) -> Path:
+        return self.root / "last.pt"
+
+    @property
+    def best(self) -> Path:
+        return self.root / "best.safetensors"
+
+    @property
+    def model_card(self) -> Path:
+        return self.root / "model-card.md"
+
+    @property
+    def export(self) -> Path:
+        return self.root / "export"
+
+    @property
+    def evaluations(self) -> Path:
+        return self.root / "evaluation"
+
+    def evaluation(self, part: str) -> Path:
+        return self.evaluations / part
+
+    @property
+    def attention(self) -> Path:
+        return self.root / "attention"
+
+    @property
+    def predictions(self) -> Path:
+        return self.root / "predictions"

@@ -1,0 +1,117 @@
+"""What the baselines know of a video: a few vectors, computed once and kept in cache/features/.
+
+signs, confounders  hand-made: see signs.
+framewise           a frozen CNN's features of evenly spread frames, each averaged over the view, side
+                    by side.
+frames              the mean of these over the frames.
+projections         the same CNN's features of the maximum, the mean and the minimum of each pixel over
+                    time, side by side (Khan et al. 2024: a video compressed to three frames).
+
+A file is named by everything its vectors depend on, so none is ever stale, and an interrupted
+computation goes on where it was.
+"""
+
+from __future__ import annotations
+
+import logging
+import zipfile
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from lus_cli.cache.video_cache import VideoCache
+from lus_cli.crossval import signs
+from lus_cli.disk_errors import explaining_refusal
+from lus_cli.files import fingerprint, replacing
+from lus_cli.model.checkpoint import checksum
+from lus_cli.progress import Progress
+
+log = logging.getLogger("lus.features")
+
+KINDS = ("signs", "confounders", "framewise", "frames", "projections")
+BACKBONE, WEIGHTS = "efficientnet_lite0", "imagenet"
+CNN_FRAMES = 8  # evenly spread over the video; of a shorter one, some more than once
+
+Features = dict[str, np.ndarray]  # kind -> (video, feature) float64
+Vectors = dict[str, np.ndarray]  # kind -> (feature,) float32, of one video
+
+
+def compute_features(videos: VideoCache, folder: Path, progress: Progress) -> Features:
+    """The vectors of every video of the cache, a row each, by kind."""
+    cnn = FrozenCNN()
+    columns = sum(1 for _ in signs.SIGNS)
+    rows: list[Vectors] = []
+    for index in range(len(videos)):
+        made_from = [videos.checksums[index], asdict(videos.frame_format)]
+        measured = kept(
+            folder / f"{fingerprint([*made_from, 'signs', signs.VERSION])}.npz",
+            lambda at=index: {"all": hand_made(videos.read(at))},  # type: ignore[misc]
+        )["all"]
+        vectors = {"signs": measured[:columns], "confounders": measured[columns:]}
+        name = fingerprint([*made_from, "framewise", cnn.made_by, CNN_FRAMES])
+        vectors |= kept(
+            folder / f"{name}.npz",
+            lambda at=index: cnn.vectors(videos.read(at)),  # type: ignore[misc]
+        )
+        vectors["frames"] = vectors["framewise"].reshape(CNN_FRAMES, -1).mean(axis=0)
+        rows.append(vectors)
+        progress("baseline features", index + 1, len(videos))
+    return {kind: np.array([row[kind] for row in rows], np.float64) for kind in KINDS}
+
+
+def kept(path: Path, compute: Callable[[], Vectors]) -> Vectors:
+    """The vectors in a file; computed and written if they are not there or not whole."""
+    try:
+        if path.is_file():
+            with explaining_refusal(path), np.load(path, allow_pickle=False) as stored:
+                return dict(stored)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        log.warning("%s is damaged: computed again", path)
+    vectors = compute()
+    with replacing(path, lasting=False) as part, part.open("wb") as file:
+        np.savez(file, **vectors)  # type: ignore[arg-type]
+    return vectors
+
+
+def hand_made(frames: np.ndarray) -> np.ndarray:
+    """Signs, then confounders, of a video: (frame, row, column[, channel]) uint8 -> (feature,)."""
+    gray = frames if frames.ndim == 3 else frames.mean(axis=3).round().astype(np.uint8)
+    return np.array(list(signs.measure(gray).values()), np.float32)
+
+
+class FrozenCNN:
+    """A CNN as ImageNet made it, on the CPU."""
+
+    def __init__(self) -> None:
+        from lus_cli.model.backbones import build_backbone
+
+        body, _ = build_backbone(BACKBONE, WEIGHTS)
+        self.body = body.eval()
+        self.made_by = checksum(f"{self.body!r}", self.body.state_dict())
+
+    def vectors(self, frames: np.ndarray) -> Vectors:
+        """The CNN's view of a video, (frame, row, column[, channel]) uint8."""
+        chosen = np.linspace(0, len(frames) - 1, CNN_FRAMES).round().astype(int)
+        pooled = self.pooled(np.concatenate([frames[chosen], projections(frames)]))
+        return {
+            "framewise": pooled[:CNN_FRAMES].ravel(),
+            "projections": pooled[CNN_FRAMES:].ravel(),
+        }
+
+    def pooled(self, frames: np.ndarray) -> np.ndarray:
+        """(frame, row, column[, channel]) uint8 -> (frame, channel) float32, means over the view."""
+        import torch
+
+        from lus_cli.model.network import normalised
+
+        with torch.inference_mode():
+            maps = self.body(normalised(torch.from_numpy(frames)))
+            return np.asarray(maps.mean(dim=(2, 3)).numpy())
+
+
+def projections(frames: np.ndarray) -> np.ndarray:
+    """The maximum, mean and minimum over time: (frame, ...) uint8 -> (3, ...) uint8."""
+    mean = frames.mean(axis=0).round().astype(np.uint8)
+    return np.stack([frames.max(axis=0), mean, frames.min(axis=0)])

@@ -1,0 +1,73 @@
+"""Cross-validation by patient: everybody is tested on once, by models that never saw them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lus_cli.cache.split import People, Split, count_table, draw_folds, draw_part, share_of
+from lus_cli.config import PrepareConfig
+from lus_cli.errors import LusError
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One model of a cross-validation: which time over, which fold it is tested on (both from 1),
+    and who it may see."""
+
+    repeat: int
+    number: int
+    split: Split
+
+    @property
+    def name(self) -> str:
+        return f"r{self.repeat}-f{self.number}"
+
+
+def draw_repeats(
+    split: Split, patients: Sequence[str], scores: np.ndarray, repeats: int
+) -> list[list[tuple[str, ...]]]:
+    """The folds of each time over: those of the split, then others, drawn as many and as even.
+
+    Raises LusError if the split has no folds.
+    """
+    if not split.folds:
+        raise LusError("split.json has no folds", "run `lus prepare --folds 5 --force`")
+    people, seed = People(patients), split.drawn_by.get("seed", 0)
+    table = count_table(people.first(patients), scores)
+    drawn = [list(split.folds)]
+    for repeat in range(1, repeats):
+        random = np.random.default_rng([seed, len(table), repeat])
+        drawn.append([people.all(fold) for fold in draw_folds(table, len(split.folds), random)])
+    return drawn
+
+
+def folds_of(
+    split: Split,
+    repeats: Sequence[Sequence[Sequence[str]]],
+    patients: Sequence[str],
+    scores: np.ndarray,
+) -> list[Fold]:
+    """Every model to train. A fold's patients are its test part; validation, by which the best
+    epoch is chosen, is drawn from the others by the share and the rule of the split."""
+    people = People(patients)
+    table = count_table(people.first(patients), scores)
+    rule = split.drawn_by
+    share = rule.get("validation_share", PrepareConfig.validation_share)
+    folds = []
+    for repeat, groups in enumerate(repeats, start=1):
+        for number, test in enumerate(groups, start=1):
+            tested = set(people.first(test))
+            rest = [name for name in table if name not in tested]
+            random = np.random.default_rng([rule.get("seed", 0), repeat, number])
+            size = min(share_of(len(rest), share), len(rest) - 1)
+            validation = draw_part(table, rest, size, random, bool(rule.get("stratify")))
+            train = people.all(name for name in rest if name not in validation)
+            drawn_by = {"fold": number, "of": len(groups), "repeat": repeat}
+            drawn_by |= {"validation_share": share, "seed": rule.get("seed", 0)}
+            drawn_by |= {"stratify": bool(rule.get("stratify"))}
+            split_of_fold = Split(train, people.all(validation), tuple(test), drawn_by=drawn_by)
+            folds.append(Fold(repeat, number, split_of_fold))
+    return folds

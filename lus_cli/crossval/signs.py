@@ -1,0 +1,300 @@
+"""Hand-made signs of a lung ultrasound video, and what of it says nothing of the lung. Arrays only.
+
+Everything is measured along the scan lines (see sector), over a few frames. Brightness is relative to
+the chest wall's, so that gain tells little; depths are shares of the depth seen. The signs are those
+that Soldati et al. 2020 score by: the pleural line, A-lines, B-lines, white lung, consolidations.
+Their measures follow Brattain et al. 2013 (B-lines as columns of the polar image), Anantrasirichai et
+al. 2017 (A-lines at multiples of the pleura's depth), Carrer et al. 2020 (the pleural line as the best
+path across the scan lines) and Lichtenstein and Menu 1995 (lung sliding).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage, signal  # type: ignore[import-untyped]
+
+from lus_cli.model.sector import DEPTHS, LINES, Sector, find_sector
+
+VERSION = 1  # to be raised when a sign is measured in another way
+FRAMES = 16  # evenly spread over the video
+
+# Each feature: what it is, its range. What grows with the wall's brightness is divided by it.
+SIGNS = {
+    "pleura_depth": "depth of the pleural line, share of the depth seen, 0 to 1",
+    "pleura_sharpness": "brightness of the line over its surroundings', wall brightnesses, from 0",
+    "pleura_thickness": "extent of the line in depth at half its height, share of the depth, 0 to 1",
+    "pleura_irregularity": "how far the line strays from a smooth curve, share of the depth, 0 to 1",
+    "pleura_gaps": "share of the scan lines where the line is less than half as clear, 0 to 1",
+    "b_energy": "mean square over the columns of brightness lasting below the pleura, from 0",
+    "b_contrast": "brightest less darkest columns below the pleura, wall brightnesses, from 0",
+    "b_count": "columns below the pleura that stand out from their neighbours, mean a frame, from 0",
+    "b_share": "share of the columns that last below the pleura at half the wall's brightness, 0 to 1",
+    "verticality": "share of columns, against rows, in how the lung's brightness varies, 0 to 1",
+    "a_contrast": "brightness at multiples of the pleura's depth less between them, wall brightnesses",
+    "a_periodicity": "autocorrelation of the depth profile at the pleura's depth, -1 to 1",
+    "white_share": "share of the lung at least as bright as the chest wall, 0 to 1",
+    "lung_brightness": "mean of the lung, wall brightnesses, from 0",
+    "depth_decay": "log brightness of the lung's upper third less that of its lower third, nats",
+    "dark_below_pleura": "share of columns much darker right below the pleura than deeper, 0 to 1",
+    "temporal_variation": "spread over time of the lung, wall brightnesses, from 0",
+    "pleura_motion": "spread over time at the pleura, relative to that of the wall, from 0",
+}
+CONFOUNDERS = {
+    "brightness": "mean of what is seen, 0 to 1: the gain",
+    "contrast": "spread of what is seen, 0 to 1",
+    "black_share": "share of black pixels in what is seen, 0 to 1",
+    "wall_brightness": "mean above the pleura, 0 to 1",
+    "grain": "correlation of neighbouring scan lines, -1 to 1: the size of speckle",
+    "sector_opening": "angle of the sector, degrees; 0 for a linear probe",
+    "sector_width": "columns of the frame that are seen, share, 0 to 1",
+    "sector_depth": "rows of the frame that are seen, share, 0 to 1",
+    "frames": "length of the video, natural logarithm of its number of frames",
+}
+WALL_ROWS, LUNG_ROWS = 20, 40  # of DEPTHS
+BLACK = 5  # levels of 255
+
+
+@dataclass(frozen=True)
+class Scan:
+    """A video along its scan lines, split at the pleura.
+
+    frames: (frame, depth, line) float32, levels 0 to 255.
+    inside: (depth, line) bool, what lies in the frame.
+    pleura: (line,) int, the depth of the pleural line.
+    ridge: (depth, line) float32, how much brighter than above and below a point is.
+    wall: mean level above the pleura, at least 1.
+    """
+
+    sector: Sector
+    frames: np.ndarray
+    inside: np.ndarray
+    pleura: np.ndarray
+    ridge: np.ndarray
+    wall: float
+
+    @property
+    def depth(self) -> int:
+        """The pleura's depth on most lines."""
+        return max(int(np.median(self.pleura)), 1)
+
+    def below(self) -> tuple[np.ndarray, np.ndarray]:
+        """The lung from the pleura down: levels (frame, row, line), and where they are real,
+        (row, line) bool. The pleural line itself, a fiftieth of the depth, is left out."""
+        rows = max(DEPTHS - self.depth - 4, 8)
+        at = self.pleura + 4 + np.arange(rows)[:, None]
+        real = at < DEPTHS
+        at = np.minimum(at, DEPTHS - 1)
+        lines = np.arange(LINES)
+        return self.frames[:, at, lines], real & self.inside[at, lines]
+
+
+def measure(frames: np.ndarray) -> dict[str, float]:
+    """Every sign and confounder of a video, (frame, row, column) uint8 with at least one frame.
+
+    All are finite, whatever the video shows: what cannot be seen counts as not there.
+    """
+    return of_scan(scan(frames), len(frames))
+
+
+def feature_names() -> list[str]:
+    """The names that `measure` gives, signs first."""
+    return [*SIGNS, *CONFOUNDERS]
+
+
+def of_scan(video: Scan, frames: int) -> dict[str, float]:
+    parts = (pleural_line, lung, a_lines, motion, confounders)
+    found = {name: value for part in parts for name, value in part(video).items()}
+    found["frames"] = float(np.log(frames))
+    return {name: float(np.nan_to_num(found[name])) for name in feature_names()}
+
+
+def scan(frames: np.ndarray) -> Scan:
+    """A few frames of a video along its scan lines, with the pleura found."""
+    chosen = np.linspace(0, len(frames) - 1, min(len(frames), FRAMES)).round().astype(int)
+    few = frames[np.unique(chosen)]
+    sector = find_sector(few.max(axis=0))
+    lines = sector.lines(few)
+    inside = sector.inside
+    lines *= inside
+    mean = lines.mean(axis=0)
+    smooth = ndimage.gaussian_filter(mean, (1.0, 2.0))
+    ridge = smooth - ndimage.gaussian_filter(mean, (7.0, 2.0))
+    pleura = path_across(np.where(inside, ridge, 0.0) * layered_above(mean) ** 3)
+    above = inside & (np.arange(DEPTHS)[:, None] < pleura - 4)
+    wall = float(mean[above].mean()) if above.any() else 1.0
+    return Scan(sector, lines, inside, pleura, ridge, max(wall, 1.0))
+
+
+def layered_above(mean: np.ndarray) -> np.ndarray:
+    """How much more layered the mean frame, (depth, line), is above a point than below it: 0 to 1.
+
+    Muscle and fat above the pleura change from row to row, the lung below it hardly does: so the
+    skin, the wall's own layers and A-lines are told from the pleura. The wall is looked for over an
+    eighth of the depth, the lung over a quarter; above the skin there is nothing.
+    """
+    change = np.abs(np.gradient(ndimage.gaussian_filter(mean, (0.7, 1.0)), axis=0))
+    change = ndimage.uniform_filter1d(change, 9, axis=1)
+    total = np.vstack([np.zeros((1, LINES)), change.cumsum(axis=0)])
+    row = np.arange(DEPTHS)
+    above = (total[row] - total[np.maximum(row - WALL_ROWS, 0)]) / WALL_ROWS
+    first, last = np.minimum(row + 4, DEPTHS - 1), np.minimum(row + LUNG_ROWS, DEPTHS - 1)
+    below = (total[last + 1] - total[first]) / (last + 1 - first)[:, None]
+    share: np.ndarray = above / np.maximum(above + below, 1e-3)
+    return share
+
+
+def path_across(ridge: np.ndarray) -> np.ndarray:
+    """The depth, on each scan line, of the clearest line across: (depth, line) -> (line,) int.
+
+    Dynamic programming, one step of depth a scan line at most (Carrer et al. 2020). The pleura is
+    looked for between 4 and 60 % of the depth.
+    """
+    gain = np.where(ridge > 0, ridge, 0.0)
+    gain[: round(0.04 * DEPTHS)] = gain[round(0.6 * DEPTHS) :] = -ridge.max() - 1
+    total = np.empty_like(gain)
+    step = np.zeros(gain.shape, np.int8)
+    total[:, 0] = gain[:, 0]
+    bend = 0.02 * max(float(ridge.max()), 1.0)  # what a step costs
+    for line in range(1, LINES):
+        before = np.pad(total[:, line - 1], 1, constant_values=-np.inf)
+        options = np.stack([before[1:-1], before[:-2] - bend, before[2:] - bend])
+        step[:, line] = np.array([0, -1, 1], np.int8)[options.argmax(axis=0)]
+        total[:, line] = gain[:, line] + options.max(axis=0)
+    path = np.empty(LINES, int)
+    path[-1] = total[:, -1].argmax()
+    for line in range(LINES - 1, 0, -1):
+        path[line - 1] = path[line] + step[path[line], line]
+    return path
+
+
+def pleural_line(video: Scan) -> dict[str, float]:
+    """Depth, sharpness, thickness, irregularity and gaps of the pleural line (Carrer et al. 2020)."""
+    lines, path = np.arange(LINES), video.pleura
+    clear = np.maximum(video.ridge[path, lines], 0)
+    smooth = np.polyval(np.polyfit(lines, path, 3), lines)
+    window = np.clip(path + np.arange(-12, 13)[:, None], 0, DEPTHS - 1)
+    profile = np.maximum(video.ridge[window, lines], 0)
+    return {
+        "pleura_depth": float(np.median(path)) / DEPTHS,
+        "pleura_sharpness": float(np.median(clear)) / video.wall,
+        "pleura_thickness": float((profile > clear / 2).sum(axis=0).mean()) / DEPTHS,
+        "pleura_irregularity": float(np.std(path - smooth)) / DEPTHS,
+        "pleura_gaps": float((clear < np.percentile(clear, 75) / 2).mean()),
+    }
+
+
+def lung(video: Scan) -> dict[str, float]:
+    """B-lines, white lung and consolidations: brightness below the pleura.
+
+    A column's lasting brightness is its median over depth, which passes over the thin A-lines and
+    keeps what reaches from the pleura to the bottom (Brattain et al. 2013, angular features).
+    """
+    levels, real = video.below()
+    levels = levels / video.wall
+    seen = real.sum(axis=0) >= real.shape[0] // 2
+    if not seen.any():
+        return dict.fromkeys(SIGNS, 0.0)
+    kept = real[:, seen]
+    levels, kept = levels[:, kept.any(axis=1)][:, :, seen], kept[kept.any(axis=1)]
+    lasting = np.nanmedian(np.where(kept, levels, np.nan), axis=1)  # (frame, line)
+    lasting = ndimage.gaussian_filter1d(lasting, 1.0, axis=1)
+    high, low = np.percentile(lasting, (95, 20), axis=1)
+    peaks = [len(signal.find_peaks(row, prominence=0.15)[0]) for row in lasting]
+    mean = levels.mean(axis=0)
+    columns, rows = average(mean, kept, 0), average(mean, kept, 1)
+    third = len(mean) // 3
+    upper, lower = (
+        average(mean[part], kept[part]) * video.wall + 1
+        for part in (slice(third), slice(len(mean) - third, None))
+    )
+    right_below = average(mean[2 : third // 2 + 3], kept[2 : third // 2 + 3], 0)
+    deeper = average(mean[third:], kept[third:], 0)
+    return {
+        "b_energy": float((lasting**2).mean()),
+        "b_contrast": float((high - low).mean()),
+        "b_count": float(np.mean(peaks)),
+        "b_share": float((lasting > 0.5).mean()),
+        "verticality": float(columns.var() / max(columns.var() + rows.var(), 1e-9)),
+        "white_share": float((mean[kept] > 1).mean()),
+        "lung_brightness": float(mean[kept].mean()),
+        "depth_decay": float(np.log(upper) - np.log(lower)),
+        "dark_below_pleura": float((right_below < 0.6 * deeper).mean()),
+    }
+
+
+def average(values: np.ndarray, kept: np.ndarray, axis: int | None = None) -> np.ndarray:
+    """The mean over an axis, or over all, of what is kept; 0 where nothing is."""
+    mean: np.ndarray = (values * kept).sum(axis) / np.maximum(kept.sum(axis), 1)
+    return mean
+
+
+def a_lines(video: Scan) -> dict[str, float]:
+    """Repeats of the pleura at multiples of its depth (Anantrasirichai et al. 2017).
+
+    Blocks of scan lines are looked at by themselves, since A-lines seldom cross the whole view; the
+    clearer half of them counts.
+    """
+    mean, depth = video.frames.mean(axis=0), video.depth
+    levels = ndimage.gaussian_filter1d(mean, 1.0, axis=0)
+    sharp = (levels - ndimage.gaussian_filter1d(mean, 5.0, axis=0)) / video.wall
+    contrast, periodicity = [0.0], [0.0]
+    for lines in np.array_split(np.arange(LINES), 12):
+        top = int(np.median(video.pleura[lines]))
+        profile = sharp[:, lines].mean(axis=1)
+        reach = max(2, round(0.08 * depth))
+        at = [around(profile, top + round(k * depth), reach) for k in (1, 2)]
+        between = [around(profile, top + round((k + 0.5) * depth), reach) for k in (0, 1)]
+        pairs = [a - b for a, b in zip(at, between, strict=True) if a is not None and b is not None]
+        if pairs:
+            contrast.append(float(np.mean(pairs)))
+        lung = profile[max(top - 3, 0) :]
+        lags = range(max(depth - reach, 4), min(depth + reach + 1, len(lung) // 2))
+        power = float((lung**2).sum())
+        if len(lags) and power > 0:
+            repeats = [float((lung[:-lag] * lung[lag:]).sum()) / power for lag in lags]
+            periodicity.append(max(repeats))
+    half = len(contrast) // 2
+    return {
+        "a_contrast": float(np.mean(sorted(contrast)[-max(half, 1) :])),
+        "a_periodicity": float(np.mean(sorted(periodicity)[-max(len(periodicity) // 2, 1) :])),
+    }
+
+
+def around(profile: np.ndarray, place: int, reach: int) -> float | None:
+    """The highest value of a profile near a place; None if that is not seen."""
+    near = profile[max(place - reach, 0) : place + reach + 1]
+    return float(near.max()) if len(near) > reach else None
+
+
+def motion(video: Scan) -> dict[str, float]:
+    """What changes over the video's frames; lung sliding is the pleura's (Lichtenstein 1995)."""
+    spread = video.frames.std(axis=0)
+    levels, real = video.below()
+    lung_spread = levels.std(axis=0)[real]
+    away = np.arange(DEPTHS)[:, None] - video.pleura
+    at, above = video.inside & (np.abs(away) <= 3), video.inside & (away < -4)
+    wall = spread[above].mean() if above.any() else 0.0
+    return {
+        "temporal_variation": float(lung_spread.mean()) / video.wall if real.any() else 0.0,
+        "pleura_motion": float(spread[at].mean() / max(wall, 1.0)) if at.any() else 0.0,
+    }
+
+
+def confounders(video: Scan) -> dict[str, float]:
+    """What the scanner, its settings and the body's size decide rather than the lung's state."""
+    levels = video.frames[:, video.inside]
+    first = video.frames[0] - ndimage.uniform_filter(video.frames[0], 9)
+    power = float((first**2).mean())
+    grain = float((first[:, 1:] * first[:, :-1]).mean()) / power if power > 1e-6 else 0.0
+    return {
+        "brightness": float(levels.mean()) / 255,
+        "contrast": float(levels.std()) / 255,
+        "black_share": float((levels <= BLACK).mean()),
+        "wall_brightness": video.wall / 255,
+        "grain": grain,
+        "sector_opening": video.sector.opening,
+        "sector_width": video.sector.width,
+        "sector_depth": video.sector.depth,
+    }

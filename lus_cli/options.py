@@ -1,0 +1,194 @@
+"""How a dataclass field becomes a flag, a TOML key and a line of help."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from typer.models import ParameterInfo
+
+from lus_cli.errors import UsageError
+from lus_cli.recipes.recipe import DEFAULT_RECIPE, MAX_SEED, Recipe, recipe_path
+
+MAX_TOML = 1 << 20  # bytes
+# ------------------------------------------------------------------------- fields, TOML in and out
+
+Config = TypeVar("Config")
+
+
+def flag_of(name: str) -> str:
+    """The option that sets a field."""
+    return "--" + name.replace("_", "-")
+
+
+@dataclass(frozen=True)
+class OptionField:
+    """One field of a config: its bare type and its Typer metadata."""
+
+    name: str
+    type: Any
+    info: ParameterInfo
+
+    @property
+    def flag(self) -> str:
+        return flag_of(self.name)
+
+    @property
+    def optional(self) -> bool:
+        return get_origin(self.type) in (Union, UnionType) and NoneType in get_args(self.type)
+
+    @property
+    def bare(self) -> Any:
+        """The type without `| None`."""
+        return (
+            next(a for a in get_args(self.type) if a is not NoneType)
+            if self.optional
+            else self.type
+        )
+
+    def read(self, value: Any, where: str) -> Any:
+        """`value`, as TOML or the command line gives it, as this field's type and in its range.
+
+        Raises UsageError naming `where`.
+        """
+        kind, origin = self.bare, get_origin(self.bare)
+        if value is None and self.optional:
+            return None
+        if origin is tuple:
+            return self.read_list(value, where)
+        if origin in (Union, UnionType):  # a number, or a word that stands for one
+            kind, words = get_args(kind)
+            if value in get_args(words):
+                return value
+            value = whole_number(value, where, get_args(words))
+        if origin is Literal:
+            if value not in get_args(kind):
+                raise UsageError(f"{where} is {value!r}", f"one of {', '.join(get_args(kind))}")
+            return value
+        if kind is Path and isinstance(value, (str, Path)):
+            return as_path(value, where)
+        if type(value) is int:
+            self.check_range(value, where)  # before it is a float: it may be too large for one
+            value = kind(value) if kind is float else value
+        if type(value) is not kind:
+            raise UsageError(f"{where} must be {kind.__name__}, not {value!r}")
+        self.check_range(value, where)
+        return value
+
+    def read_list(self, value: Any, where: str) -> tuple[Any, ...]:
+        """Like `read`, for a list, whose items may also be given with commas between them."""
+        if not isinstance(value, (list, tuple)):
+            raise UsageError(f"{where} must be a list, not {value!r}")
+        kind = get_args(self.bare)[0]
+        if kind is Path:  # its name may hold commas and spaces
+            return tuple(as_path(item, where) for item in value)
+        items = [item.strip() for entry in value for item in str(entry).split(",")]
+        try:
+            read = tuple(kind(item) for item in items if item)
+        except ValueError:
+            raise UsageError(f"{where} cannot be read: {','.join(items)}") from None
+        for item in read:
+            self.check_range(item, where)
+        return read
+
+    def check_range(self, value: Any, where: str) -> None:
+        """Raises UsageError, naming `where`, for a number out of this field's range."""
+        if not isinstance(value, (int, float)):
+            return
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UsageError(f"{where} is {value}", "write a number")
+        low, high = getattr(self.info, "min", None), getattr(self.info, "max", None)
+        low, high = 0 if low is None else low, MAX_SEED if high is None else high
+        if not low <= value <= high:
+            raise UsageError(f"{where} is {value}", f"from {low} to {high}")
+
+
+def as_path(value: str | Path, where: str) -> Path:
+    """A path that the system can look up. Raises UsageError, naming `where`, for any other."""
+    try:
+        Path(value).exists()  # a name that is too long, or holds a NUL, is an error everywhere
+    except (OSError, ValueError, TypeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UsageError(f"{where} is no path that can be used", reason) from None
+    return Path(value)
+
+
+def whole_number(value: Any, where: str, words: tuple[str, ...]) -> Any:
+    """The number in a text, anything else as it is; UsageError names the words it could have been."""
+    try:
+        return int(value) if isinstance(value, str) else value
+    except ValueError:
+        raise UsageError(f"{where} is {value!r}", f"a number, or {', '.join(words)}") from None
+
+
+def fields_of(config: type) -> dict[str, OptionField]:
+    """The fields of a config class, by name, in the order in which they are written."""
+    hints = get_type_hints(config, include_extras=True)
+    fields = {}
+    for entry in dataclasses.fields(config):
+        if not entry.metadata.get("option", True):
+            continue
+        kind, *metadata = get_args(hints[entry.name])
+        info = next(m for m in metadata if isinstance(m, ParameterInfo))
+        fields[entry.name] = OptionField(entry.name, kind, info)
+    return fields
+
+
+def defaults_of(config: type) -> dict[str, Any]:
+    """The values that the fields of a config class take when nobody sets them."""
+    own = {f.name: f.default for f in dataclasses.fields(config)}
+    options = fields_of(config)
+    known = {n: v for n, v in own.items() if n in options and v is not dataclasses.MISSING}
+    return known | (read_toml(recipe_path(DEFAULT_RECIPE)) if issubclass(config, Recipe) else {})
+
+
+def build(config: type[Config], values: dict[str, Any], where: str = "") -> Config:
+    """A config from field values; `where` (a file's name) goes before the field in an error."""
+    fields = fields_of(config)
+    checked = {}
+    for name, value in (defaults_of(config) | values).items():
+        if name not in fields:
+            near = difflib.get_close_matches(name, fields, n=1)
+            raise UsageError(
+                f"{where or config.__name__}: there is no field {name!r}",
+                f"did you mean {near[0]!r}?" if near else f"fields are {', '.join(fields)}",
+            )
+        checked[name] = fields[name].read(value, f"{where}: {name}" if where else fields[name].flag)
+    return config(**checked)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The fields set in a TOML file. Raises UsageError if it cannot be read."""
+    try:
+        if path.stat().st_size > MAX_TOML:
+            raise UsageError(f"{path} is larger than {MAX_TOML >> 20} MB", "that is no recipe")
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read", error.strerror or str(error)) from error
+    except (ValueError, RecursionError) as error:  # a number of 5000 digits is a plain ValueError
+        raise UsageError(f"{path} is not TOML", str(error)) from error
+
+
+def to_toml(config: Any, only: type | None = None) -> str:
+    """Every field of `config` (of the class `only`, if given) as TOML, its help as a comment above.
+
+    Reading it back with `build` gives the same values. Fields that are None are left out: None is
+    what they are when absent.
+    """
+    import tomlkit  # tens of milliseconds, and only run folders need it
+
+    document = tomlkit.document()
+    for name, entry in fields_of(only or type(config)).items():
+        value = getattr(config, name)
+        if value is None:
+            continue
+        document.add(tomlkit.comment(str(entry.info.help)))
+        plain = list(value) if isinstance(value, tuple) else value
+        document.add(name, tomlkit.item(str(plain) if isinstance(plain, Path) else plain))
+    return tomlkit.dumps(document)

@@ -1,0 +1,63 @@
+"""The page a person opens after a prediction: every video playing under its mask, in one HTML file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lus_cli import files as part_files
+from lus_cli.evaluation.page import rendered
+from lus_cli.evaluation.player import Budget, Clip
+from lus_cli.prediction.prediction import Prediction
+from lus_cli.words import counted
+
+# 100 frames of COVID-BLUES at 256x256 take about 90 kB.
+BUDGET = Budget(frames=250, side=512, crf=24)
+MOST_PAGE_BYTES = 60_000_000  # of clips; browsers get slow beyond
+
+
+@dataclass
+class Page:
+    """What the page will show, as it is found."""
+
+    predictions: list[Prediction] = field(default_factory=list)
+    clips: list[Clip | None] = field(default_factory=list)
+
+    def add(self, prediction: Prediction, clip: Clip | None) -> None:
+        self.predictions.append(prediction)
+        self.clips.append(clip)
+
+    @property
+    def is_full(self) -> bool:
+        return sum(clip.bytes for clip in self.clips if clip) > MOST_PAGE_BYTES
+
+
+def write_page(path: Path, about: Mapping[str, Any], page: Page) -> None:
+    """Writes the page to `path`.
+
+    about: `run`, `epoch`, `temperature` (None if probabilities are as the model gives them),
+        `scores` (videos per answered score), `meaning` (how the probabilities are to be taken),
+        `problems` (a line for each thing that could not be scored) and `remarks`.
+    """
+    text = rendered(
+        "predictions.html",
+        "report.css player.css predictions.css",
+        "player.js predictions.js",
+        about=about,
+        headline=headline(about["scores"], len(about["problems"])),
+        videos=[
+            {"prediction": prediction, "clip": clip}
+            for prediction, clip in zip(page.predictions, page.clips, strict=True)
+        ],
+    )
+    part_files.write_text(path, text)
+
+
+def headline(scores: list[int], problems: int) -> str:
+    answers = [
+        f"{videos} of\u00a0score\u00a0{score}" for score, videos in enumerate(scores) if videos
+    ]
+    said = f"{counted(sum(scores), 'video')}: {', '.join(answers)}."
+    return said + (f" {problems} could not be scored." if problems else "")

@@ -1,0 +1,164 @@
+"""What experts wrote down of videos: scores and findings, in Annotations.txt, Findings.csv or a CSV."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from lus_cli.errors import LusError, UsageError
+from lus_cli.study.csv_tables import csv_rows, find_header, read_text, without_separator_line
+from lus_cli.study.ids import VideoId, is_name
+from lus_cli.study.spellings import canonical
+
+COLUMNS = ("patient", "exam", "area", "score")
+CSV_SUFFIXES = (".csv", ".tsv")
+LINE_DELIMITERS = ";\t,"
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What an expert saw in a video; None where no one said."""
+
+    a_lines: bool | None
+    b_lines: bool | None
+
+
+def read_annotations(path: Path) -> dict[VideoId, int]:
+    """The score of each annotated video.
+
+    Reads `patient/exam/area;score` lines, or a CSV with the columns patient, exam, area and score
+    (a row with an empty score is not annotated). Raises LusError naming file and line for a line
+    that cannot be read, a score outside 0..3, or a video annotated twice.
+    """
+    text = read_text(
+        path,
+        "it holds a line a video, 1017/1048/11;2; name yours with --annotations, or a table of "
+        "files, ids and scores with --labels",
+    )
+    rows = csv_scores(path, text) if is_csv(path, text) else line_scores(path, text)
+    scores: dict[VideoId, int] = {}
+    for line, video, score in rows:
+        if video in scores:
+            raise LusError(
+                f"{path}, line {line}: video {video} is annotated twice", "keep one line"
+            )
+        scores[video] = score
+    if not scores:
+        raise LusError(f"{path} holds no annotation", "write a line a video, e.g. 1017/1048/11;2")
+    return scores
+
+
+def is_csv(path: Path, text: str) -> bool:
+    """Whether it has columns, by the file's name or by its first line."""
+    if path.suffix.lower() in CSV_SUFFIXES:
+        return True
+    try:
+        return set(COLUMNS) <= set(find_header(text, COLUMNS).columns)
+    except csv.Error:
+        return False
+
+
+def line_scores(path: Path, text: str) -> Iterator[tuple[int, VideoId, int]]:
+    table, stated = without_separator_line(text)
+    for number, line in enumerate(table.splitlines(), start=1 + bool(stated)):
+        cells = line_cells(line)
+        if cells and len(cells) != 2:
+            raise LusError(
+                f"{path}, line {number}: {line.strip()!r} cannot be read",
+                "write patient/exam/area;score",
+            )
+        if cells:
+            video, score = cells
+            yield number, annotated_id(path, number, video), annotated_score(path, number, score)
+
+
+def line_cells(line: str) -> list[str]:
+    """The id and the score of a line, without quotes; spreadsheets add empty cells at its end."""
+    delimiter = next((mark for mark in LINE_DELIMITERS if mark in line), ";")
+    cells = [canonical(unquoted(cell.strip())) for cell in unquoted(line.strip()).split(delimiter)]
+    while len(cells) > 2 and not cells[-1]:
+        cells.pop()
+    return cells if any(cells) else []
+
+
+def unquoted(text: str) -> str:
+    """What spreadsheets write in quotes, without them."""
+    quoted = len(text) > 1 and text[0] == text[-1] == '"' and text.count('"') == 2
+    return text[1:-1] if quoted else text
+
+
+def csv_scores(path: Path, text: str) -> Iterator[tuple[int, VideoId, int]]:
+    for number, row in csv_rows(path, text, COLUMNS):
+        if row["score"]:
+            yield number, row_id(path, number, row), annotated_score(path, number, row["score"])
+
+
+def annotated_id(path: Path, line: int, text: str) -> VideoId:
+    try:
+        return VideoId.parse(text)
+    except UsageError as error:
+        raise LusError(f"{path}, line {line}: {error.message}", error.remedy) from None
+
+
+def row_id(path: Path, line: int, row: dict[str, str]) -> VideoId:
+    """The video that a CSV row's cells name. Raises LusError if one of them cannot be an id."""
+    video = VideoId.of(row["patient"], row["exam"], row["area"])
+    for column, part in video._asdict().items():
+        if not is_name(part):
+            raise LusError(
+                f"{path}, line {line}: {part!r} is no {column}", "ids hold no / \\ ; or ,"
+            )
+    return video
+
+
+def annotated_score(path: Path, line: int, text: str) -> int:
+    """A score as people and programs write it: 2, 2.0 or, with a decimal comma, 2,0."""
+    match = re.fullmatch(r"\s*(\d)(?:[.,]0*)?\s*", text)  # of any script, and full-width
+    if not match or int(match[1]) not in SCORES:
+        raise LusError(f"{path}, line {line}: score {text.strip()!r}", "scores are 0, 1, 2 or 3")
+    return int(match[1])
+
+
+def read_findings(path: Path) -> dict[VideoId, Findings]:
+    """Expert findings per video from patient,exam,area,a_lines,b_lines (yes, no or empty)."""
+    findings: dict[VideoId, Findings] = {}
+    text = read_text(path, "")
+    for line, row in csv_rows(path, text, ("patient", "exam", "area", "a_lines", "b_lines")):
+        video = row_id(path, line, row)
+        if video in findings:
+            raise LusError(f"{path}, line {line}: video {video} is there twice", "keep one line")
+        findings[video] = Findings(
+            annotated_finding(path, line, row["a_lines"]),
+            annotated_finding(path, line, row["b_lines"]),
+        )
+    return findings
+
+
+# Findings as people, spreadsheets and pandas write them.
+WRITTEN_AS = (
+    dict.fromkeys(("yes", "y", "true", "1", "1.0", "1,0"), True)
+    | dict.fromkeys(("no", "n", "false", "0", "0.0", "0,0"), False)
+    | dict.fromkeys(("", "nan", "na", "n/a"), None)
+)
+
+
+def annotated_finding(path: Path, line: int, text: str) -> bool | None:
+    try:
+        return WRITTEN_AS[text.strip().lower()]
+    except KeyError:
+        raise LusError(f"{path}, line {line}: {text!r}", "write yes, no or nothing") from None
+
+
+def write_annotations(path: Path, scores: Iterable[tuple[VideoId, int]]) -> None:
+    lines = "".join(f"{video};{score}\n" for video, score in scores)
+    path.write_text(lines, encoding="utf-8")
+
+
+UNKNOWN = -1  # an unlabelled score, an unstated finding, a frame number on padding
+
+ANNOTATIONS = "Annotations.txt"
+FINDINGS = "Findings.csv"
+SCORES = range(4)

@@ -1,0 +1,297 @@
+"""Ultrasound DICOM files, read through pydicom: pixels, and nothing that says whose they are.
+
+Only the tags in TAGS are read, all of them about pixels. Frames are decoded one at a time from the
+file, so an uncompressed recording of gigabytes needs no more memory than a short one.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+import zlib
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from lus_cli.disk_errors import explaining_refusal
+from lus_cli.errors import LusError
+from lus_cli.study.dicom_colours import COLOURS, GRAY, Stored, as_frame, read_palette
+from lus_cli.study.dicom_layout import AGAIN, Layout, layout_of, native_frames, read_native
+from lus_cli.study.dicom_regions import UNMASKED_FRAME, blackened, is_unmasked, ultrasound_regions
+from lus_cli.study.dicom_streams import Pixels, encoded_frames, is_encapsulated, is_film, locate
+from lus_cli.study.exam_tree import MAX_PIXELS
+from lus_cli.study.notes import Note, unheard
+from lus_cli.study.video_files import MAX_FRAMES
+
+try:
+    import pydicom
+    from pydicom.filebase import DicomBytesIO
+    from pydicom.filewriter import write_file_meta_info
+
+    from lus_cli.study.dicom_film import film_frames
+    from lus_cli.study.dicom_frames import Decoder, stored
+except ImportError as error:
+    raise LusError("reading DICOM needs pydicom", "pip install 'lus-cli[dicom]'") from error
+
+TAGS = (
+    *("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation"),
+    *("PlanarConfiguration", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"),
+    *("WindowCenter", "WindowWidth", "RescaleSlope", "RescaleIntercept"),
+    "SequenceOfUltrasoundRegions",
+    *(f"{colour}PaletteColorLookupTableDescriptor" for colour in COLOURS),
+    *(f"{colour}PaletteColorLookupTableData" for colour in COLOURS),
+    *(f"Segmented{colour}PaletteColorLookupTableData" for colour in COLOURS),
+)
+USED = 1 / 8  # of the range of the stored bits, at least
+MOST_INFLATED = 1 << 30  # bytes of a deflated file, which are held in memory
+
+
+def read_frames(
+    path: Path,
+    color: bool,
+    mask_text: bool,
+    only: Collection[int] | None = None,
+    note: Note = unheard,
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Frames of a DICOM file, numbered from 0, those in `only` or all.
+
+    Yields (row, column) uint8 for gray frames, and for any other (row, column, 3) uint8 RGB or,
+    without `color`, (row, column) luminance where the file stores that. More than 8 bits are scaled
+    by the range of the stored bits; display windows are not applied. With `mask_text`, everything
+    outside the file's ultrasound regions is black; `note` is called if that is nothing.
+
+    Raises LusError if the file is not a DICOM, no decoder here knows its compression, it holds fewer
+    frames than it says, or with `mask_text` it names no region to keep.
+    """
+    try:
+        with explaining_refusal(path), path.open("rb") as raw:
+            file = inflated(path, raw)
+            header = read_header(path, file)
+            pixels = locate_pixels(path, file, header)
+            layout = checked_layout(path, header)
+            regions = ultrasound_regions(path, header) if mask_text else None
+            if regions is not None and is_unmasked(header, regions):
+                note(UNMASKED_FRAME)
+            palette = None
+            frames = stored_frames(path, file, header, pixels, (layout, color), only)
+            used = UsedBits(path, header)
+            number = -1
+            for number, values in frames:
+                used.add(values)
+                if palette is None and values.meaning == "PALETTE COLOR":
+                    palette = read_palette(header, is_little(header), layout.signed)
+                frame = as_frame(values, palette, color)
+                if regions is not None:
+                    frame = blackened(path, frame, regions, header)
+                yield number, frame
+            if only is None:
+                used.refuse_few()
+                promised, there = frame_count(header), number + 1
+                if promised and there > promised:
+                    note(f"its header says {promised} frames, {there} are there: all are read")
+    except LusError:
+        raise
+    except Exception as error:  # whatever a damaged file makes of pydicom: it has no one exception
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise LusError(f"{path} cannot be decoded ({reason[:200]})", AGAIN) from error
+
+
+# ------------------------------------------------------------------------------------------ header
+
+
+def inflated(path: Path, file: BinaryIO) -> BinaryIO:
+    """The file as it would be uncompressed, where all of it after its first part is deflated.
+
+    Raises LusError if it is larger than memory is meant for.
+    """
+    try:
+        meta = pydicom.filereader.read_file_meta_info(path)
+    except pydicom.errors.InvalidDicomError:
+        raise LusError(f"{path} is not a DICOM file", AGAIN) from None
+    if meta.get("TransferSyntaxUID") != pydicom.uid.DeflatedExplicitVRLittleEndian:
+        return file
+    file.seek(132 + 12 + meta.FileMetaInformationGroupLength)  # preamble, the length's own element
+    content = zlib.decompressobj(-zlib.MAX_WBITS).decompress(file.read(), MOST_INFLATED)
+    if len(content) == MOST_INFLATED:
+        raise LusError(f"{path} inflates to more than a GiB", "export it without Deflate")
+    meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    start = DicomBytesIO()
+    write_file_meta_info(start, meta, enforce_standard=False)
+    return io.BytesIO(b"\0" * 128 + b"DICM" + start.getvalue() + content)
+
+
+def read_header(path: Path, file: BinaryIO) -> pydicom.Dataset:
+    """The tags about pixels, with `file` left where its pixels begin. Raises LusError."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what pydicom corrects; what it cannot correct raises
+        try:
+            header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=list(TAGS))
+        except pydicom.errors.InvalidDicomError:
+            raise LusError(f"{path} is not a DICOM file", AGAIN) from None
+        list(header)  # reads the values, which pydicom puts off
+    return header
+
+
+def is_little(header: pydicom.Dataset) -> bool:
+    """Whether the file's numbers begin with their lowest byte."""
+    return header.original_encoding[1] is not False
+
+
+def locate_pixels(path: Path, file: BinaryIO, header: pydicom.Dataset) -> Pixels:
+    """Where the pixels are. Raises LusError if there are none."""
+    pixels = locate(file, is_little(header))
+    if pixels is None or not pixels.length:
+        raise LusError(f"{path} holds no picture", "it is a report, a waveform or another record")
+    return pixels
+
+
+def checked_layout(path: Path, header: pydicom.Dataset) -> Layout:
+    """What the header says of a frame. Raises LusError for what is not read here."""
+    for name in ("Rows", "Columns", "BitsAllocated"):
+        if not isinstance(header.get(name), int):
+            raise LusError(f"{path} does not say its {name}, which every picture has", AGAIN)
+    promised = frame_count(header) or 1
+    if not 0 < header.Rows * header.Columns <= MAX_PIXELS or not 0 < promised <= MAX_FRAMES:
+        raise LusError(
+            f"{path} says {promised} frames of {header.Columns}x{header.Rows}",
+            "that is not an ultrasound video",
+        )
+    layout = layout_of(header)
+    if layout.allocated not in (8, 16):
+        raise LusError(f"{path} has {layout.allocated} bits a value", "8 and 16 are read")
+    if layout.samples not in (1, 3):
+        raise LusError(f"{path} has {layout.samples} values a pixel", "1 and 3 are read")
+    return layout
+
+
+def refuse_odd_bits(path: Path, layout: Layout) -> None:
+    """Raises LusError where uncompressed values do not lie in the lowest bits."""
+    if layout.stored > layout.allocated:
+        raise LusError(f"{path} stores {layout.stored} bits in {layout.allocated}", AGAIN)
+    if layout.high != layout.stored - 1:
+        raise LusError(
+            f"{path} has its {layout.stored} bits from bit {layout.high} downwards", "export 8 bits"
+        )
+
+
+def frame_count(header: pydicom.Dataset) -> int | None:
+    """NumberOfFrames; None where it is missing, empty or 0."""
+    return int(header.get("NumberOfFrames") or 0) or None
+
+
+# ------------------------------------------------------------------------------------------ frames
+
+
+def stored_frames(
+    path: Path,
+    file: BinaryIO,
+    header: pydicom.Dataset,
+    pixels: Pixels,
+    wanted_as: tuple[Layout, bool],
+    only: Collection[int] | None,
+) -> Iterator[tuple[int, Stored]]:
+    """Number and values of each frame that the file holds, or of those in `only`. Raises LusError."""
+    layout, color = wanted_as
+    promised = frame_count(header)
+    if is_encapsulated(file, pixels) and not fits(layout, promised, pixels):
+        encoded = encoded_frames(file, pixels, must_end=promised is None)
+        frames = encapsulated_frames(encoded, Decoder(path, layout, color), only)
+    else:
+        refuse_odd_bits(path, layout)
+        native = native_frames(path, file, pixels, layout, promised)
+        little = is_little(header)
+        frames = (
+            (n, stored(path, read_native(file, pixels, native, n, little), native.layout))
+            for n in (range(native.count) if only is None else sorted(only))
+            if n < native.count
+        )
+    count = 0
+    for number, values in frames:
+        count = number + 1
+        if count > MAX_FRAMES:
+            raise LusError(f"{path} has more than {MAX_FRAMES} frames", "split it")
+        yield number, values
+    if only is None and count < (promised or 1):
+        raise LusError(f"{path} holds {count} of the {promised or 1} frames it promises", AGAIN)
+
+
+def fits(layout: Layout, promised: int | None, pixels: Pixels) -> bool:
+    """Whether the pixels have just the length of uncompressed ones."""
+    return not pixels.undefined and pixels.length - (promised or 1) * layout.bytes in (0, 1)
+
+
+def encapsulated_frames(
+    frames: Iterator[bytes], decoder: Decoder, only: Collection[int] | None
+) -> Iterator[tuple[int, Stored]]:
+    """Number and values of frames that are compressed one by one, or all together as a film."""
+    last = None if only is None else max(only, default=-1)
+    for number, content in enumerate(frames):
+        if last is not None and number > last:
+            return
+        if number == 0 and is_film(content):
+            film = film_frames(content + b"".join(frames))
+            for place, array in enumerate(film):
+                if only is None or place in only:
+                    gray = array.ndim == 2
+                    yield place, Stored(array, "MONOCHROME2" if gray else "RGB", 8, False)
+            return
+        if only is None or number in only:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                values = decoder.decode(content)
+            yield number, values
+
+
+# -------------------------------------------------------------------------------------------- bits
+
+
+class UsedBits:
+    """How much of the range of their bits the values of a video use.
+
+    Stretching the whole range would leave a black picture, or a gray one, of values that use little.
+    """
+
+    def __init__(self, path: Path, header: pydicom.Dataset) -> None:
+        self.path, self.header = path, header
+        self.lowest, self.highest, self.bits, self.signed = 0, 0, 0, False
+
+    def add(self, values: Stored) -> None:
+        if values.bits <= 8 or values.meaning == "PALETTE COLOR":
+            return
+        low, high = int(values.array.min()), int(values.array.max())
+        first = not self.bits
+        self.lowest = low if first else min(low, self.lowest)
+        self.highest = high if first else max(high, self.highest)
+        self.bits, self.signed = values.bits, values.signed
+        self.gray = values.meaning in GRAY
+
+    def refuse_few(self) -> None:
+        """Raises LusError if the values, and the window that they are to be seen through, use little."""
+        if not self.bits:
+            return
+        used = float(self.highest - (self.lowest if self.signed else 0))
+        if self.gray and not self.signed:
+            used = max(used, brightest(self.header))
+        if used <= (1 << self.bits) * USED:
+            raise LusError(
+                f"{self.path} stores {self.bits} bits a value, and uses them up to {used:.0f} only",
+                "export it with as many bits as it uses, or as a video file",
+            )
+
+
+def brightest(header: pydicom.Dataset) -> float:
+    """The largest value that the file's display windows tell from a larger one; 0 without a window."""
+    centers, widths = (all_of(header.get(f"Window{name}")) for name in ("Center", "Width"))
+    ends = [center + width / 2 for center, width in zip(centers, widths, strict=False)]
+    slope = float(header.get("RescaleSlope") or 1) or 1.0
+    shift = float(header.get("RescaleIntercept") or 0)
+    return (max(ends) - shift) / slope if ends else 0.0
+
+
+def all_of(value: Any) -> list[float]:
+    """The numbers of an element that may hold none, one or several."""
+    if value is None or value == "":
+        return []
+    return [float(one) for one in (value if isinstance(value, Sequence) else [value])]

@@ -1,0 +1,266 @@
+"""Frames: from an image file to the square of pixels that the cache stores.
+
+JPEGs as scanners write them take a quick way; every other file, and every one that the quick way
+will not vouch for, is decoded by Pillow, which also says what is wrong with a damaged one.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import threading
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import simplejpeg
+from PIL import Image, ImageOps
+
+from lus_cli.disk_errors import explaining_refusal
+from lus_cli.errors import LusError
+from lus_cli.study.exam_tree import MAX_PIXELS
+
+if TYPE_CHECKING:
+    from av import VideoFrame
+
+Mode = Literal["L", "RGB"]
+
+# By content; no other of Pillow's many readers is let near a file.
+FRAME_FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP")
+# A JPEG is decoded at 1/8, 1/4 or 1/2 of its size, for which libjpeg-turbo has quick transforms,
+# where that leaves at least MARGIN times the pixels wanted along each axis. With 1.0 the mean
+# difference from the whole size is half as large again; 1.5 takes 1024x768 to 256.
+REDUCTIONS = (8, 4, 2)
+MARGIN = 1.5
+JPEG_START = b"\xff\xd8\xff"
+SCAN_START = b"\xff\xda"
+# Each scan of a progressive JPEG is a pass over all pixels, though ten bytes are enough for one;
+# encoders write about ten. At MAX_PIXELS, 1000 scans take eight seconds.
+MOST_SCANS = 100
+# What may turn a JPEG: EXIF, or an orientation in XMP. Pillow turns it.
+TURNING = (b"Exif\0\0", b"Orientation")
+# libswscale's bilinear filter, which like Pillow's averages over all pixels that it shrinks into
+# one, with the flags for exact rounding and for equal results on every processor (swscale.h:
+# SWS_BILINEAR, SWS_ACCURATE_RND, SWS_BITEXACT; PyAV has names for them from 18 on).
+SCALING = 0x2 | 0x40000 | 0x80000
+# Beyond this, its 14 bits for a weight are too few: Pillow resizes.
+MOST_SHRINKING, MOST_STRETCHING = 16, 16
+IMAGE_DESCRIPTION, BITS_PER_SAMPLE, SAMPLE_FORMAT, WHITE_IS = 270, 258, 339, 262  # tags of TIFF
+OF_THREAD = threading.local()  # libswscale's tables and its frame, kept from frame to frame
+
+
+def read_frame(
+    path: Path, mode: Mode, size: int, letterbox: bool
+) -> tuple[np.ndarray, tuple[int, int]]:
+    """A frame as the cache stores it (see `fit_frame`), and its rows and columns in the file.
+
+    Raises LusError if the file is no whole image or larger than MAX_PIXELS.
+    """
+    quick = decode_quickly(path, mode, size, letterbox)
+    if quick is not None:
+        pixels, shape = quick
+    else:
+        pixels = np.asarray(decode_frame(path, mode))
+        shape = pixels.shape[0], pixels.shape[1]
+    return fit_frame(pixels, size, letterbox, shape), shape
+
+
+# ---------------------------------------------------------------------------------------- decoding
+
+
+def decode_quickly(
+    path: Path, mode: Mode, size: int, letterbox: bool
+) -> tuple[np.ndarray, tuple[int, int]] | None:
+    """A JPEG's pixels, perhaps reduced, and its rows and columns; None: `decode_frame` decides."""
+    try:
+        content = path.read_bytes()
+        header = jpeg_header(content)
+        if not header or any(mark in header for mark in TURNING):
+            return None
+        if content.count(SCAN_START) > MOST_SCANS:
+            return None
+        height, width, colors, _ = simplejpeg.decode_jpeg_header(content)
+        if colors not in ("Gray", "YCbCr") or height * width > MAX_PIXELS:
+            return None
+        _, _, box_width, box_height = fit_box(width, height, size, letterbox)
+        spare = min(width / box_width, height / box_height) / MARGIN
+        reduction = next((by for by in REDUCTIONS if by <= spare), 1)
+        # Strict, so that what libjpeg only warns of, such as missing data, is an error.
+        pixels = simplejpeg.decode_jpeg(
+            content,
+            "GRAY" if mode == "L" else "RGB",
+            min_height=-(-height // reduction),
+            min_width=-(-width // reduction),
+            strict=True,
+        )
+    except (OSError, ValueError):
+        return None
+    return pixels[..., 0] if mode == "L" else pixels, (height, width)
+
+
+def jpeg_header(content: bytes) -> bytes:
+    """What a JPEG has before its first scan (ITU-T T.81, annex B); empty if it is none."""
+    if not content.startswith(JPEG_START):
+        return b""
+    at = 2
+    while content[at : at + 2] != SCAN_START:
+        if content[at : at + 1] != b"\xff":
+            return b""
+        filling = content[at + 1 : at + 2] == b"\xff"
+        at += 1 if filling else 2 + int.from_bytes(content[at + 2 : at + 4])
+    return content[:at]
+
+
+def decode_frame(path: Path, mode: Mode) -> Image.Image:
+    """One frame as a Pillow image, upright, in `mode`.
+
+    16-bit frames are scaled to 8 bits by their full range. Raises LusError if the file is not one
+    whole image, is larger than MAX_PIXELS, or has pixels with no fixed range.
+    """
+    try:
+        with explaining_refusal(path), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of large files, and of TIFF's tags that are cut short
+            image = Image.open(path, formats=FRAME_FORMATS)
+        with explaining_refusal(path), image:
+            if image.width * image.height > MAX_PIXELS:
+                raise LusError(
+                    f"{path} has {image.width}x{image.height} pixels", "a frame has fewer"
+                )
+            refuse_several(path, image)
+            if image.format == "JPEG" and path.read_bytes().count(SCAN_START) > MOST_SCANS:
+                raise LusError(f"{path} has more than {MOST_SCANS} scans", "save it again")
+            if mode == "L" and image.format == "JPEG":
+                image.draft("L", image.size)  # decodes only the luminance: same pixels, faster
+            image.load()
+            upright = ImageOps.exif_transpose(image)
+    except LusError:
+        raise
+    except Exception as error:  # damaged EXIF alone raises TypeError and struct.error, among others
+        reason = "it is empty" if path.exists() and path.stat().st_size == 0 else str(error)
+        raise LusError(f"{path} cannot be decoded", reason) from error
+    if upright.mode.startswith(("I", "F")):
+        upright = to_8_bits(path, upright, image)
+    return upright if upright.mode == mode else upright.convert(mode)
+
+
+def has_many_bits(path: Path) -> bool:
+    """Whether a frame that was decoded before has more than 8 bits a pixel, and is not all 0."""
+    with Image.open(path, formats=FRAME_FORMATS) as image:
+        return image.mode.startswith("I") and bool(np.asarray(image).any())
+
+
+def refuse_several(path: Path, image: Image.Image) -> None:
+    """Raises LusError for a file of several pictures: a frame is one."""
+    # ImageJ and tifffile describe a stack in words, and store it as if it were one picture.
+    words = str(getattr(image, "tag_v2", {}).get(IMAGE_DESCRIPTION, ""))
+    stack = words.startswith("ImageJ=") and re.search(r"images=(?!1\b)\d", words)
+    if stack or (image.format in ("TIFF", "WEBP", "PNG") and getattr(image, "is_animated", False)):
+        raise LusError(f"{path} holds several pictures", "save each as a file of its own")
+
+
+def to_8_bits(path: Path, upright: Image.Image, image: Image.Image) -> Image.Image:
+    """A frame of more than 8 bits, by the format's range, not by its own: a dark frame must not
+    come out brighter. `image` is the file as it was opened.
+
+    Raises LusError for floats and 32-bit numbers, which have no such range.
+    """
+    tags = getattr(image, "tag_v2", {})
+    bits = tags.get(BITS_PER_SAMPLE, (16,))[0]
+    signed_or_inverted = tags.get(SAMPLE_FORMAT, (1,))[0] != 1 or tags.get(WHITE_IS, 1) == 0
+    if bits > 16 or signed_or_inverted or upright.mode == "F":
+        raise LusError(f"{path} has pixels that are not 8-bit or 16-bit numbers", "save it as .png")
+    values = np.asarray(upright) // ((2**bits - 1) // 255)
+    return Image.fromarray(values.clip(0, 255).astype(np.uint8))
+
+
+# ---------------------------------------------------------------------------------------- resizing
+
+
+def fit_frame(
+    frame: np.ndarray, size: int, letterbox: bool, shape: tuple[int, int] | None = None
+) -> np.ndarray:
+    """A (row, column[, channel]) uint8 frame resized to size x size.
+
+    Stretched, as the report did, or with `letterbox` scaled to fit and centred on black. `shape` is
+    the rows and columns of the frame as it was, where it has been reduced.
+    """
+    rows, columns = shape or frame.shape[:2]
+    left, top, width, height = fit_box(columns, rows, size, letterbox)
+    if (height, width) == (size, size):
+        return resized(frame, width, height)
+    canvas = np.zeros((size, size, *frame.shape[2:]), np.uint8)
+    canvas[top : top + height, left : left + width] = resized(frame, width, height)
+    return canvas
+
+
+def fit_box(width: int, height: int, size: int, letterbox: bool) -> tuple[int, int, int, int]:
+    """Where a frame lies in its square: left, top, width, height in pixels."""
+    return letterbox_box(width, height, size) if letterbox else (0, 0, size, size)
+
+
+def letterbox_box(width: int, height: int, size: int) -> tuple[int, int, int, int]:
+    """Where a letterboxed frame lies in its square: left, top, width, height in pixels."""
+    scale = size / max(width, height)
+    new_width, new_height = max(1, round(width * scale)), max(1, round(height * scale))
+    return (size - new_width) // 2, (size - new_height) // 2, new_width, new_height
+
+
+def resized(frame: np.ndarray, width: int, height: int) -> np.ndarray:
+    """A (row, column[, channel]) uint8 frame at another size.
+
+    Each pixel is the average, weighted by a triangle, of those that become it.
+    """
+    rows, columns = frame.shape[:2]
+    if (rows, columns) == (height, width):
+        return frame
+    ratios = rows / height, columns / width
+    if max(ratios) > MOST_SHRINKING or min(ratios) < 1 / MOST_STRETCHING or min(rows, columns) < 8:
+        image = Image.fromarray(frame).resize((width, height), Image.Resampling.BILINEAR)
+        return np.asarray(image)
+    if frame.ndim == 2:
+        return scaled(frame, width, height)
+    # Plane by plane: libswscale would take RGB to YUV and back.
+    return np.stack([scaled(frame[..., c], width, height) for c in range(3)], axis=-1)
+
+
+def scaled(plane: np.ndarray, width: int, height: int) -> np.ndarray:
+    """A (row, column) uint8 plane resized by libswscale, five times as fast as Pillow."""
+    if not hasattr(OF_THREAD, "reformatter"):
+        from av.video.reformatter import VideoReformatter
+
+        OF_THREAD.reformatter = VideoReformatter()
+    source = gray_frame(plane.shape[1], plane.shape[0])
+    pixels_of(source)[...] = plane
+    target = OF_THREAD.reformatter.reformat(
+        source, width, height, "gray", interpolation=SCALING, threads=1
+    )
+    return pixels_of(target)
+
+
+def gray_frame(width: int, height: int) -> VideoFrame:
+    """A frame to be filled, kept for the next of its size.
+
+    libswscale may read past the end of a row: into this frame's padding, not out of an array.
+    """
+    frame = getattr(OF_THREAD, "frame", None)
+    if frame is None or (frame.width, frame.height) != (width, height):
+        from av import VideoFrame
+
+        frame = OF_THREAD.frame = VideoFrame(width, height, "gray")
+    return frame
+
+
+def pixels_of(frame: VideoFrame) -> np.ndarray:
+    """The (row, column) uint8 pixels of a gray frame, not copied."""
+    plane = frame.planes[0]
+    rows = np.frombuffer(memoryview(plane), np.uint8).reshape(frame.height, plane.line_size)
+    return rows[:, : frame.width]
+
+
+def save_jpeg(path: Path, image: Image.Image, quality: int) -> None:
+    """Writes a frame. Raises OSError if the disk does not take all of it: Pillow by itself does not
+    notice when it takes half of the last block, and leaves a frame cut short."""
+    content = io.BytesIO()
+    image.save(content, "JPEG", quality=quality)
+    path.write_bytes(content.getvalue())

@@ -1,0 +1,226 @@
+"""Where videos come from: a folder of frames, a video file, an ultrasound DICOM, a MATLAB file.
+
+The rest of lus knows a Source by its video's id, by the files whose name, size and time tell
+whether it changed, and by its frames, one after the other. What kind of file they lie in, and which
+library reads it, matters only here; libraries are loaded when their kind of file turns up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal, TypeVar
+
+import numpy as np
+from PIL import Image
+
+from lus_cli.errors import LusError
+from lus_cli.files import is_text
+from lus_cli.study.exam_tree import FRAME_SUFFIXES, FrameFile, read_folder
+from lus_cli.study.frames import Mode, decode_frame
+from lus_cli.study.ids import VideoId, is_name
+from lus_cli.study.notes import Note, unheard
+
+Kind = Literal["frames", "video", "dicom", "mat"]
+Numbers = Collection[int] | None
+Frames = Iterator[tuple[int, Image.Image]]
+Item = TypeVar("Item")
+
+DICOM_SUFFIXES = (".dcm", ".dicom")
+DICOM_MAGIC = (128, b"DICM")  # where it lies, and what it is (DICOM PS3.10, section 7.1)
+MAT_SUFFIX = ".mat"
+MAT_SCORES = "_score"  # ends the stem of the file with the scores of a .mat file's frames
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the frames of one video are: `path`, from `root` and with /, is a folder or a file."""
+
+    id: VideoId
+    root: Path
+    path: str
+    kind: ClassVar[Kind]
+
+    @property
+    def location(self) -> Path:
+        return self.root / self.path
+
+    @property
+    def files(self) -> list[Path]:
+        """The files that the frames are decoded from."""
+        return [self.location]
+
+    @property
+    def length(self) -> int | None:
+        """The number of frames, where that is known without decoding them."""
+        return None
+
+    @property
+    def options(self) -> dict[str, bool]:
+        """What beside the files decides how the frames look."""
+        return {}
+
+    def require(self) -> None:
+        """Raises LusError if the library that reads the source is not installed."""
+
+    def frames(self, mode: Mode, only: Numbers = None, note: Note = unheard) -> Frames:
+        """Each frame's number and its upright image in `mode`, in the order of the numbers.
+
+        `only` leaves out all frames but those with these numbers. `note` is called with what a
+        user must know of a video that is read all the same. Raises LusError for a frame that
+        cannot be decoded.
+        """
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class FrameFolder(Source):
+    """A folder of numbered image files."""
+
+    frame_files: tuple[FrameFile, ...]
+    kind = "frames"
+
+    @property
+    def files(self) -> list[Path]:
+        return [frame.path for frame in self.frame_files]
+
+    @property
+    def length(self) -> int:
+        return len(self.frame_files)
+
+    def frames(self, mode: Mode, only: Numbers = None, note: Note = unheard) -> Frames:
+        for number, path in self.frame_files:
+            if only is None or number in only:
+                yield number, decode_frame(path, mode)
+
+
+@dataclass(frozen=True)
+class VideoFile(Source):
+    """A file that FFmpeg plays; its frames are numbered from 0."""
+
+    kind = "video"
+
+    def frames(self, mode: Mode, only: Numbers = None, note: Note = unheard) -> Frames:
+        from lus_cli.study.video_files import read_frames
+
+        for number, frame in chosen(read_frames(self.location, note), only):
+            yield number, as_image(frame, mode)
+
+
+@dataclass(frozen=True)
+class DicomFile(Source):
+    """An ultrasound DICOM; its frames are numbered from 0."""
+
+    mask_text: bool
+    kind = "dicom"
+
+    @property
+    def options(self) -> dict[str, bool]:
+        return {"mask_text": self.mask_text}
+
+    def require(self) -> None:
+        from lus_cli.study import dicom_files  # noqa: F401 - raises if pydicom is missing
+
+    def frames(self, mode: Mode, only: Numbers = None, note: Note = unheard) -> Frames:
+        from lus_cli.study.dicom_files import read_frames
+
+        for number, frame in read_frames(self.location, mode == "RGB", self.mask_text, only, note):
+            yield number, as_image(frame, mode)
+
+
+@dataclass(frozen=True)
+class MatFile(Source):
+    """A MATLAB file as the report's data came in; its frames are numbered from 0."""
+
+    kind = "mat"
+
+    def highest_score(self) -> int:
+        """The highest score that a frame has in the file next to this one. Raises LusError."""
+        from lus_cli.study.mat_files import highest_score
+
+        scores = self.location.with_name(f"{self.location.stem}{MAT_SCORES}{MAT_SUFFIX}")
+        return highest_score(self.location, scores)
+
+    def require(self) -> None:
+        from lus_cli.study import mat_files  # noqa: F401 - raises if SciPy is missing
+
+    def frames(self, mode: Mode, only: Numbers = None, note: Note = unheard) -> Frames:
+        from lus_cli.study.mat_files import read_frames
+
+        for number, frame in chosen(read_frames(self.location), only):
+            yield number, as_image(frame, mode)
+
+
+def chosen(frames: Iterable[Item], only: Numbers) -> Iterator[tuple[int, Item]]:
+    """Numbers frames from 0 and yields those wanted; what follows the last of them is not read."""
+    last = None if only is None else max(only, default=-1)
+    for number, frame in enumerate(frames):
+        if only is None or number in only:
+            yield number, frame
+        if number == last:
+            return
+
+
+def as_image(frame: np.ndarray, mode: Mode) -> Image.Image:
+    """A (row, column[, 3]) uint8 frame as an image in `mode`."""
+    image = Image.fromarray(frame)
+    return image if image.mode == mode else image.convert(mode)
+
+
+def kind_of(path: Path) -> Kind | None:
+    """What kind of video a file is, by its suffix and, for DICOM, by its content; None: none.
+
+    Raises LusError if that cannot be read, or for a video of another kind: somebody may miss it.
+    """
+    from lus_cli.study.video_containers import OTHER_SUFFIXES, VIDEO_SUFFIXES
+
+    suffix = path.suffix.lower()
+    # 1.2.840.264 is a DICOM file's whole name.
+    if suffix in VIDEO_SUFFIXES and not (suffix[1:].isdecimal() and is_dicom(path)):
+        return "video"
+    if suffix in DICOM_SUFFIXES:
+        return "dicom"
+    if suffix == MAT_SUFFIX:
+        return None if path.stem.endswith(MAT_SCORES) else "mat"
+    if suffix in FRAME_SUFFIXES or path.name == "DICOMDIR":
+        return None
+    if suffix in OTHER_SUFFIXES:
+        raise LusError(f"{path} is a video of a kind not read here", "make .mp4 of it")
+    return "dicom" if is_dicom(path) else None
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether a file's content says so. Raises LusError if it cannot be read."""
+    offset, magic = DICOM_MAGIC
+    try:
+        with path.open("rb") as file:
+            file.seek(offset)
+            return file.read(len(magic)) == magic
+    except OSError as error:
+        raise LusError(f"{path} cannot be read", error.strerror or str(error)) from error
+
+
+def open_source(kind: Kind, video: VideoId, root: Path, path: Path, mask_text: bool) -> Source:
+    """The source of a known kind at `path`, which lies under `root`.
+
+    Raises LusError if nothing is there, or no video that can be told from others.
+    """
+    if not path.exists():
+        raise LusError(f"video {video}: there is nothing at {path}", "has it been moved?")
+    if not all(map(is_name, video)):
+        raise LusError(f"{path}: ids hold no / \\ ; , and no control characters", "rename it")
+    name = path.relative_to(root).as_posix()
+    if not is_text(name):
+        raise LusError(f"{path}: its name is no UTF-8", "rename it")
+    if kind == "frames":
+        return FrameFolder(video, root, name, read_folder(video, path).frames)
+    if kind == "dicom":
+        return DicomFile(video, root, name, mask_text)
+    return MatFile(video, root, name) if kind == "mat" else VideoFile(video, root, name)
+
+
+def require_libraries(sources: Iterable[Source]) -> None:
+    """Raises LusError if a library that reads one of the sources is not installed."""
+    for source in {source.kind: source for source in sources}.values():
+        source.require()

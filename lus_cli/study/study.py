@@ -1,0 +1,168 @@
+"""A study: its videos, where their frames are, their scores, and what is wrong with the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from lus_cli.config import PrepareConfig
+from lus_cli.errors import LusError, UsageError
+from lus_cli.study.annotations import (
+    ANNOTATIONS,
+    FINDINGS,
+    UNKNOWN,
+    Findings,
+    read_annotations,
+    read_findings,
+)
+from lus_cli.study.finding import find_files, find_sources, told_apart
+from lus_cli.study.frame_order import are_counted
+from lus_cli.study.ids import VideoId, video_order
+from lus_cli.study.sources import FrameFolder, MatFile, Source, open_source, require_libraries
+from lus_cli.study.spellings import alike, spreadsheet_date
+
+
+@dataclass(frozen=True)
+class Study:
+    """Videos in the study's order; `problems` has a line for each that is left out."""
+
+    sources: dict[VideoId, Source]
+    scores: dict[VideoId, int]
+    findings: dict[VideoId, Findings]
+    problems: list[str]
+
+
+def read_study(config: PrepareConfig, root: Path) -> Study:
+    """The videos under `root` that have a score. Raises LusError if there is none."""
+    if config.labels is not None and config.annotations is not None:
+        raise UsageError("--labels and --annotations both give scores", "give one of them")
+    study = tree_study(config, root) if config.labels is None else table_study(config, root)
+    where = config.labels or annotations_of(config, root)
+    problems = [*study.problems, *unmatched(study, where)]
+    scored = {
+        video: source
+        for video, source in study.sources.items()
+        if study.scores.get(video, UNKNOWN) != UNKNOWN
+    }
+    if not scored:
+        raise LusError(
+            f"{root} holds no annotated video",
+            f"{len(problems)} problem{'s' * (len(problems) > 1)}, the first: {problems[0]}",
+            left_out=problems[1:],
+        )
+    return Study(scored, study.scores, study.findings, problems)
+
+
+def unmatched(study: Study, where: Path) -> list[str]:
+    """A line for each video without a score, and for each score without a video."""
+    unscored = [video for video in study.sources if video not in study.scores]
+    lost = [video for video in study.scores if video not in study.sources]
+    spelt = {tuple(map(alike, video)): video for video in unscored}
+    return [
+        *(f"video {video}: no annotation in {where}" for video in unscored),
+        *(
+            f"video {video}: annotated, but there is no video that can be read"
+            + hint(video, spelt.get(tuple(map(alike, video))))
+            for video in lost
+        ),
+    ]
+
+
+def hint(video: VideoId, there: VideoId | None) -> str:
+    """Why an annotated id fits no video, where that can be guessed; `there` is spelt like it."""
+    if there is not None:
+        return (
+            f"; there is {there}: write both alike (spreadsheets drop leading zeros, "
+            "unless a column's cells are formatted as text)"
+        )
+    if date := spreadsheet_date(video):
+        return (
+            f"; {date!r} looks like a date that a spreadsheet made of an id such as 1-2: format "
+            "the column's cells as text, and write the id again"
+        )
+    return ""
+
+
+def counted_frames(sources: Iterable[Source]) -> list[str]:
+    """A sentence about videos whose frames are ordered by the times in their names."""
+    by_time = [
+        source
+        for source in sources
+        if isinstance(source, FrameFolder) and are_counted(dict(source.frame_files))
+    ]
+    if not by_time:
+        return []
+    first = by_time[0]
+    more = f" and {len(by_time) - 1} more" if len(by_time) > 1 else ""
+    return [
+        f"video {first.id}{more}: the last number of a frame's name is not its order "
+        f"({first.frame_files[0].path.name}): frames are ordered by the times in their names, "
+        "and numbered from 0"
+    ]
+
+
+def annotations_of(config: PrepareConfig, root: Path) -> Path:
+    return config.annotations or root / ANNOTATIONS
+
+
+def tree_study(config: PrepareConfig, root: Path) -> Study:
+    """An exam tree: ids are folders, scores are annotations."""
+    found, problems = find_sources(root, config.mask_text)
+    sources = {source.id: source for source in found}
+    own = frame_scores(config, sources, problems)
+    # A study of .mat files that bring their scores needs no annotations.
+    scores = {} if sources.keys() <= own.keys() else read_annotations(annotations_of(config, root))
+    findings = read_findings(root / FINDINGS) if (root / FINDINGS).is_file() else {}
+    return Study(sources, scores | own, findings, problems)
+
+
+def table_study(config: PrepareConfig, root: Path) -> Study:
+    """Videos anywhere under `root`: ids and scores are in the label table."""
+    from lus_cli.study.label_tables import by_name, pair, table_labels
+
+    assert config.labels is not None
+    if not root.is_dir():
+        raise LusError(f"there is no folder {root}", "name the folder of videos: lus prepare DIR")
+    problems: list[str] = []
+    kinds = find_files(root, problems, problems)
+    files = by_name(root, kinds, problems)
+    labelled, missing = pair(files, config.labels, table_labels(config.labels))
+    problems += missing
+    named = {entry.name for entry in labelled}
+    problems += [
+        f"{name}: no row in {config.labels} names it" for name in files if name not in named
+    ]
+    sources: dict[VideoId, Source] = {}
+    for entry in sorted(labelled, key=lambda entry: video_order(entry.label.video)):
+        video, kind = entry.label.video, kinds[entry.path]
+        try:
+            sources[video] = open_source(kind, video, root, entry.path, config.mask_text)
+        except LusError as error:
+            problems.append(str(error))
+    single, doubles = told_apart(sources.values())
+    sources = {source.id: source for source in single}
+    problems += doubles
+    require_libraries(single)
+    known = [entry.label for entry in labelled if entry.label.video in sources]
+    scores = {label.video: label.score for label in known if label.score is not None}
+    own = frame_scores(config, sources, problems)
+    return Study(sources, scores | own, {label.video: label.findings for label in known}, problems)
+
+
+def frame_scores(
+    config: PrepareConfig, sources: dict[VideoId, Source], problems: list[str]
+) -> dict[VideoId, int]:
+    """Scores that .mat files bring, where they are asked for.
+
+    UNKNOWN is the score of a video whose file of scores is no good; `problems` is told why.
+    """
+    scores = {}
+    for video, source in sources.items() if config.mat_scores else ():
+        if isinstance(source, MatFile):
+            try:
+                scores[video] = source.highest_score()
+            except LusError as error:
+                scores[video] = UNKNOWN
+                problems.append(f"video {video}: {error}")
+    return scores

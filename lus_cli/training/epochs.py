@@ -1,0 +1,89 @@
+"""The metrics of a run's epochs: which one is the best, when to stop, and what is said about it."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lus_cli.errors import LusError
+from lus_cli.recipes.recipe import Recipe
+
+Epochs = Sequence[dict[str, float]]
+
+
+def checked_epochs(epochs: Any) -> list[dict[str, float]]:
+    """The metrics of the epochs in a checkpoint. Raises ValueError if they are not metrics."""
+    for number, metrics in enumerate(epochs, start=1):
+        if metrics["epoch"] != number or not all(
+            isinstance(value, (int, float)) for value in metrics.values()
+        ):
+            raise ValueError(f"epoch {number} is damaged")
+    return list(epochs)
+
+
+def read_epochs(path: Path) -> list[dict[str, float]]:
+    """The metrics in epochs.csv; NaN where a cell is empty. Raises LusError if it cannot be read."""
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = [{k: float(v or "nan") for k, v in row.items()} for row in csv.DictReader(file)]
+        return checked_epochs(rows)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise LusError(f"{path} cannot be read ({error})", "train a new run") from error
+
+
+def best_epoch(epochs: Epochs) -> dict[str, float] | None:
+    """The epoch with the lowest validation loss, the earlier one of equals; None if no epoch has a
+    finite one."""
+    finite = [row for row in epochs if math.isfinite(row["validation_loss"])]
+    return min(finite, key=lambda row: (row["validation_loss"], row["epoch"]), default=None)
+
+
+def epochs_since_best(epochs: Epochs) -> int:
+    """How many epochs there have been since the best one; all of them if none is finite."""
+    best = best_epoch(epochs)
+    return len(epochs) - (int(best["epoch"]) if best else 0)
+
+
+def out_of_patience(epochs: Epochs, patience: int) -> bool:
+    return bool(patience and epochs_since_best(epochs) >= patience)
+
+
+def finished(epochs: Epochs, recipe: Recipe) -> bool:
+    """Whether training has come to its end."""
+    return len(epochs) >= recipe.epochs or out_of_patience(epochs, recipe.patience)
+
+
+def stopped_early(epochs: Epochs, recipe: Recipe) -> str:
+    """Why training ended before its last epoch, a sentence; empty if it did not."""
+    if len(epochs) >= recipe.epochs or not out_of_patience(epochs, recipe.patience):
+        return ""
+    return (
+        f"Training stopped after epoch {len(epochs)} of {recipe.epochs}: the validation loss had "
+        f"not become lower for {epochs_since_best(epochs)} epochs (--patience {recipe.patience})."
+    )
+
+
+def required_best(epochs: Epochs, recipe: Recipe) -> dict[str, float]:
+    """The best epoch. Raises LusError if no epoch has a finite validation loss."""
+    best = best_epoch(epochs)
+    if best is not None:
+        return best
+    half = "--precision float32, or " if recipe.precision != "float32" else ""
+    raise LusError(
+        f"none of {len(epochs)} epochs has a finite validation loss: there is no model to keep",
+        f"train a new run with {half}lower --learning-rate and --learning-rate-cnn",
+    )
+
+
+def line_of(epochs: Epochs, total: int, frames_per_s: float) -> str:
+    """The newest epoch as a line of the log."""
+    newest = epochs[-1]
+    return (
+        f"epoch {len(epochs)}/{total}  train loss {newest['train_loss']:.4f}  "
+        f"validation loss {newest['validation_loss']:.4f}  "
+        f"accuracy {newest['validation_accuracy']:.3f}  kappa {newest['validation_kappa']:.3f}  "
+        f"{frames_per_s:.0f} frames/s{'  best' if best_epoch(epochs) is newest else ''}"
+    )

@@ -1,0 +1,111 @@
+"""What a training run would cost, from one real batch of it."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from lus_cli.cache.batches import Batch
+from lus_cli.cache.video_cache import VideoCache
+from lus_cli.progress import Result, Table
+from lus_cli.training.feature_cache import FeatureLoader
+from lus_cli.training.sampling import epoch_order
+from lus_cli.training.scoring import answer, parts_of, scored_at_once
+from lus_cli.training.trainer import Tally, Trainer
+
+
+def dry_result(trainer: Trainer, videos: VideoCache, validation: Sequence[int]) -> Result:
+    """Time and memory of a run, from the step of its first epoch that has the most frames."""
+    recipe, loader = trainer.recipe, trainer.loader
+    groups = epoch_order(trainer.indices, videos.scores, recipe, 1)
+
+    def frames_of(indices: Sequence[int]) -> int:
+        return sum(len(loader.positions(index)) for index in indices)
+
+    largest = max(groups, key=frames_of)
+    share = trainer.ranks.share(largest)
+    features_s = 0.0
+    if isinstance(loader, FeatureLoader):
+        once = timed(lambda: loader.read(share[0]))
+        features_s = once / frames_of(share[:1]) * frames_of([*trainer.indices, *validation])
+    batch = loader.load(share, 1).to(trainer.device)
+    trainer.train_mode()
+    step_s = timed(lambda: trainer.step(batch, largest, 1, Tally()))
+    score_s = timed(lambda: score(trainer, batch))
+    frame_s, scored_s = step_s / frames_of(largest), score_s / frames_of(largest)
+    epoch_s = frame_s * frames_of(trainer.indices) + scored_s * frames_of(validation)
+    numbers: dict[str, Any] = {
+        "device": str(trainer.device),
+        "processes": trainer.ranks.world,
+        "parameters": sum(p.numel() for p in trainer.model.parameters()),
+        "videos": {"train": len(trainer.indices), "validation": len(validation)},
+        "frames_per_epoch": frames_of(trainer.indices),
+        "largest_step_frames": frames_of(largest),
+        "step_s": step_s,
+        "features_s": features_s,
+        "epoch_s": epoch_s,
+        "run_s": features_s + epoch_s * recipe.epochs,
+        "peak_mb": peak_mb(trainer.device),
+    }
+    return Result(
+        numbers, [Table("dry run: nothing was written", ("", ""), rows(numbers, recipe.epochs))]
+    )
+
+
+def rows(numbers: dict[str, Any], epochs: int) -> list[tuple[Any, ...]]:
+    features = [("feature maps", f"{numbers['features_s']:.0f} s, once")]
+    megabytes = numbers["peak_mb"]
+    peak = [("peak memory", f"{megabytes:.0f} MB, where the largest step is")] if megabytes else []
+    return [
+        ("device", numbers["device"]),
+        *((f"{part} videos", count) for part, count in numbers["videos"].items()),
+        ("parameters", f"{numbers['parameters']:,}"),
+        ("frames an epoch", f"{numbers['frames_per_epoch']:,}"),
+        ("largest step", f"{numbers['step_s']:.2f} s for {numbers['largest_step_frames']} frames"),
+        *(features if numbers["features_s"] else []),
+        ("one epoch", f"{numbers['epoch_s']:.0f} s with validation"),
+        (f"{epochs} epochs", f"{numbers['run_s'] / 60:.1f} min"),
+        *peak,
+    ]
+
+
+def score(trainer: Trainer, batch: Batch) -> None:
+    trainer.model.eval()
+    at_once = scored_at_once(trainer.model, trainer.loader)
+    with torch.inference_mode():
+        answer(trainer.model, batch, trainer.pad_to, parts_of(batch, at_once))
+
+
+def timed(work: Callable[[], object]) -> float:
+    """Seconds that `work` takes the second time: the first pays for warming up."""
+    seconds = 0.0
+    for _ in range(2):
+        synchronize()
+        started = time.perf_counter()
+        work()
+        synchronize()
+        seconds = time.perf_counter() - started
+    return seconds
+
+
+def synchronize() -> None:
+    """Waits for what an accelerator still does."""
+    if torch.accelerator.is_available():
+        torch.accelerator.synchronize()
+
+
+def peak_mb(device: torch.device) -> float | None:
+    """The most memory that was in use so far, MB: a GPU's own, else this process's; None where the
+    system does not say (Windows)."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    try:
+        import resource
+    except ImportError:
+        return None
+    unit = 2**20 if sys.platform == "darwin" else 2**10  # bytes there, kilobytes here
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit

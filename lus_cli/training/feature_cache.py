@@ -1,0 +1,122 @@
+"""Feature maps of a frozen CNN, computed once per video and kept in cache/features/.
+
+A file is named by everything its maps depend on: the pixels, which frames, the CNN and its weights,
+the precision and the kind of device. So a file is never stale, and runs share them.
+"""
+
+from __future__ import annotations
+
+import logging
+import zipfile
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lus_cli.cache.batches import Batch, BatchLoader
+from lus_cli.cache.video_cache import VideoCache
+from lus_cli.disk_errors import explaining_refusal
+from lus_cli.errors import UsageError
+from lus_cli.files import fingerprint, replacing
+from lus_cli.model.checkpoint import checksum
+from lus_cli.model.network import LusModel
+from lus_cli.model.ranks import Ranks
+from lus_cli.progress import Progress
+from lus_cli.recipes.recipe import Recipe
+
+log = logging.getLogger("lus.features")
+
+FRAMES_AT_ONCE = 32  # always the same, so that maps do not depend on who asks for how many
+
+
+class FeatureLoader(BatchLoader):
+    """Hands out feature maps, (frame, channel, row, column), where BatchLoader hands out frames."""
+
+    def __init__(
+        self,
+        videos: VideoCache,
+        recipe: Recipe,
+        device: torch.device,
+        model: LusModel,
+        folder: Path | None,
+    ) -> None:
+        """`model`, on `device`, has the frozen CNN; `folder` keeps the files; without one, maps
+        are computed whenever they are asked for. Raises UsageError for a recipe that changes pixels
+        every epoch."""
+        varied = [f"--{name}" for name in ("flip", "gain", "shift") if getattr(recipe, name)]
+        if varied:
+            raise UsageError(
+                f"--freeze computes features once: {', '.join(varied)} would change nothing",
+                "leave these out, or train the CNN, too",
+            )
+        super().__init__(videos, recipe, device)
+        self.model, self.folder = model, folder
+        made_by = f"{model.backbone!r}{model.prepare.__name__}"
+        self.cnn = checksum(made_by, model.backbone.state_dict())
+        self.dtype = torch.float16 if recipe.feature_cache == "float16" else torch.float32
+        black = torch.zeros(1, *videos.frame_format.shape, dtype=torch.uint8)
+        self.black = self.compute(black) if recipe.padding == "zeros" else None
+
+    def path(self, index: int) -> Path:
+        """Where the feature maps of one video are kept."""
+        assert self.folder is not None
+        made_from = [
+            self.videos.checksums[index],
+            asdict(self.videos.frame_format),
+            self.wanted(index).tolist(),
+            [self.cnn, self.recipe.precision, str(self.dtype), self.device.type],
+        ]
+        return self.folder / f"{fingerprint(made_from)}.npz"
+
+    def fill(self, indices: Sequence[int], ranks: Ranks, progress: Progress) -> None:
+        """Computes what is missing for these videos, each process its share."""
+        if self.folder is None:
+            return
+        missing = [index for index in indices if not self.path(index).is_file()]
+        for done, index in enumerate(ranks.share(missing), start=1):
+            self.store(index)
+            progress("features", min(done * ranks.world, len(missing)), len(missing))
+        ranks.gathered(None)  # nobody goes on before all are there
+        if missing:
+            size = sum(self.path(index).stat().st_size for index in indices)
+            log.info(
+                "feature maps of %d videos: %.0f MB in %s", len(indices), size / 1e6, self.folder
+            )
+
+    def store(self, index: int) -> Tensor:
+        maps = self.compute(super().read(index))
+        with replacing(self.path(index), lasting=False) as part, part.open("wb") as file:
+            np.savez(file, maps=maps.numpy())
+        return maps
+
+    def compute(self, frames: Tensor) -> Tensor:
+        """What the CNN makes of frames, as it is kept: on the CPU."""
+        with torch.no_grad():
+            pieces = [self.model.cnn(f.to(self.device)) for f in frames.split(FRAMES_AT_ONCE)]
+            maps = torch.cat([piece.to(self.dtype).cpu() for piece in pieces])
+            return maps.contiguous()  # laid out as what is read from a file
+
+    def read(self, index: int) -> Tensor:
+        if self.folder is None:
+            return self.compute(super().read(index))
+        path = self.path(index)
+        try:
+            if not path.is_file():
+                return self.store(index)
+            with explaining_refusal(path), np.load(path, allow_pickle=False) as stored:
+                return torch.from_numpy(stored["maps"])
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            log.warning("%s is damaged: computed again", path)
+            return self.store(index)
+
+    def load(
+        self, indices: Sequence[int], epoch: int | None = None, turns: Sequence[int] = ()
+    ) -> Batch:
+        batch = super().load(indices, epoch, turns)
+        if self.black is None or not indices:
+            return batch
+        black = self.black.to(batch.frames.device)
+        return replace(batch, frames=torch.cat([batch.frames, black]))

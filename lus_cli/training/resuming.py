@@ -1,0 +1,156 @@
+"""Going on with a run: to its end after an interruption, or beyond it with other --epochs or
+--patience."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from typing import Any
+
+import torch
+
+from lus_cli.cache.layout import Cache, Run
+from lus_cli.cache.split import read_split
+from lus_cli.cache.video_cache import VideoCache
+from lus_cli.config import TrainConfig
+from lus_cli.errors import LusError, UsageError
+from lus_cli.files import read_json, write_json, write_text
+from lus_cli.model.checkpoint import load_best, load_last, save_best
+from lus_cli.model.ranks import Ranks
+from lus_cli.model.weights import UNREADABLE, reason_of
+from lus_cli.options import build, flag_of, read_toml, to_toml
+from lus_cli.recipes.recipe import Recipe
+from lus_cli.training.checks import check_study
+from lus_cli.training.epochs import checked_epochs, finished, out_of_patience, stopped_early
+from lus_cli.training.optimizer import schedule_factor
+from lus_cli.training.setting import Setting
+from lus_cli.training.trainer import Trainer
+from lus_cli.words import counted, shortened
+
+log = logging.getLogger("lus.train")
+
+
+def resumed(config: TrainConfig, run: Run, device: torch.device, ranks: Ranks) -> Setting:
+    """The setting of a run that was begun: its own recipe and split, today's device and threads.
+    Its epochs and patience are those of the config where these were given."""
+    cache = Cache(config.cache)
+    began = build(Recipe, read_toml(run.config), str(run.config))
+    videos = VideoCache(cache.videos)
+    check_study(read_json(run.provenance, "start a new run"), videos, f"run {run.name}")
+    split, _ = read_split(run.split, videos.patients)
+    recipe = dataclasses.replace(began, **{name: getattr(config, name) for name in config.given})
+    if config.given:
+        check_plan(run, began, recipe, config.given)
+    config = dataclasses.replace(config, **dataclasses.asdict(recipe))
+    return Setting(config, run, videos, split, device, ranks, planned=began)
+
+
+def check_plan(run: Run, began: Recipe, wanted: Recipe, given: tuple[str, ...]) -> None:
+    """Raises UsageError or LusError for other epochs or patience by which the run cannot go on."""
+    flags = shortened([flag_of(name) for name in given])
+    if began.head == "kernel":
+        raise UsageError(f"a kernel head is fitted at once: {flags} would change nothing")
+    state = load_last(run.last)
+    done = epochs_in(run, state) if state else []
+    if wanted.epochs < len(done):
+        raise UsageError(
+            f"run {run.name} has {counted(len(done), 'epoch')} already: --epochs {wanted.epochs} "
+            "would take some away",
+            f"give {len(done)} or more, or start a new run",
+        )
+    longer = wanted.epochs > max(began.epochs, len(done))
+    if longer and out_of_patience(done, wanted.patience):
+        raise LusError(
+            f"run {run.name} would not go on to epoch {wanted.epochs}: "
+            f"{stopped_early(done, wanted)}",
+            "give --patience, too: 0 to train all epochs, or more epochs than it waited for",
+        )
+
+
+def epochs_in(run: Run, state: dict[str, Any]) -> list[dict[str, float]]:
+    """The metrics of the epochs in a checkpoint. Raises LusError if they cannot be read."""
+    try:
+        return checked_epochs(state["epochs"])
+    except UNREADABLE as error:
+        raise unfit(run, error) from error
+
+
+def unfit(run: Run, error: Exception) -> LusError:
+    return LusError(
+        f"{run.last} does not fit the recipe of its run ({reason_of(error)})", "start a new run"
+    )
+
+
+def restored(setting: Setting, trainer: Trainer) -> list[dict[str, float]]:
+    """Brings a trainer to where the run stopped; gives the metrics of the epochs before."""
+    run = setting.run
+    state = load_last(run.last) if setting.config.resume else None
+    if state is None:
+        if setting.config.resume:
+            log.info("run %s had finished no epoch: starting it over", run.name)
+        return []
+    epochs = epochs_in(run, state)
+    try:
+        trainer.restore(state)
+    except UNREADABLE as error:
+        raise unfit(run, error) from error
+    if not finished(epochs, setting.recipe):
+        log.info("going on with run %s after epoch %d", run.name, len(epochs))
+        if setting.replanned and (words := rates_in_words(setting, len(epochs))):
+            log.warning("%s", words)
+    return epochs
+
+
+def rates_in_words(setting: Setting, done: int) -> str:
+    """What other --epochs do to the learning rate, which may depend on their number; empty if it
+    stays what it would have been."""
+    before, now = setting.planned, setting.recipe
+    if before is None or before.epochs == now.epochs or now.schedule == "constant" or not done:
+        return ""
+    last, first, end = (
+        f"{now.learning_rate * schedule_factor(recipe, epoch):.2g}"
+        for recipe, epoch in ((before, done), (now, done + 1), (now, now.epochs))
+    )
+    return (
+        f"the {now.schedule} schedule now ends at epoch {now.epochs}, not {before.epochs}: the "
+        f"learning rate was {last} in epoch {done}, is {first} in epoch {done + 1} and {end} in "
+        f"epoch {now.epochs}. A run of {now.epochs} epochs from the start would have had other "
+        "rates before"
+    )
+
+
+def write_plan(setting: Setting) -> None:
+    """Writes down the other --epochs or --patience of a run that goes on, so that it keeps to them
+    if it is interrupted."""
+    run, before, now = setting.run, setting.planned, setting.recipe
+    if before is None or not setting.replanned:
+        return
+    state = load_last(run.last)
+    if run.best.is_file():  # its card says how it was made; config.toml last, as that is asked
+        model, card = load_best(run.best)
+        save_best(run.best, model.state_dict(), dataclasses.replace(card, recipe=now))
+    origin = read_json(run.provenance, "start a new run")
+    change = {
+        "after_epoch": len(epochs_in(run, state)) if state else 0,
+        "epochs": [before.epochs, now.epochs],
+        "patience": [before.patience, now.patience],
+    }
+    write_json(run.provenance, origin | {"replanned": [*origin.get("replanned", []), change]})
+    write_text(run.config, to_toml(now, only=Recipe))
+
+
+def already_finished(setting: Setting, epochs: list[dict[str, float]]) -> str:
+    """What is said of a run that was finished before it was to go on."""
+    run, recipe = setting.run, setting.recipe
+    more = f"`lus train --resume --run {run.name}"
+    if recipe.head == "kernel":
+        return f"Run {run.name} is finished: a kernel head is fitted at once."
+    if reason := stopped_early(epochs, recipe):
+        return (
+            f"Run {run.name} is finished: nothing was trained. {reason} {more} --patience 0` goes "
+            f"on to epoch {recipe.epochs}."
+        )
+    return (
+        f"Run {run.name} is finished, with {len(epochs)} of {counted(recipe.epochs, 'epoch')}: "
+        f"nothing was trained. {more} --epochs N` goes on to epoch N."
+    )

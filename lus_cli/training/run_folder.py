@@ -1,0 +1,180 @@
+"""What a training run writes into its folder: settings, provenance, figures of every epoch."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import json
+import logging
+import math
+import platform
+import subprocess
+import time
+import tomllib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import lus_cli
+from lus_cli.cache.layout import Run
+from lus_cli.cache.split import PARTS, Split, write_split
+from lus_cli.cache.video_cache import VideoCache
+from lus_cli.files import csv_text, write_json, write_text
+from lus_cli.folders import replacing_folder
+from lus_cli.model.losses import entropy_floor, soft_labels
+from lus_cli.model.ranks import Ranks
+from lus_cli.options import to_toml
+from lus_cli.recipes.recipe import Recipe
+from lus_cli.study.annotations import SCORES
+
+log = logging.getLogger("lus.train")
+
+
+def start_folder(run: Run, recipe: Recipe, split: Split, origin: dict[str, Any]) -> None:
+    """Writes down what is about to be run, before the first step."""
+    with replacing_folder(run.root, force=False) as part:
+        new = Run(part)
+        write_text(new.config, to_toml(recipe, only=Recipe))
+        write_split(new.split, split)
+        write_json(new.provenance, origin)
+
+
+def provenance(videos: VideoCache, device: torch.device, ranks: Ranks) -> dict[str, Any]:
+    """Where a run came from: versions, device, data, commit."""
+    on_gpu = device.type == "cuda"
+    return {
+        "lus": lus_cli.__version__,
+        "git_commit": git_commit(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "platform": platform.platform(),
+        "device": str(device),
+        "device_name": torch.cuda.get_device_name(device) if on_gpu else platform.machine(),
+        "processes": ranks.world,
+        "threads": torch.get_num_threads(),
+        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "fingerprint": videos.fingerprint,
+        "labels": videos.labels,
+        "videos": len(videos),
+        "exams": videos.provenance.get("exams"),
+    }
+
+
+def composition(videos: VideoCache, split: Split) -> dict[str, Any]:
+    """How many patients each part has, and of its labelled videos how many, of how many frames, and
+    how many of each score. No ids."""
+    counts: dict[str, Any] = {}
+    for part in PARTS:
+        patients = getattr(split, part)
+        indices = split.indices(part, videos.patients, videos.scores) if patients else []
+        counts[part] = {
+            "patients": len(patients),
+            "videos": len(indices),
+            "frames": int(videos.lengths[indices].sum()),
+            "scores": np.bincount(videos.scores[indices], minlength=len(SCORES)).tolist(),
+        }
+    return counts
+
+
+def git_commit() -> str | None:
+    """The commit of this code, where it runs from its own checkout: not that of a repository in which
+    its virtual environment happens to lie."""
+    root = Path(__file__).resolve().parents[1]
+    project = root / "pyproject.toml"
+    if not (root / ".git").exists() or not project.is_file():
+        return None
+    try:
+        if tomllib.loads(project.read_text(encoding="utf-8"))["project"]["name"] != "lus-cli":
+            return None
+        command = ["git", "-C", str(root), "rev-parse", "HEAD"]
+        git = subprocess.run(command, capture_output=True, text=True, check=False)
+    except (OSError, ValueError, LookupError, TypeError):  # no git here, or another project
+        return None
+    return git.stdout.strip() or None
+
+
+@contextlib.contextmanager
+def logging_to(path: Path) -> Iterator[None]:
+    """Keeps what is logged in a file of the run, too."""
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logger = logging.getLogger("lus")
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        handler.close()
+
+
+def note_nonfinite(run: Run, event: dict[str, Any]) -> None:
+    path = run.root / "nonfinite.json"
+    known = json.loads(path.read_text())["events"] if path.is_file() else []
+    write_json(path, {"events": [*known, event]})
+    log.warning(
+        "epoch %s: a step was not finite (%s, %s) and was not taken; see %s",
+        event["epoch"],
+        event["module"],
+        event["direction"],
+        path,
+    )
+
+
+class EpochBook:
+    """Writes the figures of the epochs down: epochs.csv, TensorBoard, curves.
+
+    The curves are drawn after every epoch, unless epochs are so short that this would cost more
+    than DRAWING_SHARE of the time; then after as many as it takes, and at the end.
+    """
+
+    DRAWING_SHARE = 0.1
+
+    def __init__(self, run: Run, epochs: list[dict[str, float]], scores: torch.Tensor, loss: str):
+        """`epochs` are those done before; `scores` the validation videos', (video,) int64."""
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.run, self.epochs = run, epochs
+        mean_label = soft_labels(scores, loss).mean(dim=0)
+        self.levels = {
+            "constant_loss": torch.special.entr(mean_label).sum().item(),
+            "floor": entropy_floor(scores, loss).mean().item(),
+            "majority": torch.bincount(scores).max().item() / len(scores),
+        }
+        self.board = SummaryWriter(str(run.root / "tensorboard"), purge_step=len(epochs) + 1)
+        if epochs:  # a run may have been stopped between its checkpoint and this
+            write_text(run.epochs, to_csv(epochs))
+        self.drawn = 0  # epochs
+        self.drawing_s, self.drawn_at = 0.0, -math.inf  # how long it took, and when it ended
+
+    def write(self, frames_per_s: float) -> None:
+        """The newest epoch. What depends on the clock stays out of epochs.csv, which a repeated
+        run writes alike."""
+        newest = self.epochs[-1]
+        write_text(self.run.epochs, to_csv(self.epochs))
+        for name, value in (newest | {"train_frames_per_s": frames_per_s}).items():
+            self.board.add_scalar(name.replace("_", "/", 1), value, newest["epoch"])
+        if self.drawing_s <= self.DRAWING_SHARE * (time.perf_counter() - self.drawn_at):
+            self.draw()
+
+    def draw(self) -> None:
+        from lus_cli import figures
+        from lus_cli.training import figures as run_figures
+
+        started = time.perf_counter()
+        figures.save(run_figures.curves(self.epochs, **self.levels), self.run.root / "curves")
+        self.drawn, self.drawn_at = len(self.epochs), time.perf_counter()
+        self.drawing_s = self.drawn_at - started
+
+    def close(self) -> None:
+        """Writes down what is not yet; an interrupted run may have left curves of fewer epochs."""
+        if self.drawn < len(self.epochs):
+            self.draw()
+        self.board.close()
+
+
+def to_csv(epochs: Sequence[dict[str, float]]) -> str:
+    """epochs.csv: a metric that is not finite is an empty cell."""
+    return csv_text(epochs, decimals=None)

@@ -1,0 +1,328 @@
+"""One epoch of training, and the state between epochs. Knows tensors and batches, but no file."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from lus_cli.cache.batches import Batch, BatchLoader
+from lus_cli.errors import LusError
+from lus_cli.evaluation.metrics import label_figures
+from lus_cli.model.devices import PRECISIONS
+from lus_cli.model.losses import entropy_floor, inverse_frequency, ordinal_loss
+from lus_cli.model.network import CLASSES, LusModel
+from lus_cli.model.ranks import ALONE, Ranks
+from lus_cli.progress import Progress
+from lus_cli.recipes.recipe import Recipe
+from lus_cli.training import nonfinite
+from lus_cli.training.augmentation import augment
+from lus_cli.training.optimizer import new_optimizer, schedule_factor
+from lus_cli.training.sampling import epoch_order, turns_of
+from lus_cli.training.scoring import CHECKPOINT_FRAMES, answer, score_videos
+
+MAX_NONFINITE_IN_A_ROW = 3
+
+
+@dataclass
+class Tally:
+    """Sums over the videos of an epoch, so that every figure is a mean per video."""
+
+    loss: float = 0.0
+    right: int = 0
+    videos: int = 0
+    frames: int = 0
+    skipped: int = 0
+    gradient_norm: float = 0.0
+    started: float = field(default_factory=time.perf_counter)
+
+    @property
+    def taken(self) -> int:
+        """The videos of steps that were taken."""
+        return self.videos - self.skipped
+
+    @property
+    def mean_loss(self) -> float:
+        """NaN if no step was taken."""
+        return self.loss / self.taken if self.taken else math.nan
+
+    @property
+    def accuracy(self) -> float:
+        return self.right / self.taken if self.taken else math.nan
+
+    @property
+    def frames_per_s(self) -> float:
+        return self.frames / max(time.perf_counter() - self.started, 1e-9)
+
+
+class Step(NamedTuple):
+    """What a step came to: the sum of its videos' losses, the norm of the gradient before it was
+    clipped, how many answers are right, how many frames there were."""
+
+    loss: float
+    norm: float
+    right: int
+    frames: int
+
+    @property
+    def finite(self) -> bool:
+        return math.isfinite(self.loss) and math.isfinite(self.norm)
+
+
+class Trainer:
+    """A model, its optimizer, and what an epoch does to them."""
+
+    def __init__(
+        self,
+        model: LusModel,
+        loader: BatchLoader,
+        indices: Sequence[int],
+        on_nonfinite: Callable[[dict[str, Any]], None],
+        ranks: Ranks = ALONE,
+    ) -> None:
+        """`indices` are the training videos in the loader's cache. `on_nonfinite` is told of each
+        step that was not taken because its loss or gradient was not finite."""
+        self.model, self.loader, self.indices = model, loader, list(indices)
+        self.recipe: Recipe = loader.recipe
+        self.on_nonfinite, self.ranks = on_nonfinite, ranks
+        self.device = next(model.parameters()).device
+        model.recompute = self.recipe.checkpointing or self.recipe.accumulate > 1
+        model.precision = PRECISIONS[self.recipe.precision]
+        model.backbone.requires_grad_(not self.recipe.freeze)
+        ranks.unite(model)
+        self.optimizer = new_optimizer(model, self.recipe)
+        self.scaler = torch.amp.GradScaler(
+            self.device.type, enabled=self.recipe.precision == "fp16"
+        )
+        self.average: AveragedModel | None = None
+        if self.recipe.average:
+            averaging = get_ema_multi_avg_fn(self.recipe.average)
+            self.average = AveragedModel(model, multi_avg_fn=averaging, use_buffers=True)
+        self.pad_to = int(loader.videos.lengths.max())
+        self.class_weights: Tensor | None = None
+        if self.recipe.class_weights:
+            scores = torch.from_numpy(loader.videos.scores[self.indices])
+            self.class_weights = inverse_frequency(scores).to(self.device)
+        self.nonfinite_in_a_row = 0
+        self.steps = 0
+        self.frames_per_s = 0.0  # of the newest epoch
+
+    def epoch(self, epoch: int, progress: Progress) -> dict[str, float]:
+        """Trains on every video once, in the order of (seed, epoch); returns means per video."""
+        # For dropout and stochastic depth, which fall differently in every process.
+        torch.manual_seed(self.recipe.seed * 1_000_003 + epoch * 1009 + self.ranks.rank)
+        factor = schedule_factor(self.recipe, epoch)
+        for settings in self.optimizer.param_groups:
+            settings["lr"] = settings["base_lr"] * factor
+        groups = epoch_order(self.indices, self.loader.videos.scores, self.recipe, epoch)
+        self.train_mode()
+        tally, done = Tally(), 0
+        shares, turns = ([self.ranks.share(g) for g in of] for of in (groups, turns_of(groups)))
+        for group, batch in zip(groups, self.loader.batches(shares, epoch, turns), strict=True):
+            self.step(augment(batch.to(self.device), self.recipe, epoch), group, epoch, tally)
+            done += len(group)
+            progress(
+                f"epoch {epoch}",
+                done,
+                len(self.indices),
+                loss=tally.mean_loss,
+                learning_rate=f"{self.recipe.learning_rate * factor:.2g}",
+                frames_per_s=round(tally.frames_per_s),
+            )
+        self.frames_per_s = tally.frames_per_s
+        return {
+            "train_loss": tally.mean_loss,
+            "train_accuracy": tally.accuracy,
+            "gradient_norm": tally.gradient_norm,
+            "skipped_videos": tally.skipped,
+            "learning_rate_cnn": self.recipe.learning_rate_cnn * factor,
+            "learning_rate": self.recipe.learning_rate * factor,
+        }
+
+    def train_mode(self) -> None:
+        """Everything learns but a frozen CNN, whose batch norms stay as they are, too."""
+        self.model.train()
+        self.model.backbone.train(not self.recipe.freeze)
+
+    def step(self, batch: Batch, group: Sequence[int], epoch: int, tally: Tally) -> None:
+        """One optimizer step on the videos `group`, of which `batch` is this process's share.
+
+        If the loss or the gradient is not finite, no step is taken.
+        """
+        # Batch norm moves its running statistics in the forward pass, before anything is checked.
+        buffers = [buffer.clone() for buffer in self.model.buffers()]
+        scale = self.scaler.get_scale()
+        step = self.gradient(batch, len(group))
+        while math.isfinite(step.loss) and not step.finite and self.scale_lowered():
+            self.put_back(buffers)
+            step = self.gradient(batch, len(group))
+        self.steps += 1
+        tally.videos += len(group)
+        tally.frames += step.frames
+        if not step.finite:
+            self.put_back(buffers)
+            tally.skipped += len(group)
+            try:
+                self.report_nonfinite(batch, group, epoch, step)
+            finally:
+                self.scaler.update(scale)  # it was not the scale's fault
+            return
+        self.nonfinite_in_a_row = 0
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        if self.average is not None:
+            self.average.update_parameters(self.model)
+        tally.loss += step.loss
+        tally.right += step.right
+        tally.gradient_norm = max(tally.gradient_norm, step.norm)
+
+    def scale_lowered(self) -> bool:
+        """Halves the scale by which fp16 keeps gradients from vanishing, which makes them overflow
+        where it is too large. False if that is not what was wrong, or there is nothing to halve."""
+        before = self.scaler.get_scale()
+        if not self.scaler.is_enabled() or before <= 1:
+            return False
+        self.scaler.update()
+        return self.scaler.get_scale() < before
+
+    def put_back(self, buffers: Sequence[Tensor]) -> None:
+        with torch.no_grad():
+            for buffer, before in zip(self.model.buffers(), buffers, strict=True):
+                buffer.copy_(before)
+
+    def gradient(self, batch: Batch, videos: int) -> Step:
+        """The clipped gradient of the mean loss of a step's `videos`, over all processes."""
+        self.optimizer.zero_grad(set_to_none=True)
+        losses, logits = self.losses(batch)
+        self.scaler.scale(losses.sum() / videos).backward()
+        trained = [p for p in self.model.parameters() if p.requires_grad]
+        self.ranks.sum_gradients(trained)
+        self.scaler.unscale_(self.optimizer)
+        norm = nn.utils.clip_grad_norm_(trained, self.recipe.clip_norm or math.inf)
+        with torch.no_grad():
+            right = (logits.argmax(dim=1) == batch.scores).sum()
+            frames = losses.new_tensor(int(batch.lengths.sum()))
+            sums = self.ranks.total(torch.stack([losses.sum(), right, frames]))
+            # One transfer from the device, so one wait a step.
+            values = torch.cat([sums, norm[None]]).tolist()
+        return Step(values[0], values[3], round(values[1]), round(values[2]))
+
+    def losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The loss of each video of a batch, (video,), and its logits, (video, class)."""
+        output = answer(self.model, batch, self.pad_to, self.parts(batch))
+        losses = ordinal_loss(output.logits, batch.scores, self.recipe.loss, self.class_weights)
+        return losses, output.logits
+
+    def parts(self, batch: Batch) -> list[int]:
+        """How many frames of a batch go through the CNN at a time; () for all of them.
+
+        As many parts in every process, since batch norms there wait for each other.
+        """
+        if not self.model.recompute:
+            return []
+        frames = int(batch.lengths.sum())
+        if self.recipe.checkpointing:
+            parts = max(self.ranks.gathered(-(-frames // CHECKPOINT_FRAMES)))
+            return [
+                max(0, min(CHECKPOINT_FRAMES, frames - i * CHECKPOINT_FRAMES)) for i in range(parts)
+            ]
+        videos = np.array_split(batch.lengths.numpy(), self.recipe.accumulate)
+        return [int(lengths.sum()) for lengths in videos]
+
+    def report_nonfinite(self, batch: Batch, group: Sequence[int], epoch: int, step: Step) -> None:
+        """Traces a step that was not finite. Raises LusError at the third in a row."""
+        state = [buffer.clone() for buffer in self.model.buffers()]
+        traced = nonfinite.trace(
+            self.model, lambda: self.scaler.scale(self.losses(batch)[0].sum() / len(group))
+        )
+        self.put_back(state)
+        traces = self.ranks.gathered(traced)
+        found = next((trace for trace in traces if trace["direction"]), traces[0])
+        ids = [str(self.loader.videos.ids[index]) for index in group]
+        self.on_nonfinite(
+            {
+                "epoch": epoch,
+                "step": self.steps,
+                "loss": str(step.loss / len(group)),
+                "gradient_norm": str(step.norm),
+                "videos": ids,
+                "device": str(self.device),
+                **found,
+            }
+        )
+        self.nonfinite_in_a_row += 1
+        if self.nonfinite_in_a_row >= MAX_NONFINITE_IN_A_ROW:
+            half = self.recipe.precision != "float32"
+            where = f"{found['module']} ({found['direction']})" if found["module"] else "no module"
+            raise LusError(
+                f"{MAX_NONFINITE_IN_A_ROW} steps in a row were not finite, the last in {where} on "
+                f"{', '.join(ids)}",
+                "see nonfinite.json in the run folder; start a new run with "
+                f"{'--precision float32, or ' if half else ''}lower learning rates"
+                f"{'' if self.device.type == 'cpu' else ', or with --device cpu'}",
+            )
+
+    @property
+    def answering(self) -> LusModel:
+        """The model that is validated and kept: the averaged one, where the recipe averages."""
+        return self.average.module if self.average is not None else self.model  # type: ignore[return-value]
+
+    def validate(self, indices: Sequence[int], progress: Progress) -> dict[str, float]:
+        """Figures on other videos, named validation_..."""
+        logits = score_videos(
+            self.answering,
+            self.loader,
+            indices,
+            pad_to=self.pad_to,
+            task="validate",
+            progress=progress,
+            ranks=self.ranks,
+        )
+        figures = summary(logits, self.loader.videos.scores[list(indices)], self.recipe.loss)
+        return {f"validation_{name}": value for name, value in figures.items()}
+
+    def state(self) -> dict[str, Any]:
+        """What the next epoch needs, as tensors and plain values."""
+        return {
+            "model": self.model.state_dict(),
+            "average": self.average.state_dict() if self.average is not None else {},
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "steps": self.steps,
+            "nonfinite_in_a_row": self.nonfinite_in_a_row,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.model.load_state_dict(state["model"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.steps = state["steps"]
+        self.nonfinite_in_a_row = state["nonfinite_in_a_row"]
+
+
+def summary(logits: np.ndarray, scores: np.ndarray, loss: str) -> dict[str, float]:
+    """How well (video, class) logits answer (video,) scores, as means per video.
+
+    `loss`, not weighted by class; `excess`, the loss less the entropy of the soft labels, which a
+    perfect answer brings to zero; `accuracy`; `kappa`, quadratic weighted, NaN where undefined.
+    """
+    truth, answers = torch.from_numpy(scores), torch.from_numpy(logits)
+    mean_loss = ordinal_loss(answers, truth, loss).mean().item()
+    confusion = np.zeros((1, CLASSES, CLASSES))
+    np.add.at(confusion[0], (scores, logits.argmax(axis=1)), 1)
+    figures = label_figures(confusion)
+    return {
+        "loss": mean_loss,
+        "excess": mean_loss - entropy_floor(truth, loss).mean().item(),
+        "accuracy": figures["accuracy"].item(),
+        "kappa": figures["kappa_quadratic"].item(),
+    }

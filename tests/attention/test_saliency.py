@@ -1,0 +1,145 @@
+"""Grad-CAM against its formula and against a model whose answer is known; the check by chance."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import spearmanr
+from torch import Tensor
+
+from lus_cli.attention.check import spearman
+from lus_cli.attention.saliency import STAGES, explained, grad_cam, randomised, to_largest
+from lus_cli.model.checkpoint import new_model
+from lus_cli.model.network import LusModel
+from lus_cli.options import build
+from lus_cli.recipes.recipe import Recipe
+
+
+def model_of(**changes: Any) -> LusModel:
+    torch.manual_seed(0)
+    values = {"weights": "none", "backbone": "resnet18", "feature_stride": 16, "hidden": 8}
+    return new_model(dataclasses.replace(build(Recipe, values), **changes)).eval()
+
+
+def video(length: int, seed: int = 1) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 256, (length, 64, 64), dtype=torch.uint8, generator=generator)
+
+
+def test_grad_cam_is_its_formula() -> None:
+    features, gradient = torch.randn(2, 3, 4, 5), torch.randn(2, 3, 4, 5)
+    maps = grad_cam(features, gradient)
+    for frame in range(2):
+        expected = np.zeros((4, 5))
+        for channel in range(3):
+            weight = gradient[frame, channel].mean().item()
+            expected += weight * features[frame, channel].numpy()
+        np.testing.assert_allclose(maps[frame], np.maximum(expected, 0), atol=1e-5)
+
+
+@pytest.mark.parametrize("padding", ["packed", "zeros", "last"])
+@pytest.mark.parametrize("mask", ["sigmoid", "softmax"])
+def test_explaining_a_video_answers_as_scoring_it_does(padding: str, mask: str) -> None:
+    model, frames = model_of(padding=padding, attention_mask=mask), video(4)
+    output, maps = explained(model, frames, 6)
+    with torch.no_grad():
+        expected = model(frames, torch.tensor([4]), 6)
+    torch.testing.assert_close(output.logits, expected.logits)
+    torch.testing.assert_close(output.masks, expected.masks)
+    assert maps.shape == expected.masks.shape
+    assert (maps >= 0).all()
+    assert maps.max() > 0
+    assert all(p.grad is None for p in model.parameters())
+
+
+def test_its_gradient_is_that_of_the_whole_video() -> None:
+    """By finite differences of the model's answer in the features of one frame."""
+    model, frames = model_of(), video(3)
+    with torch.no_grad():
+        features = model.features(frames).double()
+    model.double().features = lambda frames, parts=(): features  # type: ignore[method-assign]
+    features.requires_grad_()
+    lengths = torch.tensor([3])
+    logits = model.score(features, lengths).logits[0]
+    [gradient] = torch.autograd.grad(logits[2], features)
+    _, maps = explained(model, frames, score=2)
+    torch.testing.assert_close(maps, grad_cam(features.detach(), gradient))
+    step = torch.zeros_like(features)
+    step[1, 5, 2, 3] = 1e-4
+    with torch.no_grad():
+        up, down = (model.score(features + s, lengths).logits[0, 2] for s in (step, -step))
+    assert ((up - down) / 2e-4).item() == pytest.approx(gradient[1, 5, 2, 3].item(), rel=1e-3)
+
+
+def test_a_frames_map_depends_on_the_frames_around_it() -> None:
+    model = model_of()
+    _, one = explained(model, video(3), score=1)
+    others = torch.cat([video(2), video(3)[2:] * 0])
+    _, two = explained(model, others, score=1)
+    assert not torch.allclose(one[0], two[0], rtol=1e-3)
+
+
+def test_every_score_has_its_own_map() -> None:
+    model, frames = model_of(), video(2)
+    answered = explained(model, frames)[0].logits[0].argmax().item()
+    maps = [explained(model, frames, score=score)[1] for score in range(4)]
+    assert torch.equal(maps[answered], explained(model, frames)[1])
+    assert not torch.allclose(maps[0], maps[3])
+
+
+def test_maps_are_drawn_over_their_largest_value() -> None:
+    maps = np.array([[[1.0, 4.0]], [[0.0, 0.0]]])
+    assert to_largest(maps).tolist() == [[[0.25, 1.0]], [[0.0, 0.0]]]
+
+
+def test_each_stage_draws_more_weights_anew_and_leaves_the_model() -> None:
+    model, frames = model_of(pool="attention"), video(4)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    state = torch.get_rng_state()
+    changed = []
+    for stage in STAGES:
+        fresh = randomised(model, stage, 0, frames).state_dict()
+        moved = {name.split(".")[0] for name in fresh if not torch.equal(fresh[name], before[name])}
+        changed.append(moved)
+    assert changed[0] == {"lstm", "head", "frame_score"}
+    assert changed[1] == changed[0] | {"attention"}
+    assert changed[2] == changed[1] | {"backbone"}
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_random_weights_give_maps_of_a_usual_size() -> None:
+    """Without new statistics in the batch norms, deep random networks fade or explode."""
+    model, frames = model_of(), video(4)
+    fresh = randomised(model, "CNN", 0, frames)
+    with torch.no_grad():
+        features = fresh.features(frames)
+        masks = fresh.mask(frames)
+    assert 0.1 < features.std() < 10
+    assert masks.std() > 1e-3
+
+
+def test_the_mask_changes_with_the_attention_and_grad_cam_with_the_answer() -> None:
+    model, frames = model_of(), video(4)
+    masks = model.mask(frames)
+    _, maps = explained(model, frames, score=1)
+    head = randomised(model, STAGES[0], 1, frames)
+    assert torch.equal(head.mask(frames), masks)
+    assert not torch.allclose(explained(head, frames, score=1)[1], maps)
+    attention = randomised(model, STAGES[1], 1, frames)
+    assert not torch.allclose(attention.mask(frames), masks, atol=1e-3)
+
+
+def test_spearman_is_scipys() -> None:
+    random = np.random.default_rng(0)
+    for levels in (3, 1000):
+        one, other = random.integers(0, levels, (2, 7, 7)).astype(float)
+        expected = spearmanr(one.ravel(), other.ravel()).statistic
+        assert spearman(one, other) == pytest.approx(expected)
+    assert spearman(one, 5 * one + 1) == pytest.approx(1)
+    assert spearman(one, -one) == pytest.approx(-1)
+    assert np.isnan(spearman(one, np.ones_like(one)))

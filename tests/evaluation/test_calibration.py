@@ -1,0 +1,184 @@
+"""Reliability by hand, temperature against a grid, abstention against the curve written out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from lus_cli.evaluation import calibration
+from lus_cli.evaluation.assessment import assess
+from lus_cli.evaluation.calibration import (
+    TEMPERATURES,
+    RiskCoverage,
+    abstention,
+    fit_temperature,
+    scaled,
+    temperature_scaling,
+)
+from lus_cli.evaluation.intervals import Jackknife
+from lus_cli.evaluation.metrics import Predictions, soft_labels
+from tests.answers import answering, drawn, predictions_for
+
+
+def test_calibration_by_hand():
+    # Bin 0.5 to 0.6: 0.55 sure, one of two right; bin 0.9 to 1: sure 0.9 and 1, both right.
+    probabilities = [[0.55, 0.45, 0, 0], [0.55, 0.45, 0, 0], [0.1, 0, 0.9, 0], [0, 0, 0, 1]]
+    assessed = assess(predictions_for("abcd", [0, 1, 2, 3], probabilities), 0, 0)
+    assert assessed["figures"]["ece"]["value"] == pytest.approx((2 * 0.05 + 2 * 0.05) / 4)
+    filled = [row for row in assessed["calibration"] if row["videos"]]
+    assert [(row["from"], row["videos"], row["accuracy"]) for row in filled] == [
+        (0.5, 2, 0.5),
+        (0.9, 2, 1.0),
+    ]
+    assert filled[1]["confidence"] == pytest.approx(0.95)
+    assert assessed["calibration"][0]["accuracy"] is None
+
+
+# ------------------------------------------------------------------------------------- temperature
+
+
+def tempered(predictions: Predictions, temperature: float) -> Predictions:
+    return replace(predictions, probabilities=scaled(predictions.probabilities, temperature))
+
+
+def likelihood(predictions: Predictions) -> float:
+    given = predictions.probabilities[np.arange(len(predictions.scores)), predictions.scores]
+    return -np.log(given).mean()
+
+
+def test_scaling_is_that_of_the_logits_and_changes_no_answer():
+    logits = np.random.default_rng(0).normal(0, 3, (40, 4))
+    shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    cooled = np.exp(logits / 0.4) / np.exp(logits / 0.4).sum(axis=1, keepdims=True)
+    predictions = predictions_for(range(40), [0] * 40, shares)
+    assert scaled(predictions.probabilities, 0.4) == pytest.approx(cooled)
+    assert (tempered(predictions, 5.0).predicted == predictions.predicted).all()
+
+
+@pytest.mark.parametrize("distorted", [0.3, 1.0, 4.0])
+def test_no_temperature_is_likelier_than_the_fitted_one(distorted):
+    predictions = tempered(drawn(0), distorted)
+    fitted = fit_temperature(predictions)
+    least = likelihood(tempered(predictions, fitted))
+    for temperature in np.geomspace(*TEMPERATURES, 400):
+        assert likelihood(tempered(predictions, temperature)) >= least - 1e-12
+    # Scaling twice is scaling by the product: what was distorted is set right.
+    assert fitted == pytest.approx(fit_temperature(drawn(0)) / distorted)
+
+
+def test_probabilities_that_aim_at_soft_labels_are_told_to_be_surer():
+    scores = np.tile([0, 1, 2, 3], 25)
+    rng = np.random.default_rng(0)
+    truth = np.minimum(scores + (rng.random(100) < 0.05), 3)  # a few are one score higher
+    assert fit_temperature(predictions_for(range(100), truth, soft_labels()[scores])) < 1
+
+
+@pytest.mark.parametrize(("answers", "limit"), [([0, 1, 2, 3], 0), ([3, 2, 1, 0], 1)])
+def test_a_temperature_without_a_minimum_is_said_to_be_at_the_limit(answers, limit):
+    validation = predictions_for("abcd", [0, 1, 2, 3], answering(answers))
+    found = temperature_scaling(drawn(0), validation, Jackknife(9))
+    assert found["value"] == pytest.approx(TEMPERATURES[limit])
+    assert found["at_limit"]
+
+
+def test_a_certain_answer_does_not_stop_the_fit():
+    probabilities = np.concatenate([np.eye(4)[[0, 1, 2]], drawn(0).probabilities])
+    scores = [0, 1, 3, *drawn(0).scores]
+    assert np.isfinite(fit_temperature(predictions_for(range(83), scores, probabilities)))
+
+
+def test_the_temperature_is_fitted_on_validation_and_measured_on_the_scored_videos():
+    scored, validation = tempered(drawn(2), 0.4), tempered(drawn(3), 0.4)
+    found = temperature_scaling(scored, validation, Jackknife(9))
+    assert found["value"] == fit_temperature(validation) != fit_temperature(scored)
+    assert found["fitted_on"] == {"videos": 80, "patients": 9}
+    after = tempered(scored, found["value"])
+    nll = found["figures"]["nll"]
+    assert nll["before"]["value"] == pytest.approx(likelihood(scored))
+    assert nll["after"]["value"] == pytest.approx(likelihood(after))
+    assert nll["after"]["value"] < nll["before"]["value"]
+    assert nll["after"]["low"] < nll["after"]["value"] < nll["after"]["high"]
+    assert found["figures"]["ece"]["after"]["value"] < found["figures"]["ece"]["before"]["value"]
+
+
+# -------------------------------------------------------------------------------------- abstention
+
+
+def untied(seed: int) -> Predictions:
+    predictions = drawn(seed)
+    noise = np.random.default_rng(seed).random(predictions.probabilities.shape) / 100
+    shares = predictions.probabilities + noise
+    return predictions_for(
+        predictions.patients, predictions.scores, shares / shares.sum(axis=1, keepdims=True)
+    )
+
+
+def written_out(predictions: Predictions, videos) -> float:
+    """AURC of some videos, repeated ones included: at each video's confidence, the error of all
+    videos at least as sure."""
+    sure = predictions.confidence[videos]
+    wrong = (predictions.predicted != predictions.scores)[videos]
+    return np.mean([wrong[sure >= own].mean() for own in sure])
+
+
+def test_aurc_by_hand():
+    # Surest first: right, right, wrong, right: risks 0, 0, 1/3, 1/4.
+    probabilities = answering([0, 1, 2, 3])
+    for row, confidence in enumerate((0.9, 0.8, 0.7, 0.6)):
+        probabilities[row] = answering([row], confidence)
+    found = abstention(
+        predictions_for("abcd", [0, 1, 0, 3], probabilities),
+        Jackknife(4),
+    )
+    assert found["aurc"]["value"] == pytest.approx((1 / 3 + 1 / 4) / 4)
+    assert found["aurc_random"] == 0.25
+    assert found["aurc_best"] == pytest.approx((1 / 4) / 4)  # the wrong one left out first
+    assert [row["videos"] for row in found["curve"]] == [1, 2, 3, 4]
+    assert [row["accuracy"] for row in found["curve"]] == pytest.approx([1, 1, 2 / 3, 3 / 4])
+    assert found["curve"][1]["f1_macro"] == 1  # scores 2 and 3 are left out
+    assert found["curve"][2]["patients"] == 3
+
+
+def test_aurc_of_a_resample_is_that_of_its_videos_written_out():
+    predictions = untied(1)
+    draws = np.array([[2, 0, 1, 3, 0, 1, 1, 1, 0], [1] * 9])
+    areas = RiskCoverage(predictions).resampled(draws)[0]
+    names = np.unique(predictions.patients, return_inverse=True)[1]
+    for draw, area in zip(draws, areas, strict=True):
+        videos = [v for v, patient in enumerate(names) for _ in range(draw[patient])]
+        assert area == pytest.approx(written_out(predictions, videos))
+
+
+def test_resamples_are_the_same_however_many_are_in_memory(monkeypatch):
+    predictions = untied(2)
+    draws = Jackknife(9).draws
+    together = RiskCoverage(predictions).resampled(draws)
+    monkeypatch.setattr(calibration, "AT_ONCE", 200)  # few of them
+    apart = RiskCoverage(predictions).resampled(draws)
+    for one, other in zip(together, apart, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_model_that_is_always_equally_sure_gains_nothing_by_abstaining():
+    answers = [0, 1, 2, 3, 0, 0]
+    found = abstention(
+        predictions_for("aabbcc", [0, 1, 2, 3, 1, 2], answering(answers)),
+        Jackknife(3),
+    )
+    assert len(found["curve"]) == 1
+    assert found["aurc"]["value"] == found["aurc_random"] == pytest.approx(1 / 3)
+    assert {row["coverage"] for row in found["at_coverage"]} == {1.0}
+
+
+def test_accuracy_at_a_coverage_is_over_at_least_so_many_videos():
+    predictions = untied(4)
+    found = abstention(predictions, Jackknife(9))
+    order = np.argsort(-predictions.confidence)
+    right = (predictions.predicted == predictions.scores)[order]
+    for row in found["at_coverage"]:
+        kept = round(row["at_least"] * 80)
+        assert (row["videos"], row["coverage"]) == (kept, pytest.approx(kept / 80))
+        assert row["accuracy"] == pytest.approx(right[:kept].mean())
+        assert 0 <= row["low"] <= row["high"] <= 1

@@ -1,0 +1,241 @@
+"""The model card: true to the files of its run, readable by a hub, silent about patients."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from lus_cli.cache.layout import Cache, Run
+from lus_cli.cache.video_cache import VideoCache
+from lus_cli.config import EvaluateConfig
+from lus_cli.errors import LusError
+from lus_cli.evaluation.metrics import FIGURES
+from lus_cli.evaluation.model_card import (
+    limits_of_training,
+    model_card,
+    recipe_rows,
+    write_model_card,
+)
+from lus_cli.options import build
+from lus_cli.progress import silent
+from lus_cli.recipes.recipe import Recipe
+from lus_cli.steps import evaluate, train
+from tests.conftest import tiny
+
+
+@pytest.fixture(scope="module")
+def cache(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study with a run that was just trained: read it, do not change it."""
+    folder = tmp_path_factory.mktemp("card") / "cache"
+    shutil.copytree(prepared, folder)
+    train.run(tiny(folder, epochs=1), silent)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def evaluated(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same, evaluated on validation and test: read it, do not change it."""
+    folder = tmp_path_factory.mktemp("evaluated") / "cache"
+    shutil.copytree(cache, folder)
+    for part in ("validation", "test"):
+        config = EvaluateConfig(cache=folder, split=part, device="cpu", threads=1, bootstrap=50)
+        assert evaluate.run(config, silent).files["card"].is_file()
+    return folder
+
+
+@pytest.fixture
+def run(evaluated: Path, tmp_path: Path) -> Run:
+    """A run of one's own, evaluated."""
+    shutil.copytree(evaluated, tmp_path / "cache")
+    return Cache(tmp_path / "cache").run(None)
+
+
+def card_of(cache: Path) -> str:
+    return Cache(cache).run(None).model_card.read_text(encoding="utf-8")
+
+
+def head(card: str) -> dict[str, Any]:
+    """What a hub reads."""
+    _, text, _ = card.split("---\n", 2)
+    return yaml.safe_load(text)
+
+
+def section(card: str, title: str) -> str:
+    return re.split(r"^#+ ", card.split(f"# {title}\n", 1)[1], maxsplit=1, flags=re.MULTILINE)[0]
+
+
+def rows(text: str) -> dict[str, list[str]]:
+    """The tables of a section: first cell -> the others."""
+    cells = [[c.strip() for c in line.strip("|").split("|")] for line in text.splitlines()]
+    return {row[0]: row[1:] for row in cells if len(row) > 1}
+
+
+def changed(run: Run, part: str, **values: Any) -> dict[str, Any]:
+    """scores.json of a part with other values of accuracy, or of the whole."""
+    path = run.evaluation(part) / "scores.json"
+    scores = json.loads(path.read_text())
+    of_the_whole = {*scores, "trained_patients", "pixels_compared"}
+    for name, value in values.items():
+        (scores if name in of_the_whole else scores["figures"]["accuracy"])[name] = value
+    path.write_text(json.dumps(scores))
+    return scores
+
+
+def test_a_trained_run_has_a_card_that_claims_no_figure(cache):
+    card = card_of(cache)
+    assert "None yet" in section(card, "Numbers")
+    assert "model-index" not in head(card)
+    assert "No temperature was fitted." in card
+    assert "Not a medical device" in card
+
+
+def test_the_card_counts_what_is_in_the_cache(cache):
+    run, videos = Cache(cache).run(None), VideoCache(Cache(cache).videos)
+    table = rows(section(card_of(cache), "Training data"))
+    split = json.loads(run.split.read_text())
+    for part in ("train", "validation", "test"):
+        own = [
+            i
+            for i, video in enumerate(videos.ids)
+            if video.patient in split[part] and videos.scores[i] >= 0
+        ]
+        scores = [int(np.sum(videos.scores[own] == score)) for score in range(4)]
+        frames = sum(int(videos.lengths[i]) for i in own)
+        expected = [len(split[part]), len(own), frames, *scores]
+        assert list(map(int, table[part])) == expected
+    assert videos.fingerprint in card_of(cache)
+
+
+def test_every_number_of_an_evaluation_is_in_its_file(evaluated):
+    card, run = card_of(evaluated), Cache(evaluated).run(None)
+    for part in ("test", "validation"):
+        scores = json.loads((run.evaluation(part) / "scores.json").read_text())
+        text = section(card, f"{part.capitalize()} patients")
+        assert f"{scores['videos']} videos of {scores['patients']} patient" in text
+        table = rows(text)
+        for figure, label in FIGURES.items():
+            found, shown = scores["figures"][figure], table[label]
+            for value, cell in zip(
+                [found["value"], found["majority"], found["chance"]],
+                [shown[0], *shown[2:]],
+                strict=True,
+            ):
+                assert cell == ("–" if value is None else f"{value:z.3f}".replace("-", "−"))
+            if found["low"] is not None:
+                ends = [float(end.replace("−", "-")) for end in shown[1].split(" to ")]
+                assert ends == pytest.approx([found["low"], found["high"]], abs=5.1e-4)
+        for true, line in enumerate(scores["confusion"]):
+            assert list(map(int, table[str(true)])) == line
+        for warning in scores["warnings"]:
+            assert warning in section(card, "Limits")
+
+
+def test_a_hub_gets_the_figures_of_unseen_patients_alone(evaluated):
+    card, run = card_of(evaluated), Cache(evaluated).run(None)
+    [index] = head(card)["model-index"]
+    assert index["name"] == run.name
+    [result] = index["results"]
+    assert result["dataset"]["split"] == "test"
+    figures = json.loads((run.evaluation("test") / "scores.json").read_text())["figures"]
+    values = {metric["type"]: metric for metric in result["metrics"]}
+    assert values["accuracy"]["value"] == pytest.approx(figures["accuracy"]["value"], abs=1e-4)
+    assert values["mae"]["value"] == pytest.approx(
+        figures["mean_absolute_error"]["value"], abs=1e-4
+    )
+    assert f"{figures['accuracy']['low']:.3f}" in values["accuracy"]["name"]
+    assert "patient" in values["accuracy"]["name"]
+    assert set(head(card)["metrics"]) == set(values)
+
+
+def test_another_study_counts_as_unseen_only_if_known_patients_were_refused(run):
+    other = run.evaluation("clinic-0123abcd")
+    shutil.copytree(run.evaluation("test"), other)
+    for policy, compared, parts in (
+        ("keep", True, ["test"]),
+        ("refuse", True, ["test", "clinic-0123abcd"]),
+        ("skip", True, ["test", "clinic-0123abcd"]),
+        ("refuse", False, ["test"]),  # they may be there under other names
+    ):
+        same = {"trained_patients": policy, "pixels_compared": compared}
+        changed(run, other.name, split=other.name, **same)
+        card = model_card(run)
+        results = head(card)["model-index"][0]["results"]
+        assert [result["dataset"]["split"] for result in results] == parts
+        warned = "patients it was trained on may be among them" in card
+        assert warned == (policy == "keep")
+        assert ("as far as ids and pixels tell" in card) == (len(parts) == 2)
+        assert ("as far as ids tell" in card) == (not compared)
+        assert "### Another study: clinic-0123abcd" in card
+
+
+def test_the_card_follows_the_evaluation(run):
+    changed(run, "test", value=0.7654321, low=None)
+    card = write_model_card(run).read_text(encoding="utf-8")
+    assert rows(section(card, "Test patients"))["Accuracy"][:2] == ["0.765", "–"]
+    [accuracy] = [
+        metric
+        for metric in head(card)["model-index"][0]["results"][0]["metrics"]
+        if metric["type"] == "accuracy"
+    ]
+    assert accuracy["value"] == 0.7654
+    assert "no interval" in accuracy["name"]
+
+
+def test_an_undefined_figure_is_a_dash_and_no_entry_for_a_hub(run):
+    changed(run, "test", value=None, low=None, high=None)
+    card = model_card(run)
+    assert rows(section(card, "Test patients"))["Accuracy"][0] == "–"
+    assert "accuracy" not in head(card)["metrics"]
+
+
+def test_patients_are_named_only_when_asked_for(run):
+    patients = set(VideoCache(run.root.parents[1] / "videos.h5").patients)
+    words = set(re.findall(r"\w+", model_card(run)))
+    assert not patients & words
+    assert patients <= set(re.findall(r"\w+", model_card(run, name_patients=True)))
+
+
+def test_a_file_of_weights_is_named_without_its_place():
+    recipe = dataclasses.replace(build(Recipe, {}), weights="/home/somebody/secret/lungs.pth")
+    assert dict(recipe_rows(recipe))["weights"] == "lungs.pth"
+
+
+def test_what_training_lacked_is_among_the_limits(run):
+    def limits(patients: int, scores: list[int], kernel: bool = False) -> str:
+        part = {"patients": patients, "scores": scores}
+        return " ".join(limits_of_training({"train": part, "validation": part}, run, kernel))
+
+    assert not limits(5, [1, 1, 1, 1])
+    assert "no training video has score 1 and 3" in limits(5, [4, 0, 2, 0]).lower()
+    assert "trained on 4 patients only" in limits(4, [1, 1, 1, 1])
+    assert "epoch was chosen on 4 patients" in limits(4, [1, 1, 1, 1])
+    assert not limits(4, [1, 1, 1, 1], kernel=True), "it is fitted on both parts"
+    events = [{"epoch": 1}, {"epoch": 2}]
+    (run.root / "nonfinite.json").write_text(json.dumps({"events": events}))
+    assert "2 training steps gave no finite gradient" in limits(5, [1, 1, 1, 1])
+
+
+def test_what_no_file_tells_is_said_to_be_unknown(run):
+    origin = json.loads(run.provenance.read_text())
+    del origin["parts"]
+    run.provenance.write_text(json.dumps(origin))
+    card = model_card(run)
+    assert "was not noted down" in section(card, "Training data")
+    assert "was not noted down" in section(card, "Limits")
+
+
+def test_a_file_of_another_version_is_a_line(run):
+    path = run.evaluation("test") / "scores.json"
+    scores = json.loads(path.read_text())
+    del scores["confusion"]
+    path.write_text(json.dumps(scores))
+    with pytest.raises(LusError, match=r"it lacks .*confusion.* run `lus evaluate` again"):
+        model_card(run)

@@ -1,0 +1,158 @@
+"""Sums of exams and patients and single areas, against hand-computed cases and a second way."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from lus_cli.evaluation.intervals import POSITIVE, Jackknife
+from lus_cli.evaluation.metrics import Predictions
+from lus_cli.evaluation.totals import agreement, areas, sums
+from tests.answers import answering
+
+TWO = Jackknife(2)
+
+
+def once(true, given) -> dict[str, float]:
+    counts = np.ones((1, len(true)))
+    found = agreement(np.array(true, float), np.array(given, float), counts)
+    return {name: value[0] for name, value in found.items()}
+
+
+def icc_by_variance_table(ratings: np.ndarray) -> float:
+    """ICC(2,1) as Shrout and Fleiss 1979 print it, from sums of squares, for any number of judges."""
+    units, judges = ratings.shape
+    grand = ratings.mean()
+    rows = judges * ((ratings.mean(axis=1) - grand) ** 2).sum()
+    columns = units * ((ratings.mean(axis=0) - grand) ** 2).sum()
+    rest = ((ratings - grand) ** 2).sum() - rows - columns
+    between, judge = rows / (units - 1), columns / (judges - 1)
+    error = rest / (units - 1) / (judges - 1)
+    return (between - error) / (between + (judges - 1) * error + judges * (judge - error) / units)
+
+
+def test_the_second_way_gives_the_published_example():
+    # Shrout and Fleiss 1979, table 2: six targets, four judges; table 4: ICC(2,1) = .29.
+    table = [[9, 2, 5, 8], [6, 1, 3, 2], [8, 4, 6, 8], [7, 1, 2, 6], [10, 5, 6, 9], [6, 2, 4, 7]]
+    assert icc_by_variance_table(np.array(table, float)) == pytest.approx(0.29, abs=5e-3)
+
+
+def test_icc_is_that_of_the_variance_table():
+    rng = np.random.default_rng(0)
+    for units in (2, 3, 20):
+        true = rng.integers(0, 40, units).astype(float)
+        given = true + rng.normal(1, 4, units)
+        expected = icc_by_variance_table(np.stack([true, given], axis=1))
+        assert once(true, given)["icc"] == pytest.approx(expected)
+
+
+def test_agreement_by_hand():
+    # Differences 1, 1, -2, 4: mean 1, squares around it 0 + 0 + 9 + 9 = 18, variance 6.
+    found = once([10, 12, 14, 16], [11, 13, 12, 20])
+    assert found["bias"] == pytest.approx(1)
+    assert found["mae"] == pytest.approx(2)
+    assert found["low_limit"] == pytest.approx(1 - 1.96 * 6**0.5)
+    assert found["high_limit"] == pytest.approx(1 + 1.96 * 6**0.5)
+
+
+def test_a_constant_error_lowers_absolute_agreement():
+    assert once([1, 5, 9], [1, 5, 9])["icc"] == pytest.approx(1)
+    assert once([2, 4, 6], [4, 6, 8])["icc"] == pytest.approx(2 / 3)  # McGraw and Wong 1996
+
+
+def test_a_resamples_agreement_is_that_of_its_units_repeated():
+    rng = np.random.default_rng(1)
+    true, given = rng.normal(20, 5, 6), rng.normal(20, 5, 6)
+    counts = np.array([[2, 0, 1, 1, 0, 2], [0, 3, 0, 0, 1, 0]])
+    found = agreement(true, given, counts.astype(float))
+    for index, count in enumerate(counts):
+        units = np.repeat(np.arange(6), count)
+        for name, value in once(true[units], given[units]).items():
+            assert found[name][index] == pytest.approx(value), name
+
+
+@pytest.mark.parametrize(("true", "given"), [([7], [9]), ([7, 7, 7], [7, 7, 7])])
+def test_agreement_is_undefined_where_nothing_differs(true, given):
+    found = once(true, given)
+    assert np.isnan(found["icc"])
+    assert found["mae"] == abs(true[0] - given[0])
+
+
+# Patient a: exams 1 (areas 1, 2, 10) and 2 (area 1 only); patient b: exam 1 (areas 1, 2).
+VIDEOS = [
+    ("a", "1", "1"),
+    ("a", "2", "1"),
+    ("b", "1", "2"),
+    ("a", "1", "10"),
+    ("b", "1", "1"),
+    ("a", "1", "2"),
+]
+SCORES, ANSWERS = [3, 1, 0, 2, 2, 1], [2, 1, 1, 2, 3, 3]
+
+
+@pytest.fixture
+def predictions() -> Predictions:
+    return Predictions(VIDEOS, np.array(SCORES), answering(ANSWERS, 0.7))
+
+
+def test_sums_are_over_the_videos_there_are(predictions):
+    found = sums(predictions, TWO, {})
+    rows = found["exam"]["rows"]
+    assert [(r["patient"], r["exam"], r["videos"], r["true"], r["answered"]) for r in rows] == [
+        ("a", "1", 3, 6, 7),
+        ("a", "2", 1, 1, 1),
+        ("b", "1", 2, 2, 4),
+    ]
+    # 0.7 at the answer and 0.1 at the others: 0.6 answer + 0.1 (0 + 1 + 2 + 3) a video.
+    assert [row["expected"] for row in rows] == pytest.approx([6.0, 1.2, 3.6])
+    assert [(r["videos"], r["true"], r["answered"]) for r in found["patient"]["rows"]] == [
+        (4, 7, 8),
+        (2, 2, 4),
+    ]
+    assert found["exam"]["videos"] == [1, 3]
+
+
+def test_the_mean_per_video_takes_the_number_of_videos_out(predictions):
+    exams = sums(predictions, TWO, {"majority": 2.0})["exam"]
+    assert exams["total"]["answered"]["mae"]["value"] == pytest.approx((1 + 0 + 2) / 3)
+    assert exams["mean"]["answered"]["mae"]["value"] == pytest.approx((1 / 3 + 0 + 1) / 3)
+    # One score for everything agrees on totals, since some exams have more videos, but not on means.
+    assert exams["total"]["majority"]["icc"]["value"] > 0.5
+    assert exams["mean"]["majority"]["icc"]["value"] == pytest.approx(0, abs=1e-9)
+    assert exams["total"]["expected"]["mae"]["value"] == pytest.approx((0 + 0.2 + 1.6) / 3)
+
+
+def test_a_patients_exams_are_left_out_together(predictions):
+    # Errors of a's two exams are 1 and 0, of b's one 2: without a 2, without b 1/2.
+    error = sums(predictions, TWO, {})["exam"]["total"]["answered"]["mae"]
+    assert error == TWO.estimate(1.0, np.array([2.0, 0.5]), 2, POSITIVE) | {"less": {}}
+
+
+def test_the_error_is_paired_with_that_of_a_constant(predictions):
+    # Score 2 for all: totals 6, 2 and 4, errors 0, 1 and 2; the model's are 1, 0 and 2.
+    totals = sums(predictions, TWO, {"majority": 2.0})["exam"]["total"]
+    less = totals["answered"]["mae"]["less"]["majority"]
+    assert less["value"] == pytest.approx(0)
+    assert totals["majority"]["mae"]["value"] == totals["answered"]["mae"]["value"] == 1
+    assert "less" in totals["expected"]["mae"]
+    assert "less" not in totals["majority"]["mae"]
+
+
+def test_areas_are_in_natural_order_with_their_own_numbers(predictions):
+    rows = areas(predictions, TWO)
+    assert [(r["area"], r["videos"], r["patients"]) for r in rows] == [
+        ("1", 3, 2),
+        ("2", 2, 2),
+        ("10", 1, 1),
+    ]
+    assert [r["accuracy"]["value"] for r in rows] == pytest.approx([1 / 3, 0, 1])
+    assert [r["mean_absolute_error"]["value"] for r in rows] == pytest.approx([2 / 3, 1.5, 0])
+    assert rows[0]["scores"] == [0, 1, 1, 1]
+    assert rows[2]["accuracy"]["low"] is None
+    assert all(row["few"] for row in rows)
+
+
+def test_an_area_of_five_patients_is_not_few():
+    videos = [(str(patient), "1", "R1") for patient in range(5)]
+    predictions = Predictions(videos, np.arange(5) % 4, answering(np.arange(5) % 4))
+    assert not areas(predictions, Jackknife(5))[0]["few"]

@@ -1,0 +1,163 @@
+"""Several processes train as one: same losses, every video once, one writer."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from lus_cli.cache.layout import Cache
+from lus_cli.errors import UsageError
+from lus_cli.model.checkpoint import load_best
+from lus_cli.model.ranks import (
+    ALONE,
+    GlobalBatchNorm,
+    Ranks,
+    ranks_of_environment,
+    replace_batch_norms,
+)
+from lus_cli.progress import silent
+from lus_cli.steps import train
+from lus_cli.training.scoring import score_videos
+from tests.conftest import tiny
+
+FLAGS = ["--weights", "none", "--feature-stride", "16", "--epochs", "2", "--device", "cpu"]
+FLAGS += ["--frames-per-video", "3", "--threads", "1"]
+
+
+def torchrun(processes: int, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """`torchrun -m lus_cli ...` on a free port."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += ["--nproc-per-node", str(processes), "-m", "--", "lus_cli", *arguments]
+    environment = os.environ | {"NO_COLOR": "1", "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
+
+
+def curve(path: Path) -> dict[str, np.ndarray]:
+    with path.open() as file:
+        rows = list(csv.DictReader(file))
+    return {name: np.array([float(row[name] or "nan") for row in rows]) for name in rows[0]}
+
+
+@pytest.fixture(scope="module")
+def together(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache with the same run made by one process and by two."""
+    cache = tmp_path_factory.mktemp("together")
+    for name in ("videos.h5", "split.json"):
+        shutil.copy(prepared / name, cache / name)
+    train.run(tiny(cache, run="one", batch_size=3, class_weights=True), silent)
+    done = torchrun(
+        2, "train", "--cache", str(cache), "--run", "two", "--batch-size", "3", "--class-weights",
+        "--json", *FLAGS,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count('"best_epoch"') == 1  # one of them speaks
+    return cache
+
+
+def test_two_processes_have_the_loss_curve_of_one(together: Path) -> None:
+    one, two = (curve(Cache(together).run(name).epochs) for name in ("one", "two"))
+    assert one.keys() == two.keys()
+    for name in one:
+        np.testing.assert_allclose(two[name], one[name], rtol=2e-3, atol=2e-3, err_msg=name)
+    assert not np.array_equal(one["train_loss"][0], one["train_loss"][1])  # there is a curve
+
+
+def test_two_processes_write_one_run_with_the_same_weights(together: Path) -> None:
+    assert sorted(p.name for p in (together / "runs").iterdir()) == ["one", "two"]
+    one, two = (load_best(Cache(together).run(name).best)[0] for name in ("one", "two"))
+    for (name, expected), value in zip(
+        one.state_dict().items(), two.state_dict().values(), strict=True
+    ):
+        torch.testing.assert_close(value, expected, atol=2e-3, rtol=2e-2, msg=name)
+    assert "processes" in Cache(together).run("two").provenance.read_text()
+
+
+def test_two_processes_resume(together: Path) -> None:
+    before = Cache(together).run("two").epochs.read_bytes()
+    done = torchrun(
+        2, "train", "--cache", str(together), "--run", "two", "--resume", "--device", "cpu"
+    )
+    assert done.returncode == 0, done.stderr
+    assert Cache(together).run("two").epochs.read_bytes() == before
+
+
+def test_more_processes_than_videos_a_step_are_refused(prepared: Path, tmp_path: Path) -> None:
+    for name in ("videos.h5", "split.json"):
+        shutil.copy(prepared / name, tmp_path / name)
+    done = torchrun(2, "train", "--cache", str(tmp_path), "--batch-size", "1", *FLAGS)
+    assert done.returncode != 0
+    assert "2 processes cannot share steps of 1 videos" in done.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("world", [1, 2, 3])
+def test_shares_cover_every_item_once(world: int) -> None:
+    shares = [Ranks(rank, world).share(list(range(7))) for rank in range(world)]
+    assert sorted(itertools.chain(*shares)) == list(range(7))
+
+
+@pytest.mark.parametrize("videos", [1, 2, 5])
+def test_every_video_is_scored_once_and_in_order(
+    videos: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two processes answer with the number of the video; the answers come back in its place."""
+    parts = [np.repeat(np.arange(videos)[r::2, None], 4, axis=1).astype(np.float32) for r in (0, 1)]
+    monkeypatch.setattr(Ranks, "gathered", lambda _self, _own: parts)
+    monkeypatch.setattr("lus_cli.training.scoring.scored_at_once", lambda _model, _loader: 1)
+
+    class Loader:
+        recipe = type("R", (), {"batch_size": 4})
+
+        def batches(self, _groups: object) -> list[object]:
+            return []
+
+    logits = score_videos(
+        nn.Linear(1, 1), Loader(), range(videos), pad_to=0, task="", progress=silent,  # type: ignore[arg-type]
+        ranks=Ranks(0, 2),
+    )  # fmt: skip
+    assert logits[:, 0].tolist() == list(range(videos))
+
+
+def test_alone_without_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RANK", raising=False)
+    assert ranks_of_environment() == ALONE
+    for name, value in {"RANK": "1", "WORLD_SIZE": "4", "LOCAL_RANK": "1"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    assert ranks_of_environment() == Ranks(1, 4, 1, 2)
+    monkeypatch.setenv("RANK", "first")
+    with pytest.raises(UsageError, match="torchrun's variables cannot be read"):
+        ranks_of_environment()
+
+
+@pytest.mark.parametrize("momentum", [0.1, None])
+def test_a_global_batch_norm_alone_is_a_batch_norm(
+    monkeypatch: pytest.MonkeyPatch, momentum: float | None
+) -> None:
+    monkeypatch.setattr("torch.distributed.all_reduce", lambda _values: None)
+    torch.manual_seed(0)
+    plain = nn.Sequential(nn.Conv2d(3, 5, 3), nn.BatchNorm2d(5, momentum=momentum))
+    other = nn.Sequential(nn.Conv2d(3, 5, 3), nn.BatchNorm2d(5, momentum=momentum))
+    other.load_state_dict(plain.state_dict())
+    replace_batch_norms(other)
+    assert isinstance(other[1], GlobalBatchNorm)
+    for _ in range(3):
+        images = torch.randn(4, 3, 8, 8)
+        for model in (plain, other):
+            model.zero_grad()
+            model(images).square().sum().backward()
+        for one, two in zip(plain.parameters(), other.parameters(), strict=True):
+            torch.testing.assert_close(two.grad, one.grad, atol=1e-3, rtol=1e-4)
+    for name, value in plain.state_dict().items():
+        torch.testing.assert_close(other.state_dict()[name], value, msg=name)
+    torch.testing.assert_close(other.eval()(images), plain.eval()(images))

@@ -1,0 +1,317 @@
+"""lus attention over a whole split: pictures, raw maps, numbers; going on where it was stopped."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from lus_cli.attention import maps as attention_maps
+from lus_cli.attention import measures as attention_measures
+from lus_cli.attention.check import OTHER
+from lus_cli.attention.explained import explain
+from lus_cli.attention.localisation import CENTRE, FRAME, SECTOR
+from lus_cli.attention.mask_file import read_maps
+from lus_cli.attention.measures import GRAD_CAM, in_words, seen, verdict
+from lus_cli.attention.saliency import STAGES
+from lus_cli.cache.layout import Cache
+from lus_cli.config import AttentionConfig
+from lus_cli.errors import LusError
+from lus_cli.folders import locked
+from lus_cli.phantom.true_masks import ARTEFACTS, artefacts, masks_folder, read_mask
+from lus_cli.progress import Result, silent
+from lus_cli.steps import attention, train
+from lus_cli.study.ids import VideoId
+from lus_cli.training.trained_run import TrainedRun, open_run
+from tests.conftest import tiny
+
+
+@pytest.fixture(scope="module")
+def cache(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the small study with a run on it: tests add to its attention folder only."""
+    torch.set_num_threads(1)
+    root = tmp_path_factory.mktemp("attention") / "cache"
+    shutil.copytree(prepared, root)
+    train.run(tiny(root, epochs=1, attention_mask="softmax"), silent)
+    return root
+
+
+def explained_part(cache: Path, **changes: Any) -> Result:
+    config = AttentionConfig(cache=cache, split="test", threads=1, device="cpu", bootstrap=50)
+    return attention.run(dataclasses.replace(config, **changes), silent)
+
+
+def trained(cache: Path) -> TrainedRun:
+    return open_run(Cache(cache), None, torch.device("cpu"))
+
+
+@pytest.fixture(scope="module")
+def result(cache: Path) -> Result:
+    torch.set_num_threads(1)
+    return explained_part(cache)
+
+
+def test_every_video_of_the_part_has_a_picture_and_its_maps(cache: Path, result: Result) -> None:
+    run = trained(cache)
+    folder = result.files["overlays"]
+    ids = [run.videos.ids[index] for index in attention.indices_of(run, "test")]
+    assert {path.name for path in folder.glob("*.png")} == {
+        *("-".join(video) + ".png" for video in ids),
+        "localisation.png",
+    }
+    assert not (folder / "parts").exists()
+    with h5py.File(result.files["masks of the part"]) as file:
+        for video in ids:
+            group, index = file[str(video)], run.videos.index(video)
+            numbers = run.videos.frame_numbers(index)
+            assert group["frame_number"][:].tolist() == numbers.tolist()
+            shown = explain(run, index)
+            assert group["scored"][:].tolist() == numbers[shown.positions].tolist()
+            np.testing.assert_allclose(group["mask"][:][shown.positions], shown.masks, atol=1e-5)
+            np.testing.assert_allclose(group["grad_cam"][:], shown.grad_cam, atol=1e-5)
+            assert group["probability"][:].sum() == pytest.approx(1)
+
+
+def test_what_was_drawn_is_not_drawn_again_and_a_lost_picture_is(
+    cache: Path, result: Result, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = []
+    draw_one = attention_maps.draw_one
+
+    def counted(*given: Any) -> None:
+        drawn.append(given[3])
+        draw_one(*given)
+
+    monkeypatch.setattr(attention_maps, "draw_one", counted)
+    again = explained_part(cache)
+    assert not drawn
+    assert again.numbers["localisation"] == result.numbers["localisation"]
+    assert any("had been drawn before" in note for note in again.notes)
+    next(result.files["overlays"].glob("1*.png")).unlink()
+    explained_part(cache)
+    assert len(drawn) == 1
+
+
+def test_a_stopped_part_goes_on_where_it_was(
+    cache: Path, result: Result, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = result.files["masks of the part"].read_bytes()
+    shutil.rmtree(result.files["overlays"])
+    draw_one, drawn = attention_maps.draw_one, []
+
+    def stopped(*given: Any) -> None:
+        if len(drawn) == 2:
+            raise KeyboardInterrupt
+        drawn.append(given[3])
+        draw_one(*given)
+
+    monkeypatch.setattr(attention_maps, "draw_one", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        explained_part(cache)
+    assert not result.files["masks of the part"].exists()
+    monkeypatch.setattr(attention_maps, "draw_one", draw_one)
+    again = explained_part(cache)
+    assert any(note.startswith("2 of ") for note in again.notes)
+    with h5py.File(result.files["masks of the part"]) as file:
+        assert file["1047"]
+    assert len(result.files["masks of the part"].read_bytes()) == pytest.approx(
+        len(before), rel=0.1
+    )
+
+
+def test_two_at_once_would_lose_masks_so_the_second_is_refused(cache: Path) -> None:
+    folder = trained(cache).run.attention
+    with (
+        locked(folder / ".lock", folder),
+        pytest.raises(LusError, match=r"process \d+ is writing to .*attention: wait for it to end"),
+    ):
+        attention.run(AttentionConfig(cache=cache, threads=1, device="cpu"), silent)
+    (folder / ".lock").unlink()
+    attention.run(AttentionConfig(cache=cache, threads=1, device="cpu"), silent)
+    assert not list(folder.glob(".lock*"))
+
+
+def test_maps_of_other_weights_are_not_kept(cache: Path, result: Result) -> None:
+    made_by = result.files["overlays"] / "made-by.json"
+    made_by.write_text(made_by.read_text().replace('"weights": "', '"weights": "0'))
+    again = explained_part(cache)
+    assert any("other weights" in note for note in again.notes)
+    assert not any("drawn before" in note for note in again.notes)
+
+
+def test_masks_of_frames_gather_and_those_of_other_weights_go(cache: Path) -> None:
+    run = trained(cache)
+    video = run.videos.ids[0]
+    numbers = run.videos.frame_numbers(0)[:3].tolist()
+    folder = attention_maps.MaskFolder(run.run.attention)
+
+    def add(*frames: int) -> Result:
+        wanted = [f"{video}/{number}" for number in frames]
+        config = AttentionConfig(cache=cache, frame=wanted, threads=1, device="cpu")
+        return attention.run(config, silent)
+
+    folder.masks.unlink(missing_ok=True)
+    add(*numbers[:2])
+    assert not any("started again" in note for note in add(numbers[2]).notes)
+    assert read_maps(folder.masks, video)["frame_number"].tolist() == numbers
+    folder.made_by.write_text(folder.made_by.read_text().replace('"weights": "', '"weights": "0'))
+    assert any("attention/masks.h5 is started again" in note for note in add(numbers[1]).notes)
+    assert read_maps(folder.masks, video)["frame_number"].tolist() == numbers[1:2]
+
+
+def test_no_two_videos_share_a_picture(tmp_path: Path) -> None:
+    folder = attention_maps.MaskFolder(tmp_path)
+    names = ("1", "2", "-", "~", "1-2", "2-1", "1~", "~-1", "1-", "-2")
+    pictures = {
+        folder.picture(VideoId(patient, exam, "3"), "png", frame)
+        for patient in names
+        for exam in names
+        for frame in (None, 3)
+    }
+    assert len(pictures) == 2 * len(names) ** 2
+    assert folder.picture(VideoId("1017", "1048", "11"), "png", 86).name == "1017-1048-11-86.png"
+
+
+def test_localisation_is_measured_against_the_true_masks(cache: Path, result: Result) -> None:
+    found = json.loads(result.files["localisation"].read_text())
+    assert set(found["scores"]) <= {"all", "0", "1", "2", "3"}
+    everything = found["scores"]["all"]
+    for kind in ("attention", GRAD_CAM, CENTRE, SECTOR, FRAME):
+        assert 0 <= everything[kind]["energy"]["value"] <= 1
+    assert everything[FRAME]["over_frame"]["value"] == pytest.approx(1)
+    # An even map's energy is the share of the pixels that the true masks mark.
+    run = trained(cache)
+    root = Path(run.videos.provenance["exams"])
+    shares = []
+    for index in attention.indices_of(run, "test"):
+        score, shown = int(run.videos.scores[index]), explain(run, index)
+        numbers = run.videos.frame_numbers(index)[shown.positions]
+        marked = [artefacts(root, shown.id, int(n), score).mean() for n in numbers]
+        if score and any(marked):
+            shares.append(np.mean([share for share in marked if share]))
+    assert everything[FRAME]["energy"]["value"] == pytest.approx(np.mean(shares))
+    assert any("B-lines" in note or "Artefacts" in note for note in result.notes)
+    with Image.open(result.files["overlays"] / "localisation.png") as image:
+        assert image.width > 1000
+
+
+def test_a_map_on_the_artefacts_is_said_to_find_them(
+    cache: Path, result: Result, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The whole way from a mask over the cells to the number, with masks made from the truth."""
+    run = trained(cache)
+    root = Path(run.videos.provenance["exams"])
+    index = next(i for i in range(len(run.videos)) if run.videos.scores[i] == 3)
+    shown, video = explain(run, index), run.videos.ids[index]
+    numbers = run.videos.frame_numbers(index)[shown.positions]
+    truth = [artefacts(root, video, int(number), 3).astype(np.uint8) for number in numbers]
+    small = np.stack([np.asarray(Image.fromarray(t * 255).resize((16, 16))) for t in truth]) / 255
+    monkeypatch.setattr(attention_measures, "over_frame", lambda _, cells, __: cells)
+    maps = attention_maps.Maps(index, video, numbers, small, 1 - small, np.zeros(4))
+    found = attention_measures.in_video(run, root, maps)
+    assert found.frames == len(numbers)
+    assert found.maps["attention"][1] > 0.85 > 0.5 > found.maps[GRAD_CAM][1]
+
+
+def test_verdicts_follow_the_interval() -> None:
+    def said(low: float | None, high: float | None) -> str:
+        return verdict({"over_sector": {"low": low, "high": high}})
+
+    assert said(1.1, 2.0) == "it finds them"
+    assert said(0.9, 1.2) == "it finds the sector, not them"
+    assert said(0.2, 0.8) == "it looks elsewhere"
+    assert "too few" in said(None, None)
+
+
+def test_a_study_without_true_masks_says_so(cache: Path, tmp_path: Path, exams: Path) -> None:
+    alone = tmp_path / "exams"
+    shutil.copytree(exams, alone)
+    shutil.rmtree(Cache(cache).run(None).attention / "test", ignore_errors=True)
+    outcome = explained_part(cache, exams=alone)
+    assert "localisation" not in outcome.files
+    assert any("no true masks" in note for note in outcome.notes)
+
+
+def test_a_film_of_every_video_if_asked(cache: Path) -> None:
+    outcome = explained_part(cache, split="validation", format="gif")
+    pictures = sorted(outcome.files["overlays"].glob("1*.png"))
+    assert pictures
+    assert [path.with_suffix(".gif").is_file() for path in pictures] == [True] * len(pictures)
+
+
+def test_the_check_tells_drawn_anew_from_kept(cache: Path) -> None:
+    outcome = explained_part(cache, split="validation", check=True)
+    found = json.loads(outcome.files["check"].read_text())
+    assert list(found["alike"]) == [*STAGES, OTHER]
+    # The mask comes before the BiLSTM, so drawing that anew leaves it as it is.
+    assert found["alike"][STAGES[0]]["attention"]["spearman"] == pytest.approx(1)
+    assert found["alike"][STAGES[2]]["attention"]["spearman"] < 0.99
+    assert found["alike"][STAGES[0]][GRAD_CAM]["spearman"] < 0.99
+    assert len(found["words"]) == 2
+
+
+def test_b_lines_that_are_stated_are_compared(
+    cache: Path, result: Result, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    explained_part(cache)
+    run = trained(cache)
+    indices = attention.indices_of(run, "test")
+    folder = attention_maps.MaskFolder(run.run.attention / "test")
+    assert attention_measures.separated(run, folder, indices) is None  # phantoms state none
+    run.videos.b_lines[:] = (run.videos.scores > 0).astype(np.int8)
+    found = attention_measures.separated(run, folder, indices)
+    assert found is not None
+    assert set(found) == {"extent", "below", "expected score", "brightness"}
+    assert found["extent"]["with"] + found["extent"]["without"] == len(indices)
+    assert 0 <= found["brightness"]["value"] <= 1
+
+
+def test_the_sector_is_what_the_probe_sees() -> None:
+    frames = np.zeros((2, 96, 96), np.uint8)
+    rows, columns = np.mgrid[:96, :96]
+    angle = np.abs(np.arctan2(columns - 48, rows + 40))
+    radius = np.hypot(columns - 48, rows + 40)
+    truth = (angle < 0.45) & (radius > 45) & (radius < 130)
+    frames[0][truth] = 90
+    frames[1][truth & (columns > 50)] = 120
+    frames[:, 2:8, 2:12] = 200  # writing
+    found = seen(frames)
+    assert (found & truth).sum() / (found | truth).sum() > 0.9
+    assert (seen(np.repeat(frames[..., None], 3, axis=3)) == found).all()
+
+
+def test_artefacts_are_what_makes_the_score(exams: Path) -> None:
+    path = next(masks_folder(exams).rglob("Frame_0.png"))
+    video = attention_maps.VideoId(*path.parts[-4:-1])
+    labels = read_mask(path)
+    for score, kinds in ARTEFACTS.items():
+        expected = np.isin(labels, [int(kind) for kind in kinds])
+        assert (artefacts(exams, video, 0, score) == expected).all()
+
+
+def test_words_name_the_numbers() -> None:
+    def estimate(value: float, low: float, high: float) -> dict[str, Any]:
+        return {"value": value, "low": low, "high": high}
+
+    group = {
+        "attention": {
+            "energy": estimate(0.2, 0.1, 0.3),
+            "over_frame": estimate(3.0, 2.5, 3.5),
+            "over_sector": estimate(2.0, 1.5, 2.5),
+            "pointing": estimate(0.4, 0.3, 0.5),
+        },
+        CENTRE: {"pointing": estimate(0.1, 0.0, 0.2)},
+        SECTOR: {"pointing": estimate(0.05, 0.0, 0.1)},
+    }
+    [words] = in_words({"scores": {"1": group}})
+    assert words.startswith("B-lines (the artefacts of score 1): 20% of the attention")
+    assert "3.0 times (2.5 to 3.5)" in words
+    assert words.endswith("it finds them.")
