@@ -395,14 +395,12 @@ def test_pages_escape_by_default() -> None:
     assert all(given(call, "autoescape") is True for call in made)
     unescaped = {
         found
-        for path in (PACKAGE / "templates").glob("*.html")
+        for path in (PACKAGE / "pages").glob("*.html")
         for found in re.findall(r"\{\{([^}]*)\|\s*safe\b", path.read_text())
     }
     assert {found.strip() for found in unescaped} <= {"video.clip.script"}  # numbers, as JSON
     assert not [
-        path.name
-        for path in (PACKAGE / "templates").glob("*.html")
-        if "autoescape" in path.read_text()
+        path.name for path in (PACKAGE / "pages").glob("*.html") if "autoescape" in path.read_text()
     ]
 
 

@@ -5,7 +5,7 @@ an answer. The answer here is a video's: its gradient comes back through the BiL
 frame's map depends on the frames it is scored with. A single frame is a video of length one.
 
 A map that stays as it is when the weights are drawn anew shows the image, not what was learned
-(Adebayo et al. 2018): `randomised` draws them, attention_check.py compares.
+(Adebayo et al. 2018): `randomised` draws them, `attention.check` compares.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Videos that a page plays under the model's attention: one player for every page.
 
 A clip is an H.264 video of some frames, and of each frame its mask as a few bytes. The page's script
-(`templates/player.js`) draws every frame that the browser shows, with the mask of that frame over
+(`pages/player.js`) draws every frame that the browser shows, with the mask of that frame over
 it, onto one canvas: so the two cannot come apart, the mask can be taken off, and a mask of 12x12
 values costs no more than that. A second video of masks would have to be kept in step with the first,
 and compression would change what the outline is drawn from.

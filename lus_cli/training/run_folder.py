@@ -82,7 +82,7 @@ def composition(videos: VideoCache, split: Split) -> dict[str, Any]:
 def git_commit() -> str | None:
     """The commit of this code, where it runs from its own checkout: not that of a repository in which
     its virtual environment happens to lie."""
-    root = Path(__file__).resolve().parents[1]
+    root = Path(lus_cli.__file__).resolve().parents[1]
     project = root / "pyproject.toml"
     if not (root / ".git").exists() or not project.is_file():
         return None
