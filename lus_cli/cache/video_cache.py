@@ -149,7 +149,19 @@ def tables_checksum(file: h5py.File) -> str:
 
 
 class VideoCache:
-    """Reads videos.h5. The file is opened when first needed, so a reader may be pickled."""
+    """Reads videos.h5. The file is opened when first needed, so a reader may be pickled.
+
+    Example:
+        >>> videos = VideoCache(Path("cache/videos.h5"))
+        >>> len(videos), str(videos.ids[0])
+        (18, '1017/1048/11')
+        >>> frames = videos.read(0, np.array([0, 5]))  # None: all frames
+        >>> frames.dtype, frames.shape
+        (dtype('uint8'), (2, 64, 64))
+        >>> videos.frame_numbers(0)[[0, 5]]  # of these frames in the study
+        array([0, 5], dtype=int32)
+
+    """
 
     def __init__(self, path: Path) -> None:
         """Reads the tables. Raises LusError if there is no whole cache of this format at `path`."""
@@ -207,6 +219,11 @@ class VideoCache:
         if self.__dict__.get("fingerprint", file.attrs["fingerprint"]) != file.attrs["fingerprint"]:
             raise LusError(f"{self.path} was replaced while it was read", "run the command again")
         return file
+
+    def close(self) -> None:
+        """Closes the file. It is opened again when it is needed."""
+        if (file := self.__dict__.pop("file", None)) is not None:
+            file.close()
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "file"}

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import zstandard
+from PIL import Image
 
 from lus_cli.cache.chunks import CHUNK_FRAMES, FrameFormat, StoredVideo
 from lus_cli.cache.decoding import fitted_frames, stored_frames
@@ -16,6 +17,7 @@ from lus_cli.cache.layout import Cache
 from lus_cli.errors import LusError, printable
 from lus_cli.study.exam_tree import FRAME_KINDS, FRAME_SUFFIXES, read_folder
 from lus_cli.study.finding import find_files
+from lus_cli.study.frames import fit_frame
 from lus_cli.study.ids import FORBIDDEN_IN_ID, VideoId, is_name, natural_key
 from lus_cli.study.sources import DicomFile, FrameFolder, Kind, MatFile, Source, VideoFile, kind_of
 
@@ -177,6 +179,31 @@ def decode(source: Source, frame_format: FrameFormat) -> StoredVideo:
             yield frame
 
     return stored_frames(frames(), notes)
+
+
+def decode_array(frames: np.ndarray, frame_format: FrameFormat) -> StoredVideo:
+    """An array of frames as `lus prepare` would store it: resized, in gray or colour, compressed.
+
+    Args:
+        frames: uint8 (frame, row, column) or (frame, row, column, RGB), of any size.
+
+    Raises:
+        ValueError: the array is something else, or empty.
+
+    """
+    is_video = frames.ndim == 3 or (frames.ndim == 4 and frames.shape[3] == 3)
+    if frames.dtype != np.uint8 or not is_video or not frames.size:
+        raise ValueError(
+            f"frames are uint8 (frame, row, column) or (frame, row, column, 3), not {frames.dtype} "
+            f"{frames.shape}"
+        )
+    mode, shape = "RGB" if frame_format.color else "L", (frames.shape[1], frames.shape[2])
+
+    def fitted(frame: np.ndarray) -> np.ndarray:
+        pixels = np.asarray(Image.fromarray(frame).convert(mode))
+        return fit_frame(pixels, frame_format.size, frame_format.letterbox)
+
+    return stored_frames((number, fitted(frame), shape) for number, frame in enumerate(frames))
 
 
 def frames_at(video: StoredVideo, positions: np.ndarray, frame_format: FrameFormat) -> np.ndarray:

@@ -18,12 +18,19 @@ from lus_cli.cache.video_cache import VideoCache
 from lus_cli.errors import LusError, printable
 from lus_cli.evaluation.calibration import scaled
 from lus_cli.files import read_json
-from lus_cli.model.checkpoint import Card
-from lus_cli.model.devices import explaining_out_of_memory
+from lus_cli.model.checkpoint import Card, digest_of, load_best
+from lus_cli.model.devices import choose_device, explaining_out_of_memory
 from lus_cli.model.network import LusModel
-from lus_cli.prediction.new_videos import NewVideo, decode, frames_at, open_video
+from lus_cli.prediction.new_videos import (
+    NewVideo,
+    decode,
+    decode_array,
+    frames_at,
+    open_video,
+)
 from lus_cli.prediction.prediction import Prediction
 from lus_cli.training.scoring import answer, softmax
+from lus_cli.training.trained_run import on_device
 
 BLANK = 16  # gray levels between a frame's darkest and brightest pixel
 EVALUATED = ("validation", "test", "all", "train")  # where evaluate may have left a temperature
@@ -52,19 +59,38 @@ class Scorer:
         """The answer for one video, and its frames. Raises LusError if it cannot be given."""
         source = open_video(video, self.mask_text)
         stored = decode(source, self.card.frame_format)
+        return self.score_stored(stored, video.name, printable(str(video.path))), stored
+
+    def score_frames(self, frames: np.ndarray, name: str = "") -> Prediction:
+        """Scores one video that is an array of frames, as `lus predict` scores a file.
+
+        Args:
+            frames: uint8 (frame, row, column) or (frame, row, column, RGB), in temporal order and
+                of any size: they are resized as those of the study were.
+            name: becomes the prediction's `video`.
+
+        Raises:
+            ValueError: the array is something else, or empty.
+            LusError: the model's output is not finite.
+
+        """
+        return self.score_stored(decode_array(frames, self.card.frame_format), name)
+
+    def score_stored(self, stored: StoredVideo, name: str, path: str = "") -> Prediction:
+        """The prediction for frames in the format of the study."""
         recipe = self.card.recipe
         positions = select_frames(stored.length, recipe.stride, recipe.frames_per_video)
         frames = frames_at(stored, positions, self.card.frame_format)
         probabilities, weights = self.answer(frames)
         return Prediction(
-            video.name,
-            printable(str(video.path)),
+            name,
+            path,
             tuple(probabilities.tolist()),
             stored.length,
             tuple(stored.frame_numbers[positions].tolist()),
             tuple(weights.tolist()) if recipe.pool == "attention" else None,
             tuple(self.remarks(stored, frames)),
-        ), stored
+        )
 
     def answer(self, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Probabilities of the scores, and the share of each frame in them."""
@@ -114,6 +140,33 @@ class Scorer:
                 f"them differs by {BLANK} gray levels"
             )
         return found
+
+
+def load_scorer(path: str | Path, device: str = "auto", *, temperature: bool = False) -> Scorer:
+    """Loads a trained model to score videos with.
+
+    Args:
+        path: the folder of a run, such as cache/runs/paper-1, or a copy of its best.safetensors.
+        device: auto, cpu, cuda or mps; auto takes the best accelerator of this machine.
+        temperature: whether to scale the probabilities by the temperature that `lus evaluate`
+            fitted, which it keeps in the folder of the run.
+
+    Raises:
+        LusError: the weights cannot be read, there is no such device, or no fitted temperature.
+
+    """
+    place = Path(path).absolute()
+    run = Run(place if place.is_dir() else place.parent)
+    model, card = load_best(run.best if place.is_dir() else place)
+    fitted = required_temperature(run, digest_of(model.state_dict())) if temperature else None
+    cache = Cache(run.root.parent.parent)
+    return Scorer(
+        on_device(model, choose_device(device), card),
+        card,
+        fitted,
+        bool(card.mask_text),
+        videos_of_study(cache, run, card),
+    )
 
 
 def fitted_temperature(trained: Run, weights: str) -> Temperature | None:
