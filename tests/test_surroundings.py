@@ -250,7 +250,7 @@ def test_a_working_folder_that_is_gone_is_one_line(tmp_path: Path, command: str)
     done = subprocess.run(words, capture_output=True, text=True, env=environment)
     assert done.returncode == 1
     assert done.stderr == (
-        "error the folder that this runs in was removed: change to one that is there: cd DIR\n"
+        "error the working folder no longer exists: change to an existing folder with cd DIR\n"
     )
 
 
