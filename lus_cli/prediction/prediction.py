@@ -90,7 +90,7 @@ class Prediction:
         }
 
 
-def counted_scores(predictions: Sequence[Prediction]) -> list[int]:
+def score_counts(predictions: Sequence[Prediction]) -> list[int]:
     """How many videos were answered with each score."""
     answers = [prediction.score for prediction in predictions]
     return [answers.count(score) for score in range(4)]

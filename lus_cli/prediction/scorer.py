@@ -23,7 +23,7 @@ from lus_cli.model.devices import explaining_out_of_memory
 from lus_cli.model.network import LusModel
 from lus_cli.prediction.new_videos import NewVideo, decode, frames_at, open_video
 from lus_cli.prediction.prediction import Prediction
-from lus_cli.training.scoring import answer, softmax
+from lus_cli.training.scoring import predict, softmax
 
 BLANK = 16  # gray levels between a frame's darkest and brightest pixel
 EVALUATED = ("validation", "test", "all", "train")  # where evaluate may have left a temperature
@@ -55,7 +55,7 @@ class Scorer:
         recipe = self.card.recipe
         positions = select_frames(stored.length, recipe.stride, recipe.frames_per_video)
         frames = frames_at(stored, positions, self.card.frame_format)
-        probabilities, weights = self.answer(frames)
+        probabilities, weights = self.predict(frames)
         return Prediction(
             video.name,
             printable(str(video.path)),
@@ -66,14 +66,14 @@ class Scorer:
             tuple(self.remarks(stored, frames)),
         ), stored
 
-    def answer(self, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def predict(self, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Probabilities of the scores, and the share of each frame in them."""
         batch = Batch(
             [0], torch.from_numpy(frames), torch.tensor([len(frames)]), torch.tensor([-1])
         )
         device = next(self.model.parameters()).device
         with torch.inference_mode(), explaining_out_of_memory("cut out fewer seconds"):
-            output = answer(self.model, batch.to(device), self.card.longest)
+            output = predict(self.model, batch.to(device), self.card.longest)
             logits, weights = output.logits.float().cpu(), output.weights.float().cpu()
         if not torch.isfinite(logits).all():
             raise LusError(

@@ -57,7 +57,7 @@ def run(config: EvaluateConfig, progress: Progress) -> Result:
     if len(set(names)) < len(names):
         raise UsageError("a run is named twice", "name each once")
     subjects = [open_subject(config, cache, name, device) for name in names]
-    answers = {s.trained.run.name: s.answers(progress) for s in subjects}
+    predictions = {s.trained.run.name: s.predict(progress) for s in subjects}
     warnings = [
         f"Run {s.trained.run.name}: {w[0].lower()}{w[1:]}" for s in subjects for w in s.warnings
     ]
@@ -66,7 +66,7 @@ def run(config: EvaluateConfig, progress: Progress) -> Result:
         "warnings": warnings,
         "weights": {s.trained.run.name: s.trained.weights for s in subjects},
     }
-    return compare_runs(cache, part, answers, about)
+    return compare_runs(cache, part, predictions, about)
 
 
 # ------------------------------------------------------------------------------ what is scored
@@ -82,8 +82,8 @@ class Subject:
     home: TrainedRun | None
     blind: str = ""  # why patients that it knows may be among them unnoticed
 
-    def answers(self, progress: Progress, keep: Keep | None = None) -> Predictions:
-        return predict(self.trained, self.indices, self.part, progress, keep)
+    def predict(self, progress: Progress, keep: Keep | None = None) -> Predictions:
+        return predictions_of(self.trained, self.indices, self.part, progress, keep)
 
     @property
     def training_scores(self) -> list[int] | None:
@@ -155,7 +155,7 @@ def part_indices(trained: TrainedRun, part: str) -> list[int]:
     return trained.split.indices(part, trained.videos.patients, trained.videos.scores)
 
 
-def predict(
+def predictions_of(
     trained: TrainedRun,
     indices: list[int],
     part: str,
@@ -175,14 +175,14 @@ def predict(
 def evaluate(subject: Subject, config: EvaluateConfig, progress: Progress) -> Result:
     trained = subject.trained
     clips = Clips(trained.videos, trained.card.recipe, trained.model.looks, len(subject.indices))
-    predictions = subject.answers(progress, clips)
+    predictions = subject.predict(progress, clips)
     validation = None
     kernel = subject.trained.card.recipe.head == "kernel"  # fitted on the validation patients, too
     if config.temperature and not kernel and subject.part == "validation":
         validation = predictions
     elif config.temperature and not kernel and subject.home:
         others = part_indices(subject.home, "validation")
-        validation = predict(subject.home, others, "validation", progress) if others else None
+        validation = predictions_of(subject.home, others, "validation", progress) if others else None
     progress("intervals", 0, 1)
     scores = assess(
         predictions,

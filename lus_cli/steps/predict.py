@@ -22,7 +22,7 @@ from lus_cli.model.checkpoint import digest_of, load_best
 from lus_cli.model.devices import choose_device, set_threads
 from lus_cli.prediction.new_videos import NewVideo, find_videos, frames_at, rate_of
 from lus_cli.prediction.page import BUDGET, Page, write_page
-from lus_cli.prediction.prediction import Prediction, counted_scores
+from lus_cli.prediction.prediction import Prediction, score_counts
 from lus_cli.prediction.scorer import (
     Scorer,
     Temperature,
@@ -152,7 +152,7 @@ def document(temperature: Temperature | None, predictions: Sequence[Prediction])
     return {
         "calibrated": temperature is not None,
         "temperature": None if temperature is None else temperature.value,
-        "scores": counted_scores(predictions),
+        "scores": score_counts(predictions),
         "videos": [prediction.to_json() for prediction in predictions],
     }
 
@@ -180,7 +180,7 @@ def meaning(applied: Temperature | None, fitted: Temperature | None) -> str:
 
 
 def table(trained: Run, predictions: Sequence[Prediction]) -> Table:
-    columns = ("", "score", *(f"p({s})" for s in SCORES), "expected", "unsure")
+    columns = ("", "score", *(f"p({s})" for s in SCORES), "expected", "uncertainty")
     rows = [(p.video, p.score, *p.probabilities, p.expected, p.uncertainty) for p in predictions]
     return Table(f"run {trained.name}", columns, rows)
 

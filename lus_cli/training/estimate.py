@@ -14,7 +14,7 @@ from lus_cli.cache.video_cache import VideoCache
 from lus_cli.progress import Result, Table
 from lus_cli.training.feature_cache import FeatureLoader
 from lus_cli.training.sampling import epoch_order
-from lus_cli.training.scoring import answer, parts_of, scored_at_once
+from lus_cli.training.scoring import parts_of, predict, scored_at_once
 from lus_cli.training.trainer import Tally, Trainer
 
 
@@ -77,7 +77,7 @@ def score(trainer: Trainer, batch: Batch) -> None:
     trainer.model.eval()
     at_once = scored_at_once(trainer.model, trainer.loader)
     with torch.inference_mode():
-        answer(trainer.model, batch, trainer.pad_to, parts_of(batch, at_once))
+        predict(trainer.model, batch, trainer.pad_to, parts_of(batch, at_once))
 
 
 def timed(work: Callable[[], object]) -> float:

@@ -43,7 +43,7 @@ def score_videos(
     try:
         with torch.inference_mode():
             for batch in loader.batches(grouped(ranks.share(indices), loader.recipe.batch_size)):
-                output = answer(model, batch.to(device), pad_to, parts_of(batch, at_once))
+                output = predict(model, batch.to(device), pad_to, parts_of(batch, at_once))
                 own.append(output.logits.float().cpu().numpy())
                 if keep is not None:
                     keep(batch, output)
@@ -69,7 +69,7 @@ def parts_of(batch: Batch, at_once: int) -> list[int]:
     return [min(at_once, frames - start) for start in range(0, frames, at_once)]
 
 
-def answer(model: LusModel, batch: Batch, pad_to: int, parts: Sequence[int] = ()) -> Output:
+def predict(model: LusModel, batch: Batch, pad_to: int, parts: Sequence[int] = ()) -> Output:
     """What a model says about a batch of frames, or of what its frozen CNN made of them."""
     if batch.frames.is_floating_point():
         return model.score(batch.frames.float(), batch.lengths, pad_to)

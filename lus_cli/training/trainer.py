@@ -26,7 +26,7 @@ from lus_cli.training import nonfinite
 from lus_cli.training.augmentation import augment
 from lus_cli.training.optimizer import new_optimizer, schedule_factor
 from lus_cli.training.sampling import epoch_order, turns_of
-from lus_cli.training.scoring import CHECKPOINT_FRAMES, answer, score_videos
+from lus_cli.training.scoring import CHECKPOINT_FRAMES, predict, score_videos
 
 MAX_NONFINITE_IN_A_ROW = 3
 
@@ -216,7 +216,7 @@ class Trainer:
 
     def losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """The loss of each video of a batch, (video,), and its logits, (video, class)."""
-        output = answer(self.model, batch, self.pad_to, self.parts(batch))
+        output = predict(self.model, batch, self.pad_to, self.parts(batch))
         losses = ordinal_loss(output.logits, batch.scores, self.recipe.loss, self.class_weights)
         return losses, output.logits
 
@@ -270,14 +270,14 @@ class Trainer:
             )
 
     @property
-    def answering(self) -> LusModel:
+    def scored_model(self) -> LusModel:
         """The model that is validated and kept: the averaged one, where the recipe averages."""
         return self.average.module if self.average is not None else self.model  # type: ignore[return-value]
 
     def validate(self, indices: Sequence[int], progress: Progress) -> dict[str, float]:
         """Figures on other videos, named validation_..."""
         logits = score_videos(
-            self.answering,
+            self.scored_model,
             self.loader,
             indices,
             pad_to=self.pad_to,

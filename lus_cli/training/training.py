@@ -237,7 +237,7 @@ def keep(setting: Setting, trainer: Trainer, epochs: list[dict[str, float]]) -> 
     """Saves the newest epoch: as the best, if it is, and to go on from."""
     if best_epoch(epochs) is epochs[-1]:
         card = card_of(setting, trainer, epochs[-1])
-        save_best(setting.run.best, trainer.answering.state_dict(), card)
+        save_best(setting.run.best, trainer.scored_model.state_dict(), card)
         setting.run.model_card.unlink(missing_ok=True)  # of other weights; written at the end
     save_last(setting.run.last, trainer.state() | {"epochs": epochs})
 
