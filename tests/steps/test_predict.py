@@ -261,7 +261,7 @@ def test_an_answer_that_is_no_number_is_none(cache, alone, exams, tmp_path):
     assert "is no number: try --device cpu" in result.problems[0]
     other = shutil.copytree(cache, tmp_path / "cache")
     save_best(Cache(other).run(None).best, model.state_dict(), card)
-    with pytest.raises(LusError, match=r"predicts for video .* is not a number"):
+    with pytest.raises(LusError, match=r"predicts for video .* is not a finite number"):
         evaluate.run(EvaluateConfig(cache=other, device="cpu", threads=1, bootstrap=0), silent)
 
 
