@@ -251,7 +251,7 @@ def test_a_working_folder_that_is_gone_is_one_line(tmp_path: Path, command: str)
     done = subprocess.run(words, capture_output=True, text=True, env=environment)
     assert done.returncode == 1
     assert done.stderr == (
-        "error the folder that this runs in was removed: change to one that is there: cd DIR\n"
+        "error the working folder no longer exists: change to an existing folder with cd DIR\n"
     )
 
 
@@ -366,7 +366,7 @@ def test_a_place_that_cannot_be_written_to_is_noticed_before_the_work(
 
     for work in ("lus_cli.training.scoring.score_videos", "lus_cli.steps.prepare.decode_all",
                  "lus_cli.steps.train.train", "lus_cli.steps.predict.find_videos",
-                 "lus_cli.steps.export.written", "lus_cli.steps.attention.draw"):  # fmt: skip
+                 "lus_cli.steps.export.write_graphs", "lus_cli.steps.attention.draw"):  # fmt: skip
         monkeypatch.setattr(work, never)
     with pytest.raises(LusError) as caught:
         steps[command]()

@@ -145,7 +145,7 @@ def test_two_trainings_begun_at_once_have_two_names(tmp_path: Path) -> None:
     with run_names.reserved(cache, None, "paper") as again:
         assert again.name == "paper-1"
     with (
-        pytest.raises(LusError, match="there is a run paper-2 already: choose another --run"),
+        pytest.raises(LusError, match="run paper-2 already exists: choose another --run"),
         run_names.reserved(cache, "paper-2", "paper"),
     ):
         pass

@@ -189,7 +189,7 @@ def lone(gone_on: Path, tmp_path: Path) -> Path:
 def test_a_run_that_came_alone_is_evaluated_on_another_study(lone: Path, prepared: Path) -> None:
     config = evaluation(lone, run="mine", videos=prepared / "videos.h5")
     scores = evaluate.run(config, silent).numbers
-    assert any("was trained on is not known" in warning for warning in scores["warnings"])
+    assert any("was trained on are unknown" in warning for warning in scores["warnings"])
     assert scores["trained_patients"] == "unknown"
     card = Cache(lone).run("mine").model_card.read_text()
     assert "patients it was trained on may be among them" in card
@@ -206,9 +206,9 @@ def test_a_run_that_came_alone_is_exported(lone: Path) -> None:
 
 
 def test_a_run_that_came_alone_has_no_parts_to_evaluate(lone: Path, prepared: Path) -> None:
-    with pytest.raises(LusError, match="run mine came without its study") as caught:
+    with pytest.raises(LusError, match="run mine has no study") as caught:
         evaluate.run(evaluation(lone, run="mine"), silent)
     assert "`lus evaluate --videos` another study" in str(caught.value.remedy)
     shutil.copy(prepared / "videos.h5", lone)
-    with pytest.raises(LusError, match="run mine came without whom it was trained on"):
+    with pytest.raises(LusError, match="run mine has no split"):
         evaluate.run(evaluation(lone, run="mine"), silent)

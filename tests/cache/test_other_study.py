@@ -155,7 +155,7 @@ def test_a_run_is_scored_on_a_study_it_never_saw(runs: Path, study: Path, tmp_pa
         (runs / "away.h5").rename(runs / "videos.h5")
     assert alone["training_scores"] is None
     assert alone["confusion"] == numbers["confusion"]
-    with pytest.raises(UsageError, match="--videos is another study"):
+    with pytest.raises(UsageError, match="cannot be combined with --videos"):
         evaluate.run(config(runs, videos=other, split="all"), silent)
 
 
@@ -190,7 +190,7 @@ def test_a_comparison_warns_of_what_each_run_has_seen(runs: Path) -> None:
     result = evaluate.run(config(runs, runs=("paper-1", "paper-2"), split="train"), silent)
     compared = json.loads(result.files["compared"].read_text())
     for name in ("paper-1", "paper-2"):
-        seen = f"Run {name}: these are the patients that the model was trained on."
+        seen = f"Run {name}: the model was trained on these patients."
         assert seen in result.notes
         assert seen in compared["warnings"]
     few = evaluate.run(config(runs, runs=("paper-1", "paper-2"), split="validation"), silent)

@@ -133,9 +133,9 @@ def test_a_finished_one_is_not_fitted_again(run: Path) -> None:
     best = Cache(run).run("tuned-1").best
     before = best.stat().st_mtime_ns
     result = train.run(tuned(run, run="tuned-1", resume=True), silent)
-    assert result.notes == ["Run tuned-1 is finished: a kernel head is fitted at once."]
+    assert result.notes == ["Run tuned-1 is finished: a kernel head is not trained by epochs."]
     longer = tuned(run, run="tuned-1", resume=True, epochs=3, given=("epochs",))
-    with pytest.raises(UsageError, match="fitted at once: --epochs would change nothing"):
+    with pytest.raises(UsageError, match="not trained by epochs: --epochs would have no effect"):
         train.run(longer, silent)
     assert best.stat().st_mtime_ns == before
 
@@ -184,7 +184,7 @@ def test_its_card_tells_of_this_model_and_not_of_another(run: Path) -> None:
     ],
 )
 def test_options_that_would_change_nothing_are_refused(run: Path, changes, flag: str) -> None:
-    with pytest.raises(UsageError, match=f"{flag} would change nothing"):
+    with pytest.raises(UsageError, match=f"{flag} would have no effect"):
         train.run(tuned(run, run="idle", **changes), silent)
     assert not Cache(run).new_run("idle").root.exists()
 
