@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 
 from lus_cli.cache.chunks import FrameFormat, StoredVideo, store_video
-from lus_cli.cache.ledger import take_reading, write_ledger
 from lus_cli.cache.video_cache import FORMAT_VERSION
 from lus_cli.errors import LusError, printable
 from lus_cli.files import fingerprint
@@ -39,22 +38,25 @@ class Decoded:
 
 
 def source_key(source: Source, frame_format: FrameFormat) -> str:
-    """Names a stored video by what it is made from: files by name, size and time, and the format.
+    """Identifies a stored video by its source files, the reader's options and the frame format.
 
-    The format's version is in it: another lus may decode or store frames in another way.
+    A file counts by its name, size and modification time in ns, not by its content. So a touched
+    or copied file is decoded again, and a file that is rewritten with the same size within one
+    tick of the file system's clock (2 s on FAT) is taken for unchanged. The format version is part
+    of the key, because another version of lus may decode or store frames differently.
 
-    Raises LusError if one of the files cannot be asked for them.
+    Raises LusError if a file cannot be read.
     """
     root = f"{source.root.as_posix()}/"  # Path.relative_to is slow, and this is for every frame
     files = []
     for path in source.files:
         try:
-            known = path.stat()
+            status = path.stat()
         except OSError as error:
             raise LusError(
                 f"video {source.id}: {path} cannot be read", error.strerror or str(error)
             ) from error
-        files.append([path.as_posix().removeprefix(root), known.st_size, known.st_mtime_ns])
+        files.append([path.as_posix().removeprefix(root), status.st_size, status.st_mtime_ns])
     made_of = [asdict(frame_format), source.id, source.kind, source.options, files]
     return fingerprint([FORMAT_VERSION, *made_of])
 
@@ -86,13 +88,11 @@ def decode_shard(task: DecodeTask) -> Decoded:
     way, is no damaged video, and a cache without it would be the wrong answer.
     """
     try:
-        reading = take_reading(task.source, task.frame_format)
         video = decode_video(task)
     except LusError as error:
         refuse_change(task)
         return Decoded(reason=f"video {task.source.id}: {error}")
     refuse_change(task)
-    write_ledger(task.shard.with_suffix(".json"), {task.shard.stem: reading})
     video.save(task.shard)  # a full disk is not the video's fault: that error goes up
     return Decoded(video.length)
 

@@ -30,10 +30,6 @@ class Cache:
         return self.root / "videos.h5"
 
     @property
-    def sources(self) -> Path:
-        return self.root / "sources.json"
-
-    @property
     def split(self) -> Path:
         return self.root / "split.json"
 

@@ -21,7 +21,6 @@ from lus_cli.cache.decoding import decode_all, decode_video
 from lus_cli.cache.drawn import draw_figures, part_counts
 from lus_cli.cache.hdf5 import is_sealed
 from lus_cli.cache.layout import Cache
-from lus_cli.cache.ledger import read_ledger, write_ledger
 from lus_cli.cache.planning import (
     Plan,
     Work,
@@ -29,7 +28,6 @@ from lus_cli.cache.planning import (
     find_work,
     is_current,
     make_plan,
-    shard_readings,
     shards_folder,
 )
 from lus_cli.cache.same_patient import spelt_alike, torn, twins
@@ -51,6 +49,7 @@ from lus_cli.folders import only_writer
 from lus_cli.progress import Progress, Result, Table
 from lus_cli.study.annotations import SCORES
 from lus_cli.study.notes import summary
+from lus_cli.words import counted
 
 log = logging.getLogger("lus.prepare")
 
@@ -71,7 +70,7 @@ def run(config: PrepareConfig, progress: Progress) -> Result:
         )
     if config.dry_run:
         old = open_old(cache)
-        return dry_result(plan, old, find_work(plan, old, cache, progress))
+        return dry_result(plan, old, find_work(plan, old, cache))
     with only_writer(config.cache):
         old = open_old(cache)  # not before: another prepare may just have replaced it
         failed = renew(config, cache, plan, old, progress)
@@ -103,10 +102,6 @@ def explaining_the_split(videos: VideoCache, problems: Sequence[str]) -> Iterato
         ) from None
 
 
-def counted(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
-
-
 def open_old(cache: Cache) -> VideoCache | None:
     """The cache as the last run left it; None if there is none that can be read."""
     if not cache.videos.exists():
@@ -124,16 +119,14 @@ def renew(
     config: PrepareConfig, cache: Cache, plan: Plan, old: VideoCache | None, progress: Progress
 ) -> list[str]:
     """Makes videos.h5 what the plan says; returns what could not be decoded."""
-    work = find_work(plan, old, cache, progress)
+    work = find_work(plan, old, cache)
     if is_current(old, plan, work):
         log.info("%s is up to date: nothing to decode", cache.videos)
-        if work.compared:
-            write_ledger(cache.sources, work.ledger)  # so that they need no second look
         return []
     if old is not None and not is_sealed(cache.videos):
         log.warning("%s is damaged; building it anew", cache.videos)
         old = None  # what is copied from it would be damaged too
-        work = find_work(plan, old, cache, progress)
+        work = find_work(plan, old, cache)
     for remark in work.remarks:
         log.info("%s", remark)
     for change in changed_scores(plan, old):
@@ -171,12 +164,7 @@ def write_cache(cache: Cache, plan: Plan, old: VideoCache | None, work: Work) ->
         # A shard that the disk damaged is decoded once more.
         return StoredVideo.load(task.shard) or decode_video(task)
 
-    ledger = work.ledger | shard_readings(cache)
-    # Of both caches, until it is certain which of them there is.
-    write_ledger(cache.sources, read_ledger(cache.sources) | ledger)
     write_video_cache(cache.videos, plan.entries, video_of, plan.frame_format, plan.provenance)
-    keys = {entry.source_key for entry in plan.entries}
-    write_ledger(cache.sources, {key: value for key, value in ledger.items() if key in keys})
 
 
 def clean(cache: Cache) -> None:

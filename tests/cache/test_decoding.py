@@ -182,7 +182,7 @@ OUTCOMES = [
     Case(link_to_nothing, "Frame_2.jpg cannot be read"),
     Case(without_number, "last.jpg has no frame number"),
     Case(number_twice, "are both frame 2"),
-    Case(folder_called_jpg, "Frame_2.jpg cannot be decoded"),
+    Case(folder_called_jpg, "Frame_2.jpg cannot be read"),
 ]
 
 
