@@ -10,11 +10,8 @@ import numpy as np
 
 import lus_cli
 from lus_cli.cache.layout import Cache
-from lus_cli.cache.split import (
-    PARTS,
-    Split,
-    count_table,
-)
+from lus_cli.cache.split import PARTS, Split
+from lus_cli.cache.split_drawing import count_table
 from lus_cli.cache.video_cache import VideoCache
 from lus_cli.disk_errors import explaining_disk_errors
 from lus_cli.errors import LusError

@@ -16,7 +16,8 @@ import zstandard
 import lus_cli
 from lus_cli.cache import video_cache
 from lus_cli.cache.chunks import MAX_SIZE, FrameFormat, StoredVideo, store_video
-from lus_cli.cache.video_cache import TABLES, Entry, VideoCache, tables_checksum, write_video_cache
+from lus_cli.cache.video_cache import TABLES, Entry, VideoCache, tables_checksum
+from lus_cli.cache.video_writer import write_video_cache
 from lus_cli.errors import LusError
 from lus_cli.study.annotations import UNKNOWN
 from lus_cli.study.ids import VideoId

@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from lus_cli.cache.split import draw_split, load_split
+from lus_cli.cache.split import load_split
+from lus_cli.cache.split_drawing import draw_split
 from lus_cli.cache.video_cache import VideoCache
 from lus_cli.cli import app
 from lus_cli.config import PrepareConfig
