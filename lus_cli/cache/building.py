@@ -31,12 +31,16 @@ from lus_cli.disk_errors import explaining_disk_errors
 from lus_cli.errors import CannotReadError, LusError
 from lus_cli.files import sweep
 from lus_cli.progress import Progress
+from lus_cli.words import counted
 
 log = logging.getLogger("lus.prepare")
 
 
 def open_old(cache: Cache) -> VideoCache | None:
-    """The cache as the last run left it; None if there is none that can be read."""
+    """The existing cache; None if there is none, or if it is damaged or has another format.
+
+    Raises CannotReadError if the system does not allow reading it.
+    """
     if not cache.videos.exists():
         return None
     try:
@@ -44,21 +48,21 @@ def open_old(cache: Cache) -> VideoCache | None:
     except CannotReadError:
         raise
     except LusError as error:
-        log.warning("%s; building it anew", error.message)
+        log.warning("%s; rebuilding it", error.message)
         return None
 
 
-def renew(
+def update_videos(
     config: PrepareConfig, cache: Cache, plan: Plan, old: VideoCache | None, progress: Progress
 ) -> list[str]:
-    """Makes videos.h5 what the plan says; returns what could not be decoded."""
+    """Updates videos.h5 to the plan. Returns a line for each video that cannot be decoded."""
     work = find_work(plan, old, cache)
     if is_current(old, plan, work):
         log.info("%s is up to date: nothing to decode", cache.videos)
         return []
     if old is not None and not is_sealed(cache.videos):
-        log.warning("%s is damaged; building it anew", cache.videos)
-        old = None  # what is copied from it would be damaged too
+        log.warning("%s is damaged; rebuilding it", cache.videos)
+        old = None  # videos copied from it could be damaged too
         work = find_work(plan, old, cache)
     for remark in work.remarks:
         log.info("%s", remark)
@@ -67,8 +71,8 @@ def renew(
     failed = decode_all([plan.task(e, cache) for e in work.new], config.workers, progress)
     if config.strict and failed:
         raise LusError(
-            f"{len(failed)} videos failed, the first: {failed[0][1]}",
-            "--strict is on",
+            f"{counted(len(failed), 'video')} cannot be decoded, the first: {failed[0][1]}",
+            "--strict allows none",
             left_out=[reason for _, reason in failed[1:]],
         )
     reasons = [reason for _, reason in failed]
@@ -80,28 +84,28 @@ def renew(
             "no video could be decoded", reasons[0], left_out=plan.problems + reasons[1:]
         )
     if is_current(old, plan, work):
-        log.info("%s is up to date but for what is left out", cache.videos)
+        log.info("%s is up to date except for the videos left out", cache.videos)
     else:
         write_cache(cache, plan, old, work)
     return reasons
 
 
 def write_cache(cache: Cache, plan: Plan, old: VideoCache | None, work: Work) -> None:
-    """Puts videos.h5 together from what the old one holds and from shards."""
+    """Assembles videos.h5 from the videos of the old one and from shards."""
 
     def video_of(entry: Entry) -> StoredVideo:
         index = work.kept.get(entry.source_key)
         if old is not None and index is not None:
             return old.stored(index)
         task = plan.task(entry, cache)
-        # A shard that the disk damaged is decoded once more.
+        # A damaged shard is decoded again.
         return StoredVideo.load(task.shard) or decode_video(task)
 
     write_video_cache(cache.videos, plan.entries, video_of, plan.frame_format, plan.provenance)
 
 
 def clean(cache: Cache) -> None:
-    """Removes what killed runs left: everything they decoded is in videos.h5 by now."""
+    """Removes the leftovers of killed runs: what they decoded is in videos.h5 now."""
     with explaining_disk_errors(cache.root):
         if shards_folder(cache).exists():
             shutil.rmtree(shards_folder(cache))

@@ -1,4 +1,4 @@
-"""What `lus prepare` has to do: the videos of the study against those that are decoded already."""
+"""Compares the study with the videos that are already decoded: what `lus prepare` has to do."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from lus_cli.words import counted, shortened
 
 log = logging.getLogger("lus.prepare")
 
-SHOWN_SCORES = 5  # that changed, in one sentence
+SHOWN_SCORES = 5  # changed scores named in one sentence
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What the cache is to hold, and what has to be left out of it."""
+    """What the cache should hold, and a line for each video that is left out."""
 
     frame_format: FrameFormat
     sources: dict[VideoId, Source]
     entries: list[Entry]
     problems: list[str]
     provenance: dict[str, object]
-    notes: list[str] = field(default_factory=list)  # what must be said of how they are read
+    notes: list[str] = field(default_factory=list)  # on how videos are read
 
     def task(self, entry: Entry, cache: Cache) -> DecodeTask:
         return DecodeTask(self.sources[entry.id], self.frame_format, shard_of(entry, cache))
@@ -45,29 +45,29 @@ def make_plan(config: PrepareConfig, root: Path) -> Plan:
     study = read_study(config, root)
     entries, problems = [], list(study.problems)
     for video, source in study.sources.items():
-        seen = study.findings.get(video, Findings(None, None))
+        findings = study.findings.get(video, Findings(None, None))
         try:
             key = source_key(source, frame_format)
         except LusError as error:
             problems.append(str(error))
             continue
-        a_lines, b_lines = known(seen.a_lines), known(seen.b_lines)
+        a_lines, b_lines = as_number(findings.a_lines), as_number(findings.b_lines)
         score = study.scores[video]
         entries.append(Entry(video, score, a_lines, b_lines, key, source.kind, source.path))
     if not entries:
         raise LusError(
-            f"no video in {root} can be read, the first", problems[0], left_out=problems[1:]
+            f"no video in {root} can be read; the first problem", problems[0], left_out=problems[1:]
         )
     provenance = {"exams": str(root.absolute()), "mask_text": config.mask_text}
     notes = counted_frames(study.sources[entry.id] for entry in entries)
     return Plan(frame_format, study.sources, entries, problems, provenance, notes)
 
 
-def known(finding: bool | None) -> int:
+def as_number(finding: bool | None) -> int:
     return UNKNOWN if finding is None else int(finding)
 
 
-# -------------------------------------------------------------------------- what is decoded already
+# ---------------------------------------------------------------------------------- decoded videos
 
 
 def shards_folder(cache: Cache) -> Path:
@@ -80,7 +80,7 @@ def shard_of(entry: Entry, cache: Cache) -> Path:
 
 @dataclass(frozen=True)
 class Work:
-    """What is left to do for a plan."""
+    """The work that a plan requires."""
 
     kept: dict[str, int]  # source key -> index of the video in the old cache
     new: list[Entry]  # videos to decode
@@ -97,27 +97,27 @@ def find_work(plan: Plan, old: VideoCache | None, cache: Cache) -> Work:
 
 
 def remarks(plan: Plan, old: VideoCache | None, new: list[Entry]) -> Iterator[str]:
-    """Why videos are decoded that were decoded before, and which are gone."""
+    """Sentences on videos that are decoded again, changed scores and removed videos."""
     if old is None:
         return
     before, now = set(old.ids), {entry.id for entry in plan.entries}
     if old.frame_format != plan.frame_format:
         yield (
-            f"frame settings changed from {described(old.frame_format)} to "
-            f"{described(plan.frame_format)}: every video is decoded again"
+            f"frame settings changed from {format_words(old.frame_format)} to "
+            f"{format_words(plan.frame_format)}: every video is decoded again"
         )
     elif changed := [entry.id for entry in new if entry.id in before]:
         number = counted(len(changed), "video")
         masking = old.provenance.get("mask_text") != plan.provenance["mask_text"]
         why = " (--mask-text, or the files)" if masking else ""
         yield f"{number} changed{why}: {first_of(changed)} decoded again"
-    yield from rescored(changed_scores(plan, old))
+    yield from score_sentences(changed_scores(plan, old))
     if gone := [video for video in old.ids if video not in now]:
         yield f"{first_of(gone)} no longer in the study"
 
 
 def changed_scores(plan: Plan, old: VideoCache | None) -> list[str]:
-    """`video 3 -> 2` for each video that had another score in the old cache."""
+    """`<video> 3 -> 2` for each video whose score differs from the old cache."""
     before = {entry.id: entry.score for entry in old.entries} if old else {}
     return [
         f"{entry.id} {before[entry.id]} -> {entry.score}"
@@ -126,15 +126,15 @@ def changed_scores(plan: Plan, old: VideoCache | None) -> list[str]:
     ]
 
 
-def rescored(changes: Sequence[str]) -> list[str]:
-    """A sentence about scores that changed, with the first of them."""
+def score_sentences(changes: Sequence[str]) -> list[str]:
+    """At most one sentence: the number of changed scores, and the first of them."""
     if not changes:
         return []
     more = " (-v)" if len(changes) > SHOWN_SCORES else ""
     return [f"{counted(len(changes), 'score')} changed: {shortened(changes, SHOWN_SCORES)}{more}"]
 
 
-def described(frame_format: FrameFormat) -> str:
+def format_words(frame_format: FrameFormat) -> str:
     kind = "letterboxed " if frame_format.letterbox else ""
     return (
         f"{kind}{frame_format.size}x{frame_format.size} {'RGB' if frame_format.color else 'gray'}"

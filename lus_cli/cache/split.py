@@ -1,4 +1,4 @@
-"""Which patient is in which part. A patient is in one part only, whatever happens."""
+"""The split: which patient is in which part and in which fold. Each patient is in exactly one."""
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ class Split:
     validation: tuple[str, ...]
     test: tuple[str, ...]
     folds: tuple[tuple[str, ...], ...] = ()
-    drawn_by: dict[str, Any] = field(default_factory=dict)  # the settings; empty if made by hand
+    drawn_by: dict[str, Any] = field(default_factory=dict)  # the settings; empty if written by hand
 
     def patients(self, part: str) -> tuple[str, ...]:
         """The patients of train, validation, test or all. Raises LusError if the part is empty."""
-        everyone = self.train + self.validation + self.test
-        chosen: tuple[str, ...] = everyone if part == "all" else getattr(self, part)
-        if not chosen:
+        all_patients = self.train + self.validation + self.test
+        patients: tuple[str, ...] = all_patients if part == "all" else getattr(self, part)
+        if not patients:
             raise LusError(f"the split has no {part} patients", REMEDY)
-        return chosen
+        return patients
 
     def indices(self, part: str, patients: Sequence[str], scores: np.ndarray) -> list[int]:
-        """The labelled videos of a part: positions in `patients` and `scores`, one entry a video."""
+        """Indices of the labelled videos of a part; `patients` and `scores` have one entry per video."""
         chosen = set(self.patients(part))
         return [i for i, p in enumerate(patients) if p in chosen and scores[i] >= 0]
 
     @property
     def signature(self) -> str:
-        """Changes when somebody edits the parts or the folds."""
+        """Changes when the parts or the folds are edited."""
         return fingerprint(
             [[sorted(getattr(self, p)) for p in PARTS], [sorted(f) for f in self.folds]]
         )
@@ -63,9 +63,9 @@ def write_split(path: Path, split: Split) -> None:
 
 
 def read_split(path: Path, patients: Sequence[str]) -> tuple[Split, bool]:
-    """The split in a file, and whether somebody edited it since it was drawn.
+    """The split in a file, and whether it was edited by hand since it was drawn.
 
-    Raises LusError if the file cannot be read or its split does not fit `patients`: see check_split.
+    Raises LusError if the file cannot be read, or if check_split refuses its split.
     """
     split, edited = load_split(path)
     check_split(path, split, patients)
@@ -73,11 +73,11 @@ def read_split(path: Path, patients: Sequence[str]) -> tuple[Split, bool]:
 
 
 def load_split(path: Path) -> tuple[Split, bool]:
-    """Like read_split, for a study that may have other patients by now."""
+    """Like read_split, without comparing the split with the patients of the study."""
     content = read_json(path, "run `lus prepare` first" if not path.exists() else REMEDY)
     fields = (*PARTS, "folds", "drawn_by", "signature")
     if unknown := [name for name in content if name not in fields]:
-        raise LusError(f"{path}: there is no {unknown[0]!r} in a split", REMEDY)
+        raise LusError(f"{path}: unknown field {unknown[0]!r}", REMEDY)
     if missing := [name for name in PARTS if name not in content]:
         raise LusError(f"{path} has no {missing[0]!r}", REMEDY)
     parts = {name: patients_in(path, name, content[name]) for name in PARTS}
@@ -94,16 +94,16 @@ def load_split(path: Path) -> tuple[Split, bool]:
 
 
 def patients_in(path: Path, group: str, names: Any) -> tuple[str, ...]:
-    """The patients of a part or a fold. Raises LusError if they are not a list of names."""
+    """The patients of a part or a fold. Raises LusError if `names` is not a list of names."""
     if not isinstance(names, list) or not all(type(name) in (str, int) for name in names):
         raise LusError(f"{path}: {group} must be a list of patients", REMEDY)
     return tuple(canonical(str(name)) for name in names)
 
 
 def check_split(path: Path, split: Split, patients: Sequence[str]) -> None:
-    """Raises LusError unless parts and folds each name every one of `patients` exactly once.
+    """Raises LusError unless the parts, and the folds if there are any, name each patient once.
 
-    Nor may a fold be empty or hold everybody, or nobody be in train.
+    Also if train or a fold is empty, or if a single fold holds all patients.
     """
     parts = {name: getattr(split, name) for name in PARTS}
     check_groups(path, parts, "part", patients)
@@ -113,7 +113,7 @@ def check_split(path: Path, split: Split, patients: Sequence[str]) -> None:
     if folds:
         check_groups(path, folds, "fold", patients)
     if len(folds) == 1:
-        raise LusError(f"{path}: the only fold holds everybody", "add folds, or leave out all")
+        raise LusError(f"{path}: the only fold holds all patients", "add folds, or remove it")
     for name, fold in folds.items():
         if not fold:
             raise LusError(f"{path}: {name} has no patient", REMEDY)
@@ -122,24 +122,22 @@ def check_split(path: Path, split: Split, patients: Sequence[str]) -> None:
 def check_groups(
     path: Path, groups: Mapping[str, Sequence[str]], kind: str, patients: Sequence[str]
 ) -> None:
-    """Raises LusError unless `groups`, each a `kind`, name every one of `patients` exactly once."""
-    where: dict[str, list[str]] = {}
+    """Raises LusError unless `groups`, each a `kind`, name each of `patients` exactly once."""
+    groups_of: dict[str, list[str]] = {}
     for group, names in groups.items():
         for name in names:
-            where.setdefault(name, []).append(group)
-    for name, named in where.items():
-        if len(named) > 1:
-            places = f"in {named[0]} and in {named[1]}"
-            places = f"twice in {named[0]}" if named[0] == named[1] else places
-            raise LusError(f"{path}: patient {name} is {places}", REMEDY)
-    known = set(patients)
-    if strangers := in_words(set(where) - known):
+            groups_of.setdefault(name, []).append(group)
+    for name, (first, *others) in groups_of.items():
+        if others:
+            both = f"twice in {first}" if others[0] == first else f"in {first} and in {others[0]}"
+            raise LusError(f"{path}: patient {name} is {both}", REMEDY)
+    if strangers := in_words(set(groups_of) - set(patients)):
         raise LusError(f"{path}: the study has no patient {strangers}", REMEDY)
-    if missing := in_words(known - set(where)):
+    if missing := in_words(set(patients) - set(groups_of)):
         remedy = f"add it to a {kind}, or draw the split again with `lus prepare --force`"
         raise LusError(f"{path}: no {kind} holds patient {missing}", remedy)
 
 
 def in_words(patients: Collection[str], most: int = 6) -> str:
-    """Patients in natural order; the number of those that are not written out."""
+    """The first patients in natural order, and the number of the others."""
     return shortened(sorted(patients, key=natural_key), most)

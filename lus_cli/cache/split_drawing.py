@@ -26,25 +26,26 @@ def draw_split(
     patients: Sequence[str],
     scores: np.ndarray,
     settings: dict[str, Any],
-    named_test: Sequence[str],
+    test_patients: Sequence[str],
 ) -> Split:
     """Draws a split from one patient and one score per video.
 
     `settings` holds test_share, validation_share, stratify, folds (a number, or PER_PATIENT) and
-    seed, and is written down in the split. The test part has the share of the patients, rounded up
-    (11 patients at 0.2: three), `named_test` among them; validation has its share of the rest,
-    rounded likewise. Patients whose ids are alike count as one, and stay together: see People.
-    Raises UsageError for a single fold, which leaves no one to train on, LusError if training would
-    be empty.
+    seed, and is stored in the split. The test part has its share of the patients, rounded up (11
+    patients at 0.2: three), and contains `test_patients`. Validation has its share of the rest,
+    rounded up. Patients whose ids are alike count as one and stay together, see People.
+
+    Raises UsageError for a single fold, which leaves no one to train on, and LusError if training
+    would be empty.
     """
     people = People(patients)
     table = count_table(people.first(patients), scores)
-    named_test = list(dict.fromkeys(people.first(named_test)))
+    fixed = list(dict.fromkeys(people.first(test_patients)))
     names = list(table)
     random = np.random.default_rng([settings["seed"], len(names)])
     stratify = bool(settings["stratify"])
     test_size = share_of(len(names), settings["test_share"])
-    test = draw_part(table, names, max(test_size, len(named_test)), random, stratify, named_test)
+    test = draw_part(table, names, max(test_size, len(fixed)), random, stratify, fixed)
     rest = [name for name in names if name not in test]
     validation_size = share_of(len(rest), settings["validation_share"])
     validation = draw_part(table, rest, validation_size, random, stratify)
@@ -59,7 +60,7 @@ def draw_split(
     if count == 1:
         raise UsageError("--folds 1 leaves no one to train on", "at least 2, or 0 for none")
     if count > len(names):
-        log.warning("%d folds asked for, but there are %d patients: one a fold", count, len(names))
+        log.warning("%d folds requested for %d patients: one patient per fold", count, len(names))
     folds = draw_folds(table, min(count, len(names)), random)
     return Split(
         people.all(train),
@@ -71,10 +72,10 @@ def draw_split(
 
 
 class People:
-    """Patients by what may be one of them under several ids, such as P01 and p01 (see `alike`).
+    """Groups of patient ids that may be one person, such as P01 and p01 (see `alike`).
 
-    A person in two parts would be tested on by a model that knows them. So the first id of each
-    group stands for all of it where a split is drawn.
+    A model must not be tested on a person it was trained on. So a split is drawn of the first ids
+    of the groups, and the other ids of a group follow the first.
     """
 
     def __init__(self, patients: Sequence[str]) -> None:
@@ -82,11 +83,11 @@ class People:
         self.first_of = {name: first for first, ids in self.ids.items() for name in ids}
 
     def first(self, patients: Iterable[str]) -> list[str]:
-        """For each patient the first id of the group."""
+        """The first id of the group of each patient."""
         return [self.first_of[name] for name in patients]
 
     def all(self, patients: Iterable[str]) -> tuple[str, ...]:
-        """Every id of the groups that these ids stand for, in natural order."""
+        """Every id of the groups with these first ids, in natural order."""
         return tuple(sorted((i for name in patients for i in self.ids[name]), key=natural_key))
 
 
@@ -106,24 +107,24 @@ def share_of(count: int, share: float) -> int:
 
 
 def balance_table(table: Mapping[str, np.ndarray], by_score: bool) -> np.ndarray:
-    """What is to be spread evenly: (patient, 1) videos, with `by_score` (patient, 5), per score too."""
+    """The numbers to balance: (patient, 1) videos; with `by_score` (patient, 5), also per score."""
     per_score = np.array(list(table.values()))
     videos = per_score.sum(axis=1, keepdims=True)
     return np.hstack([videos, per_score]) if by_score else videos
 
 
-def misfit(counts: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """How much is too much or too little, as a share of what is wanted: (...,), 0 for nothing.
+def misfit(counts: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """The sum of absolute deviations from the target, relative to its sum: (...,), 0 is best.
 
-    counts: (..., column) what groups of patients hold; wanted: (column,) what each should.
+    counts: (..., column) of groups of patients; target: (column,).
     """
-    wrong: np.ndarray = np.abs(counts - wanted).sum(axis=-1) / max(wanted.sum(), 1e-9)
-    return wrong
+    share: np.ndarray = np.abs(counts - target).sum(axis=-1) / max(target.sum(), 1e-9)
+    return share
 
 
 def draws_of(possible: int) -> int:
-    """How many draws to choose from: too few to see all of them, or every seed would choose alike."""
-    return min(DRAWS, (possible + 1) // 2)  # whole numbers: of many patients no float holds them
+    """The number of candidate draws: at most half of the possible ones, so that seeds differ."""
+    return min(DRAWS, (possible + 1) // 2)  # integers: the number may exceed the range of floats
 
 
 def draw_part(
@@ -132,25 +133,25 @@ def draw_part(
     size: int,
     random: np.random.Generator,
     stratify: bool,
-    named: Sequence[str] = (),
+    fixed: Sequence[str] = (),
 ) -> list[str]:
-    """`size` of the patients `names`, with `named` among them, in the order of `names`.
+    """Draws `size` of the patients `names`, which include `fixed`, in the order of `names`.
 
-    They hold their share of the videos: the first draw is taken that misses it by no more than
-    TOLERANCE, and where there is none, the best of all. With `stratify` it is always the best of
-    all, and the videos of each score count beside all videos.
+    Takes the first draw whose number of videos is within TOLERANCE of its share, or the best of
+    all draws if there is none. With `stratify`, always takes the best of all draws, and balances
+    the videos of each score as well.
     """
     if size == 0:
         return []
-    others = [name for name in names if name not in named]
-    free = size - len(named)
+    others = [name for name in names if name not in fixed]
+    free = size - len(fixed)
     counts = balance_table({name: table[name] for name in names}, stratify)
-    wanted = counts.sum(axis=0) * size / len(names)
+    target = counts.sum(axis=0) * size / len(names)
     best, lowest = np.zeros(len(names), bool), math.inf
     for _ in range(draws_of(math.comb(len(others), free))):
-        chosen = {*named, *(others[i] for i in random.permutation(len(others))[:free])}
+        chosen = {*fixed, *(others[i] for i in random.permutation(len(others))[:free])}
         member = np.array([name in chosen for name in names])
-        cost = float(misfit(counts[member].sum(axis=0), wanted))
+        cost = float(misfit(counts[member].sum(axis=0), target))
         if cost < lowest:
             best, lowest = member, cost
         if lowest <= TOLERANCE and not stratify:
@@ -161,11 +162,11 @@ def draw_part(
 def draw_folds(
     table: dict[str, np.ndarray], count: int, random: np.random.Generator
 ) -> tuple[tuple[str, ...], ...]:
-    """All patients in `count` folds: patients, videos and the videos of each score spread evenly.
+    """Puts all patients into `count` folds, balanced in patients, videos and videos of each score.
 
-    Of several orders of the patients, each dealt out in turn, the one with the most even folds is
-    taken. scikit-learn's StratifiedGroupKFold gives one answer for every seed on few patients, and
-    can leave folds empty.
+    Deals out the patients in several random orders and takes the most balanced folds.
+    scikit-learn's StratifiedGroupKFold gives the same folds for every seed on few patients, and can
+    leave folds empty.
     """
     names = list(table)
     if count < 2:
@@ -177,7 +178,7 @@ def draw_folds(
         folds[random.permutation(len(names))] = np.arange(len(names)) % count
         held = np.zeros((count, counts.shape[1]))
         np.add.at(held, folds, counts)
-        # Squares: two folds that are a little uneven are better than one that is twice as uneven.
+        # Squares: two slightly uneven folds are better than one fold that is twice as uneven.
         cost = float((misfit(held, counts.sum(axis=0) / count) ** 2).sum())
         if cost < lowest:
             best, lowest = folds, cost
@@ -186,28 +187,28 @@ def draw_folds(
 
 
 def ways_to_deal(patients: int, folds: int) -> int:
-    """In how many ways so many patients can be dealt into folds of the same size, give or take one."""
+    """The number of ways to put patients into folds whose sizes differ by at most one."""
     size, larger = divmod(patients, folds)
     orders = math.factorial(size) ** folds * (size + 1) ** larger  # within the folds
     orders *= math.factorial(larger) * math.factorial(folds - larger)  # of folds of one size
     return math.factorial(patients) // orders
 
 
-def named_test_patients(
-    asked: Sequence[str] | None, usual: Sequence[str], patients: Sequence[str]
+def fixed_test_patients(
+    requested: Sequence[str] | None, default: Sequence[str], patients: Sequence[str]
 ) -> tuple[str, ...]:
-    """The patients that must be in the test part: those asked for, or the usual ones that exist.
+    """The patients that must be in the test part: `requested`, or those of `default` that exist.
 
-    Raises UsageError if one that was asked for is not in the study.
+    Raises UsageError if a requested patient is not in the study.
     """
-    there = set(patients)
-    if asked is None:
-        return tuple(name for name in usual if name in there)
-    asked = list(dict.fromkeys(map(canonical, asked)))
-    strangers = [name for name in asked if name not in there]
+    in_study = set(patients)
+    if requested is None:
+        return tuple(name for name in default if name in in_study)
+    requested = list(dict.fromkeys(map(canonical, requested)))
+    strangers = [name for name in requested if name not in in_study]
     if strangers:
         raise UsageError(
             f"--test-patients: the study has no patient {', '.join(strangers)}",
-            f"its patients are {in_words(there, 20)}",
+            f"its patients are {in_words(in_study, 20)}",
         )
-    return tuple(asked)
+    return tuple(requested)

@@ -27,9 +27,9 @@ def write_video_cache(
     frame_format: FrameFormat,
     provenance: dict[str, Any],
 ) -> None:
-    """Writes videos.h5, whole or not at all, holding two videos' chunks in memory at a time.
+    """Writes videos.h5 atomically; keeps the chunks of two videos in memory.
 
-    `video_of` hands over the compressed video of an entry; `provenance` is kept as JSON.
+    `video_of` returns the compressed video of an entry; `provenance` is stored as JSON.
     """
     import hdf5plugin  # registers the Zstandard filter that the file declares
 
@@ -62,7 +62,7 @@ def write_video_cache(
             checksums.append(video.checksum)
             source_shapes.append(video.source_shape)
             notes.append(json.dumps(video.notes))
-            disk.tell_error()
+            disk.raise_error()
         write_tables(file, entries, numbers, checksums, source_shapes)
         file.create_dataset("notes", data=notes, dtype=h5py.string_dtype())
         file.attrs["format_version"] = FORMAT_VERSION
@@ -83,13 +83,13 @@ def write_tables(
     checksums: list[str],
     source_shapes: list[tuple[int, int]],
 ) -> None:
-    """The datasets beside the frames, one row a video."""
+    """Writes the datasets other than the frames, with one row per video."""
     longest = max(map(len, numbers))
     padded = np.full((len(entries), longest), UNKNOWN, np.int32)
-    for row, known in zip(padded, numbers, strict=True):
-        row[: len(known)] = known
+    for row, frame_numbers in zip(padded, numbers, strict=True):
+        row[: len(frame_numbers)] = frame_numbers
     file["frame_number"] = padded
-    file["length"] = np.array([len(known) for known in numbers], np.int32)
+    file["length"] = np.array(list(map(len, numbers)), np.int32)
     file["source_shape"] = np.array(source_shapes, np.int32).reshape(-1, 2)
     for name in ("score", "a_lines", "b_lines"):
         file[name] = np.array([getattr(entry, name) for entry in entries], np.int8)

@@ -212,7 +212,7 @@ def open_source(kind: Kind, video: VideoId, root: Path, path: Path, mask_text: b
         raise LusError(f"{path}: ids hold no / \\ ; , and no control characters", "rename it")
     name = path.relative_to(root).as_posix()
     if not is_text(name):
-        raise LusError(f"{path}: its name is no UTF-8", "rename it")
+        raise LusError(f"{path}: its name is not valid UTF-8", "rename it")
     if kind == "frames":
         return FrameFolder(video, root, name, read_folder(video, path).frames)
     if kind == "dicom":

@@ -276,7 +276,7 @@ def test_names_that_are_no_utf8_are_kept(tmp_path: Path) -> None:
     write_json(tmp_path / "x.json", {name: 1})
     assert read_json(tmp_path / "x.json", "") == {name: 1}
     assert fingerprint(name) != fingerprint(os.fsdecode(b"Fr\xe8me.png"))
-    with pytest.raises(UsageError, match=r"--cache .*Fr\?me.png: its name is no UTF-8: use"):
+    with pytest.raises(UsageError, match=r"--cache .*Fr\?me.png: its name is not valid UTF-8: use"):
         Cache(tmp_path / name)
 
 

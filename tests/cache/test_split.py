@@ -32,8 +32,8 @@ from lus_cli.cache.split_drawing import (
     draw_part,
     draw_split,
     draws_of,
+    fixed_test_patients,
     misfit,
-    named_test_patients,
     share_of,
     ways_to_deal,
 )
@@ -433,7 +433,7 @@ def test_more_folds_than_patients_are_not_made_in_silence(
 ) -> None:
     patients, scores = study(REPORT)
     draw_split(patients, scores, SETTINGS | {"folds": 12}, ())
-    assert "12 folds asked for, but there are 11 patients" in caplog.text
+    assert "12 folds requested for 11 patients" in caplog.text
 
 
 def test_a_single_fold_is_refused() -> None:
@@ -484,14 +484,14 @@ def test_too_few_patients_for_training_is_an_error() -> None:
 
 
 def test_usual_test_patients_need_not_exist_but_asked_for_ones_must() -> None:
-    assert named_test_patients(None, ("1047", "1051"), ["1", "1051"]) == ("1051",)
-    assert named_test_patients((), ("1051",), ["1", "1051"]) == ()  # asked for: none in particular
-    assert named_test_patients(["2"], ("1",), ["1", "2"]) == ("2",)
-    assert named_test_patients(["2", "1", "2"], (), ["1", "2"]) == ("2", "1")  # each counts once
+    assert fixed_test_patients(None, ("1047", "1051"), ["1", "1051"]) == ("1051",)
+    assert fixed_test_patients((), ("1051",), ["1", "1051"]) == ()  # asked for: none in particular
+    assert fixed_test_patients(["2"], ("1",), ["1", "2"]) == ("2",)
+    assert fixed_test_patients(["2", "1", "2"], (), ["1", "2"]) == ("2", "1")  # each counts once
     with pytest.raises(UsageError, match=r"no patient 1047, 9: its patients are 1, 2$"):
-        named_test_patients(("1047", "1", "9"), (), ["1", "2"])
+        fixed_test_patients(("1047", "1", "9"), (), ["1", "2"])
     with pytest.raises(UsageError, match=r" 19 and 1 more$"):
-        named_test_patients(("1047",), (), [str(n) for n in range(21)])
+        fixed_test_patients(("1047",), (), [str(n) for n in range(21)])
 
 
 @pytest.fixture
@@ -546,12 +546,12 @@ def test_an_edited_split_is_taken_and_known_as_edited(written: tuple[Path, list[
         (lambda s: {"test": 7}, "test must be a list of patients"),
         (lambda s: {"test": s.test[0]}, "test must be a list of patients"),
         (lambda s: {"test": [None]}, "test must be a list of patients"),
-        (lambda s: {"tets": []}, "there is no 'tets' in a split"),
+        (lambda s: {"tets": []}, "unknown field 'tets'"),
         (lambda s: {"folds": [*s.folds, s.folds[0]]}, "is in fold 1 and in fold 6"),
         (lambda s: {"folds": s.folds[1:]}, "no fold holds patient"),
         (lambda s: {"folds": [*s.folds, []]}, "fold 6 has no patient"),
         (lambda s: {"folds": [[*s.folds[0], "9999"], *s.folds[1:]]}, "no patient 9999"),
-        (lambda s: {"folds": [REPORT]}, "the only fold holds everybody"),
+        (lambda s: {"folds": [REPORT]}, "the only fold holds all patients"),
         (lambda s: {"folds": REPORT}, "fold 1 must be a list of patients"),
         (lambda s: {"folds": 5}, "folds must be a list of lists"),
     ],

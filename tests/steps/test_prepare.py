@@ -285,7 +285,7 @@ def test_new_patients_draw_a_new_split_and_say_so(
     run(tree, tmp_path)
     add_patient(tree)
     run(tree, tmp_path)
-    assert "the study has other patients now" in caplog.text
+    assert "the patients of the study have changed" in caplog.text
     read_split(tmp_path / "split.json", [*(f"p{i}" for i in range(5)), "p7"])
 
 
@@ -479,7 +479,7 @@ def test_damage_is_not_carried_into_a_new_cache(
     path.write_bytes(content)
     add_video(tree)
     run(tree, tmp_path)
-    assert "is damaged; building it anew" in caplog.text
+    assert "is damaged; rebuilding it" in caplog.text
     assert not verify(tmp_path).failed
 
 
@@ -506,7 +506,7 @@ def test_a_reader_never_mixes_two_caches(tree: Path, tmp_path: Path) -> None:
     assert len(pickle.loads(reader).read(0)) == 13
     add_video(tree)
     run(tree, tmp_path)
-    with pytest.raises(LusError, match="was replaced while it was read"):
+    with pytest.raises(LusError, match="was replaced while it was in use"):
         pickle.loads(reader).read(0)
 
 
@@ -520,7 +520,8 @@ def test_one_patient_under_two_names_is_pointed_out(tree: Path, tmp_path: Path) 
     with (tree / "Annotations.txt").open("a") as file:
         file.write("\np7/1/1;2\np7/1/2;3\n")
     assert run(tree, tmp_path, force=True).notes == [
-        "videos p1/1/1 and p7/1/1 hold the same frames, and 1 more pairs do: is one patient there twice?"
+        "videos p1/1/1 and p7/1/1 have the same frames, and so do 1 more pairs: "
+        "is one patient in the study twice?"
     ]
 
 
@@ -726,7 +727,7 @@ def test_a_single_flipped_bit_anywhere_is_found(tree: Path, tmp_path: Path) -> N
     path = tmp_path / "videos.h5"
     whole = path.read_bytes()
     draw = random.Random(1)
-    # Videos are small here: the beginning and the end are what HDF5 keeps, tables, and the seal.
+    # Videos are small here: the beginning and the end are HDF5 structure, tables and the seal.
     places = [*draw.sample(range(4096), 60), *draw.sample(range(4096, len(whole)), 160)]
     found = Counter[str]()
     for place in [*places, len(whole) - 1]:
@@ -745,7 +746,7 @@ def test_a_single_flipped_bit_anywhere_is_found(tree: Path, tmp_path: Path) -> N
         f"{path} is damaged",
         "a table",
         "video",
-        "what HDF5 keeps beside videos and tables",
+        "the HDF5 structure around videos and tables",
     }
     path.write_bytes(whole)
     assert not verify(tmp_path).failed

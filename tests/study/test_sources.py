@@ -534,7 +534,7 @@ def test_a_video_file_whose_name_cannot_be_kept_is_named(tmp_path: Path) -> None
     sources, problems = find_sources(tmp_path, mask_text=False)
     assert not sources
     assert len(problems) == 1
-    assert "its name is no UTF-8: rename it" in problems[0]
+    assert "its name is not valid UTF-8: rename it" in problems[0]
 
 
 def make_tree(root: Path, patients: int = 4) -> Path:
