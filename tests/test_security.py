@@ -327,7 +327,7 @@ def test_a_label_table_names_nothing_outside_its_folder(tmp_path: Path, name: st
         path.write_bytes(b"")
     table = tmp_path / "labels.csv"
     table.write_text(f"file,patient,exam,area,score\n{name},p,1,a,1\n")
-    with pytest.raises(LusError, match="is no file in the folder of videos"):
+    with pytest.raises(LusError, match="is not a file in the folder of videos"):
         read_study(PrepareConfig(exams=tmp_path / "videos", labels=table), tmp_path / "videos")
 
 

@@ -13,10 +13,10 @@ from lus_cli.cache.chunks import FrameFormat, StoredVideo, store_video
 from lus_cli.cache.video_cache import FORMAT_VERSION
 from lus_cli.errors import LusError, printable
 from lus_cli.files import fingerprint
-from lus_cli.processes import spread
+from lus_cli.processes import in_parallel
 from lus_cli.progress import Progress
 from lus_cli.study.frames import Mode, fit_frame, has_many_bits, read_frame
-from lus_cli.study.notes import Note, unheard
+from lus_cli.study.notes import Note, ignore
 from lus_cli.study.sources import FrameFolder, Source
 
 
@@ -72,7 +72,7 @@ def decode_all(
     done = 0
     if tasks:
         progress("decode", 0, total)
-    with contextlib.closing(spread(decode_shard, tasks, workers)) as decoded:
+    with contextlib.closing(in_parallel(decode_shard, tasks, workers)) as decoded:
         for videos, (index, outcome) in enumerate(decoded, start=1):
             if outcome.reason:
                 failed.append((tasks[index], outcome.reason))
@@ -146,7 +146,7 @@ def stored_frames(
 
 
 def fitted_frames(
-    source: Source, frame_format: FrameFormat, note: Note = unheard
+    source: Source, frame_format: FrameFormat, note: Note = ignore
 ) -> Iterator[tuple[int, np.ndarray, tuple[int, int]]]:
     """Yields the number of each frame, its pixels as stored, and its rows and columns in the source.
 

@@ -16,7 +16,7 @@ from lus_cli.errors import LusError
 from lus_cli.study.annotations import UNKNOWN, Findings
 from lus_cli.study.ids import VideoId
 from lus_cli.study.sources import Source
-from lus_cli.study.study import counted_frames, read_study
+from lus_cli.study.study import read_study, time_order_notes
 from lus_cli.words import counted, shortened
 
 log = logging.getLogger("lus.prepare")
@@ -59,7 +59,7 @@ def make_plan(config: PrepareConfig, root: Path) -> Plan:
             f"no video in {root} can be read; the first problem", problems[0], left_out=problems[1:]
         )
     provenance = {"exams": str(root.absolute()), "mask_text": config.mask_text}
-    notes = counted_frames(study.sources[entry.id] for entry in entries)
+    notes = time_order_notes(study.sources[entry.id] for entry in entries)
     return Plan(frame_format, study.sources, entries, problems, provenance, notes)
 
 

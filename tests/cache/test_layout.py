@@ -96,7 +96,7 @@ def test_a_disk_that_fails_while_it_is_waited_for_is_an_error(
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     monkeypatch.setattr(os, "fsync", fsync)
-    with pytest.raises(LusError, match="the disk fails"):
+    with pytest.raises(LusError, match="the disk is failing"):
         write_json(tmp_path / "x.json", {"a": 1})
     assert not list(tmp_path.iterdir())
     with pytest.raises(OSError, match=os.strerror(errno.EBADF)):
@@ -289,7 +289,7 @@ def test_json_from_a_windows_editor_is_read(tmp_path: Path) -> None:
     ("text", "complaint"),
     [
         (b"", "is not JSON (Expecting value: line 1"),
-        (b"[1]", "holds no JSON object"),
+        (b"[1]", "does not hold a JSON object"),
         (b"{", "is not JSON (Expecting property name"),
         (b"\x00", "is not JSON (Expecting value"),
         (b"\xff", "is not JSON ('utf-8' codec can't decode"),

@@ -517,7 +517,7 @@ def test_a_split_that_is_not_there_names_the_command_to_run(tmp_path: Path) -> N
     with pytest.raises(LusError, match=r"there is no .*: run `lus prepare` first"):
         read_split(tmp_path / "split.json", ["1"])
     (tmp_path / "split.json").write_text("[]")
-    with pytest.raises(LusError, match="holds no JSON object: correct it"):
+    with pytest.raises(LusError, match="does not hold a JSON object: correct it"):
         read_split(tmp_path / "split.json", ["1"])
 
 

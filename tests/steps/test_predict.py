@@ -226,7 +226,7 @@ def test_nothing_is_overwritten(alone, exams, tmp_path):
     own = tmp_path / "own"
     own.mkdir()
     (own / "thesis.txt").write_text("years of work")
-    with pytest.raises(LusError, match="is already there: name another folder"):
+    with pytest.raises(LusError, match="already exists: name another folder"):
         predicted(alone, path, output=own)
     predicted(alone, path, output=own, force=True)
     predicted(alone, path, output=own, force=True, page=False)

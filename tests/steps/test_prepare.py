@@ -491,7 +491,9 @@ def test_a_cache_that_another_program_holds_is_not_built_anew(tree: Path, tmp_pa
     for dry_run in (True, False):
         with (
             held(tmp_path / "videos.h5"),
-            pytest.raises(CannotReadError, match=r"videos\.h5 cannot be read .*: end what is"),
+            pytest.raises(
+                CannotReadError, match=r"videos\.h5 cannot be read .*: close the program"
+            ),
         ):
             run(tree, tmp_path, dry_run=dry_run)
     assert (tmp_path / "videos.h5").read_bytes() == before
