@@ -273,14 +273,14 @@ def test_ids_in_a_cache_name_no_other_folder(
 ) -> None:
     """Pictures are called after them."""
     cache = hostile_cache(prepared, tmp_path / "cache", table, value)
-    with pytest.raises(LusError, match="an id that is no name"):
+    with pytest.raises(LusError, match="an id is not a valid name"):
         VideoCache(cache.videos)
 
 
 @pytest.mark.parametrize("value", ["../../secret", "/etc/passwd", "a/../../b", "..\\b", "C:/b"])
 def test_sources_in_a_cache_lie_in_their_study(prepared: Path, tmp_path: Path, value: str) -> None:
     cache = hostile_cache(prepared, tmp_path / "cache", "source_path", value)
-    with pytest.raises(LusError, match="a source that is not in its study"):
+    with pytest.raises(LusError, match="a source path leads out of its study"):
         VideoCache(cache.videos)
 
 
@@ -327,7 +327,7 @@ def test_a_label_table_names_nothing_outside_its_folder(tmp_path: Path, name: st
         path.write_bytes(b"")
     table = tmp_path / "labels.csv"
     table.write_text(f"file,patient,exam,area,score\n{name},p,1,a,1\n")
-    with pytest.raises(LusError, match="is no file in the folder of videos"):
+    with pytest.raises(LusError, match="is not a file in the folder of videos"):
         read_study(PrepareConfig(exams=tmp_path / "videos", labels=table), tmp_path / "videos")
 
 

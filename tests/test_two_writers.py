@@ -16,7 +16,8 @@ from lus_cli.attention.explained import save_png
 from lus_cli.attention.mask_file import read_maps, write_masks
 from lus_cli.cache.chunks import FrameFormat, StoredVideo, store_video
 from lus_cli.cache.layout import Cache
-from lus_cli.cache.video_cache import Entry, VideoCache, write_video_cache
+from lus_cli.cache.video_cache import Entry, VideoCache
+from lus_cli.cache.video_writer import write_video_cache
 from lus_cli.errors import LusError
 from lus_cli.files import read_json, replacing, write_json, write_text
 from lus_cli.folders import replacing_folder, replacing_folders

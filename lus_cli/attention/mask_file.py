@@ -39,7 +39,7 @@ def write_masks(path: Path, videos: Mapping[VideoId, Maps], weights: str = "") -
                 kind = np.int32 if name in NUMBERS else np.float32
                 packed = "gzip" if values.ndim > 1 else None
                 group.create_dataset(name, data=values.astype(kind), compression=packed)
-            disk.tell_error()
+            disk.raise_error()
 
 
 def merged(before: Maps, now: Maps) -> Maps:
@@ -63,7 +63,7 @@ def joined(path: Path, parts: Mapping[VideoId, Path], weights: str = "") -> None
         for video, own in parts.items():
             with reading(own) as source:
                 source.copy(str(video), file, str(video))
-            disk.tell_error()
+            disk.raise_error()
 
 
 @contextlib.contextmanager
@@ -79,7 +79,7 @@ def adding(path: Path, videos: Iterable[VideoId], weights: str) -> Iterator[tupl
                 for name in names:
                     if name not in others:
                         old.copy(name, file, name)
-                        disk.tell_error()
+                        disk.raise_error()
         yield file, disk
 
 

@@ -72,7 +72,7 @@ def compare_candidates(
         compared,
         [comparison_table(compared, title)],
         {"comparison": folder / "comparison.svg", "compared": folder / "comparison.json"},
-        notes=[*compared["warnings"], *told_apart(compared)],
+        notes=[*compared["warnings"], *unlinked(compared)],
     )
 
 
@@ -176,7 +176,7 @@ def comparison_table(compared: Mapping[str, Any], title: str) -> Table:
     )
 
 
-def told_apart(compared: Mapping[str, Any]) -> list[str]:
+def unlinked(compared: Mapping[str, Any]) -> list[str]:
     """Whose kappa differs from the reference's by more than chance explains, a sentence each."""
     sentences = []
     for row in compared["candidates"]:

@@ -17,7 +17,7 @@ from lus_cli.disk_errors import explaining_disk_errors, placed_by
 from lus_cli.errors import LusError, printable
 from lus_cli.evaluation.player import Clip, Scored, make_clip
 from lus_cli.files import check_writable, csv_text, replacing, write_json, write_text
-from lus_cli.folders import beside, locked
+from lus_cli.folders import hidden, locked
 from lus_cli.model.checkpoint import digest_of, load_best
 from lus_cli.model.devices import choose_device, set_threads
 from lus_cli.prediction.new_videos import NewVideo, Search, find_videos, frames_at, rate_of
@@ -54,7 +54,7 @@ def output_locked(folder: Path | None) -> Iterator[None]:
     target = folder.resolve()
     with explaining_disk_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-    with locked(beside(target, "lock"), folder, keep=False):
+    with locked(hidden(target, "lock"), folder, keep=False):
         yield
 
 

@@ -69,7 +69,7 @@ class FeatureLoader(BatchLoader):
         made_from = [
             self.videos.checksums[index],
             asdict(self.videos.frame_format),
-            self.wanted(index).tolist(),
+            self.needed(index).tolist(),
             [self.cnn, self.recipe.precision, str(self.dtype), self.device.type],
         ]
         return self.folder / f"{fingerprint(made_from)}.npz"

@@ -132,9 +132,9 @@ def test_what_may_not_be_read_is_not_called_damaged(
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "open", refused)
-        with pytest.raises(CannotReadError, match=r"best\.safetensors cannot .*: let your user"):
+        with pytest.raises(CannotReadError, match=r"best\.safetensors cannot .*: give your user"):
             load_best(best)
-        with pytest.raises(CannotReadError, match=r"last\.pt cannot be read .*: let your user"):
+        with pytest.raises(CannotReadError, match=r"last\.pt cannot be read .*: give your user"):
             load_last(last)
     assert load_best(best)
     assert load_last(last) == {"format_version": 1, "epoch": 2}

@@ -119,7 +119,7 @@ def test_formats_that_are_not_read_are_named(tmp_path):
     found = find_videos([tmp_path])
     assert [video.name for video in found.videos] == ["a.mp4", "frames"]
     assert sorted(found.problems) == [
-        f"{tmp_path / 'b.rm'} is a video of a kind not read here: make .mp4 of it",
+        f"{tmp_path / 'b.rm'} is a video in a format that lus does not read: convert it to .mp4",
         f"{tmp_path / 'scans'} holds 2 frames .tif, which are not read here: make .png of them",
     ]
 
