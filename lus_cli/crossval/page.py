@@ -30,7 +30,7 @@ SECTIONS = {
     "folds": ("folds",),
     "confounders": ("confounders", "strata"),
     "patients": ("patient_totals",),
-    "sureness": ("calibration", "abstention"),
+    "confidence": ("calibration", "abstention"),
     "areas": ("areas",),
     "matrix": ("errors_per_class",),
 }
@@ -66,7 +66,7 @@ def write_crossval_page(
         first=summary(scores),
         methods=rows,
         method_figures=FIGURES,
-        class_figures=metrics.CLASS_FIGURES,
+        class_metrics=metrics.CLASS_METRICS,
         best=best_baseline(rows, about),
         spread=spread_over_folds(scores["folds"], about["recipe"]),
         follows=what_answers_follow(scores.get("confounders", [])),
@@ -93,8 +93,8 @@ def patient_rows(sums: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         {
             **row,
             "true_mean": row["true"] / row["videos"],
-            "mean": row["answered"] / row["videos"],
-            "off": row["answered"] - row["true"],
+            "mean": row["predicted"] / row["videos"],
+            "off": row["predicted"] - row["true"],
         }
         for row in sums
     ]
@@ -105,5 +105,5 @@ def videos_with_times(repeats: Sequence[metrics.Predictions]) -> list[dict[str, 
     """Every video, the worst answers of the first time over first, with the answer of each time."""
     rows = video_rows(repeats[0], {})
     for row in rows:
-        row["times"] = [int(one.predicted[row["order"]]) for one in repeats]
+        row["repetitions"] = [int(one.predicted[row["order"]]) for one in repeats]
     return rows
