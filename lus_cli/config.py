@@ -28,14 +28,6 @@ Workers = Annotated[
 Threads = Annotated[
     int, typer.Option(help="Number of CPU threads; 0 uses one per core.", min=0, max=1024)
 ]
-Bootstrap = Annotated[
-    int,
-    typer.Option(
-        help="Number of random permutations behind each p-value; 0 computes no p-values.",
-        min=0,
-        max=100_000,
-    ),
-]
 Device = Annotated[
     Literal["auto", "cuda", "mps", "cpu"],
     typer.Option(help="Device that runs the model; auto selects the best available accelerator."),
@@ -242,7 +234,10 @@ class CrossvalConfig(Recipe):
     baselines: Annotated[
         bool, typer.Option(help="Evaluate simple baseline methods on the same folds.")
     ] = True
-    bootstrap: Bootstrap = 1000
+    permutations: Annotated[
+        int,
+        typer.Option(help="Random permutations for each p-value; 0: none.", min=0, max=100_000),
+    ] = 1000
     device: Device = "auto"
     threads: Threads = 0
     run: Annotated[
@@ -288,10 +283,14 @@ class EvaluateConfig:
             "error, skip their videos, or keep them."
         ),
     ] = "refuse"
-    bootstrap: Bootstrap = 1000
-    seed: Annotated[
-        int, typer.Option(help="Random seed of the permutations.", min=0, max=MAX_SEED)
-    ] = 0
+    permutations: Annotated[
+        int,
+        typer.Option(help="Random permutations for each p-value; 0: none.", min=0, max=100_000),
+    ] = 1000
+    bootstrap: Annotated[  # the former name of --permutations, which scripts still use
+        int | None, typer.Option(help="Same as --permutations.", min=0, max=100_000, hidden=True)
+    ] = None
+    seed: Annotated[int, typer.Option(help="Seed of the permutations.", min=0, max=MAX_SEED)] = 0
     temperature: Annotated[
         bool,
         typer.Option(help="Score the validation videos and fit a temperature on them."),
@@ -331,10 +330,6 @@ class AttentionConfig:
             "mp4]"
         ),
     ] = None
-    bootstrap: Annotated[
-        int,
-        typer.Option(help="Has no effect: the intervals need no resampling.", min=0, max=100_000),
-    ] = 1000
     exams: Annotated[
         Path | None,
         typer.Option(

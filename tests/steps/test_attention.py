@@ -45,7 +45,7 @@ def cache(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def explained_part(cache: Path, **changes: Any) -> Result:
-    config = AttentionConfig(cache=cache, split="test", threads=1, device="cpu", bootstrap=50)
+    config = AttentionConfig(cache=cache, split="test", threads=1, device="cpu")
     return attention.run(dataclasses.replace(config, **changes), silent)
 
 
