@@ -207,8 +207,9 @@ class CrossvalConfig(Recipe):
     baselines: Annotated[
         bool, typer.Option(help="Measure what simple methods reach on the same folds.")
     ] = True
-    bootstrap: Annotated[
-        int, typer.Option(help="Random deals behind each p-value; 0: none.", min=0, max=100_000)
+    permutations: Annotated[
+        int,
+        typer.Option(help="Random permutations for each p-value; 0: none.", min=0, max=100_000),
     ] = 1000
     device: Device = "auto"
     threads: Annotated[int, typer.Option(help="CPU threads; 0: one a core.", min=0, max=1024)] = 0
@@ -247,10 +248,14 @@ class EvaluateConfig:
         Literal["refuse", "skip", "keep"],
         typer.Option(help="What becomes of videos in --videos of patients the run was trained on."),
     ] = "refuse"
-    bootstrap: Annotated[
-        int, typer.Option(help="Random deals behind each p-value; 0: none.", min=0, max=100_000)
+    permutations: Annotated[
+        int,
+        typer.Option(help="Random permutations for each p-value; 0: none.", min=0, max=100_000),
     ] = 1000
-    seed: Annotated[int, typer.Option(help="Seed of the random deals.", min=0, max=MAX_SEED)] = 0
+    bootstrap: Annotated[  # the former name of --permutations, which scripts still use
+        int | None, typer.Option(help="Same as --permutations.", min=0, max=100_000, hidden=True)
+    ] = None
+    seed: Annotated[int, typer.Option(help="Seed of the permutations.", min=0, max=MAX_SEED)] = 0
     temperature: Annotated[
         bool,
         typer.Option(help="Fit a temperature on the validation videos, which are scored for it."),
@@ -293,9 +298,6 @@ class AttentionConfig:
             help="File format of a video; with --split also draws every video. [default: mp4]"
         ),
     ] = None
-    bootstrap: Annotated[
-        int, typer.Option(help="Without effect: intervals need no resamples.", min=0, max=100_000)
-    ] = 1000
     exams: Annotated[
         Path | None, typer.Option(help="Exam tree with the original frames. [default: as prepared]")
     ] = None

@@ -22,7 +22,7 @@ from lus_cli.evaluation import confidence_figures
 from lus_cli.evaluation import (
     confusion_figures as evaluation_figures,
 )
-from lus_cli.evaluation.page import template_text
+from lus_cli.pages.base import template_text
 from lus_cli.training import figures as run_figures
 from tests.drawing import svg_text
 

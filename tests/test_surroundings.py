@@ -290,7 +290,7 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
         train.run(
             tiny(cache, run="one", epochs=1, freeze=True, flip=False, gain=0, shift=0), silent
         )
-        evaluate.run(EvaluateConfig(cache=cache, bootstrap=10, threads=1), silent)
+        evaluate.run(EvaluateConfig(cache=cache, permutations=10, threads=1), silent)
         attention.run(AttentionConfig(cache=cache, threads=1), silent)
         predict.run(
             PredictConfig(cache=cache, threads=1, paths=(cache / "exams",), page=False), silent

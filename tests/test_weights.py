@@ -60,7 +60,7 @@ def ever_better(self: Trainer, *_arguments: Any) -> dict[str, float]:
 
 
 def evaluation(cache: Path, **changes: Any) -> EvaluateConfig:
-    return EvaluateConfig(cache=cache, device="cpu", threads=1, bootstrap=50, **changes)
+    return EvaluateConfig(cache=cache, device="cpu", threads=1, permutations=50, **changes)
 
 
 @pytest.fixture
@@ -156,7 +156,7 @@ def test_a_fold_with_other_weights_predicts_again(
     config = CrossvalConfig(
         **{f.name: getattr(tiny(cache.root, epochs=1), f.name) for f in dataclasses.fields(TrainConfig)
            if f.name not in ("run", "resume", "dry_run", "given")},
-        run=name, resume=True, bootstrap=0, baselines=False,
+        run=name, resume=True, permutations=0, baselines=False,
     )  # fmt: skip
     result = crossval.run(config, silent)
     assert "nothing was trained" in result.notes[0]

@@ -22,6 +22,7 @@ import numpy as np
 
 from lus_cli.evaluation.intervals import POSITIVE, SHARE, Jackknife
 from lus_cli.evaluation.metrics import quotient
+from lus_cli.evaluation.resampling import pairs_won
 
 THRESHOLDS = np.linspace(0.05, 0.95, 19)  # shares of a map's maximum
 POINTING, ENERGY, IOU = 0, 1, slice(2, None)  # columns of what `map_metrics` returns
@@ -155,11 +156,7 @@ def separation(values: np.ndarray, has: np.ndarray, patients: Sequence[str]) -> 
     values: (video,). has: (video,) bool.
     """
     names, patient = np.unique(patients, return_inverse=True)
-    others, their_patient = values[~has], patient[~has]
-    wins = np.zeros((len(names), len(names)))
-    for value, number in zip(values[has], patient[has], strict=True):  # saves memory: not all pairs
-        won = (value > others) + 0.5 * (value == others)
-        wins[number] += np.bincount(their_patient, won, minlength=len(names))
+    wins = pairs_won(values, has, patient)
     jackknife = Jackknife(len(names))
     draws = np.concatenate([np.ones((1, len(names))), jackknife.draws])
     with_finding = draws @ np.bincount(patient[has], minlength=len(names))

@@ -19,7 +19,9 @@ from lus_cli.crossval.words import (
     what_answers_follow,
 )
 from lus_cli.evaluation import metrics
-from lus_cli.evaluation.page import flat, matrix_rows, rendered, summary, total_rows, video_rows
+from lus_cli.evaluation.intervals import FEW_PATIENTS
+from lus_cli.evaluation.page import matrix_rows, summary, total_rows, video_rows
+from lus_cli.pages.base import flat, rendered
 from lus_cli.pages.figures import page_figure
 
 # Section -> its figures.
@@ -56,6 +58,7 @@ def write_crossval_page(
         "crossval.html",
         "report.css crossval.css",
         "report.js",
+        {"few_patients": FEW_PATIENTS},
         about=about,
         scores=scores,
         times=len(repeats),

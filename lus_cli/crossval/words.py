@@ -10,8 +10,8 @@ import numpy as np
 from lus_cli.evaluation import metrics
 from lus_cli.evaluation.comparison import verdict
 from lus_cli.evaluation.intervals import FEW_PATIENTS
-from lus_cli.evaluation.page import interval, three
 from lus_cli.evaluation.run_comparison import MAJORITY
+from lus_cli.pages.base import page_interval, three
 from lus_cli.words import counted, joined
 
 KAPPA = "kappa_quadratic"
@@ -126,7 +126,7 @@ def kappa_in_words(recipe: Mapping[str, Any], times: int) -> str:
     spread = (
         f"no interval: {kappa['why']}"
         if kappa["low"] is None
-        else f"95 % interval over {counted(kappa['patients'], 'patient')}: {interval(kappa)}"
+        else f"95 % interval over {counted(kappa['patients'], 'patient')}: {page_interval(kappa)}"
     )
     over = (
         f" It is the mean of {times} times over, which spread by {three(kappa['sd'])} (sd)."

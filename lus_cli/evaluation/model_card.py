@@ -19,11 +19,11 @@ from lus_cli import files as part_files
 from lus_cli.cache.layout import Run
 from lus_cli.cache.split import PARTS, Split, load_split
 from lus_cli.errors import LusError
-from lus_cli.evaluation import page as report
 from lus_cli.evaluation.intervals import FEW_PATIENTS
 from lus_cli.evaluation.metrics import FIGURES, SCORES
 from lus_cli.model import efficientnet_lite
 from lus_cli.model.checkpoint import Card, there, weights_digest
+from lus_cli.pages.base import environment
 from lus_cli.recipes.recipe import Recipe
 from lus_cli.words import counted, joined
 
@@ -87,7 +87,7 @@ def model_card(
     if split is None:
         limits.insert(0, "Whom it was trained on is unknown: they may be among its new patients.")
     try:
-        text = report.environment().get_template("model-card.md").render(
+        text = environment().get_template("model-card.md").render(
             name=run.name,
             disclaimer=DISCLAIMER,
             card=card,

@@ -6,22 +6,17 @@ carries a policy that lets it load nothing and run no script but its own, so an 
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
-from markupsafe import Markup
-
 from lus_cli import files as part_files
-from lus_cli import pages
-from lus_cli.evaluation import intervals, metrics
+from lus_cli.evaluation import metrics
 from lus_cli.evaluation import totals as clinical
-from lus_cli.evaluation.player import ASSUMED_RATE, Clip
+from lus_cli.evaluation.intervals import FEW_PATIENTS
+from lus_cli.evaluation.player import Clip
+from lus_cli.pages.base import flat, percent, rendered, three
 from lus_cli.pages.figures import PageFigure, page_figure
-from lus_cli.pages.overlay import CONTOUR, INFERNO, STRONGEST
 from lus_cli.words import counted
 
 OWN_FIGURES = {"confusion"}  # the page draws its own confusion matrix
@@ -60,6 +55,7 @@ def write_report(
         "report.html",
         "report.css player.css",
         "player.js report.js",
+        {"few_patients": FEW_PATIENTS},
         run=run,
         scores=scores,
         part=PART_NAMES.get(run["part"], "video"),
@@ -76,61 +72,7 @@ def write_report(
     part_files.write_text(path, text)
 
 
-def rendered(template: str, styles: str, scripts: str, **shown: Any) -> str:
-    """A page with its style sheets and scripts in it, and a policy that lets no other script run.
-
-    styles, scripts: names of templates, by spaces.
-    """
-    script = "".join(map(template_text, scripts.split()))
-    return (
-        environment()
-        .get_template(template)
-        .render(
-            style=Markup("".join(map(template_text, styles.split()))),
-            script=Markup(script),
-            script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-            **shown,
-        )
-    )
-
-
-def environment() -> jinja2.Environment:
-    made = jinja2.Environment(
-        loader=jinja2.PackageLoader("lus_cli.pages", ""),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    made.filters |= {"three": three, "interval": interval, "percent": percent, "counted": counted}
-    made.globals |= {
-        "few_patients": intervals.FEW_PATIENTS,
-        "overlay": {"colours": INFERNO.split(), "strongest": STRONGEST, "contour": CONTOUR},
-        "assumed_rate": ASSUMED_RATE,
-    }
-    return made
-
-
-def template_text(name: str) -> str:
-    return (Path(pages.__file__).parent / name).read_text(encoding="utf-8")
-
-
 # ------------------------------------------------------------------------------------------- words
-
-
-def three(value: float | None) -> str:
-    """Three decimals with a true minus sign; a dash for what is undefined."""
-    return "–" if value is None else f"{value:z.3f}".replace("-", "\u2212")
-
-
-def percent(value: float) -> str:
-    return f"{100 * value:.0f}\u00a0%"
-
-
-def interval(entry: Mapping[str, Any]) -> str:
-    if entry["low"] is None:
-        return "–"
-    return f"{three(entry['low'])} to {three(entry['high'])}"
 
 
 def headline(answers: Sequence[int], right: int, videos: int) -> str:
@@ -253,17 +195,6 @@ def video_rows(predictions: metrics.Predictions, clips: Mapping[str, Clip]) -> l
             }
         )
     return sorted(rows, key=lambda row: (-row["error"], row["given"], row["order"]))
-
-
-def flat(value: Any, name: str = "") -> list[tuple[str, str]]:
-    """A nested mapping as rows of dotted name and text."""
-    if isinstance(value, Mapping):
-        return [row for k, v in value.items() for row in flat(v, f"{name}.{k}" if name else str(k))]
-    if value is None:
-        return [(name, "–")] if name else []
-    if isinstance(value, (list, tuple)):
-        value = ", ".join(map(str, value))
-    return [(name, str(value))]
 
 
 # ----------------------------------------------------------------------------------------- figures

@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from lus_cli.pages.base import ASSUMED_RATE
 from lus_cli.pages.overlay import as_rgb
 from lus_cli.study.video_writing import write_mp4
 
-ASSUMED_RATE = 25.0  # frames/s, where the source does not say
 SLOWEST = 0.5  # frames/s: of a long video of which few frames are shown
 FEWEST = 5  # frames of a clip, whatever they take
 STRIP = 5  # frames side by side

@@ -68,21 +68,9 @@ class PatientSums:
 
     @cached_property
     def wins(self) -> np.ndarray:
-        """(score, patient, other patient) float64: the pairs behind one-against-rest AUROC.
-
-        How often a video of the patient that has the score was given it with a higher probability
-        than a video of the other patient that has it not; a tie counts one half. AUROC is the share
-        of won pairs (Mann and Whitney 1947), under resampling a quadratic form in the draws.
-        """
-        wins = np.zeros((len(SCORES), len(self.names), len(self.names)))
-        for score in SCORES:
-            has, probability = self.scores == score, self.probabilities[:, score]
-            for other in range(len(self.names)):
-                rivals = np.sort(probability[~has & (self.patient == other)])
-                below = np.searchsorted(rivals, probability[has], "left")
-                not_above = np.searchsorted(rivals, probability[has], "right")
-                np.add.at(wins[score, :, other], self.patient[has], (below + not_above) / 2)
-        return wins
+        """(score, patient, other patient) float64: `pairs_won` of each score against the rest."""
+        columns = zip(SCORES, self.probabilities.T, strict=True)
+        return np.stack([pairs_won(p, self.scores == s, self.patient) for s, p in columns])
 
     def figures(self, draws: np.ndarray) -> dict[str, np.ndarray]:
         """Each figure, and each `<figure>_<score>`, per resample; NaN where undefined.
@@ -131,6 +119,27 @@ class PatientSums:
         figures = {name: draws @ self.per_patient(v) / videos for name, v in values.items()}
         figures["ece"] = np.abs(bins[:, :, 1] - bins[:, :, 2]).sum(axis=1) / videos
         return figures
+
+
+def pairs_won(values: np.ndarray, has: np.ndarray, patient: np.ndarray) -> np.ndarray:
+    """(patient, other patient) float64: the pairs of videos behind an AUROC.
+
+    A pair is a video of the patient that has the finding and a video of the other patient that does
+    not. It is won if the first video has the larger value; a tie counts one half. AUROC is the share
+    of pairs won (Mann and Whitney 1947, Ann Math Stat 18:50); with weights of the patients it is a
+    quadratic form in these weights.
+
+    values: (video,). has: (video,) bool, whether the video has the finding.
+    patient: (video,) index of its patient, every index from 0 to the largest present.
+    """
+    patients = int(patient.max(initial=-1)) + 1
+    won = np.zeros((patients, patients))
+    for other in range(patients):
+        rivals = np.sort(values[~has & (patient == other)])
+        below = np.searchsorted(rivals, values[has], "left")
+        not_above = np.searchsorted(rivals, values[has], "right")
+        np.add.at(won[:, other], patient[has], (below + not_above) / 2)
+    return won
 
 
 def steady_macro(f1: np.ndarray, patients: np.ndarray, accuracy: np.ndarray) -> np.ndarray:

@@ -118,7 +118,7 @@ def pooled(study: Crossval, config: CrossvalConfig, progress: Progress) -> Resul
     title, times = f"{study.name}, out of fold", len(repeats)
     about = {"weights": weights_of(study)}
     compared = compare_candidates(study.root, candidates, title, about)
-    scores = assess(repeats[0], config.bootstrap, SEED)
+    scores = assess(repeats[0], config.permutations, SEED)
     progress("intervals", 1, 1)
     whole = {"run": study.name, **about, "split": "out-of-fold", "times": times}
     scores = {**whole, **scores, **found}
@@ -148,7 +148,7 @@ def described(study: Crossval, config: CrossvalConfig) -> dict[str, Any]:
         "--config": study.root / "config.toml",
         "--run": f"{study.name}-again",
         "--repeats": times,
-        "--bootstrap": config.bootstrap,
+        "--permutations": config.permutations,
         "--cache": config.cache,
     }
     words = ["lus", "crossval", *(str(word) for pair in again.items() for word in pair)]

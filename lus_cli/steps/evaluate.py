@@ -186,7 +186,7 @@ def evaluate(subject: Subject, config: EvaluateConfig, progress: Progress) -> Re
     progress("intervals", 0, 1)
     scores = assess(
         predictions,
-        config.bootstrap,
+        config.permutations if config.bootstrap is None else config.bootstrap,
         config.seed,
         training=subject.training_scores,
         validation=validation,

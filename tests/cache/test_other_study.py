@@ -130,7 +130,7 @@ def runs(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def config(cache: Path, **changes) -> EvaluateConfig:
-    return EvaluateConfig(cache=cache, device="cpu", threads=1, bootstrap=50, **changes)
+    return EvaluateConfig(cache=cache, device="cpu", threads=1, permutations=50, **changes)
 
 
 def test_a_run_is_scored_on_a_study_it_never_saw(runs: Path, study: Path, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from lus_cli.crossval.words import method_rows, plain_words
 from lus_cli.evaluation import comparison
 from lus_cli.evaluation.assessment import assess
 from lus_cli.evaluation.metrics import Predictions
-from lus_cli.evaluation.page import three
+from lus_cli.pages.base import three
 from lus_cli.pages.figures import PAGE_COLOURS
 from lus_cli.progress import Result
 from tests.conftest import crossval_config
@@ -126,7 +126,7 @@ def test_the_command_on_the_page_does_it_again(crossvalidated: tuple[Path, Resul
     assert (lus, step, last) == ("lus", "crossval", "--no-baselines")
     given = {flag[2:]: value for flag, value in zip(pairs[::2], pairs[1::2], strict=True)}
     given |= {"config": Path(given["config"]), "baselines": False}
-    given |= {name: int(given[name]) for name in ("repeats", "bootstrap")}
+    given |= {name: int(given[name]) for name in ("repeats", "permutations")}
     again = settings_from(CrossvalConfig, given | {"device": "cpu", "threads": 1})
     first = crossval_config(cache, repeats=2, run="paper-cv-1-again")
     assert again == dataclasses.replace(first, cache=again.cache)

@@ -9,7 +9,7 @@ import pytest
 
 from lus_cli.evaluation import metrics
 from lus_cli.evaluation.assessment import assess
-from tests.answers import answering, drawn, predictions_for
+from tests.predicted import answering, drawn, predictions_for
 
 
 def test_the_reports_model_is_named_for_what_it_is():

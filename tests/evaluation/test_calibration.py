@@ -19,7 +19,7 @@ from lus_cli.evaluation.calibration import (
 )
 from lus_cli.evaluation.intervals import Jackknife
 from lus_cli.evaluation.metrics import Predictions, soft_labels
-from tests.answers import answering, drawn, predictions_for
+from tests.predicted import answering, drawn, predictions_for
 
 
 def test_calibration_by_hand():

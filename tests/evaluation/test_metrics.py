@@ -12,7 +12,7 @@ from sklearn import metrics as sklearn_metrics
 from lus_cli.evaluation import metrics
 from lus_cli.evaluation.assessment import assess
 from lus_cli.model import losses
-from tests.answers import answering, drawn, from_sklearn, predictions_for
+from tests.predicted import answering, drawn, from_sklearn, predictions_for
 
 REPORT_TEST_SET = [0] * 10 + [1] * 14 + [2] * 26 + [3] * 19
 

@@ -46,7 +46,7 @@ def evaluated(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("evaluated") / "cache"
     shutil.copytree(cache, folder)
     for part in ("validation", "test"):
-        config = EvaluateConfig(cache=folder, split=part, device="cpu", threads=1, bootstrap=50)
+        config = EvaluateConfig(cache=folder, split=part, device="cpu", threads=1, permutations=50)
         assert evaluate.run(config, silent).files["card"].is_file()
     return folder
 

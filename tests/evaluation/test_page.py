@@ -23,8 +23,8 @@ from lus_cli.evaluation import (
 from lus_cli.evaluation import (
     page as report,
 )
+from lus_cli.pages import base, overlay
 from lus_cli.pages import figures as page_figures
-from lus_cli.pages import overlay
 from tests import browser
 from tests.drawing import svg_text
 
@@ -134,7 +134,7 @@ def test_every_figure_has_its_numbers(page):
         entry = assessed["figures"][name]
         assert label in said
         for value in (entry["value"], entry["low"], entry["high"], entry["majority"]):
-            assert report.three(value) in said
+            assert base.three(value) in said
     assert "None" not in said
     assert "nan" not in said.lower().split()
 

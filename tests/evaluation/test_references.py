@@ -10,7 +10,7 @@ import pytest
 from lus_cli.evaluation import metrics, references
 from lus_cli.evaluation.assessment import assess
 from lus_cli.evaluation.resampling import PatientSums
-from tests.answers import answering, drawn, from_sklearn, predictions_for
+from tests.predicted import answering, drawn, from_sklearn, predictions_for
 
 
 def test_no_constant_answer_beats_the_majority_reference():

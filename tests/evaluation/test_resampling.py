@@ -9,8 +9,8 @@ from scipy import stats
 from lus_cli.evaluation.assessment import assess
 from lus_cli.evaluation.intervals import ANY, CORRELATION, POSITIVE, SHARE, Jackknife
 from lus_cli.evaluation.resampling import PatientSums, confusions_dealt, permutation_test
-from tests.answers import answering, drawn, from_sklearn, predictions_for
 from tests.benchmarks import statistics
+from tests.predicted import answering, drawn, from_sklearn, predictions_for
 
 
 def test_a_resample_has_the_figures_of_its_videos_written_out():

@@ -8,7 +8,7 @@ import pytest
 from lus_cli.evaluation.intervals import POSITIVE, Jackknife
 from lus_cli.evaluation.metrics import Predictions
 from lus_cli.evaluation.totals import agreement, areas, sums
-from tests.answers import answering
+from tests.predicted import answering
 
 TWO = Jackknife(2)
 

@@ -10,8 +10,8 @@ from lus_cli.evaluation import confidence_figures
 from lus_cli.evaluation import totals_figures as clinical_figures
 from lus_cli.evaluation.assessment import assess
 from lus_cli.evaluation.metrics import Predictions
-from tests.answers import answering, drawn
 from tests.drawing import svg_text
+from tests.predicted import answering, drawn
 
 
 def words(figure) -> str:

@@ -143,7 +143,7 @@ def test_a_finished_one_is_not_fitted_again(run: Path) -> None:
 def test_evaluation_fits_no_temperature_on_patients_it_was_fitted_on(
     run: Path, exams: Path
 ) -> None:
-    config = EvaluateConfig(cache=run, run="tuned-1", device="cpu", threads=1, bootstrap=20)
+    config = EvaluateConfig(cache=run, run="tuned-1", device="cpu", threads=1, permutations=20)
     numbers = evaluate.run(config, silent).numbers
     assert numbers["temperature"]["value"] is None
     validation = evaluate.run(dataclasses.replace(config, split="validation"), silent)
@@ -164,7 +164,7 @@ def test_evaluation_fits_no_temperature_on_patients_it_was_fitted_on(
 
 
 def test_its_card_tells_of_this_model_and_not_of_another(run: Path) -> None:
-    config = EvaluateConfig(cache=run, run="tuned-1", device="cpu", threads=1, bootstrap=20)
+    config = EvaluateConfig(cache=run, run="tuned-1", device="cpu", threads=1, permutations=20)
     evaluate.run(dataclasses.replace(config, split="validation"), silent)
     card = Cache(run).run("tuned-1").model_card.read_text()
     for wrong in ("LSTM", "best epoch", "Best epoch", "epoch to keep"):
@@ -214,7 +214,7 @@ def test_what_it_cannot_do_is_said(run: Path) -> None:
 def test_what_raised_the_answer_lies_over_the_frames(run: Path, exams: Path) -> None:
     videos = VideoCache(run / "videos.h5")
     config = AttentionConfig(
-        cache=run, run="tuned-1", device="cpu", threads=1, split="test", format="gif", bootstrap=20
+        cache=run, run="tuned-1", device="cpu", threads=1, split="test", format="gif"
     )
     numbers = attention.run(config, silent).numbers
     assert numbers["localisation"]["scores"]["all"]["attention"]["energy"]["value"] > 0

@@ -50,7 +50,7 @@ def cache(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def explain_split(cache: Path, **changes: Any) -> Result:
-    config = AttentionConfig(cache=cache, split="test", threads=1, device="cpu", bootstrap=50)
+    config = AttentionConfig(cache=cache, split="test", threads=1, device="cpu")
     return attention.run(dataclasses.replace(config, **changes), silent)
 
 

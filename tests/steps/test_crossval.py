@@ -208,7 +208,7 @@ def test_other_scores_are_noticed(done, tmp_path: Path) -> None:
     name = "paper-cv-1-r1-f1"
     with pytest.raises(LusError, match=f"have changed since run {name} began"):
         train.run(dataclasses.replace(tiny(cache), run=name, resume=True), silent)
-    config_ = EvaluateConfig(cache=cache, run=name, device="cpu", threads=1, bootstrap=0)
+    config_ = EvaluateConfig(cache=cache, run=name, device="cpu", threads=1, permutations=0)
     assert "have changed since the run began" in evaluate.run(config_, silent).notes[0]
 
 

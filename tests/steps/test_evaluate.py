@@ -42,7 +42,7 @@ def cache(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def config(cache: Path, **changes) -> EvaluateConfig:
-    return EvaluateConfig(cache=cache, device="cpu", threads=1, bootstrap=50, **changes)
+    return EvaluateConfig(cache=cache, device="cpu", threads=1, permutations=50, **changes)
 
 
 def read(result: Result) -> tuple[dict, Path]:

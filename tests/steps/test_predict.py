@@ -71,7 +71,9 @@ def test_frame_folders_get_the_answers_that_evaluate_gives(cache, alone, exams):
         known = trained.probabilities([index], "score", silent)[0]
         assert got[str(video)] == known.tolist(), "not the same to the last bit"
     # evaluate scores several videos in one batch, where sums run in another order.
-    config = EvaluateConfig(cache=cache, device="cpu", threads=1, bootstrap=10, temperature=False)
+    config = EvaluateConfig(
+        cache=cache, device="cpu", threads=1, permutations=10, temperature=False
+    )
     with evaluate.run(config, silent).files["predictions"].open(newline="") as file:
         for row in csv.DictReader(file):
             own = got[f"{row['patient']}/{row['exam']}/{row['area']}"]
@@ -262,7 +264,7 @@ def test_an_answer_that_is_no_number_is_none(cache, alone, exams, tmp_path):
     other = shutil.copytree(cache, tmp_path / "cache")
     save_best(Cache(other).run(None).best, model.state_dict(), card)
     with pytest.raises(LusError, match=r"predicts for video .* is not a number"):
-        evaluate.run(EvaluateConfig(cache=other, device="cpu", threads=1, bootstrap=0), silent)
+        evaluate.run(EvaluateConfig(cache=other, device="cpu", threads=1, permutations=0), silent)
 
 
 def test_text_is_masked_as_in_the_study_of_the_run(tmp_path):
