@@ -142,7 +142,7 @@ def test_maps_and_pictures_of_other_weights_are_removed(run: Run, exams: Path) -
     model.head.bias.data[0] += 1
     save_best(run.best, model.state_dict(), card)
     result = attention.run(dataclasses.replace(config, video=(second,)), silent)
-    assert any("has other weights than before" in note for note in result.notes)
+    assert any("weights or the videos of the run have changed" in note for note in result.notes)
     assert [p.name for p in run.attention.glob("*.gif")] == [f"{second.replace('/', '-')}.gif"]
     assert (run.attention / "thesis.txt").is_file()
 

@@ -207,7 +207,7 @@ def test_what_it_cannot_do_is_said(run: Path) -> None:
         train.run(tuned(run, dry_run=True), silent)
     with pytest.raises(LusError, match="no ONNX graph"):
         export.run(ExportConfig(cache=run, run="tuned-1"), silent)
-    with pytest.raises(UsageError, match="kernel head has none"):
+    with pytest.raises(UsageError, match="kernel head has no initial weights"):
         attention.run(AttentionConfig(cache=run, run="tuned-1", device="cpu", check=True), silent)
 
 

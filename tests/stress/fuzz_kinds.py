@@ -361,14 +361,14 @@ def weights(seeds: Seeds, folder: Path, random_: random.Random) -> None:
 
 
 def masks(seeds: Seeds, folder: Path, random_: random.Random) -> None:
-    """masks.h5 of an earlier command, to which the next one adds."""
+    """masks.h5 of an earlier command, to which the next command adds."""
     path = folder / "input" / "masks.h5"
     path.parent.mkdir()
     maps = {"frame_number": np.arange(3), "mask": np.ones((3, 4, 4))}
     mask_file.write_masks(path, {VIDEO: maps})
     path.write_bytes(changed(path.read_bytes(), random_, formats.masks))
     other = VideoId("p1", "1", "a")
-    mask_file.written(path, [VIDEO])
+    mask_file.stored_videos(path, [VIDEO])
     mask_file.write_masks(path, {VIDEO: maps, other: maps})
     if not np.array_equal(mask_file.read_maps(path, VIDEO)["mask"], maps["mask"]):
         raise WrongError("another mask")

@@ -858,5 +858,7 @@ def test_a_whole_video_is_drawn_frame_by_frame(trained: Path) -> None:
 def test_an_original_that_is_gone_says_where_it_was(tree: Path, trained: Path) -> None:
     elsewhere = tree.parent / "elsewhere"
     config = AttentionConfig(cache=trained, frame=("p1/1/video/0",), exams=elsewhere, threads=1)
-    with pytest.raises(LusError, match=r"elsewhere/p1/1/video\.gif: say where with --exams"):
+    with pytest.raises(
+        LusError, match=r"elsewhere/p1/1/video\.gif: give their folder with --exams"
+    ):
         attention.run(config, silent)
