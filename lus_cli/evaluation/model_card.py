@@ -23,7 +23,7 @@ from lus_cli.evaluation import page as report
 from lus_cli.evaluation.intervals import FEW_PATIENTS
 from lus_cli.evaluation.metrics import FIGURES, SCORES
 from lus_cli.model import efficientnet_lite
-from lus_cli.model.checkpoint import Card, there, weights_digest
+from lus_cli.model.checkpoint import Card, require_weights, weights_digest
 from lus_cli.recipes.recipe import Recipe
 from lus_cli.words import counted, joined
 
@@ -123,7 +123,7 @@ def model_card(
 
 def read_card(path: Path) -> Card:
     """What a file of weights says about itself, without the weights."""
-    there(path)
+    require_weights(path)
     try:
         with safe_open(path, "pt") as file:
             return Card.from_json(file.metadata()["lus"])
