@@ -115,7 +115,7 @@ def test_a_hostile_checkpoint_is_refused_and_not_executed(bare: Path, kind: str)
 def test_hostile_weights_are_refused_and_not_executed(bare: Path, kind: str, suffix: str) -> None:
     path = Path(f"weights.{suffix}")
     path.write_bytes(HOSTILE[kind]())
-    with pytest.raises(LusError, match="the weights in .* cannot be read safely"):
+    with pytest.raises(LusError, match=r"the weights in .* cannot be read safely"):
         read_state_dict(path)
     assert not Path("executed").exists()
 
