@@ -116,7 +116,7 @@ class Scorer:
 
     def masks(self, frames: np.ndarray) -> np.ndarray | None:
         """The attention mask of each frame, (frame, row, column) float32 in [0, 1], or None."""
-        if not self.model.looks:
+        if not self.model.has_masks:
             return None
         device = next(self.model.parameters()).device
         with torch.inference_mode():

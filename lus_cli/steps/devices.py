@@ -66,7 +66,7 @@ def run(config: DevicesConfig, progress: Progress) -> Result:
     set_threads(config.threads)
     devices = all_devices()
     changes = {"weights": "none"} | ({"backbone": config.backbone} if config.backbone else {})
-    model = parity.readied(new_model(build(Recipe, changes)))
+    model = parity.prepared(new_model(build(Recipe, changes)))
     reports = []
     for done, device in enumerate(devices):
         progress("comparing devices", done, len(devices), device=device)

@@ -176,7 +176,9 @@ def predictions_of(
 
 def evaluate(subject: Subject, config: EvaluateConfig, progress: Progress) -> Result:
     trained = subject.trained
-    clips = Clips(trained.videos, trained.card.recipe, trained.model.looks, len(subject.indices))
+    clips = Clips(
+        trained.videos, trained.card.recipe, trained.model.has_masks, len(subject.indices)
+    )
     predictions = subject.predict(progress, clips)
     validation = None
     kernel = subject.trained.card.recipe.head == "kernel"  # also fitted on the validation patients

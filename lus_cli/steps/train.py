@@ -16,7 +16,7 @@ from lus_cli.config import TrainConfig
 from lus_cli.errors import UsageError
 from lus_cli.files import check_writable
 from lus_cli.model.devices import choose_device, explaining_out_of_memory, set_threads
-from lus_cli.model.ranks import Ranks, joined, ranks_of_environment
+from lus_cli.model.ranks import Ranks, connected, ranks_of_environment
 from lus_cli.progress import Progress, Result
 from lus_cli.training import estimate
 from lus_cli.training.resuming import resumed
@@ -30,7 +30,7 @@ def run(config: TrainConfig, progress: Progress) -> Result:
     cache, ranks = Cache(config.cache), ranks_of_environment()
     set_threads(config.threads, ranks)
     device = choose_device(config.device, ranks)
-    with joined(ranks, device), contextlib.ExitStack() as reservation:
+    with connected(ranks, device), contextlib.ExitStack() as reservation:
         if config.resume:
             check_writable(cache.run(config.run).root)
             setting = resumed(config, cache.run(config.run), device, ranks)

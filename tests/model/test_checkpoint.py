@@ -94,7 +94,7 @@ def test_half_a_model_is_refused(tmp_path: Path) -> None:
     content = path.read_bytes()
     for cut in (0, 8, 500, len(content) - 1):
         path.write_bytes(content[:cut])
-        with pytest.raises(LusError, match="is no lus model"):
+        with pytest.raises(LusError, match="is not a lus model"):
             load_best(path)
 
 

@@ -30,8 +30,8 @@ from lus_cli.model.kernel_model import (
     SIDE,
     SPOTS,
     KernelModel,
-    over_frame,
-    picture,
+    frame_mask,
+    video_image,
     without_head,
 )
 from lus_cli.model.sector import rectangle
@@ -53,7 +53,7 @@ def a_video(frames: int = 6, size: int = 96, seed: int = 0) -> torch.Tensor:
 
 
 def shown(frames: torch.Tensor) -> torch.Tensor:
-    return picture(frames)[0]
+    return video_image(frames)[0]
 
 
 def test_the_picture_holds_maximum_mean_and_spread() -> None:
@@ -231,11 +231,11 @@ def test_a_cell_along_the_scan_lines_lies_where_these_are() -> None:
     cells = torch.zeros(CELLS, CELLS)
     cells[0, 0] = 1  # shallow, on the left
     half = rectangle((100, 100), 50, 99, 0, 49)  # the probe sees the lower left quarter
-    row, column = np.unravel_index(over_frame(cells, half).numpy().argmax(), (SPOTS, SPOTS))
+    row, column = np.unravel_index(frame_mask(cells, half).numpy().argmax(), (SPOTS, SPOTS))
     assert SPOTS / 2 <= row < SPOTS * 0.6
     assert column < SPOTS * 0.1
-    assert over_frame(cells, half)[: SPOTS // 2 - 1].abs().max() == 0
-    assert over_frame(torch.zeros(CELLS, CELLS), half).max() == 0
+    assert frame_mask(cells, half)[: SPOTS // 2 - 1].abs().max() == 0
+    assert frame_mask(torch.zeros(CELLS, CELLS), half).max() == 0
 
 
 def test_what_a_cell_raises_is_what_its_change_would_change() -> None:
@@ -250,7 +250,7 @@ def test_what_a_cell_raises_is_what_its_change_would_change() -> None:
     mean = head.mean.view(channels, CELLS)
     maps = mean[None, ..., None].repeat(1, 1, 1, CELLS)
     maps[0, :, 2, 4] += 1e-3 * head.slope(head.mean[None]).view(channels, CELLS)[:, 2] * 1e4
-    raised = model.raised(maps)
+    raised = model.contributions(maps)
     rise = head.level(maps.mean(dim=3).flatten(1)[:, None]) - head.level(head.mean[None])
     assert raised[0].argmax() == 2 * CELLS + 4
     assert int((raised > 0).sum()) == 1

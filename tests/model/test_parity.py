@@ -32,7 +32,7 @@ ELSEWHERE = torch.device("cpu", 0)  # the CPU under another name: judged against
 
 def model(**changes: Any) -> LusModel:
     values = {"weights": "none", "hidden": 16} | changes
-    return parity.readied(new_model(build(Recipe, values)))
+    return parity.prepared(new_model(build(Recipe, values)))
 
 
 class Broken(nn.Module):
