@@ -33,9 +33,11 @@ MODULES = {
     "model/losses": "model/test_losses",
     "evaluation/metrics": "evaluation/test_metrics",
     "cache/split": "cache/test_split",
+    "cache/split_drawing": "cache/test_split",
     "files": "cache/test_layout",
     "cache/layout": "cache/test_layout",
     "cache/video_cache": "cache/test_video_cache",
+    "cache/video_writer": "cache/test_video_cache",
 }
 ROOT = Path(__file__).parents[2]
 RESULTS = Path("cache/stress/mutation.json")
