@@ -74,7 +74,7 @@ def tiny(cache: Path, **changes: Any) -> TrainConfig:
 
 def crossval_config(cache: Path, **changes: Any) -> CrossvalConfig:
     recipe = {f.name: getattr(tiny(cache, epochs=1), f.name) for f in dataclasses.fields(Recipe)}
-    same = {"cache": cache, "device": "cpu", "threads": 1, "bootstrap": 50, "baselines": False}
+    same = {"cache": cache, "device": "cpu", "threads": 1, "permutations": 50, "baselines": False}
     return CrossvalConfig(**(recipe | same | changes))
 
 

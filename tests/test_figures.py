@@ -22,7 +22,7 @@ from lus_cli.evaluation import confidence_figures
 from lus_cli.evaluation import (
     confusion_figures as evaluation_figures,
 )
-from lus_cli.evaluation.page import template_text
+from lus_cli.pages.base import template_text
 from lus_cli.training import figures as run_figures
 from tests.drawing import svg_text
 
@@ -95,7 +95,7 @@ ABSTENTION = {
 }
 SCALING = {
     "value": 12.34,
-    "figures": {"ece": {"before": {"value": 0.123}, "after": {"value": 0.456}}},
+    "metrics": {"ece": {"before": {"value": 0.123}, "after": {"value": 0.456}}},
 }
 COLUMN_FIGURES = {
     "curves": lambda: run_figures.curves(EPOCHS, 1.34, 0.542, 0.41),  # the report's Figs. 6 and 7

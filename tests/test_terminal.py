@@ -81,7 +81,7 @@ def pressing() -> Iterator[Callable[[], None]]:
 
 
 @pytest.mark.parametrize("swallowed", [False, True])
-@pytest.mark.parametrize("as_error", [LusError("best.safetensors is no lus model"), TypeError()])
+@pytest.mark.parametrize("as_error", [LusError("best.safetensors is not a lus model"), TypeError()])
 def test_ctrl_c_is_told_as_such_whatever_was_made_of_it(
     pressing: Callable[[], None],
     capsys: pytest.CaptureFixture[str],

@@ -60,7 +60,7 @@ def ever_better(self: Trainer, *_arguments: Any) -> dict[str, float]:
 
 
 def evaluation(cache: Path, **changes: Any) -> EvaluateConfig:
-    return EvaluateConfig(cache=cache, device="cpu", threads=1, bootstrap=50, **changes)
+    return EvaluateConfig(cache=cache, device="cpu", threads=1, permutations=50, **changes)
 
 
 @pytest.fixture
@@ -142,7 +142,7 @@ def test_maps_and_pictures_of_other_weights_are_removed(run: Run, exams: Path) -
     model.head.bias.data[0] += 1
     save_best(run.best, model.state_dict(), card)
     result = attention.run(dataclasses.replace(config, video=(second,)), silent)
-    assert any("has other weights than before" in note for note in result.notes)
+    assert any("weights or the videos of the run have changed" in note for note in result.notes)
     assert [p.name for p in run.attention.glob("*.gif")] == [f"{second.replace('/', '-')}.gif"]
     assert (run.attention / "thesis.txt").is_file()
 
@@ -156,7 +156,7 @@ def test_a_fold_with_other_weights_predicts_again(
     config = CrossvalConfig(
         **{f.name: getattr(tiny(cache.root, epochs=1), f.name) for f in dataclasses.fields(TrainConfig)
            if f.name not in ("run", "resume", "dry_run", "given")},
-        run=name, resume=True, bootstrap=0, baselines=False,
+        run=name, resume=True, permutations=0, baselines=False,
     )  # fmt: skip
     result = crossval.run(config, silent)
     assert "nothing was trained" in result.notes[0]
@@ -189,7 +189,7 @@ def lone(gone_on: Path, tmp_path: Path) -> Path:
 def test_a_run_that_came_alone_is_evaluated_on_another_study(lone: Path, prepared: Path) -> None:
     config = evaluation(lone, run="mine", videos=prepared / "videos.h5")
     scores = evaluate.run(config, silent).numbers
-    assert any("was trained on is not known" in warning for warning in scores["warnings"])
+    assert any("was trained on are unknown" in warning for warning in scores["warnings"])
     assert scores["trained_patients"] == "unknown"
     card = Cache(lone).run("mine").model_card.read_text()
     assert "patients it was trained on may be among them" in card
@@ -206,9 +206,9 @@ def test_a_run_that_came_alone_is_exported(lone: Path) -> None:
 
 
 def test_a_run_that_came_alone_has_no_parts_to_evaluate(lone: Path, prepared: Path) -> None:
-    with pytest.raises(LusError, match="run mine came without its study") as caught:
+    with pytest.raises(LusError, match="run mine has no study") as caught:
         evaluate.run(evaluation(lone, run="mine"), silent)
     assert "`lus evaluate --videos` another study" in str(caught.value.remedy)
     shutil.copy(prepared / "videos.h5", lone)
-    with pytest.raises(LusError, match="run mine came without whom it was trained on"):
+    with pytest.raises(LusError, match="run mine has no split"):
         evaluate.run(evaluation(lone, run="mine"), silent)

@@ -95,7 +95,7 @@ def strata(predictions: Predictions, values: np.ndarray) -> list[dict[str, Any]]
         )
         sums = PatientSums(some)
         jackknife = Jackknife(len(sums.names))
-        own, left_out = sums.figures(sums.as_they_are), sums.figures(jackknife.draws)
+        own, left_out = sums.metrics(sums.unweighted), sums.metrics(jackknife.draws)
         row: dict[str, Any] = {
             "low": float(values[inside].min()),
             "high": float(values[inside].max()),

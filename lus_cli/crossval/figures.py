@@ -12,7 +12,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lus_cli.evaluation.comparison import verdict
+from lus_cli.evaluation.comparison import conclusion
 from lus_cli.evaluation.comparison_figures import short
 from lus_cli.evaluation.intervals import FEW_PATIENTS
 from lus_cli.figures import (
@@ -44,10 +44,10 @@ def forest(compared: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Fi
     figure = Figure(figsize=(WIDTH, 1.25 + 0.29 * len(rows)), layout="constrained")
     kappa, less = figure.subplots(1, 2, sharey=True, width_ratios=(1.15, 1))
     for place, row in enumerate(rows):
-        entry = row["figures"][KAPPA]
+        entry = row["metrics"][KAPPA]
         draw_entry(kappa, place, entry, ACCENT if row["name"] == reference else INK)
         if difference := entry.get("difference"):
-            colour = {"worse": ACCENT, "better": SECOND}.get(verdict(entry, KAPPA), MUTED)
+            colour = {"worse": ACCENT, "better": SECOND}.get(conclusion(entry, KAPPA), MUTED)
             draw_entry(less, place, difference, colour)
     for axes in (kappa, less):
         axes.axvline(0, color=MUTED, linewidth=0.8, zorder=1)

@@ -51,14 +51,14 @@ def draw(scores: Mapping[str, Any]) -> dict[str, Any]:
     """The figures that an evaluation has not, by name."""
     compared = scores["comparison"]
     methods = method_rows(compared)
-    kappas = {row["name"]: row["figures"][KAPPA]["value"] for row in methods}
+    kappas = {row["name"]: row["metrics"][KAPPA]["value"] for row in methods}
     known = [name for name in kappas if name in scores["folds"][0]["figures"]]
     drawn = {
         "forest": crossval_figures.forest(compared, methods),
         "folds": crossval_figures.folds(scores["folds"], known, kappas),
     }
     if measured := scores.get("confounders"):
-        overall = {name: entry["value"] for name, entry in scores["figures"].items()}
+        overall = {name: entry["value"] for name, entry in scores["metrics"].items()}
         drawn["confounders"] = crossval_figures.confounders(measured, scores["patients"])
         drawn["strata"] = crossval_figures.strata(measured, overall)
     return drawn

@@ -19,7 +19,9 @@ from lus_cli.crossval.words import (
     what_answers_follow,
 )
 from lus_cli.evaluation import metrics
-from lus_cli.evaluation.page import flat, matrix_rows, rendered, summary, total_rows, video_rows
+from lus_cli.evaluation.intervals import FEW_PATIENTS
+from lus_cli.evaluation.page import matrix_rows, summary, total_rows, video_rows
+from lus_cli.pages.base import flat, rendered
 from lus_cli.pages.figures import page_figure
 
 # Section -> its figures.
@@ -28,7 +30,7 @@ SECTIONS = {
     "folds": ("folds",),
     "confounders": ("confounders", "strata"),
     "patients": ("patient_totals",),
-    "sureness": ("calibration", "abstention"),
+    "confidence": ("calibration", "abstention"),
     "areas": ("areas",),
     "matrix": ("errors_per_class",),
 }
@@ -56,6 +58,7 @@ def write_crossval_page(
         "crossval.html",
         "report.css crossval.css",
         "report.js",
+        {"few_patients": FEW_PATIENTS},
         about=about,
         scores=scores,
         times=len(repeats),
@@ -63,7 +66,7 @@ def write_crossval_page(
         first=summary(scores),
         methods=rows,
         method_figures=FIGURES,
-        class_figures=metrics.CLASS_FIGURES,
+        class_metrics=metrics.CLASS_METRICS,
         best=best_baseline(rows, about),
         spread=spread_over_folds(scores["folds"], about["recipe"]),
         follows=what_answers_follow(scores.get("confounders", [])),
@@ -90,8 +93,8 @@ def patient_rows(sums: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         {
             **row,
             "true_mean": row["true"] / row["videos"],
-            "mean": row["answered"] / row["videos"],
-            "off": row["answered"] - row["true"],
+            "mean": row["predicted"] / row["videos"],
+            "off": row["predicted"] - row["true"],
         }
         for row in sums
     ]
@@ -102,5 +105,5 @@ def videos_with_times(repeats: Sequence[metrics.Predictions]) -> list[dict[str, 
     """Every video, the worst answers of the first time over first, with the answer of each time."""
     rows = video_rows(repeats[0], {})
     for row in rows:
-        row["times"] = [int(one.predicted[row["order"]]) for one in repeats]
+        row["repetitions"] = [int(one.predicted[row["order"]]) for one in repeats]
     return rows

@@ -15,7 +15,7 @@ from lus_cli.crossval.folds import Fold
 from lus_cli.crossval.plan import Crossval
 from lus_cli.errors import LusError
 from lus_cli.evaluation.intervals import number
-from lus_cli.evaluation.metrics import SCORES, Predictions, label_figures
+from lus_cli.evaluation.metrics import SCORES, Predictions, label_metrics
 from lus_cli.files import read_json, write_json
 from lus_cli.model.checkpoint import weights_digest
 from lus_cli.progress import Progress
@@ -65,14 +65,14 @@ def confusion_of(predictions: Predictions, patients: set[str]) -> np.ndarray:
     """(true, answered) numbers of the videos of these patients; expected ones of drawn answers."""
     inside = np.array([patient in patients for patient in predictions.patients])
     counts = np.zeros((len(SCORES), len(SCORES)))
-    np.add.at(counts, predictions.scores[inside], predictions.answered[inside])
+    np.add.at(counts, predictions.scores[inside], predictions.predicted_shares[inside])
     return counts
 
 
 def figures_of(confusion: np.ndarray) -> dict[str, float | None]:
     if not confusion.sum():
         return dict.fromkeys(FIGURES)
-    found = label_figures(confusion[None])
+    found = label_metrics(confusion[None])
     return {name: number(found[name][0]) for name in FIGURES}
 
 

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from lus_cli.evaluation import metrics
-from lus_cli.evaluation.comparison import verdict
+from lus_cli.evaluation.comparison import conclusion
 from lus_cli.evaluation.intervals import FEW_PATIENTS
-from lus_cli.evaluation.page import interval, three
 from lus_cli.evaluation.run_comparison import MAJORITY
+from lus_cli.pages.base import page_interval, three
 from lus_cli.words import counted, joined
 
 KAPPA = "kappa_quadratic"
@@ -36,20 +36,20 @@ def method_rows(compared: Mapping[str, Any]) -> list[dict[str, Any]]:
     """
 
     def place(row: Mapping[str, Any]) -> tuple[bool, float]:
-        kappa = row["figures"][KAPPA]["value"]
+        kappa = row["metrics"][KAPPA]["value"]
         return row["name"] != compared["reference"], -2.0 if kappa is None else -kappa
 
     said = {"better": "worse", "worse": "better"}  # of the method -> of the recipe
     rows = []
     for row in sorted(compared["candidates"], key=place):
-        word = verdict(row["figures"][KAPPA], KAPPA)
+        word = conclusion(row["metrics"][KAPPA], KAPPA)
         rows.append(
             {
                 **row,
                 "recipe": row["name"] == compared["reference"],
-                "difference": row["figures"][KAPPA].get("difference"),
+                "difference": row["metrics"][KAPPA].get("difference"),
                 "ahead": [
-                    name for name in FIGURES if verdict(row["figures"][name], name) == "better"
+                    name for name in FIGURES if conclusion(row["metrics"][name], name) == "better"
                 ],
                 "word": said.get(word, word),
             }
@@ -61,7 +61,7 @@ def best_baseline(
     rows: Sequence[Mapping[str, Any]], about: Mapping[str, Any]
 ) -> Mapping[str, Any] | None:
     """The baseline with the highest kappa; None if none has one."""
-    defined = [row for row in rows if row["figures"][KAPPA]["value"] is not None]
+    defined = [row for row in rows if row["metrics"][KAPPA]["value"] is not None]
     return next((row for row in defined if is_baseline(row, about)), None)
 
 
@@ -102,7 +102,7 @@ def plain_words(
 
 
 def against_the_best(recipe: Mapping[str, Any], best: Mapping[str, Any] | None) -> str:
-    kappa = recipe["figures"][KAPPA]["value"]
+    kappa = recipe["metrics"][KAPPA]["value"]
     if kappa is None:
         return "Kappa is undefined here."
     if best is None:
@@ -120,13 +120,13 @@ def against_the_best(recipe: Mapping[str, Any], best: Mapping[str, Any] | None) 
 
 
 def kappa_in_words(recipe: Mapping[str, Any], times: int) -> str:
-    kappa = recipe["figures"][KAPPA]
+    kappa = recipe["metrics"][KAPPA]
     if kappa["value"] is None:
         return f"Kappa is undefined: {kappa['why']}."
     spread = (
         f"no interval: {kappa['why']}"
         if kappa["low"] is None
-        else f"95 % interval over {counted(kappa['patients'], 'patient')}: {interval(kappa)}"
+        else f"95 % interval over {counted(kappa['patients'], 'patient')}: {page_interval(kappa)}"
     )
     over = (
         f" It is the mean of {times} times over, which spread by {three(kappa['sd'])} (sd)."
@@ -172,13 +172,13 @@ def ahead_elsewhere(rows: Sequence[Mapping[str, Any]]) -> str:
     said: dict[str, list[str]] = {}
     for name, title in FIGURES.items():
         better = -1 if name in metrics.LOWER_IS_BETTER else 1
-        known = [row for row in rows if row["figures"][name]["value"] is not None]
+        known = [row for row in rows if row["metrics"][name]["value"] is not None]
         if name == KAPPA or not known:
             continue
-        ahead = max(known, key=lambda row: better * row["figures"][name]["value"])
-        own, theirs = rows[0]["figures"][name], ahead["figures"][name]
+        ahead = max(known, key=lambda row: better * row["metrics"][name]["value"])
+        own, theirs = rows[0]["metrics"][name], ahead["metrics"][name]
         if own["value"] is not None and theirs["value"] != own["value"]:
-            shown = ", beyond chance" if verdict(theirs, name) == "better" else ""
+            shown = ", beyond chance" if conclusion(theirs, name) == "better" else ""
             said.setdefault(ahead["name"], []).append(
                 f"{title[0].lower()}{title[1:]} ({three(theirs['value'])} against "
                 f"{three(own['value'])}{shown})"

@@ -19,7 +19,7 @@ from lus_cli.errors import UsageError
 from lus_cli.phantom.scene import Label, Lesion, Look, draw_lesions, draw_look
 from lus_cli.phantom.tissue import Scene
 from lus_cli.phantom.true_masks import write_mask
-from lus_cli.processes import spread
+from lus_cli.processes import in_parallel
 from lus_cli.progress import Progress
 from lus_cli.study.frames import save_jpeg
 from lus_cli.study.ids import VideoId, video_order
@@ -86,7 +86,7 @@ def study(config: PhantomConfig) -> list[Video]:
 
 
 def draw_ids(config: PhantomConfig, rng: np.random.Generator) -> list[VideoId]:
-    """Video ids: exams spread over the patients, areas over the exams, LONGEST among them."""
+    """Video ids: exams in_parallel over the patients, areas over the exams, LONGEST among them."""
     must = [int(LONGEST.patient), *SHORT_PATIENTS]
     named = [*must, *(p for p in PATIENTS if p not in must)]
     others = list(range(max(PATIENTS) + 1, 10_000))
@@ -121,7 +121,7 @@ def draw_exam_numbers(count: int, rng: np.random.Generator) -> list[int]:
 def draw_scores(ids: Sequence[VideoId], rng: np.random.Generator) -> dict[VideoId, int]:
     """Scores in the original's shares, each patient having some of each: some lean a little.
 
-    Each patient's videos are spread evenly over 0 to 1, shifted by the patient's leaning, and the
+    Each patient's videos are in_parallel evenly over 0 to 1, shifted by the patient's leaning, and the
     order over all patients is cut at the shares.
     """
     severity: dict[VideoId, float] = {}
@@ -176,7 +176,7 @@ def render_all(tasks: Sequence[RenderTask], workers: int, progress: Progress) ->
         workers = 1
     progress("phantom", 0, total)
     # Closed here, so that no worker still writes when a failed study's folders are removed.
-    with contextlib.closing(spread(render, tasks, workers)) as outcomes:
+    with contextlib.closing(in_parallel(render, tasks, workers)) as outcomes:
         for index, _ in outcomes:
             done += tasks[index].video.frames
             progress("phantom", done, total)

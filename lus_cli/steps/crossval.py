@@ -34,7 +34,7 @@ from lus_cli.errors import LusError, UsageError
 from lus_cli.evaluation.assessment import assess
 from lus_cli.evaluation.metrics import Predictions
 from lus_cli.evaluation.run_comparison import compare_candidates
-from lus_cli.evaluation.tables import figure_table
+from lus_cli.evaluation.tables import metric_table
 from lus_cli.files import check_writable, read_json, write_json
 from lus_cli.model.devices import choose_device, set_threads
 from lus_cli.model.ranks import ALONE, ranks_of_environment
@@ -118,9 +118,9 @@ def pooled(study: Crossval, config: CrossvalConfig, progress: Progress) -> Resul
     title, times = f"{study.name}, out of fold", len(repeats)
     about = {"weights": weights_of(study)}
     compared = compare_candidates(study.root, candidates, title, about)
-    scores = assess(repeats[0], config.bootstrap, SEED)
+    scores = assess(repeats[0], config.permutations, SEED)
     progress("intervals", 1, 1)
-    whole = {"run": study.name, **about, "split": "out-of-fold", "times": times}
+    whole = {"run": study.name, **about, "split": "out-of-fold", "repetitions": times}
     scores = {**whole, **scores, **found}
     scores["warnings"] += [
         f"{w[0].upper()}{w[1:]}." for w in followed(found.get("confounders", []))
@@ -131,7 +131,7 @@ def pooled(study: Crossval, config: CrossvalConfig, progress: Progress) -> Resul
     page = write_crossval(study.root, described(study, config), scores, repeats)
     return Result(
         scores,
-        [figure_table(scores), *compared.tables],
+        [metric_table(scores), *compared.tables],
         {"report": page, "numbers": study.root / "scores.json", **compared.files},
         notes=[*scores["warnings"], *compared.notes],
     )
@@ -148,7 +148,7 @@ def described(study: Crossval, config: CrossvalConfig) -> dict[str, Any]:
         "--config": study.root / "config.toml",
         "--run": f"{study.name}-again",
         "--repeats": times,
-        "--bootstrap": config.bootstrap,
+        "--permutations": config.permutations,
         "--cache": config.cache,
     }
     words = ["lus", "crossval", *(str(word) for pair in again.items() for word in pair)]

@@ -22,7 +22,7 @@ from lus_cli.study.dicom_layout import AGAIN, Layout, layout_of, native_frames, 
 from lus_cli.study.dicom_regions import UNMASKED_FRAME, blackened, is_unmasked, ultrasound_regions
 from lus_cli.study.dicom_streams import Pixels, encoded_frames, is_encapsulated, is_film, locate
 from lus_cli.study.exam_tree import MAX_PIXELS
-from lus_cli.study.notes import Note, unheard
+from lus_cli.study.notes import Note, ignore
 from lus_cli.study.video_files import MAX_FRAMES
 
 try:
@@ -53,7 +53,7 @@ def read_frames(
     color: bool,
     mask_text: bool,
     only: Collection[int] | None = None,
-    note: Note = unheard,
+    note: Note = ignore,
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Frames of a DICOM file, numbered from 0, those in `only` or all.
 

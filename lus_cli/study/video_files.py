@@ -19,7 +19,7 @@ from av.video.stream import VideoStream
 from lus_cli.disk_errors import explaining_refusal
 from lus_cli.errors import LusError
 from lus_cli.study.exam_tree import MAX_PIXELS
-from lus_cli.study.notes import Note, unheard
+from lus_cli.study.notes import Note, ignore
 from lus_cli.study.video_containers import DEMUXERS, lacks_end
 from lus_cli.study.video_pictures import Pictures
 
@@ -85,7 +85,7 @@ class Tally:
             self.end = max(self.end, packet_end(packet))
 
 
-def read_frames(path: Path, note: Note = unheard) -> Iterator[np.ndarray]:
+def read_frames(path: Path, note: Note = ignore) -> Iterator[np.ndarray]:
     """Every frame that a player shows, once each, in presentation order (see Pictures).
 
     Frames that an edit list hides are not shown. Those of interlaced video stay interlaced. Decodes

@@ -18,14 +18,20 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import norm, rankdata
 
-from lus_cli.evaluation.intervals import SHARE, Jackknife, Limits, interval, of_difference
-from lus_cli.evaluation.metrics import FIGURES, LIMITS, SCORES, Predictions, label_figures
+from lus_cli.evaluation.intervals import (
+    SHARE,
+    Jackknife,
+    Limits,
+    confidence_interval,
+    of_difference,
+)
+from lus_cli.evaluation.metrics import LIMITS, METRICS, SCORES, Predictions, label_metrics
 from lus_cli.evaluation.resampling import PatientSums, permutation_test, steady_macro
 from lus_cli.files import write_text
 
 PAGE = Path(__file__).parent / "STATISTICS.md"
 BEGIN, END = "<!-- measured -->", "<!-- /measured -->"
-LABEL_FIGURES = ("accuracy", "kappa_quadratic", "f1_macro", "mean_absolute_error")
+LABEL_METRICS = ("accuracy", "kappa_quadratic", "f1_macro", "mean_absolute_error")
 PATIENTS = (3, 5, 9, 11, 20, 50)
 LUCK_PATIENTS = (3, 4, 5, 7, 11, 20, 50)
 DEALS = 199
@@ -133,12 +139,12 @@ def drawn(
 def steadied(confusions: np.ndarray, has: np.ndarray) -> dict[str, np.ndarray]:
     """PatientSums.steadied of many studies at once. has: (..., score) patients with each score."""
     shape = confusions.shape[:-2]
-    figures = label_figures(confusions.reshape(-1, 4, 4))
+    figures = label_metrics(confusions.reshape(-1, 4, 4))
     f1 = np.stack([figures[f"f1_{score}"] for score in SCORES], axis=-1)
     macro = steady_macro(f1, has.reshape(-1, 4), figures["accuracy"])
     return {
         name: (macro if name == "f1_macro" else figures[name]).reshape(shape)
-        for name in LABEL_FIGURES
+        for name in LABEL_METRICS
     }
 
 
@@ -146,7 +152,7 @@ def centre_and_left_out(confusions: np.ndarray) -> list[dict[str, np.ndarray]]:
     has = ((confusions.sum(axis=3) + confusions.sum(axis=2)) > 0).astype(float)
     whole, every = confusions.sum(axis=1), has.sum(axis=1)
     plain, left_out = (
-        label_figures(whole),
+        label_metrics(whole),
         steadied(whole[:, None] - confusions, every[:, None] - has),
     )
     added = plain["f1_macro"][:, None]  # as PatientSums.left_out
@@ -172,12 +178,12 @@ def coverage(
     population: Population, patients: int, studies: int, random: np.random.Generator
 ) -> dict[str, float]:
     """Name of a figure -> the share of intervals that hold its value in the population."""
-    true = true_figures(population)
+    true = true_metrics(population)
     study = drawn(population, studies, patients, random)
     both = [centre_and_left_out(study.confusions(model)) for model in (0, 1)]
     values, centre, left_out = zip(*both, strict=True)
     found = {}
-    for name in LABEL_FIGURES:
+    for name in LABEL_METRICS:
         limits = LIMITS.get(name, SHARE)
         rows = [tuple(part[m][name] for part in (values, centre, left_out)) for m in (0, 1)]
         found[name] = held(true[0][name], rows[0], patients, limits)
@@ -190,25 +196,25 @@ def coverage(
 def auroc_coverage(
     population: Population, patients: int, studies: int, random: np.random.Generator
 ) -> float:
-    true = true_figures(population)[0]["auroc_macro"]
+    true = true_metrics(population)[0]["auroc_macro"]
     study, draws = drawn(population, studies, patients, random), Jackknife(patients).draws
     hits = []
     for index in range(studies):
         sums = PatientSums(study.predictions(index))
-        value, left_out = (sums.aurocs(d)["auroc_macro"] for d in (sums.as_they_are, draws))
+        value, left_out = (sums.aurocs(d)["auroc_macro"] for d in (sums.unweighted, draws))
         if np.isnan(value[0]) or np.isnan(left_out).any():
             continue
-        low, high = interval(float(value[0]), left_out, patients, SHARE)
+        low, high = confidence_interval(float(value[0]), left_out, patients, SHARE)
         hits.append(low <= true <= high)
     return float(np.mean(hits))
 
 
 @cache
-def true_figures(population: Population) -> list[dict[str, float]]:
+def true_metrics(population: Population) -> list[dict[str, float]]:
     """Of either model, over 100,000 patients; AUROC of the first."""
     large = drawn(population, 2000, 50, np.random.default_rng(123))
-    true = [label_figures(large.confusions(m).sum(axis=(0, 1))[None]) for m in (0, 1)]
-    found = [{name: float(figures[name][0]) for name in LABEL_FIGURES} for figures in true]
+    true = [label_metrics(large.confusions(m).sum(axis=(0, 1))[None]) for m in (0, 1)]
+    found = [{name: float(figures[name][0]) for name in LABEL_METRICS} for figures in true]
     found[0]["auroc_macro"] = population_auroc(large)
     return found
 
@@ -263,7 +269,7 @@ def coverage_lines(studies: int, random: np.random.Generator) -> list[str]:
     }
     lines = []
     for figure in next(iter(cells.values())):
-        title = f"{FIGURES[figure.partition(',')[0]]}{', paired difference' * (',' in figure)}"
+        title = f"{METRICS[figure.partition(',')[0]]}{', paired difference' * (',' in figure)}"
         lines += [
             "",
             f"| {title} | {' | '.join(map(str, PATIENTS))} |",

@@ -26,7 +26,7 @@ from lus_cli.crossval.words import method_rows, plain_words
 from lus_cli.evaluation import comparison
 from lus_cli.evaluation.assessment import assess
 from lus_cli.evaluation.metrics import Predictions
-from lus_cli.evaluation.page import three
+from lus_cli.pages.base import three
 from lus_cli.pages.figures import PAGE_COLOURS
 from lus_cli.progress import Result
 from tests.conftest import crossval_config
@@ -108,7 +108,7 @@ def test_the_command_writes_the_page_and_names_it(crossvalidated: tuple[Path, Re
     assert "18 videos of 6 patients, each answered by models that never saw the patient" in said
     assert "The recipe paper was trained 6 times: 3 folds, 2 times over" in said
     assert (
-        three(result.numbers["comparison"]["candidates"][0]["figures"]["accuracy"]["value"]) in said
+        three(result.numbers["comparison"]["candidates"][0]["metrics"]["accuracy"]["value"]) in said
     )
     assert "left out with --no-baselines" in section(text, "methods")
     assert "Not measured" in section(text, "confounders")
@@ -126,7 +126,7 @@ def test_the_command_on_the_page_does_it_again(crossvalidated: tuple[Path, Resul
     assert (lus, step, last) == ("lus", "crossval", "--no-baselines")
     given = {flag[2:]: value for flag, value in zip(pairs[::2], pairs[1::2], strict=True)}
     given |= {"config": Path(given["config"]), "baselines": False}
-    given |= {name: int(given[name]) for name in ("repeats", "bootstrap")}
+    given |= {name: int(given[name]) for name in ("repeats", "permutations")}
     again = settings_from(CrossvalConfig, given | {"device": "cpu", "threads": 1})
     first = crossval_config(cache, repeats=2, run="paper-cv-1-again")
     assert again == dataclasses.replace(first, cache=again.cache)
@@ -190,7 +190,7 @@ def test_one_patient_has_no_interval_and_the_page_says_so(tmp_path: Path) -> Non
     scores["folds"] = by_fold([Fold(1, 1, Split((), (), ("p0",)))], {"a": [one], "b": [one]})
     about = about_of("a", methods={"b": "the other"})
     said = plain_words(about, scores, method_rows(scores["comparison"]), [one])
-    assert "no interval: one patient has no spread" in said["kappa"]
+    assert "no interval: an interval needs at least two patients" in said["kappa"]
     assert "their difference has no interval" in said["best"]
     write_crossval_page(tmp_path / "page.html", about_of("a"), scores, [one], {})
     assert "of 1 patient each" in words((tmp_path / "page.html").read_text(encoding="utf-8"))
@@ -203,12 +203,12 @@ def test_every_method_is_in_the_table_the_best_first(page: str) -> None:
     text = section(page, "methods")
     for row in rows:
         for name in ("kappa_quadratic", "f1_macro", "accuracy", "mean_absolute_error"):
-            entry = row["figures"][name]
+            entry = row["metrics"][name]
             for value in (entry["value"], entry["low"], entry["high"], entry["sd"]):
                 assert three(value) in text
         if less := row["difference"]:
-            own = rows[0]["figures"]["kappa_quadratic"]["value"]
-            theirs = row["figures"]["kappa_quadratic"]["value"]
+            own = rows[0]["metrics"]["kappa_quadratic"]["value"]
+            theirs = row["metrics"]["kappa_quadratic"]["value"]
             assert less["value"] == pytest.approx(theirs - own)  # as in the terminal
             assert less["low"] <= less["value"] <= less["high"]
             assert three(less["low"]) in text
@@ -245,8 +245,8 @@ def test_few_patients_and_missing_scores_are_marked(crossvalidated: tuple[Path, 
 
 def test_patients_are_listed_by_how_far_their_mean_is_off() -> None:
     sums = [
-        {"patient": "a", "videos": 10, "true": 10, "answered": 14, "expected": 12.0},
-        {"patient": "b", "videos": 2, "true": 4, "answered": 1, "expected": 2.0},
+        {"patient": "a", "videos": 10, "true": 10, "predicted": 14, "expected": 12.0},
+        {"patient": "b", "videos": 2, "true": 4, "predicted": 1, "expected": 2.0},
     ]
     assert [(row["patient"], row["off"]) for row in patient_rows(sums)] == [("b", -3), ("a", 4)]
 
@@ -316,6 +316,6 @@ def test_a_browser_shows_it_and_a_click_filters_its_videos(page: str, tmp_path: 
     one = CANDIDATES["tuned"][0]
     true, answered = next((t, a) for t, a in zip(one.scores, one.predicted, strict=True) if t != a)
     hits = int(((one.scores == true) & (one.predicted == answered)).sum())
-    dom = loaded(page, tmp_path, f"#true={true}&answered={answered}")  # under its own policy
+    dom = loaded(page, tmp_path, f"#true={true}&predicted={answered}")  # under its own policy
     assert len(shown(dom)) == hits
     assert len(shown(loaded(page, tmp_path))) == len(SCORES)

@@ -9,7 +9,7 @@ import pytest
 
 from lus_cli.evaluation import metrics
 from lus_cli.evaluation.assessment import assess
-from tests.answers import answering, drawn, predictions_for
+from tests.predicted import answering, drawn, predictions_for
 
 
 def test_the_reports_model_is_named_for_what_it_is():
@@ -18,7 +18,7 @@ def test_the_reports_model_is_named_for_what_it_is():
     assessed = assess(
         predictions_for(patients, scores, answering([2] * 246)), resamples=200, seed=0
     )
-    figures = assessed["figures"]
+    figures = assessed["metrics"]
     assert figures["accuracy"]["value"] == pytest.approx(101 / 246)  # the report's 41.06 %
     assert figures["f1_micro"]["value"] == figures["accuracy"]["value"]
     assert figures["f1_macro"]["value"] == pytest.approx(0.1455, abs=1e-4)
@@ -48,16 +48,16 @@ def test_what_is_undefined_is_none_with_a_reason(patients, scores, answers):
     predictions = predictions_for(patients, scores, answering(answers))
     assessed = assess(predictions, 100, 0, training=[1, 0, 0, 2], validation=predictions)
     json.dumps(assessed, allow_nan=False)
-    entries = [*assessed["figures"].values()]
-    entries += [row[name] for row in assessed["per_class"] for name in metrics.CLASS_FIGURES]
+    entries = [*assessed["metrics"].values()]
+    entries += [row[name] for row in assessed["per_class"] for name in metrics.CLASS_METRICS]
     for entry in entries:
         undefined = entry["value"] is None or entry["low"] is None
         assert bool(entry.get("why")) == undefined
     for reference in ("majority", "prior", "chance"):
-        if assessed["figures"]["auroc_macro"]["value"] is None:
-            assert assessed["figures"]["auroc_macro"][reference] is None
+        if assessed["metrics"]["auroc_macro"]["value"] is None:
+            assert assessed["metrics"]["auroc_macro"][reference] is None
     if set(scores) == set(answers) == {2}:
-        assert assessed["figures"]["kappa_quadratic"]["value"] is None
+        assert assessed["metrics"]["kappa_quadratic"]["value"] is None
         assert any("Kappa is undefined" in line for line in assessed["warnings"])
 
 
@@ -68,7 +68,7 @@ def test_a_missing_score_and_few_patients_are_said():
     assert "Only 2 patients: " in said
     assert "No video has score 3: " in said
     assert "never answers score 2" in said
-    assert assessed["figures"]["f1_macro"]["value"] == pytest.approx((1 + 2 / 3 + 0) / 3)
+    assert assessed["metrics"]["f1_macro"]["value"] == pytest.approx((1 + 2 / 3 + 0) / 3)
     assert assessed["per_class"][3]["recall"]["value"] is None
 
 
@@ -150,7 +150,7 @@ def test_totals_that_are_better_only_by_luck_are_said_to_be():
     answers = np.where(rng.random(48) < 0.35, scores, rng.integers(0, 4, 48))
     videos = [(str(i // 6), "1", str(i % 6)) for i in range(48)]
     assessed = assess(metrics.Predictions(videos, scores, answering(answers)), 0, 0)
-    error = assessed["sums"]["exam"]["total"]["answered"]["mae"]
+    error = assessed["sums"]["exam"]["total"]["predicted"]["mae"]
     less = error["less"]["majority"]
     assert less["value"] < 0 < less["high"]
     assert "not shown to be better than one score for every video" in said(assessed)

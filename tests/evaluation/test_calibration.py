@@ -19,14 +19,14 @@ from lus_cli.evaluation.calibration import (
 )
 from lus_cli.evaluation.intervals import Jackknife
 from lus_cli.evaluation.metrics import Predictions, soft_labels
-from tests.answers import answering, drawn, predictions_for
+from tests.predicted import answering, drawn, predictions_for
 
 
 def test_calibration_by_hand():
     # Bin 0.5 to 0.6: 0.55 sure, one of two right; bin 0.9 to 1: sure 0.9 and 1, both right.
     probabilities = [[0.55, 0.45, 0, 0], [0.55, 0.45, 0, 0], [0.1, 0, 0.9, 0], [0, 0, 0, 1]]
     assessed = assess(predictions_for("abcd", [0, 1, 2, 3], probabilities), 0, 0)
-    assert assessed["figures"]["ece"]["value"] == pytest.approx((2 * 0.05 + 2 * 0.05) / 4)
+    assert assessed["metrics"]["ece"]["value"] == pytest.approx((2 * 0.05 + 2 * 0.05) / 4)
     filled = [row for row in assessed["calibration"] if row["videos"]]
     assert [(row["from"], row["videos"], row["accuracy"]) for row in filled] == [
         (0.5, 2, 0.5),
@@ -95,12 +95,12 @@ def test_the_temperature_is_fitted_on_validation_and_measured_on_the_scored_vide
     assert found["value"] == fit_temperature(validation) != fit_temperature(scored)
     assert found["fitted_on"] == {"videos": 80, "patients": 9}
     after = tempered(scored, found["value"])
-    nll = found["figures"]["nll"]
+    nll = found["metrics"]["nll"]
     assert nll["before"]["value"] == pytest.approx(likelihood(scored))
     assert nll["after"]["value"] == pytest.approx(likelihood(after))
     assert nll["after"]["value"] < nll["before"]["value"]
     assert nll["after"]["low"] < nll["after"]["value"] < nll["after"]["high"]
-    assert found["figures"]["ece"]["after"]["value"] < found["figures"]["ece"]["before"]["value"]
+    assert found["metrics"]["ece"]["after"]["value"] < found["metrics"]["ece"]["before"]["value"]
 
 
 # -------------------------------------------------------------------------------------- abstention

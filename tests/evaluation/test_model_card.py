@@ -17,7 +17,7 @@ from lus_cli.cache.layout import Cache, Run
 from lus_cli.cache.video_cache import VideoCache
 from lus_cli.config import EvaluateConfig
 from lus_cli.errors import LusError
-from lus_cli.evaluation.metrics import FIGURES
+from lus_cli.evaluation.metrics import METRICS
 from lus_cli.evaluation.model_card import (
     limits_of_training,
     model_card,
@@ -46,7 +46,7 @@ def evaluated(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("evaluated") / "cache"
     shutil.copytree(cache, folder)
     for part in ("validation", "test"):
-        config = EvaluateConfig(cache=folder, split=part, device="cpu", threads=1, bootstrap=50)
+        config = EvaluateConfig(cache=folder, split=part, device="cpu", threads=1, permutations=50)
         assert evaluate.run(config, silent).files["card"].is_file()
     return folder
 
@@ -84,7 +84,7 @@ def changed(run: Run, part: str, **values: Any) -> dict[str, Any]:
     scores = json.loads(path.read_text())
     of_the_whole = {*scores, "trained_patients", "pixels_compared"}
     for name, value in values.items():
-        (scores if name in of_the_whole else scores["figures"]["accuracy"])[name] = value
+        (scores if name in of_the_whole else scores["metrics"]["accuracy"])[name] = value
     path.write_text(json.dumps(scores))
     return scores
 
@@ -121,8 +121,8 @@ def test_every_number_of_an_evaluation_is_in_its_file(evaluated):
         text = section(card, f"{part.capitalize()} patients")
         assert f"{scores['videos']} videos of {scores['patients']} patient" in text
         table = rows(text)
-        for figure, label in FIGURES.items():
-            found, shown = scores["figures"][figure], table[label]
+        for figure, label in METRICS.items():
+            found, shown = scores["metrics"][figure], table[label]
             for value, cell in zip(
                 [found["value"], found["majority"], found["chance"]],
                 [shown[0], *shown[2:]],
@@ -144,7 +144,7 @@ def test_a_hub_gets_the_figures_of_unseen_patients_alone(evaluated):
     assert index["name"] == run.name
     [result] = index["results"]
     assert result["dataset"]["split"] == "test"
-    figures = json.loads((run.evaluation("test") / "scores.json").read_text())["figures"]
+    figures = json.loads((run.evaluation("test") / "scores.json").read_text())["metrics"]
     values = {metric["type"]: metric for metric in result["metrics"]}
     assert values["accuracy"]["value"] == pytest.approx(figures["accuracy"]["value"], abs=1e-4)
     assert values["mae"]["value"] == pytest.approx(

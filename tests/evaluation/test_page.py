@@ -23,8 +23,8 @@ from lus_cli.evaluation import (
 from lus_cli.evaluation import (
     page as report,
 )
+from lus_cli.pages import base, overlay
 from lus_cli.pages import figures as page_figures
-from lus_cli.pages import overlay
 from tests import browser
 from tests.drawing import svg_text
 
@@ -130,11 +130,11 @@ def test_the_heading_says_whose_videos_these_are(tmp_path, part, said):
 def test_every_figure_has_its_numbers(page):
     assessed = assessment.assess(predictions_of(SCORES, ANSWERS), 50, 0)
     said = words(page)
-    for name, label in metrics.FIGURES.items():
-        entry = assessed["figures"][name]
+    for name, label in metrics.METRICS.items():
+        entry = assessed["metrics"][name]
         assert label in said
         for value in (entry["value"], entry["low"], entry["high"], entry["majority"]):
-            assert report.three(value) in said
+            assert base.three(value) in said
     assert "None" not in said
     assert "nan" not in said.lower().split()
 
@@ -157,15 +157,15 @@ def test_totals_stand_beside_those_of_answers_that_never_look(page):
 
 
 def test_a_temperature_is_shown_with_what_it_was_fitted_on(tmp_path, page):
-    assert "No temperature: no validation video was scored." in section(page, "sureness")
+    assert "No temperature: no validation video was scored." in section(page, "confidence")
     predictions = predictions_of(SCORES, ANSWERS)
     assessed = assessment.assess(predictions, 50, 0, training=[4, 3, 2, 1], validation=predictions)
     run = RUN | {"recipe": {"loss": "sord"}}
     report.write_report(tmp_path / "report.html", assessed, predictions, run, {})
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
-    sureness = section(text, "sureness")
-    assert "fitted on 8 validation videos of 6 patients" in sureness
-    assert "trained with soft labels" in sureness
+    confidence = section(text, "confidence")
+    assert "fitted on 8 validation videos of 6 patients" in confidence
+    assert "trained with soft labels" in confidence
     assert "4, 3, 2, 1 of score 0 to 3" in section(text, "figures")
 
 
@@ -174,14 +174,14 @@ def test_every_video_is_there_the_worst_first(page):
     assert len(rows) == len(SCORES)
     assert [int(row["data-error"]) for row in rows] == [3, 1, 1, 0, 0, 0, 0, 0]
     assert rows[0]["data-id"] == "p1/1/1"
-    assert (rows[0]["data-true"], rows[0]["data-answered"]) == ("0", "3")
+    assert (rows[0]["data-true"], rows[0]["data-predicted"]) == ("0", "3")
 
 
 def test_the_matrix_counts_each_cell(page):
     cells = {
-        (found["data-true"], found["data-answered"]): found["aria-label"]
+        (found["data-true"], found["data-predicted"]): found["aria-label"]
         for tag, found in Outline(page).tags
-        if tag == "button" and "data-answered" in found
+        if tag == "button" and "data-predicted" in found
     }
     assert len(cells) == 16
     assert cells["1", "1"].endswith(": 2 videos")
@@ -239,7 +239,7 @@ def test_figures_stand_in_the_section_they_belong_to(tmp_path):
     names = ("curves", "calibration", "areas", "exam_totals", "errors_per_class", "confusion")
     text = page_of(tmp_path, predictions_of(SCORES, ANSWERS), drawn=dict.fromkeys(names, svg))
     for name, where in zip(
-        names, ("training", "sureness", "areas", "totals", "matrix"), strict=False
+        names, ("training", "confidence", "areas", "totals", "matrix"), strict=False
     ):
         own = text.split(f'<section id="{where}">')[1].split("</section>")[0]
         assert Outline(own).having("figure", "data-figure") == [name]
@@ -278,8 +278,8 @@ def test_the_player_has_the_colours_of_the_overlays(tmp_path):
 def test_undefined_figures_are_a_dash_with_a_reason(tmp_path):
     text = page_of(tmp_path, predictions_of([2], [2]))
     assert "Kappa is undefined" in text
-    assert 'title="one patient has no spread"' in text
-    assert "no interval: one patient has no spread" in text
+    assert 'title="an interval needs at least two patients"' in text
+    assert "no interval: an interval needs at least two patients" in text
 
 
 # ----------------------------------------------------------------------------------------- browser
@@ -308,7 +308,7 @@ def status(dom: str) -> str:
 
 
 def test_an_address_names_a_cell_of_the_matrix(page, tmp_path):
-    dom = loaded(page, tmp_path, "#true=1&answered=1")
+    dom = loaded(page, tmp_path, "#true=1&predicted=1")
     assert shown(dom) == ["p2/1/2", "p3/1/3"]
     assert status(dom) == "2 videos of true score 1 answered as 1"
 
@@ -322,7 +322,7 @@ def test_an_address_names_a_video_to_be_played(tmp_path):
 
 
 def test_a_click_shows_a_cells_videos_and_another_shows_all(page, tmp_path):
-    click = 'document.querySelector(\'.cell[data-true="0"][data-answered="3"]\').click();'
+    click = 'document.querySelector(\'.cell[data-true="0"][data-predicted="3"]\').click();'
     dom = loaded(page, tmp_path, script=click)
     assert shown(dom) == ["p1/1/1"]
     assert status(dom) == "1 video of true score 0 answered as 3"
@@ -479,12 +479,12 @@ def test_a_player_plays_as_fast_as_it_is_told(tmp_path):
 
 def test_arrow_keys_walk_the_matrix_and_tab_stops_there_once(page, tmp_path):
     script = """
-    const cell = (t, a) => document.querySelector(`.cell[data-true="${t}"][data-answered="${a}"]`);
+    const cell = (t, a) => document.querySelector(`.cell[data-true="${t}"][data-predicted="${a}"]`);
     const press = (key) => document.activeElement.dispatchEvent(
       new KeyboardEvent("keydown", {key, bubbles: true, cancelable: true}));
     cell(0, 0).focus();
     press("ArrowRight");  // over cells without videos
-    document.body.dataset.seenFirst = document.activeElement.dataset.answered;
+    document.body.dataset.seenFirst = document.activeElement.dataset.predicted;
     press("ArrowDown");
     document.body.dataset.seenSecond = document.activeElement.dataset.true;
     document.body.dataset.seenStops = document.querySelectorAll('.cell[tabindex="0"]').length;

@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from lus_cli.evaluation import player
-from lus_cli.evaluation.page import environment
 from lus_cli.evaluation.player import Budget, Clip, Scored, make_clip
+from lus_cli.pages.base import environment
 from lus_cli.study.video_files import frame_rate, read_frames
 
 FREE = Budget(frames=100, side=224, crf=20)

@@ -8,16 +8,16 @@ from scipy import stats
 
 from lus_cli.evaluation.assessment import assess
 from lus_cli.evaluation.intervals import ANY, CORRELATION, POSITIVE, SHARE, Jackknife
-from lus_cli.evaluation.resampling import PatientSums, confusions_dealt, permutation_test
-from tests.answers import answering, drawn, from_sklearn, predictions_for
+from lus_cli.evaluation.resampling import PatientSums, permutation_test, permuted_confusions
 from tests.benchmarks import statistics
+from tests.predicted import answering, drawn, from_sklearn, predictions_for
 
 
 def test_a_resample_has_the_figures_of_its_videos_written_out():
     predictions = drawn(1)
     sums = PatientSums(predictions)
     draws = np.array([[2, 0, 1, 3, 0, 1, 1, 1, 0], [1, 1, 1, 1, 1, 1, 1, 1, 1]])
-    resampled = sums.figures(draws)
+    resampled = sums.metrics(draws)
     for index, draw in enumerate(draws):
         videos = [v for v, patient in enumerate(sums.patient) for _ in range(draw[patient])]
         expected = from_sklearn(predictions.scores[videos], predictions.probabilities[videos])
@@ -34,7 +34,7 @@ def test_intervals_are_over_patients_not_videos():
     # while 400 videos would stay near 1/2.
     scores, patients = [0] * 400, ["right"] * 200 + ["wrong"] * 200
     answers = [0] * 200 + [1] * 200
-    accuracy = assess(predictions_for(patients, scores, answering(answers)), 0, 0)["figures"][
+    accuracy = assess(predictions_for(patients, scores, answering(answers)), 0, 0)["metrics"][
         "accuracy"
     ]
     assert accuracy["value"] == 0.5
@@ -45,7 +45,7 @@ def test_intervals_are_over_patients_not_videos():
 def test_intervals_hold_the_value_and_come_again():
     first, again = assess(drawn(3), 300, 0), assess(drawn(3), 300, 0)
     assert first == again
-    for name, figure in first["figures"].items():
+    for name, figure in first["metrics"].items():
         assert figure["low"] < figure["value"] < figure["high"], name
 
 
@@ -79,7 +79,7 @@ def test_a_perfect_model_gets_one_though_scores_come_and_go_with_patients(patien
     scores = np.concatenate([np.tile([0, 1, 2], patients - 1), [0, 1, 3]])
     owner = np.repeat(np.arange(patients), 3)
     for truth in (scores, np.minimum(scores, 2), np.where(scores == 3, 3, 0)):
-        found = assess(predictions_for(owner, truth, answering(truth)), 50, 0)["figures"]
+        found = assess(predictions_for(owner, truth, answering(truth)), 50, 0)["metrics"]
         for name in ("accuracy", "f1_macro", "f1_weighted", "kappa_quadratic", "auroc_macro"):
             entry = found[name]
             assert (entry["low"], entry["value"], entry["high"]) == pytest.approx((1, 1, 1)), name
@@ -96,10 +96,10 @@ def test_a_score_that_a_model_never_answers_right_widens_macro_f1():
     answers[[2, 8, 13, 20]] = [2, 2, 0, 1]
     predictions = predictions_for(np.repeat(np.arange(6), 6), scores, answering(answers))
     sums = PatientSums(predictions)
-    plain = sums.figures(sums.as_they_are)["f1_macro"][0]
-    entry = assess(predictions, 0, 0)["figures"]["f1_macro"]
+    plain = sums.metrics(sums.unweighted)["f1_macro"][0]
+    entry = assess(predictions, 0, 0)["metrics"]["f1_macro"]
     assert entry["value"] == pytest.approx(plain)
-    narrow = Jackknife(6).estimate(plain, sums.figures(Jackknife(6).draws)["f1_macro"], 6)
+    narrow = Jackknife(6).estimate(plain, sums.metrics(Jackknife(6).draws)["f1_macro"], 6)
     assert entry["high"] > narrow["high"] + 0.05
 
 
@@ -114,7 +114,7 @@ def test_intervals_hold_the_true_value_as_often_as_they_say(name):
 
 
 def test_p_values_tell_skill_from_luck():
-    skilled = assess(drawn(5), 200, 0)["figures"]
+    skilled = assess(drawn(5), 200, 0)["metrics"]
     assert skilled["accuracy"]["p_value"] < 0.02
     assert skilled["kappa_quadratic"]["p_value"] < 0.02
 
@@ -135,7 +135,7 @@ def test_a_deal_gives_every_patient_the_answers_of_one_patient():
     # many videos each, nobody gives twice.
     owner = np.repeat([0, 1, 2, 3], 5)
     sums = PatientSums(predictions_for(owner, owner, answering(owner)))
-    dealt = confusions_dealt(sums, 50, np.random.default_rng(0))
+    dealt = permuted_confusions(sums, 50, np.random.default_rng(0))
     assert np.isin(dealt, (0, 5)).all()
     assert (dealt.sum(axis=1) == 5).all()
     assert (dealt.sum(axis=2) == 5).all()

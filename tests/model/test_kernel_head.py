@@ -7,7 +7,15 @@ import pytest
 import torch
 from sklearn.kernel_ridge import KernelRidge
 
-from lus_cli.model.kernel_head import PENALTIES, KernelHead, fit, inner_folds, kernel, placed, ridge
+from lus_cli.model.kernel_head import (
+    PENALTIES,
+    KernelHead,
+    fit,
+    inner_folds,
+    kernel,
+    ridge,
+    score_positions,
+)
 
 CHANNELS, KINDS = 12, 2
 
@@ -72,7 +80,7 @@ def test_the_cuts_decide_at_any_sharpness() -> None:
     head.cuts = torch.tensor([1.2, 1.3, 1.7])
     levels = torch.tensor([-5.0, 1.19, 1.21, 1.29, 1.31, 1.69, 1.71, 9.0])
     right = [0, 0, 1, 1, 2, 2, 3, 3]
-    place = placed(levels, head.cuts)
+    place = score_positions(levels, head.cuts)
     assert place.round().clamp(0, 3).tolist() == right
     for sharpness in (0.05, 1.0, 4.0):
         logits = -sharpness * (torch.arange(4) - place[:, None]) ** 2

@@ -32,7 +32,7 @@ ELSEWHERE = torch.device("cpu", 0)  # the CPU under another name: judged against
 
 def model(**changes: Any) -> LusModel:
     values = {"weights": "none", "hidden": 16} | changes
-    return parity.readied(new_model(build(Recipe, values)))
+    return parity.prepared(new_model(build(Recipe, values)))
 
 
 class Broken(nn.Module):
@@ -211,7 +211,7 @@ def test_a_cpu_alone_is_compared_with_itself_and_says_so(monkeypatch: pytest.Mon
     result = devices.run(DevicesConfig(threads=1), silent)
     assert not result.failed
     assert result.numbers["trusted"]
-    assert "there is no other device than the CPU" in result.notes[0]
+    assert "there is no device other than the CPU" in result.notes[0]
     (listed,) = result.numbers["devices"]
     assert list(listed["whole"]) == ["float32"]
     assert {"float64", "float32"} <= set(listed["precisions"])

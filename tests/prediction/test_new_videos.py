@@ -119,7 +119,7 @@ def test_formats_that_are_not_read_are_named(tmp_path):
     found = find_videos([tmp_path])
     assert [video.name for video in found.videos] == ["a.mp4", "frames"]
     assert sorted(found.problems) == [
-        f"{tmp_path / 'b.rm'} is a video of a kind not read here: make .mp4 of it",
+        f"{tmp_path / 'b.rm'} is a video in a format that lus does not read: convert it to .mp4",
         f"{tmp_path / 'scans'} holds 2 frames .tif, which are not read here: make .png of them",
     ]
 
@@ -172,18 +172,18 @@ def test_a_video_that_two_paths_lead_to_is_scored_once(tmp_path):
     found = find_videos([tmp_path, path, tmp_path / "a"])
     assert [video.name for video in found.videos] == ["a/v.mp4"]
     assert len(found.remarks) == 3
-    assert f"{tmp_path / 'link.mp4'} is {path} once more: scored once" in found.remarks
-    assert f"{path} is named twice: scored once" in found.remarks
+    assert f"{tmp_path / 'link.mp4'} is the same as {path}: scored once" in found.remarks
+    assert f"{path} is given twice: scored once" in found.remarks
 
 
 @pytest.mark.parametrize(
     ("make", "said"),
     [
         (lambda path: None, "there is nothing at {}: check the path"),
-        (lambda path: path.mkdir(), "{} holds no video: a video is a folder of"),
-        (lambda path: path.write_text("hello"), "{} is no video: a video is a folder of"),
+        (lambda path: path.mkdir(), "{} contains no video: a video is a folder of"),
+        (lambda path: path.write_text("hello"), "{} is not a video: a video is a folder of"),
         (lambda path: path.symlink_to("nowhere"), "there is nothing at {}: check the path"),
-        (lambda path: os.mkfifo(path), "{} is no video"),
+        (lambda path: os.mkfifo(path), "{} is not a video"),
     ],
 )
 def test_what_is_no_video_is_named_and_does_not_hide_the_others(tmp_path, make, said):
@@ -197,7 +197,7 @@ def test_what_is_no_video_is_named_and_does_not_hide_the_others(tmp_path, make, 
 
 def test_a_single_frame_leads_to_its_folder(tmp_path):
     found = find_videos([folder(tmp_path / "11") / "Frame_0.jpg"])
-    assert "is a single frame: name the folder of its frames" in found.problems[0]
+    assert "is a single frame: give the folder of its frames" in found.problems[0]
 
 
 def test_what_lus_made_is_not_taken_for_videos(tmp_path):
@@ -274,7 +274,7 @@ def test_a_file_too_long_for_memory_is_refused_before_it_is_all_read(tmp_path, m
     monkeypatch.setattr(new_videos, "MOST_FRAMES", 6)
     for path in (movie(tmp_path / "v.mp4", 7), folder(tmp_path / "11", 7)):
         [video] = find_videos([path]).videos
-        with pytest.raises(LusError, match="more than 6 frames: cut out the seconds"):
+        with pytest.raises(LusError, match="more than 6 frames: shorten it to the seconds"):
             decode(open_video(video, False), GRAY)
     monkeypatch.setattr(new_videos, "MOST_BYTES", 5 * 32 * 32)
     [video] = find_videos([movie(tmp_path / "w.mp4", 6)]).videos

@@ -22,7 +22,7 @@ ABOUT = {
     "run": "paper-1",
     "epoch": 12,
     "scores": [0, 0, 2, 0],
-    "meaning": "probabilities are the model's own, not calibrated",
+    "meaning": "probabilities are not calibrated",
     "problems": ["x.mp4 is cut short after 3 frames: copy it again"],
     "remarks": [],
 }
@@ -70,7 +70,7 @@ def test_answers_failures_and_limits_are_said(page):
     said = words(page)
     for sentence in (
         "2 videos: 2 of score 2. 1 could not be scored.",
-        "Probabilities are the model's own, not calibrated.",
+        "Probabilities are not calibrated.",
         "x.mp4 is cut short after 3 frames: copy it again",
         "score 2 with probability 0.70",
         "Expected score 1.85 ± 0.65",

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from lus_cli.prediction.prediction import Prediction, counted_scores
+from lus_cli.prediction.prediction import Prediction, score_counts
 
 
 def answer(*probabilities: float) -> Prediction:
@@ -54,4 +54,4 @@ def test_a_row_holds_what_the_json_holds_without_lists():
 
 def test_answers_are_counted_by_score():
     answers = [answer(0, 0, 1, 0), answer(0, 0, 1, 0), answer(1, 0, 0, 0)]
-    assert counted_scores(answers) == [1, 0, 2, 0]
+    assert score_counts(answers) == [1, 0, 2, 0]

@@ -110,8 +110,13 @@ def test_every_labelled_video_is_answered_by_a_run_that_never_saw_its_patient(do
     assert not (cache / "latest").exists()  # its runs are no run of the user's
     written = json.loads((folder / "scores.json").read_text())
     assert written == numbers
-    assert written["comparison"]["candidates"][0]["times"] == 2
-    for name in ("predictions.csv", "confusion.svg", "comparison.csv", "answers.csv"):
+    assert written["comparison"]["candidates"][0]["repetitions"] == 2
+    for name in (
+        "predictions.csv",
+        "confusion.svg",
+        "comparison.csv",
+        "comparison_predictions.csv",
+    ):
         assert (folder / name).stat().st_size
 
 
@@ -203,13 +208,13 @@ def test_other_scores_are_noticed(done, tmp_path: Path) -> None:
     split = (cache / "split.json").read_bytes()
     prepare.run(PrepareConfig(exams=cache / "exams", cache=cache, size=64, workers=1), silent)
     (cache / "split.json").write_bytes(split)
-    with pytest.raises(LusError, match=r"the scores in .* have changed since paper-cv-1 began"):
+    with pytest.raises(LusError, match=r"the scores in .* have changed since paper-cv-1 started"):
         crossval.run(config(cache, resume=True, run="paper-cv-1"), silent)
     name = "paper-cv-1-r1-f1"
-    with pytest.raises(LusError, match=f"have changed since run {name} began"):
+    with pytest.raises(LusError, match=f"have changed since run {name} started"):
         train.run(dataclasses.replace(tiny(cache), run=name, resume=True), silent)
-    config_ = EvaluateConfig(cache=cache, run=name, device="cpu", threads=1, bootstrap=0)
-    assert "have changed since the run began" in evaluate.run(config_, silent).notes[0]
+    config_ = EvaluateConfig(cache=cache, run=name, device="cpu", threads=1, permutations=0)
+    assert "have changed since the run started" in evaluate.run(config_, silent).notes[0]
 
 
 @pytest.mark.parametrize(

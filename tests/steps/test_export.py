@@ -225,7 +225,7 @@ def test_a_file_that_differs_is_not_kept(cache, monkeypatch):
 
     monkeypatch.setattr(onnx_files, "write_encoder", slightly_wrong)
     run = Cache(cache).run(None)
-    with pytest.raises(LusError, match=r"frame-encoder\.onnx: \w+ differs .* nothing is kept"):
+    with pytest.raises(LusError, match=r"frame-encoder\.onnx: \w+ differs .* nothing was written"):
         export.run(ExportConfig(cache=cache, threads=1), silent)
     assert not [path for path in run.root.iterdir() if "export" in path.name]
 

@@ -71,7 +71,9 @@ def test_frame_folders_get_the_answers_that_evaluate_gives(cache, alone, exams):
         known = trained.probabilities([index], "score", silent)[0]
         assert got[str(video)] == known.tolist(), "not the same to the last bit"
     # evaluate scores several videos in one batch, where sums run in another order.
-    config = EvaluateConfig(cache=cache, device="cpu", threads=1, bootstrap=10, temperature=False)
+    config = EvaluateConfig(
+        cache=cache, device="cpu", threads=1, permutations=10, temperature=False
+    )
     with evaluate.run(config, silent).files["predictions"].open(newline="") as file:
         for row in csv.DictReader(file):
             own = got[f"{row['patient']}/{row['exam']}/{row['area']}"]
@@ -153,20 +155,20 @@ def remarks(cache: Path, path: Path) -> str:
 
 
 def test_videos_unlike_any_of_the_study_are_pointed_out(alone, tmp_path):
-    assert "longer than any video of the model's own study" in remarks(
+    assert "longer than any video in the study of the model" in remarks(
         alone, movie(tmp_path / "long.mp4", 30)
     )
     assert remarks(alone, movie(tmp_path / "moving.mp4", 5)) == ""
     assert "a single frame" in remarks(alone, folder(tmp_path / "one", 1))
     gray = folder(tmp_path / "blank", 3)
-    assert "3 of the 3 frames looked at are blank" in remarks(alone, gray)
+    assert "3 of the 3 frames used are blank" in remarks(alone, gray)
     still = tmp_path / "still"
     still.mkdir()
     for number in range(3):
         Image.fromarray(np.arange(1200, dtype=np.uint8).reshape(30, 40)).save(
             still / f"{number}.png"
         )
-    assert remarks(alone, still) == "nothing moves: all frames looked at are the same"
+    assert remarks(alone, still) == "no motion: all frames used are identical"
 
 
 def test_a_video_that_the_model_was_trained_on_is_recognised(cache, exams, tmp_path):
@@ -226,13 +228,13 @@ def test_nothing_is_overwritten(alone, exams, tmp_path):
     own = tmp_path / "own"
     own.mkdir()
     (own / "thesis.txt").write_text("years of work")
-    with pytest.raises(LusError, match="is already there: name another folder"):
+    with pytest.raises(LusError, match="already exists: give another folder"):
         predicted(alone, path, output=own)
     predicted(alone, path, output=own, force=True)
     predicted(alone, path, output=own, force=True, page=False)
     # The page of other predictions would be taken for theirs.
     assert {p.name for p in own.iterdir()} == {"thesis.txt", "predictions.csv", "predictions.json"}
-    with pytest.raises(LusError, match="is a file: name a folder"):
+    with pytest.raises(LusError, match="is a file: give a folder"):
         predicted(alone, path, output=own / "thesis.txt", force=True)
 
 
@@ -258,11 +260,11 @@ def test_an_answer_that_is_no_number_is_none(cache, alone, exams, tmp_path):
     save_best(best, model.state_dict(), card)
     result = predicted(alone, first_video(exams))
     assert result.failed
-    assert "is no number: try --device cpu" in result.problems[0]
+    assert "is not a finite number: try --device cpu" in result.problems[0]
     other = shutil.copytree(cache, tmp_path / "cache")
     save_best(Cache(other).run(None).best, model.state_dict(), card)
-    with pytest.raises(LusError, match=r"predicts for video .* is not a number"):
-        evaluate.run(EvaluateConfig(cache=other, device="cpu", threads=1, bootstrap=0), silent)
+    with pytest.raises(LusError, match=r"predicts for video .* is not a finite number"):
+        evaluate.run(EvaluateConfig(cache=other, device="cpu", threads=1, permutations=0), silent)
 
 
 def test_text_is_masked_as_in_the_study_of_the_run(tmp_path):
@@ -301,7 +303,7 @@ def test_text_is_masked_as_in_the_study_of_the_run(tmp_path):
     assert answers(elsewhere) == answers(result)
     save_best(alone.best, model.state_dict(), dataclasses.replace(card, mask_text=None))
     unknown = predicted(tmp_path / "alone", tree, page=False, run="model")
-    assert any("it was noted by nobody: see --mask-text" in note for note in unknown.notes)
+    assert any("it was not recorded: see --mask-text" in note for note in unknown.notes)
 
 
 def test_the_csv_holds_the_numbers(alone, exams):

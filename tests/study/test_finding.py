@@ -195,16 +195,16 @@ def test_two_folders_of_one_patient_are_one_patient(tmp_path: Path) -> None:
     frames(tmp_path / NFD / "1" / "L1")
     sources, problems = found(tmp_path)
     assert set(sources) == {f"{NFC}/1/L2"}
-    assert "is there 2 times" in problems[0]
+    assert "exists 2 times" in problems[0]
 
 
 @pytest.mark.parametrize(
     ("folder", "annotated", "said"),
     [
-        ("007", "7", "there is 007/1/L1: write both alike (spreadsheets drop leading zeros"),
-        ("1017", "1017.0", "there is 1017/1/L1: write both alike"),
+        ("007", "7", "007/1/L1 exists: write both the same way (spreadsheets drop leading zeros"),
+        ("1017", "1017.0", "1017/1/L1 exists: write both the same way"),
         ("p01", "P01", "there is p01/1/L1"),
-        ("1-2", "01. Feb", "'01. Feb' looks like a date that a spreadsheet made"),
+        ("1-2", "01. Feb", "'01. Feb' looks like a date into which a spreadsheet turned"),
     ],
 )
 def test_an_id_that_a_spreadsheet_changed_is_hinted_at(
@@ -224,9 +224,7 @@ def test_a_file_that_a_spreadsheet_renamed_is_hinted_at(tmp_path: Path) -> None:
     labels = tmp_path / "labels.csv"
     labels.write_text("file,patient,area,score\n7,1,L1,0\nb,2,L1,0\n")
     _, problems = find_labelled(ImportConfig(videos=tmp_path, labels=labels))
-    assert any(
-        "there is no video file 7 that is read here; there is 007.mp4" in line for line in problems
-    )
+    assert any("there is no readable video file 7; 007.mp4 exists" in line for line in problems)
 
 
 def test_two_files_in_one_spelling_are_both_left_out(tmp_path: Path) -> None:

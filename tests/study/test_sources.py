@@ -534,7 +534,7 @@ def test_a_video_file_whose_name_cannot_be_kept_is_named(tmp_path: Path) -> None
     sources, problems = find_sources(tmp_path, mask_text=False)
     assert not sources
     assert len(problems) == 1
-    assert "its name is no UTF-8: rename it" in problems[0]
+    assert "its name is not valid UTF-8: rename it" in problems[0]
 
 
 def make_tree(root: Path, patients: int = 4) -> Path:
@@ -698,9 +698,9 @@ def test_what_cannot_be_one_video_is_listed(tmp_path: Path) -> None:
     assert [source.id.area for source in found] == ["frames"]
     for complaint in (
         "LUS_p9_1_4.mat: its name does not end in _p0_1_<area>.mat",
-        "video p0/1/twice is there 2 times: keep one of p0/1/twice.dcm, p0/1/twice/x.dcm",
+        "video p0/1/twice exists 2 times: keep one of p0/1/twice.dcm, p0/1/twice/x.dcm",
         "many holds 2 videos",
-        "a;b.dcm: ids hold no",
+        "a;b.dcm: ids must not contain",
         "empty holds no frame",
         "gone.mp4 cannot be read",
     ):
@@ -729,7 +729,7 @@ def test_a_video_that_a_link_makes_two_of_is_left_out(tmp_path: Path, linked: st
     target = root.joinpath("p0", *link.relative_to(root).parts[1:])
     link.symlink_to(target if target != link else root / "p0/1/frames")
     found, problems = find_sources(root, mask_text=False)
-    doubles = [line for line in problems if "one and the same by a link" in line]
+    doubles = [line for line in problems if "are the same, because of a link" in line]
     twin = {"p0/1/again": "p0/1/again and p0/1/frames"}.get(linked, "p0/1/frames and p1/1/frames")
     both = f"videos {twin} are"
     assert any(line.startswith(both) for line in doubles), problems
@@ -748,7 +748,7 @@ def test_a_table_row_about_a_linked_file_is_left_out(tmp_path: Path) -> None:
     study = read_study(config, tmp_path / "videos")
     assert list(map(str, study.sources)) == ["3/1/1"]
     assert study.problems == [
-        "videos 1/1/1 and 2/1/1 are one and the same by a link: remove the link"
+        "videos 1/1/1 and 2/1/1 are the same, because of a link: remove the link"
     ]
 
 
@@ -808,7 +808,7 @@ def test_a_label_table_names_videos_of_any_kind_anywhere(tree: Path, tmp_path: P
 
 def test_labels_and_annotations_together_are_refused(tree: Path, tmp_path: Path) -> None:
     both = {"labels": tmp_path / "labels.csv", "annotations": tree / "Annotations.txt"}
-    with pytest.raises(UsageError, match="give one of them"):
+    with pytest.raises(UsageError, match="use one of them"):
         read_study(settings(tree, tmp_path, **both), tree)
 
 
@@ -858,5 +858,7 @@ def test_a_whole_video_is_drawn_frame_by_frame(trained: Path) -> None:
 def test_an_original_that_is_gone_says_where_it_was(tree: Path, trained: Path) -> None:
     elsewhere = tree.parent / "elsewhere"
     config = AttentionConfig(cache=trained, frame=("p1/1/video/0",), exams=elsewhere, threads=1)
-    with pytest.raises(LusError, match=r"elsewhere/p1/1/video\.gif: say where with --exams"):
+    with pytest.raises(
+        LusError, match=r"elsewhere/p1/1/video\.gif: give their folder with --exams"
+    ):
         attention.run(config, silent)

@@ -119,7 +119,7 @@ def test_a_suffix_that_lies_does_not_matter(tmp_path: Path, name: str, made_as: 
 def test_a_kind_that_is_not_read_is_named(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a{suffix}"
     path.write_bytes(b"video")
-    with pytest.raises(LusError, match=r"of a kind not read here: make .mp4 of it"):
+    with pytest.raises(LusError, match=r"in a format that lus does not read: convert it to .mp4"):
         kind_of(path)
 
 

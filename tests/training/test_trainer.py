@@ -261,9 +261,9 @@ def test_the_average_of_the_weights_is_what_answers(prepared: Path) -> None:
         now = trainer.model.head.weight.detach()
         expected = now.clone() if expected is None else 0.5 * expected + 0.5 * now
     assert expected is not None
-    torch.testing.assert_close(trainer.answering.head.weight.detach(), expected)
-    assert not torch.equal(trainer.answering.head.weight, trainer.model.head.weight)
-    assert not torch.equal(trainer.answering.head.weight, before)
+    torch.testing.assert_close(trainer.scored_model.head.weight.detach(), expected)
+    assert not torch.equal(trainer.scored_model.head.weight, trainer.model.head.weight)
+    assert not torch.equal(trainer.scored_model.head.weight, before)
 
 
 @pytest.mark.parametrize(
