@@ -205,7 +205,7 @@ for owner, absent in {
             delattr(owner, attribute)
 for name in names:
     importlib.import_module(name)
-from lus_cli.estimate import peak_mb
+from lus_cli.training.estimate import peak_mb
 from lus_cli.processes import cores
 import torch
 print(len(names) > 100, peak_mb(torch.device("cpu")), cores() >= 1)
@@ -263,11 +263,11 @@ def test_only_its_own_checkout_gives_a_commit(
     git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
     subprocess.run([*git, "init", "-q"], check=True)
     subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "a"], check=True)
-    package = tmp_path / "lib/lus_cli"
+    package = tmp_path / "lib/lus_cli/training"
     package.mkdir(parents=True)
     monkeypatch.setattr(run_folder, "__file__", str(package / "run_folder.py"))
     assert run_folder.git_commit() is None  # in a virtual environment in another repository
-    monkeypatch.setattr(run_folder, "__file__", str(tmp_path / "lus_cli/run_folder.py"))
+    monkeypatch.setattr(run_folder, "__file__", str(tmp_path / "lus_cli/training/run_folder.py"))
     assert run_folder.git_commit() is None
     (tmp_path / "pyproject.toml").write_text('[project]\nname = "another"\n')
     assert run_folder.git_commit() is None

@@ -54,7 +54,7 @@ def test_a_disk_that_takes_no_more_is_one_line_and_the_old_stands(
     script = f"""
 import resource, signal, sys, torch
 from pathlib import Path
-from lus_cli.checkpoint import save_best, save_last
+from lus_cli.model.checkpoint import save_best, save_last
 from lus_cli.errors import LusError
 from tests.model.test_checkpoint import card
 path, weights = Path({str(tmp_path / name)!r}), {{"w": torch.zeros(200_000)}}
