@@ -113,7 +113,7 @@ def test_json_holds_the_error_too(tmp_path: Path) -> None:
     assert json.loads(done.stdout)["remedy"] == "run `lus prepare` first"
 
 
-def test_quiet_says_nothing(exams: Path, tmp_path: Path) -> None:
+def test_quiet_prints_nothing(exams: Path, tmp_path: Path) -> None:
     done = lus("prepare", exams, "--cache", tmp_path, "--size", "32", "--quiet", "--workers", "1")
     assert done.exit_code == 0
     assert done.output == ""

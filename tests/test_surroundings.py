@@ -264,7 +264,7 @@ def test_only_its_own_checkout_gives_a_commit(
     git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
     subprocess.run([*git, "init", "-q"], check=True)
     subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "a"], check=True)
-    package = tmp_path / "lib/lus_cli"
+    package = tmp_path / "lib/lus_cli/training"
     package.mkdir(parents=True)
     monkeypatch.setattr(lus_cli, "__file__", str(package / "__init__.py"))
     assert run_folder.git_commit() is None  # in a virtual environment in another repository

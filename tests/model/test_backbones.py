@@ -39,8 +39,8 @@ FAMILIES = {
 
 @pytest.mark.parametrize(("name", "channels"), FAMILIES.items())
 def test_each_family_yields_a_feature_map_that_learns(name: str, channels: int) -> None:
-    body, found = build_backbone(name, "none")
-    assert found == channels
+    body, rescaled = build_backbone(name, "none")
+    assert rescaled == channels
     images = torch.randn(2, 3, 96, 96)
     features = body(images)
     assert features.shape[:2] == (2, channels)
@@ -101,7 +101,7 @@ def test_imagenet_weights_come_from_torchvisions_cache(
 def test_no_network_names_the_other_two_ways(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An address that nobody answers stands for a machine without a network."""
+    """An unreachable address simulates a machine without a network."""
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     for variable in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
         monkeypatch.setenv(variable, "http://127.0.0.1:9")
@@ -227,9 +227,9 @@ def test_lite0_knows_what_is_in_a_picture(picture: str, palace_or_daisy: int) ->
     pixels = np.array(image.crop((left, top, left + 224, top + 224)))
     network = pretrained("efficientnet_lite0").eval()
     with torch.no_grad():
-        answer = network(normalised(torch.from_numpy(pixels)[None])).softmax(dim=1)[0]
-    assert int(answer.argmax()) == palace_or_daisy
-    assert answer[palace_or_daisy] > 0.2
+        probabilities = network(normalised(torch.from_numpy(pixels)[None])).softmax(dim=1)[0]
+    assert int(probabilities.argmax()) == palace_or_daisy
+    assert probabilities[palace_or_daisy] > 0.2
 
 
 def test_same_padding_puts_more_at_the_end() -> None:
@@ -243,9 +243,9 @@ def test_same_padding_puts_more_at_the_end() -> None:
 
 def test_lite0s_own_preparation_is_that_of_tensorflow() -> None:
     levels = torch.arange(256, dtype=torch.uint8).reshape(1, 16, 16)
-    found = efficientnet_lite.Rescale()(normalised(levels))
+    rescaled = efficientnet_lite.Rescale()(normalised(levels))
     expected = (levels.float() - 127) / 128
-    torch.testing.assert_close(found, expected.expand(1, 3, 16, 16), atol=1e-5, rtol=0)
+    torch.testing.assert_close(rescaled, expected.expand(1, 3, 16, 16), atol=1e-5, rtol=0)
 
 
 def test_lite0_without_its_package_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -67,11 +67,11 @@ def test_the_slope_is_the_levels_gradient() -> None:
 def test_it_scores_videos_of_other_patients() -> None:
     vectors, scores, names = study(patients=30)
     head, _ = fit(vectors[:160], scores[:160], names[:160], seed=0)
-    answered = head(torch.from_numpy(vectors[160:])).argmax(dim=1).numpy()
-    assert (answered == scores[160:]).mean() > 0.6
-    assert np.abs(answered - scores[160:]).mean() < 0.5
+    predicted = head(torch.from_numpy(vectors[160:])).argmax(dim=1).numpy()
+    assert (predicted == scores[160:]).mean() > 0.6
+    assert np.abs(predicted - scores[160:]).mean() < 0.5
     # Scores come up as often as in training, also the ends that rounding would leave empty.
-    share = np.bincount(answered, minlength=4) / len(answered)
+    share = np.bincount(predicted, minlength=4) / len(predicted)
     assert share.min() > 0.1
 
 

@@ -56,7 +56,7 @@ def shown(frames: torch.Tensor) -> torch.Tensor:
     return video_image(frames)[0]
 
 
-def test_the_picture_holds_maximum_mean_and_spread() -> None:
+def test_the_image_holds_maximum_mean_and_spread() -> None:
     still = a_video(1).repeat(5, 1, 1)
     seen = shown(still)
     assert seen.shape == (3, SIDE, SIDE)
@@ -105,16 +105,16 @@ def run(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_it_is_fitted_on_everybody_but_the_test_patients(run: Path) -> None:
+def test_it_is_fitted_on_all_but_the_test_patients(run: Path) -> None:
     model, card = load_best(Cache(run).run(None).best)
     assert isinstance(model, KernelModel)
     videos = VideoCache(run / "videos.h5")
     split = json.loads(Cache(run).run(None).split.read_text())
-    known = [
+    used = [
         p not in split["test"] and s >= 0
         for p, s in zip(videos.patients, videos.scores, strict=True)
     ]
-    assert len(model.head.known) == sum(known)
+    assert len(model.head.known) == sum(used)
     assert card.recipe.name == "tuned"
     rows = Cache(run).run(None).epochs.read_text().splitlines()
     assert len(rows) == 2
@@ -157,10 +157,10 @@ def test_evaluation_fits_no_temperature_on_patients_it_was_fitted_on(
         threads=1,
     )
     result = predict.run(asked, silent)
-    (answer,) = result.numbers["videos"]
-    known = video.patient not in json.loads(Cache(run).run("tuned-1").split.read_text())["test"]
-    assert ("the model was trained on it" in " ".join(result.notes)) == known
-    assert sum(answer["probabilities"]) == pytest.approx(1)
+    (prediction,) = result.numbers["videos"]
+    used = video.patient not in json.loads(Cache(run).run("tuned-1").split.read_text())["test"]
+    assert ("the model was trained on it" in " ".join(result.notes)) == used
+    assert sum(prediction["probabilities"]) == pytest.approx(1)
 
 
 def test_its_card_tells_of_this_model_and_not_of_another(run: Path) -> None:
@@ -195,14 +195,14 @@ def test_options_that_change_something_or_that_nobody_gave_are_taken() -> None:
     check_recipe(dataclasses.replace(plain, feature_stride=16, batch_size=1, stride=2))
 
 
-def test_its_cnn_has_learned_from_nobody(run: Path) -> None:
+def test_its_cnn_was_not_trained_on_any_patient(run: Path) -> None:
     best = Cache(run).run("tuned-1").best
     split, _ = load_split(best.with_name("split.json"))
     turned = dataclasses.replace(split, train=split.test, test=split.train)
     check_weights(str(best), turned)
 
 
-def test_what_it_cannot_do_is_said(run: Path) -> None:
+def test_unsupported_commands_raise_errors(run: Path) -> None:
     with pytest.raises(UsageError, match="fitted at once"):
         train.run(tuned(run, dry_run=True), silent)
     with pytest.raises(LusError, match="no ONNX graph"):
@@ -211,7 +211,7 @@ def test_what_it_cannot_do_is_said(run: Path) -> None:
         attention.run(AttentionConfig(cache=run, run="tuned-1", device="cpu", check=True), silent)
 
 
-def test_what_raised_the_answer_lies_over_the_frames(run: Path, exams: Path) -> None:
+def test_what_raised_the_prediction_lies_over_the_frames(run: Path, exams: Path) -> None:
     videos = VideoCache(run / "videos.h5")
     config = AttentionConfig(
         cache=run, run="tuned-1", device="cpu", threads=1, split="test", format="gif"

@@ -145,8 +145,8 @@ def test_exactly_the_wrong_layer_is_named(
 ) -> None:
     right = model()
     suspect = with_layer(right, name, break_it)
-    found = wrong(compare_layers(right, suspect, SAMPLE, ELSEWHERE, torch.float32))
-    assert found == [(name, *rest) for rest in expected]
+    differing = wrong(compare_layers(right, suspect, SAMPLE, ELSEWHERE, torch.float32))
+    assert differing == [(name, *rest) for rest in expected]
 
 
 def test_the_whole_model_shows_what_lies_between_its_layers(
@@ -157,9 +157,9 @@ def test_the_whole_model_shows_what_lies_between_its_layers(
     suspect = copy.deepcopy(right)
     suspect.pool = "last"
     assert not wrong(compare_layers(right, suspect, SAMPLE, ELSEWHERE, torch.float32))
-    found = wrong(compare_whole(right, suspect, SAMPLE, ELSEWHERE, torch.float32))
-    assert ("logits", "forward", "differs") in found
-    assert ("logits when scoring", "forward", "differs") in found
+    differing = wrong(compare_whole(right, suspect, SAMPLE, ELSEWHERE, torch.float32))
+    assert ("logits", "forward", "differs") in differing
+    assert ("logits when scoring", "forward", "differs") in differing
 
 
 def test_a_gradient_that_is_not_finite_is_named_in_the_whole_model() -> None:
@@ -172,8 +172,8 @@ def test_a_gradient_that_is_not_finite_is_named_in_the_whole_model() -> None:
             mask.register_hook(lambda gradient: gradient * torch.inf)
 
     suspect.attention.register_forward_hook(overflow)
-    found = wrong(compare_whole(right, suspect, SAMPLE, ELSEWHERE, torch.float32))
-    ((name, direction, verdict),) = found
+    differing = wrong(compare_whole(right, suspect, SAMPLE, ELSEWHERE, torch.float32))
+    ((name, direction, verdict),) = differing
     assert (direction, verdict) == ("backward", "not finite")
     assert name.startswith("gradient, worst: ")
 

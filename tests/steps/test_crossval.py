@@ -244,7 +244,7 @@ def test_a_damaged_file_is_one_line(done, tmp_path: Path, name: str, content: st
 def test_weights_that_know_the_patients_of_a_fold_are_refused(done, tmp_path: Path) -> None:
     cache, _ = done
     best = Cache(cache).run("paper-cv-1-r1-f1").best
-    with pytest.raises(LusError, match="has learned from patient"):
+    with pytest.raises(LusError, match="was trained on patient"):
         crossval.run(config(cache, weights=str(best), run="knowing"), silent)
     assert not (cache / "crossvals" / "knowing").exists()
     split = tmp_path / "split.json"

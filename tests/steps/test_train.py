@@ -78,7 +78,7 @@ def test_config_toml_names_every_field_and_repeats_the_run(cache: Path) -> None:
 
 
 def test_the_best_weights_are_the_best_epochs(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The report kept a reference to the live network. Validation is told what to say here, so that
+    """The report kept a reference to the live network. The validation losses are set here, so that
     the middle epoch is the best; the weights are real."""
     weights: list[dict[str, torch.Tensor]] = []
 
@@ -241,11 +241,11 @@ def test_patience_stops_early(cache: Path) -> None:
 
 
 def validating(monkeypatch: pytest.MonkeyPatch, losses: list[float]) -> None:
-    """Validation says these losses, an epoch each; the weights are real."""
-    said = iter(losses)
+    """Sets the validation loss of each epoch; the weights are real."""
+    values = iter(losses)
 
     def validate(_self: Trainer, *_arguments: Any) -> dict[str, float]:
-        loss = next(said)
+        loss = next(values)
         names = "loss", "excess", "accuracy", "kappa"
         return {f"validation_{n}": loss if n != "accuracy" else 0.5 for n in names}
 
@@ -333,12 +333,12 @@ def test_a_cosine_schedule_that_is_extended_says_its_learning_rates(
     train.run(tiny(cache, schedule="cosine"), silent)
     train.run(going_on(cache, epochs=4), silent)
     rows = epochs_of(Cache(cache).run(None).root)
-    (said,) = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
-    assert "the cosine schedule now ends at epoch 4, not 2" in said
+    (warning,) = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
+    assert "the cosine schedule now ends at epoch 4, not 2" in warning
     for row, where in zip(rows[1:], ("in epoch 2", "in epoch 3", None), strict=True):
         if where:
-            assert f"{row['learning_rate']:.2g} {where}" in said
-    assert f"{rows[-1]['learning_rate']:.2g} in epoch 4" in said
+            assert f"{row['learning_rate']:.2g} {where}" in warning
+    assert f"{rows[-1]['learning_rate']:.2g} in epoch 4" in warning
     assert rows[2]["learning_rate"] == rows[1]["learning_rate"]  # (1 + cos) / 2 at half the way
 
 
