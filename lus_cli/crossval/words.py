@@ -109,7 +109,7 @@ def against_the_best(recipe: Mapping[str, Any], best: Mapping[str, Any] | None) 
         return f"Kappa {kappa:z.2f}, with nothing to compare it with."
     always = "always answering the most frequent score"
     whom = always if best["name"] == MAJORITY else "the best baseline"
-    numbers = f"kappa\u00a0{kappa:z.2f} against\u00a0{best['figures'][KAPPA]['value']:z.2f}"
+    numbers = f"kappa\u00a0{kappa:z.2f} against\u00a0{best['metrics'][KAPPA]['value']:z.2f}"
     opening = {
         "better": f"Better than {whom}",
         "alike": f"Not shown to be better than {whom}",
@@ -149,7 +149,7 @@ def best_in_words(
     called = f"The best baseline, {best['name']}{f' ({meaning})' if meaning else ''},"
     if len(about["methods"]) == 0:
         called = "Always answering the most frequent score"
-    reaches = f"{called} reaches {three(best['figures'][KAPPA]['value'])} "
+    reaches = f"{called} reaches {three(best['metrics'][KAPPA]['value'])} "
     difference = best["difference"]
     if not difference or difference["low"] is None:
         return f"{reaches}on the same folds; their difference has no interval."
