@@ -45,14 +45,7 @@ def assess(
     by_patient = PatientSums(predictions)
     jackknife = Jackknife(len(by_patient.names))
     metrics, per_class = estimates(predictions, by_patient, jackknife)
-    references = {"majority": majority(by_patient), "chance": chance(by_patient)}
-    if training is not None:
-        references["prior"] = prior(by_patient, np.array(training, dtype=float))
-    for name, entry in metrics.items():
-        for reference in REFERENCES:
-            entry[reference] = number(references.get(reference, {}).get(name, np.nan))
-    if metrics["auroc_macro"]["value"] is None:  # undefined for any probabilities, then
-        metrics["auroc_macro"] |= dict.fromkeys(REFERENCES)
+    add_references(metrics, by_patient, training)
     p_values = permutation_test(by_patient, permutations, np.random.default_rng(seed))
     for name, p_value in p_values.items():
         metrics[name]["p_value"] = p_value
@@ -87,6 +80,20 @@ def assess(
         "areas": areas(predictions, jackknife),
     }
     return results | {"warnings": [f"{w[0].upper()}{w[1:]}." for w in warnings(results)]}
+
+
+def add_references(
+    metrics: dict[str, dict[str, Any]], by_patient: PatientSums, training: Sequence[int] | None
+) -> None:
+    """Adds the value of each of REFERENCES to every metric; None where there is none."""
+    references = {"majority": majority(by_patient), "chance": chance(by_patient)}
+    if training is not None:
+        references["prior"] = prior(by_patient, np.array(training, dtype=float))
+    for name, entry in metrics.items():
+        for reference in REFERENCES:
+            entry[reference] = number(references.get(reference, {}).get(name, np.nan))
+    if metrics["auroc_macro"]["value"] is None:  # then it is undefined for any probabilities
+        metrics["auroc_macro"] |= dict.fromkeys(REFERENCES)
 
 
 def estimates(

@@ -70,6 +70,22 @@ def model_card(
         raise LusError(
             f"{run.best} has changed during the export", "export again when training has ended"
         )
+    try:
+        text = (
+            environment()
+            .get_template("model-card.md")
+            .render(**values_of_card(run, card, weights, name_patients), exported=exported)
+        )
+    except (jinja2.UndefinedError, KeyError) as error:
+        raise LusError(
+            f"a file in {run.root} was written by another version of lus: {error} is missing",
+            "run `lus evaluate` again for every part in its evaluation/, or train a new run",
+        ) from error
+    return text.rstrip() + "\n"
+
+
+def values_of_card(run: Run, card: Card, weights: str, name_patients: bool) -> dict[str, Any]:
+    """What the template shows of a run. weights: their digest."""
     split = load_split(run.split)[0] if run.split.is_file() else None
     origin = UNKNOWN | read_provenance(run)
     kernel = card.recipe.head == "kernel"  # fitted on the validation patients, too
@@ -86,36 +102,28 @@ def model_card(
         limits.insert(
             0, "It is unknown which patients it was trained on: new patients may be among them."
         )
-    try:
-        text = environment().get_template("model-card.md").render(
-            name=run.name,
-            disclaimer=DISCLAIMER,
-            card=card,
-            recipe=recipe_rows(card.recipe),
-            weights=start_of(card.recipe.weights),
-            installed=card.recipe.backbone == efficientnet_lite.NAME,
-            digest=weights,
-            origin=origin,
-            parts=parts,
-            composition=part_rows(parts, split),
-            patients={p: getattr(split, p) for p in PARTS} if name_patients and split else {},
-            split=split,
-            drawn_by=drawn_by_in_words(split.drawn_by) if split else "",
-            epochs=epochs_run(run.epochs),
-            evaluations=evaluations,
-            stale=stale,
-            hub=[hub_result(scores) for scores in evaluations if unseen(scores)],
-            limits=limits,
-            metrics=METRICS,
-            scores=SCORES,
-            exported=exported,
-        )  # fmt: skip
-    except (jinja2.UndefinedError, KeyError) as error:
-        raise LusError(
-            f"a file in {run.root} was written by another version of lus: {error} is missing",
-            "run `lus evaluate` again for every part in its evaluation/, or train a new run",
-        ) from error
-    return text.rstrip() + "\n"
+    return {
+        "name": run.name,
+        "disclaimer": DISCLAIMER,
+        "card": card,
+        "recipe": recipe_rows(card.recipe),
+        "weights": start_of(card.recipe.weights),
+        "installed": card.recipe.backbone == efficientnet_lite.NAME,
+        "digest": weights,
+        "origin": origin,
+        "parts": parts,
+        "composition": part_rows(parts, split),
+        "patients": {p: getattr(split, p) for p in PARTS} if name_patients and split else {},
+        "split": split,
+        "drawn_by": drawn_by_in_words(split.drawn_by) if split else "",
+        "epochs": epochs_run(run.epochs),
+        "evaluations": evaluations,
+        "stale": stale,
+        "hub": [hub_result(scores) for scores in evaluations if unseen(scores)],
+        "limits": limits,
+        "metrics": METRICS,
+        "scores": SCORES,
+    }
 
 
 # -------------------------------------------------------------------------- the files of the run

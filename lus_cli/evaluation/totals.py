@@ -104,45 +104,56 @@ def sums(
     the sum of the most probable scores; `expected`, the sum of the expected scores; each of
     `constants`. The `mae` of the first two has `less`: its difference from that of each constant.
     """
-    results: dict[str, Any] = {"drawn": DRAWN}
-    patients = np.unique(predictions.patients)
     estimates = {"predicted": predictions.predicted, "expected": predictions.expected}
     estimates |= {
         name: np.full(len(predictions.scores), score) for name, score in constants.items()
     }
+    results: dict[str, Any] = {"drawn": DRAWN}
     for unit, parts in UNITS.items():
-        names, group = grouped([video[:parts] for video in predictions.videos])
-        videos = np.bincount(group)
-        owner = np.searchsorted(patients, [name[0] for name in names])
-        true = np.bincount(group, predictions.scores)
-        entry: dict[str, Any] = {
-            "units": len(names),
-            "patients": len(patients),
-            "videos": [int(videos.min()), int(videos.max())],
-        }
-        totals = {name: np.bincount(group, scores) for name, scores in estimates.items()}
-        for measure in MEASURES:
-            size = videos if measure == "mean" else np.ones(len(names))
-            means = {name: total / size for name, total in totals.items()}
-            entry[measure] = {
-                name: agreement_with_intervals(true / size, mean, owner, jackknife)
-                for name, mean in means.items()
-            }
-            for name in ("predicted", "expected"):
-                entry[measure][name]["mae"]["less"] = {
-                    constant: error_difference(
-                        true / size, means[name], means[constant], owner, jackknife
-                    )
-                    for constant in constants
-                }
-        entry["rows"] = [
-            dict(zip(("patient", "exam"), name, strict=False))
-            | {"videos": int(videos[i]), "true": int(true[i])}
-            | {"predicted": int(totals["predicted"][i]), "expected": float(totals["expected"][i])}
-            for i, name in enumerate(names)
-        ]
-        results[unit] = entry
+        results[unit] = unit_sums(predictions, jackknife, parts, estimates)
     return results
+
+
+def unit_sums(
+    predictions: Predictions, jackknife: Jackknife, parts: int, estimates: dict[str, np.ndarray]
+) -> dict[str, Any]:
+    """The sums of one unit; see `sums`.
+
+    parts: number of parts of a video's id that identify the unit.
+    estimates: name -> (video,) scores to add up; all but `predicted` and `expected` are constants.
+    """
+    patients = np.unique(predictions.patients)
+    names, group = grouped([video[:parts] for video in predictions.videos])
+    videos = np.bincount(group)
+    owner = np.searchsorted(patients, [name[0] for name in names])
+    true = np.bincount(group, predictions.scores)
+    entry: dict[str, Any] = {
+        "units": len(names),
+        "patients": len(patients),
+        "videos": [int(videos.min()), int(videos.max())],
+    }
+    totals = {name: np.bincount(group, scores) for name, scores in estimates.items()}
+    of_model = ("predicted", "expected")
+    for measure in MEASURES:
+        size = videos if measure == "mean" else np.ones(len(names))
+        means = {name: total / size for name, total in totals.items()}
+        entry[measure] = {
+            name: agreement_with_intervals(true / size, mean, owner, jackknife)
+            for name, mean in means.items()
+        }
+        for name in of_model:
+            entry[measure][name]["mae"]["less"] = {
+                other: error_difference(true / size, means[name], mean, owner, jackknife)
+                for other, mean in means.items()
+                if other not in of_model
+            }
+    entry["rows"] = [
+        dict(zip(("patient", "exam"), name, strict=False))
+        | {"videos": int(videos[i]), "true": int(true[i])}
+        | {"predicted": int(totals["predicted"][i]), "expected": float(totals["expected"][i])}
+        for i, name in enumerate(names)
+    ]
+    return entry
 
 
 def agreement_with_intervals(

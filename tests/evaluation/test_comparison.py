@@ -145,8 +145,8 @@ def test_constant_and_blind_runs_are_called_so_and_majority_is_the_most_frequent
     }
     result = compare_runs(Cache(tmp_path), "test", runs, {"warnings": []})
     said = " | ".join(result.notes)
-    assert "Run constant answers score 3 for every video." in said
-    assert "Run blind: 20 of 60 videos were given one and the same probabilities" in said
+    assert "Run constant predicts score 3 for every video." in said
+    assert "Run blind: 20 of 60 videos have exactly the same probabilities" in said
     assert "un good" not in said
     rows = {row["name"]: row["metrics"] for row in result.numbers["candidates"]}
     most = np.bincount(good.scores).max() / len(good.scores)

@@ -12,14 +12,14 @@ from sklearn import metrics as sklearn_metrics
 from lus_cli.evaluation import metrics
 from lus_cli.evaluation.assessment import assess
 from lus_cli.model import losses
-from tests.predicted import answering, drawn, from_sklearn, predictions_for
+from tests.predicted import drawn, from_sklearn, predicting, predictions_for
 
 REPORT_TEST_SET = [0] * 10 + [1] * 14 + [2] * 26 + [3] * 19
 
 
 def test_values_are_those_of_scikit_learn():
     predictions = drawn(0)
-    assessed = assess(predictions, resamples=0, seed=0)
+    assessed = assess(predictions, permutations=0, seed=0)
     expected = from_sklearn(predictions.scores, predictions.probabilities)
     for name in metrics.METRICS:
         if name != "ece":
@@ -109,7 +109,7 @@ def test_a_quotient_is_undefined_only_by_zero() -> None:
 def test_only_what_is_defined_gets_a_value(without: set[str]) -> None:
     """Score 1 is nowhere and 3 is never answered; what scikit-learn has not stays as it is."""
     truth, answer = np.array([0, 0, 2, 2, 3]), [0, 2, 2, 0, 2]
-    predictions = predictions_for("abcde", truth, answering(answer, confidence=0.4))
+    predictions = predictions_for("abcde", truth, predicting(answer, confidence=0.4))
     undefined = {"recall_1", "precision_1", "f1_1", "auroc_1", "auroc_macro", "precision_3"}
     undefined |= without  # whatever scikit-learn would say
     names = {f"{name}_{score}" for name in metrics.CLASS_METRICS for score in range(4)}
@@ -150,7 +150,7 @@ def test_probabilities_may_be_rounded() -> None:
 @pytest.mark.parametrize(
     ("videos", "scores", "probabilities", "complaint"),
     [
-        ([], [], np.zeros((0, 4)), "predictions for no video"),
+        ([], [], np.zeros((0, 4)), "there are no videos"),
         ("ab", [0], np.full((2, 4), 0.25), r"2 videos, scores \(1,\), probabilities \(2, 4\)"),
         ("ab", [0, 1], np.full((1, 4), 0.25), "2 videos, scores"),
         ("a", [0], np.full((1, 5), 0.2), "1 videos, scores"),

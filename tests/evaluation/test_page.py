@@ -98,17 +98,17 @@ def words(text: str) -> str:
 
 def test_the_summary_says_what_was_found_in_words(page):
     said = words(page)
-    assert "Right about 5 of 8 videos." in said
+    assert "5 of 8 videos scored correctly." in said
     assert "8 test videos of 6 patients" in said
     assert "accuracy of 62 % (95 % interval over patients:" in said
-    assert "Answering score 1 for every video would reach 38 %" in said
+    assert "Predicting score 1 for every video would reach 38 %" in said
     assert "not a medical device" in said
 
 
 def test_a_constant_model_is_called_one_at_the_top(tmp_path):
     text = page_of(tmp_path, predictions_of([2, 2, 0], [2, 2, 2]))
-    warning = "This model answers score 2 for every video: it has learned nothing but the most"
-    said = words(text[: text.index('id="figures"')])
+    warning = "The model predicts score 2 for every video: it has learned nothing but the most"
+    said = words(text[: text.index('id="metrics"')])
     assert warning in said
     assert "Only 3 patients" in said
 
@@ -119,7 +119,7 @@ def test_a_constant_model_is_called_one_at_the_top(tmp_path):
         ("test", "8 test videos of 6 patients · weights of epoch 12"),
         ("validation", "8 validation videos of 6 patients"),
         ("train", "8 training videos of 6 patients"),
-        ("all", "8 videos of 6 patients, training patients included"),
+        ("all", "8 videos of 6 patients, including training patients"),
     ],
 )
 def test_the_heading_says_whose_videos_these_are(tmp_path, part, said):
@@ -144,7 +144,7 @@ def section(page: str, name: str) -> str:
 
 
 def test_intervals_come_with_their_patients_and_few_are_marked(page, tmp_path):
-    assert "95 % interval 6 patients" in section(page, "figures")
+    assert "95 % interval 6 patients" in section(page, "metrics")
     few = page_of(tmp_path, predictions_of(SCORES[:3], ANSWERS[:3]))
     assert "fewer than 5 patients, which say little" in section(few, "areas")
     assert 'class="number off" title="fewer than 5 patients"' in few
@@ -152,7 +152,7 @@ def test_intervals_come_with_their_patients_and_few_are_marked(page, tmp_path):
 
 def test_totals_stand_beside_those_of_answers_that_never_look(page):
     text = section(page, "totals")
-    for part in ("exam total answered scores", "most frequent score for all", "same videos"):
+    for part in ("exam total predicted scores", "most frequent score for all", "same videos"):
         assert part in text
 
 
@@ -166,7 +166,7 @@ def test_a_temperature_is_shown_with_what_it_was_fitted_on(tmp_path, page):
     confidence = section(text, "confidence")
     assert "fitted on 8 validation videos of 6 patients" in confidence
     assert "trained with soft labels" in confidence
-    assert "4, 3, 2, 1 of score 0 to 3" in section(text, "figures")
+    assert "4, 3, 2, 1 of score 0 to 3" in section(text, "metrics")
 
 
 def test_every_video_is_there_the_worst_first(page):
@@ -310,7 +310,7 @@ def status(dom: str) -> str:
 def test_an_address_names_a_cell_of_the_matrix(page, tmp_path):
     dom = loaded(page, tmp_path, "#true=1&predicted=1")
     assert shown(dom) == ["p2/1/2", "p3/1/3"]
-    assert status(dom) == "2 videos of true score 1 answered as 1"
+    assert status(dom) == "2 videos of true score 1 and predicted score 1"
 
 
 def test_an_address_names_a_video_to_be_played(tmp_path):
@@ -325,7 +325,7 @@ def test_a_click_shows_a_cells_videos_and_another_shows_all(page, tmp_path):
     click = 'document.querySelector(\'.cell[data-true="0"][data-predicted="3"]\').click();'
     dom = loaded(page, tmp_path, script=click)
     assert shown(dom) == ["p1/1/1"]
-    assert status(dom) == "1 video of true score 0 answered as 3"
+    assert status(dom) == "1 video of true score 0 and predicted score 3"
     dom = loaded(page, tmp_path, script=click + click)
     assert len(shown(dom)) == len(SCORES)
     assert status(dom) == "All 8 videos"
@@ -405,8 +405,8 @@ def test_a_player_shows_a_frame_and_its_mask(tmp_path):
     for name in ("same", "covered", "clear", "outlined", "plain", "bare"):
         assert told[name] == "true", name
     assert (told["checked"], told["expanded"]) == ("false", "true")
-    assert "The model scored 7 of the video’s 70 frames; all of them are here" in told["note"]
-    assert "All frames weigh the same in the answer." in told["note"]
+    assert "The model scored 7 of the video’s 70 frames; all of them are shown" in told["note"]
+    assert "All frames have the same weight in the prediction." in told["note"]
 
 
 def test_the_mask_is_over_its_own_frame(tmp_path):

@@ -10,7 +10,7 @@ import pytest
 from lus_cli.evaluation import metrics, references
 from lus_cli.evaluation.assessment import assess
 from lus_cli.evaluation.resampling import PatientSums
-from tests.predicted import answering, drawn, from_sklearn, predictions_for
+from tests.predicted import drawn, from_sklearn, predicting, predictions_for
 
 
 def test_no_constant_answer_beats_the_majority_reference():
@@ -74,7 +74,7 @@ def test_the_priors_probabilities_are_the_training_videos_shares():
 
 
 def test_the_prior_is_the_training_patients_not_the_scored_ones():
-    predictions = predictions_for("aabbcc", [2] * 6, answering([2, 2, 2, 2, 1, 1]))
+    predictions = predictions_for("aabbcc", [2] * 6, predicting([2, 2, 2, 2, 1, 1]))
     figures = assess(predictions, 0, 0, training=[8, 0, 2, 0])["metrics"]
     assert figures["accuracy"]["prior"] == pytest.approx(0.2)
     assert figures["accuracy"]["majority"] == 1

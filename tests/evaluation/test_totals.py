@@ -8,7 +8,7 @@ import pytest
 from lus_cli.evaluation.intervals import POSITIVE, Jackknife
 from lus_cli.evaluation.metrics import Predictions
 from lus_cli.evaluation.totals import agreement, areas, sums
-from tests.predicted import answering
+from tests.predicted import predicting
 
 TWO = Jackknife(2)
 
@@ -92,7 +92,7 @@ SCORES, ANSWERS = [3, 1, 0, 2, 2, 1], [2, 1, 1, 2, 3, 3]
 
 @pytest.fixture
 def predictions() -> Predictions:
-    return Predictions(VIDEOS, np.array(SCORES), answering(ANSWERS, 0.7))
+    return Predictions(VIDEOS, np.array(SCORES), predicting(ANSWERS, 0.7))
 
 
 def test_sums_are_over_the_videos_there_are(predictions):
@@ -154,5 +154,5 @@ def test_areas_are_in_natural_order_with_their_own_numbers(predictions):
 
 def test_an_area_of_five_patients_is_not_few():
     videos = [(str(patient), "1", "R1") for patient in range(5)]
-    predictions = Predictions(videos, np.arange(5) % 4, answering(np.arange(5) % 4))
+    predictions = Predictions(videos, np.arange(5) % 4, predicting(np.arange(5) % 4))
     assert not areas(predictions, Jackknife(5))[0]["few"]
