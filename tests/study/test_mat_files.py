@@ -79,7 +79,7 @@ def test_numbers_of_a_type_that_there_is_not_are_refused(
 ) -> None:
     """SciPy looks the type up in a table of twenty without asking whether it is there."""
     path = claiming(tmp_path / "video.mat", 56, kind, packed)
-    with pytest.raises(LusError, match="numbers of no known type"):
+    with pytest.raises(LusError, match="numbers of an unknown type"):
         list(mat_files.read_frames(path))
 
 
