@@ -768,15 +768,15 @@ def test_an_empty_folder_says_what_is_looked_for(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("area", "package", "room", "extra"),
+    ("area", "package", "module", "extra"),
     [("dicom", "pydicom", "dicom_files", "dicom"), ("mat", "scipy.io", "mat_files", "mat")],
 )
 def test_a_missing_library_is_one_line_and_names_the_extra(
-    tree: Path, monkeypatch: pytest.MonkeyPatch, area: str, package: str, room: str, extra: str
+    tree: Path, monkeypatch: pytest.MonkeyPatch, area: str, package: str, module: str, extra: str
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)
-    monkeypatch.delitem(sys.modules, f"lus_cli.{room}", raising=False)
-    monkeypatch.delattr(f"lus_cli.{room}", raising=False)
+    monkeypatch.delitem(sys.modules, f"lus_cli.study.{module}", raising=False)
+    monkeypatch.delattr(f"lus_cli.study.{module}", raising=False)
     with pytest.raises(LusError, match=rf"pip install 'lus-cli\[{extra}\]'"):
         find_sources(tree, mask_text=False)
 
