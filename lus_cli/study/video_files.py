@@ -204,6 +204,8 @@ def opened(path: Path) -> Iterator[Video]:
     limit = {"max_pixels": str(MAX_PIXELS)}  # FFmpeg allocates no larger frame, even for probing
     try:
         with explaining_refusal(path):
+            if not path.exists():
+                raise LusError(f"there is no file {path}", "check the path")
             if path.stat().st_size == 0:
                 raise LusError(f"{path} is empty", COPY_AGAIN)
         # An absolute path, so that a file called `http:x.mp4` is not taken for an address.
@@ -218,8 +220,6 @@ def opened(path: Path) -> Iterator[Video]:
             decoder.options = {"err_detect": "explode", **limit}
             decoder.thread_count = 1
             yield Video(path, container, stream, decoder)
-    except FileNotFoundError:
-        raise LusError(f"there is no file {path}") from None
     except (av.FFmpegError, OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise LusError(f"{path} cannot be decoded ({reason})", COPY_AGAIN) from error

@@ -194,7 +194,7 @@ def test_halved_colours_take_two_bytes_a_pixel(tmp_path: Path, number: int | Non
 
 @pytest.mark.parametrize(
     ("number", "complaint"),
-    [(6, "holds 5 of the 6 frames"), (1, None), (2, None), (4, None)],
+    [(6, "holds 5 of its 6 stated frames"), (1, None), (2, None), (4, None)],
 )
 def test_the_frames_of_uncompressed_pixels_are_all_there_or_none(
     tmp_path: Path, number: int, complaint: str | None
@@ -230,7 +230,7 @@ def test_bytes_after_the_frames_are_zeros_or_the_file_is_refused(
     if filling == b"\0":
         np.testing.assert_array_equal(frames_of(path), pixels())
     else:
-        assert "bytes of pixels, and its header makes" in refusal(path)
+        assert "bytes of pixels, but its header states" in refusal(path)
 
 
 @pytest.mark.parametrize("number", [LENGTH, None])
@@ -268,7 +268,7 @@ def test_compressed_frames_are_counted_by_what_is_there(
         header.NumberOfFrames = number
     save(header, path, content, syntax)
     if number == 6:
-        assert "holds 5 of the 6 frames" in refusal(path)
+        assert "holds 5 of its 6 stated frames" in refusal(path)
     else:
         assert worst(frames_of(path), pixels()) <= (8 if syntax == JPEGBaseline8Bit else 0)
 
@@ -453,7 +453,7 @@ def test_a_frame_is_as_large_as_its_own_header_says(tmp_path: Path, syntax: str)
     header.SequenceOfUltrasoundRegions = [region(0, 10, 39, 29)]
     path = save(header, tmp_path / "a.dcm", encapsulate(encoded), syntax)
     assert worst(frames_of(path), pixels()) <= 8
-    with pytest.raises(LusError, match="has frames of 64x48, and regions of 40x30 ones"):
+    with pytest.raises(LusError, match="has frames of 64x48, but regions for 40x30"):
         list(read_frames(path, True, True))
 
 
@@ -573,9 +573,12 @@ def test_colours_that_are_not_halved_after_all_are_whole(tmp_path: Path) -> None
         ({"BitsStored": 8, "HighBit": 7}, "states 8 bits per value, but holds 3800"),
         ({"BitsStored": 24, "HighBit": 23}, "stores 24 bits in 16"),
         ({"SamplesPerPixel": 4}, "has 4 values per pixel"),
-        ({"NumberOfFrames": -3}, "says -3 frames"),
+        ({"NumberOfFrames": -3}, "states -3 frames"),
         ({"Rows": None}, "lacks Rows"),
-        ({"PhotometricInterpretation": "HSV", "SamplesPerPixel": 3}, "holds 1 of the 5 frames"),
+        (
+            {"PhotometricInterpretation": "HSV", "SamplesPerPixel": 3},
+            "holds 1 of its 5 stated frames",
+        ),
     ],
 )
 def test_a_header_that_cannot_be_right_is_one_line(
@@ -680,9 +683,9 @@ def test_segments_of_8_bits_are_bytes(tmp_path: Path) -> None:
         ((0, 1, 0, 1, 200, 65535), "256 entries has segments of 201"),
         ((0, 1, 0, 7, 255, 65535), "kind 7"),
         ((0, 1, 0, 2, 1, 0, 0, 2, 1, 6, 0), "points at another one"),
-        ((0, 60000, 0), "segments give"),
-        ((0, 1, 0, *(1, 65535, 7) * 20_000), "segments give"),  # 1.3 billion entries
-        ((0,), "segments give 0"),
+        ((0, 60000, 0), "has segments of"),
+        ((0, 1, 0, *(1, 65535, 7) * 20_000), "has segments of"),  # 1.3 billion entries
+        ((0,), "has segments of 0"),
     ],
 )
 def test_a_damaged_segmented_palette_is_one_line(
@@ -800,7 +803,7 @@ def test_films_in_dicom_are_read(
     assert np.abs(found.astype(int) - frames).mean() < 4
     some = dict(read_frames(path, True, False, {7}))
     np.testing.assert_array_equal(some[7], found[7])
-    assert "holds 12 of the 13 frames" in refusal(changed(path, NumberOfFrames=13))
+    assert "holds 12 of its 13 stated frames" in refusal(changed(path, NumberOfFrames=13))
 
 
 # ---------------------------------------------------------------------------------- text that stays

@@ -407,7 +407,7 @@ import resource, signal
 import numpy as np
 from pathlib import Path
 from PIL import Image
-from lus_cli.frames import save_jpeg
+from lus_cli.study.frames import save_jpeg
 noise = np.random.default_rng(0).integers(0, 255, (100, 100), np.uint8)
 path = Path({str(tmp_path)!r}) / "whole.jpg"
 save_jpeg(path, Image.fromarray(noise), 90)

@@ -351,7 +351,7 @@ def test_palettes_of_16_bits_may_hold_8(tmp_path: Path, factor: int) -> None:
     [
         ("SC_rgb_jpeg_gdcm.dcm", "no decoder for JPEG Lossless"),
         ("MR_small_jpeg_ls_lossless.dcm", "no decoder for JPEG-LS"),
-        ("MR_truncated.dcm", "holds 0 of the 1 frames"),
+        ("MR_truncated.dcm", "holds 0 of its 1 stated frames"),
         ("test-SR.dcm", "holds no picture"),
         ("rtdose.dcm", "32 bits per value"),
         ("badVR.dcm", "cannot be decoded"),
