@@ -142,7 +142,7 @@ def test_a_run_is_scored_on_a_study_it_never_saw(runs: Path, study: Path, tmp_pa
     assert folder.name == f"clinic-b-{videos.fingerprint[:8]}"
     assert numbers["videos"] == int((videos.scores >= 0).sum())
     assert any("80 to 64 pixels" in note for note in result.notes)
-    assert any("cannot check whether" in note for note in result.notes)
+    assert any("annot check whether" in note for note in result.notes)
     assert numbers["pixels_compared"] is False
     assert numbers["training_scores"] is not None
     assert numbers["temperature"]["value"] is not None

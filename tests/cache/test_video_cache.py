@@ -293,7 +293,7 @@ def test_a_chunk_that_unpacks_to_more_than_its_frames_is_refused(tmp_path: Path)
     with h5py.File(path, "r+") as file:
         bomb = zstandard.ZstdCompressor().compress(bytes(100_000_000))
         file["frames"].id.write_direct_chunk((0, 0, 0, 0), bomb)
-    with pytest.raises(LusError, match=r"video p/1/0 is damaged .a chunk of another size"):
+    with pytest.raises(LusError, match=r"video p/1/0 is damaged .a chunk has the wrong size"):
         VideoCache(path).read(0)
 
 

@@ -302,7 +302,7 @@ def test_a_mask_is_read_back_as_written(tmp_path: Path) -> None:
 
 def test_what_is_no_mask_is_refused(root: Path, tmp_path: Path) -> None:
     Image.new("L", (4, 4)).save(tmp_path / "gray.png")
-    with pytest.raises(LusError, match="is no mask"):
+    with pytest.raises(LusError, match="is not a mask"):
         true_masks.read_mask(tmp_path / "gray.png")
     (tmp_path / "half.png").write_bytes(b"\x89PNG")
     for unreadable in (tmp_path / "half.png", next(root.rglob("*.jpg"))):

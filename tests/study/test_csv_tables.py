@@ -80,7 +80,7 @@ def test_lines_are_read_however_they_were_saved(tmp_path: Path, text: str, encod
 def test_letters_that_cannot_be_told_name_the_line_and_the_way_to_save(
     tmp_path: Path, encoding: str
 ) -> None:
-    with pytest.raises(LusError, match=r"line 2: it is not UTF-8 text.*`CSV UTF-8"):
+    with pytest.raises(LusError, match=r"line 2: it is not valid UTF-8.*`CSV UTF-8"):
         scores(tmp_path, SEMICOLONS.encode(encoding))
 
 

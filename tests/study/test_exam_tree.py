@@ -267,7 +267,7 @@ def test_a_bad_row_is_an_error_that_names_it(tmp_path: Path, row: str, complaint
         ("a.csv", "", "has no column patient, exam, area, score"),
         ("a.csv", "patient,exam,area\n1,1,1\n", "has no column score: it has patient, exam, area"),
         ("a.csv", "patient,exam,area,score\n1,1,1,\n", "holds no annotation"),
-        ("a.txt", "Müller/1/1;2\n".encode("latin-1"), "line 1: .* UTF-8 text.*`CSV UTF-8"),
+        ("a.txt", "Müller/1/1;2\n".encode("latin-1"), "line 1: .* valid UTF-8.*`CSV UTF-8"),
         ("a.xlsx", b"PK\x03\x04", "is a spreadsheet, .*: save it as CSV"),
         ("a.csv", b"PK\x03\x04", "is a spreadsheet, .*: save it as CSV"),
         ("a.csv", b"\xd0\xcf\x11\xe0", "is a spreadsheet, .*: save it as CSV"),
@@ -303,7 +303,7 @@ def test_findings_are_yes_no_or_unknown(tmp_path: Path) -> None:
         VideoId("1", "1", "1"): Findings(None, True),
     }
     path.write_text(header + "1017,1048,11,si,no,\n")
-    with pytest.raises(LusError, match="line 2: 'si': write yes, no or nothing"):
+    with pytest.raises(LusError, match="line 2: invalid finding 'si': write yes, no or nothing"):
         read_findings(path)
     path.write_text(header + "1017,1048,11,yes,no,\n1017,1048,11,no,no,\n")
     with pytest.raises(LusError, match="line 3: video 1017/1048/11 is listed twice"):

@@ -129,7 +129,7 @@ def test_import_says_that_pictures_are_not_imported(tmp_path: Path) -> None:
         ("a/b/P1/1/L1", "2 folders too deep, in {root}/a/b/P1/1/L1:"),
         ("P1/1", "P1/1 holds 3 files (Frame_0.png, Frame_1.png, Frame_2.png), in an exam: a video"),
         ("P1", "P1 holds 3 files (Frame_0.png, Frame_1.png, Frame_2.png), in a patient: a video"),
-        (".", "holds 3 files (Frame_0.png, Frame_1.png, Frame_2.png), in the folder of the patie"),
+        (".", "holds 3 files (Frame_0.png, Frame_1.png, Frame_2.png), in the folder of patients"),
     ],
 )
 def test_frames_at_another_level_are_named_with_the_layout(
@@ -203,7 +203,7 @@ def test_two_folders_of_one_patient_are_one_patient(tmp_path: Path) -> None:
     [
         ("007", "7", "007/1/L1 exists: write both the same way (spreadsheets drop leading zeros"),
         ("1017", "1017.0", "1017/1/L1 exists: write both the same way"),
-        ("p01", "P01", "there is p01/1/L1"),
+        ("p01", "P01", "p01/1/L1 exists"),
         ("1-2", "01. Feb", "'01. Feb' looks like a date into which a spreadsheet turned"),
     ],
 )
@@ -235,4 +235,4 @@ def test_two_files_in_one_spelling_are_both_left_out(tmp_path: Path) -> None:
     labels.write_text(f"file,patient,area,score\n{NFC},1,L1,0\nb,2,L1,0\n", encoding="utf-8")
     sources, problems = find_labelled(ImportConfig(videos=tmp_path, labels=labels))
     assert [source.name for source in sources] == ["b.mp4"]
-    assert any(f"2 files are called {NFC}.mp4" in line for line in problems)
+    assert any(f"2 files have names that look the same, {NFC}.mp4" in line for line in problems)

@@ -152,7 +152,7 @@ def test_a_mistake_is_an_error_that_names_file_and_line(
 
 
 def test_findings_that_are_no_word_are_an_error(videos: Path) -> None:
-    with pytest.raises(LusError, match="line 2: 'maybe': write yes, no or nothing"):
+    with pytest.raises(LusError, match="line 2: invalid finding 'maybe': write yes, no or nothing"):
         table(videos, "file,patient,area,score,a_lines\na,p,L1,0,maybe\n")
 
 
