@@ -119,7 +119,7 @@ def test_without_frames_it_draws_the_gallery(
 ) -> None:
     monkeypatch.chdir(project)
     document = json.loads(works("lus attention --json").stdout)
-    assert 4 <= len(document["answers"]) <= 8
+    assert 4 <= len(document["predictions"]) <= 8
     with Image.open(project / "cache/runs/paper-1/attention/gallery.png") as image:
         assert image.width > 600
 
