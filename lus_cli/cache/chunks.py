@@ -32,6 +32,7 @@ class StoredVideo:
 
     @property
     def length(self) -> int:
+        """The number of frames."""
         return len(self.frame_numbers)
 
     def save(self, path: Path) -> None:

@@ -50,7 +50,8 @@ class LusModel(nn.Module):
         padding: str,
         standardize: bool,
     ) -> None:
-        """
+        """Assembles the network around a CNN.
+
         backbone: returns feature maps, (frame, channels, row, column).
         attention_channels: None for a model without attention.
         """

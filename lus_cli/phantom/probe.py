@@ -25,6 +25,7 @@ GAMMA_STEPS = 1024
 
 
 def amplitude(db: Array | float) -> Array:
+    """The amplitude of a level in dB: 10^(dB / 20), float32."""
     return np.power(10.0, np.asarray(db) / 20.0).astype(np.float32)
 
 

@@ -113,6 +113,7 @@ def draw_look(exam: Rng, video: Rng) -> Look:
 
 
 def rounded(values: np.ndarray) -> tuple[float, ...]:
+    """The values to three decimals."""
     return tuple(round(float(value), 3) for value in values)
 
 
@@ -148,6 +149,7 @@ def draw_lesions(rng: Rng, score: int, look: Look) -> list[Lesion]:
 
 
 def b_lines(rng: Rng, places: list[float], first: bool = True) -> list[Lesion]:
+    """A B-line at each place. With `first`, the first of them is seen in the whole breathing cycle."""
     return [
         Lesion(
             Label.B_LINE,

@@ -86,6 +86,7 @@ def videos_at(root: Path, search: Search) -> dict[Path, Kind]:
 
 
 def search_path(root: Path, search: Search) -> dict[Path, Kind]:
+    """The videos at or under one path; adds problems and remarks to `search`. Raises OSError."""
     if not root.exists():
         raise LusError(f"there is nothing at {root}", "check the path")
     if not root.is_dir():
@@ -187,6 +188,7 @@ def decode_array(frames: np.ndarray, frame_format: FrameFormat) -> StoredVideo:
 
     Args:
         frames: uint8 (frame, row, column) or (frame, row, column, RGB), of any size.
+        frame_format: the size and colours to store.
 
     Raises:
         ValueError: the array is something else, or empty.

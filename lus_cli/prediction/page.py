@@ -26,11 +26,13 @@ class Page:
     clips: list[Clip | None] = field(default_factory=list)
 
     def add(self, prediction: Prediction, clip: Clip | None) -> None:
+        """Adds a video. Without a clip the page cannot play it."""
         self.predictions.append(prediction)
         self.clips.append(clip)
 
     @property
     def is_full(self) -> bool:
+        """Whether the clips take so many bytes that no more should be added."""
         return sum(clip.bytes for clip in self.clips if clip) > MOST_PAGE_BYTES
 
 
@@ -56,6 +58,7 @@ def write_page(path: Path, about: Mapping[str, Any], page: Page) -> None:
 
 
 def headline(scores: list[int], problems: int) -> str:
+    """The first sentences of the page: the number of videos, of each score, and of failures."""
     counts = [
         f"{videos} of\u00a0score\u00a0{score}" for score, videos in enumerate(scores) if videos
     ]

@@ -59,6 +59,7 @@ class Prediction:
         return math.sqrt(sum(squares))
 
     def to_json(self) -> dict[str, Any]:
+        """An entry of predictions.json."""
         return {
             "video": self.video,
             "path": self.path,

@@ -1,4 +1,4 @@
-"""The pipeline, one module per command, in the order they are run:
+"""The pipeline, one module per command, in the order they are run.
 
 phantom        makes a synthetic study              -> exams/
 import_videos  turns video files into an exam tree  -> exams/

@@ -34,6 +34,8 @@ class FrameHeader:
 
 @dataclass(frozen=True)
 class JpegHeader(FrameHeader):
+    """The properties of a frame that its JPEG header gives."""
+
     process: int  # the marker of the frame: BASELINE, ...
     ids: bytes  # of the colours
     subsampled: bool

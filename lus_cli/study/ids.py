@@ -61,7 +61,7 @@ def is_name(part: str) -> bool:
 
 
 def leads_out(path: str) -> bool:
-    """Whether a relative path, with / or \\, may lead out of its base folder."""
+    """Whether a relative path, POSIX or Windows, may lead out of its base folder."""
     posix = PurePosixPath(path.replace("\\", "/"))
     return posix.is_absolute() or ".." in posix.parts or bool(PureWindowsPath(path).drive)
 

@@ -44,7 +44,8 @@ class FeatureLoader(BatchLoader):
         model: LusModel,
         folder: Path | None,
     ) -> None:
-        """
+        """Prepares to compute or read feature maps.
+
         model: on `device`, with the frozen CNN.
         folder: where feature maps are stored; with None, each request computes them.
         Raises UsageError for a recipe that augments pixels, which would have no effect.

@@ -136,7 +136,8 @@ class EpochBook:
     DRAWING_SHARE = 0.1
 
     def __init__(self, run: Run, epochs: list[dict[str, float]], scores: torch.Tensor, loss: str):
-        """
+        """Starts the TensorBoard log of a run.
+
         epochs: metrics of the epochs before a run was resumed; the trainer appends to this list.
         scores: of the validation videos, (video,) int64.
         """

@@ -87,7 +87,8 @@ class Trainer:
         on_nonfinite: Callable[[dict[str, Any]], None],
         ranks: Ranks = ALONE,
     ) -> None:
-        """
+        """Sets up the optimiser for the training videos.
+
         indices: the training videos in the loader's cache.
         on_nonfinite: called with the trace of each step that was skipped because its loss or
             gradient was not finite.
