@@ -93,8 +93,8 @@ class Recipe:
     padding: Annotated[
         Literal["packed", "zeros", "last"],
         typer.Option(
-            help="Padding of short videos for the LSTM: packed uses none, zeros and last pad as in "
-            "the report."
+            help="Padding of videos for the LSTM: packed uses none; zeros and last pad to the "
+            "longest video with black or repeated frames, as in the report."
         ),
     ]
 
@@ -111,7 +111,9 @@ class Recipe:
         typer.Option(help="Sample the training videos so that all scores are equally frequent."),
     ]
 
-    optimizer: Annotated[Literal["sgd", "adamw"], typer.Option(help="Optimizer.")]
+    optimizer: Annotated[
+        Literal["sgd", "adamw"], typer.Option(help="Optimizer: SGD with momentum or AdamW.")
+    ]
     learning_rate_cnn: Annotated[
         float, typer.Option(help="Learning rate of the CNN.", min=0.0, max=10.0)
     ]

@@ -27,7 +27,8 @@ from lus_cli.model.devices import (
 )
 from lus_cli.model.differences import Difference, badness
 from lus_cli.model.network import LusModel
-from lus_cli.model.parity import CPU, Operation
+from lus_cli.model.operations import Operation, compare_operations
+from lus_cli.model.parity import CPU
 from lus_cli.options import build
 from lus_cli.processes import cores
 from lus_cli.progress import Progress, Result, Table
@@ -107,7 +108,7 @@ def report_on(device: torch.device, model: LusModel) -> Report:
                 continue
             report.whole[name] = parity.compare_whole(model, model, sample, device, dtype)
             report.layers[name] = parity.compare_layers(model, model, sample, device, dtype)
-        report.operations = parity.compare_operations(device)
+        report.operations = compare_operations(device)
     if device.type == "cuda":
         with tf32(True):
             logits = parity.compare_whole(model, model, sample, device, torch.float32)[0]

@@ -15,7 +15,8 @@ from lus_cli.progress import Result, Table
 from lus_cli.training.feature_cache import FeatureLoader
 from lus_cli.training.sampling import epoch_order
 from lus_cli.training.scoring import parts_of, predict, scored_at_once
-from lus_cli.training.trainer import Tally, Trainer
+from lus_cli.training.tally import Tally
+from lus_cli.training.trainer import Trainer
 
 
 def dry_result(trainer: Trainer, videos: VideoCache, validation: Sequence[int]) -> Result:

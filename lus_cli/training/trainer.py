@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,53 +25,9 @@ from lus_cli.training.augmentation import augment
 from lus_cli.training.optimizer import new_optimizer, schedule_factor
 from lus_cli.training.sampling import epoch_order, turns_of
 from lus_cli.training.scoring import CHECKPOINT_FRAMES, predict, score_videos
+from lus_cli.training.tally import Step, Tally
 
 MAX_NONFINITE_IN_A_ROW = 3
-
-
-@dataclass
-class Tally:
-    """Sums over the videos of an epoch, from which means per video are computed."""
-
-    loss: float = 0.0
-    right: int = 0
-    videos: int = 0
-    frames: int = 0
-    skipped: int = 0
-    gradient_norm: float = 0.0
-    started: float = field(default_factory=time.perf_counter)
-
-    @property
-    def taken(self) -> int:
-        """The number of videos in steps that were taken."""
-        return self.videos - self.skipped
-
-    @property
-    def mean_loss(self) -> float:
-        """NaN if no step was taken."""
-        return self.loss / self.taken if self.taken else math.nan
-
-    @property
-    def accuracy(self) -> float:
-        return self.right / self.taken if self.taken else math.nan
-
-    @property
-    def frames_per_s(self) -> float:
-        return self.frames / max(time.perf_counter() - self.started, 1e-9)
-
-
-class Step(NamedTuple):
-    """The result of a step: the sum of the losses of its videos, the norm of the gradient before
-    clipping, the number of correct predictions, and the number of frames."""
-
-    loss: float
-    norm: float
-    right: int
-    frames: int
-
-    @property
-    def finite(self) -> bool:
-        return math.isfinite(self.loss) and math.isfinite(self.norm)
 
 
 class Trainer:

@@ -19,7 +19,8 @@ from torch import Tensor
 
 from lus_cli.model.lstm import VideoLSTM
 from lus_cli.training.sampling import epoch_order
-from lus_cli.training.trainer import Tally, Trainer
+from lus_cli.training.tally import Tally
+from lus_cli.training.trainer import Trainer
 from tests.benchmarks.stability_runs import NoiseVideos, Run, finite_weights, new_trainer
 
 

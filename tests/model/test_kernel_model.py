@@ -203,7 +203,7 @@ def test_its_cnn_was_not_trained_on_any_patient(run: Path) -> None:
 
 
 def test_unsupported_commands_raise_errors(run: Path) -> None:
-    with pytest.raises(UsageError, match="fitted at once"):
+    with pytest.raises(UsageError, match="which a kernel head does not have"):
         train.run(tuned(run, dry_run=True), silent)
     with pytest.raises(LusError, match="no ONNX graph"):
         export.run(ExportConfig(cache=run, run="tuned-1"), silent)

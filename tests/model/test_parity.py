@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from lus_cli.config import DevicesConfig
 from lus_cli.model import lstm as lstm_module
-from lus_cli.model import parity
+from lus_cli.model import operations, parity
 from lus_cli.model.checkpoint import new_model
 from lus_cli.model.lstm import VideoLSTM
 from lus_cli.model.network import LusModel
@@ -186,7 +186,7 @@ def test_backbones_that_overwrite_and_reuse_layers_can_be_compared(backbone: str
 
 
 def test_lstms_are_held_against_packed_ones(monkeypatch: pytest.MonkeyPatch) -> None:
-    for _, entries in parity.compare_operations(ELSEWHERE):
+    for _, entries in operations.compare_operations(ELSEWHERE):
         assert not wrong(entries)
     honest = lstm_module.bidirectional_by_reversal
     monkeypatch.setattr(
@@ -196,7 +196,7 @@ def test_lstms_are_held_against_packed_ones(monkeypatch: pytest.MonkeyPatch) -> 
             lstm, vectors, torch.full_like(steps, int(steps.max()))
         ),
     )
-    compared = parity.compare_operations(ELSEWHERE)
+    compared = operations.compare_operations(ELSEWHERE)
     assert {e[0] for _, entries in compared for e in wrong(entries)} == {"LSTM over videos"}
 
 

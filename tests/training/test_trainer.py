@@ -27,7 +27,8 @@ from lus_cli.progress import silent
 from lus_cli.recipes.recipe import Recipe
 from lus_cli.training.nonfinite import trace
 from lus_cli.training.optimizer import new_optimizer, schedule_factor
-from lus_cli.training.trainer import Tally, Trainer, summary
+from lus_cli.training.tally import Tally
+from lus_cli.training.trainer import Trainer, summary
 from tests.conftest import tiny
 
 
