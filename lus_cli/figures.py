@@ -1,9 +1,9 @@
-"""How every figure looks and is saved: made for print, plain arrays in, matplotlib figures out.
+"""The style of all figures, and how they are saved. Figures are made for print.
 
-Everything is drawn in INK, MUTED, GRID, ACCENT and the four SCORE_COLOURS on PAPER, so that a page
-can swap these few colours for its own. A figure is one column of a journal wide (`column`) or a page
-(`styled`), and its text is of a size to be read there. `save` writes SVG, with its text as text, and
-PNG, the same bytes for the same figure every time.
+Figures use only INK, MUTED, GRID, ACCENT, SECOND and the four SCORE_COLOURS on PAPER, so that a page
+can replace these colours with its own. A figure is as wide as one journal column (`column`) or as a
+page (`styled`), with a text size to match. `save` writes SVG, in which text stays text, and PNG; the
+same figure always gives the same bytes.
 """
 
 from __future__ import annotations
@@ -24,17 +24,20 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from lus_cli import files as part_files
 
 INK, MUTED, GRID, PAPER = "#1f2933", "#66727f", "#dfe4e8", "#ffffff"
-ACCENT, SECOND = "#2f5f9e", "#c8641b"  # blue and orange: apart for every common colour vision
-# Scores 0 to 3, from viridis: apart in lightness too, so also in gray and for colour-blind readers.
+ACCENT, SECOND = (
+    "#2f5f9e",
+    "#c8641b",
+)  # blue and orange: distinct in all common types of colour vision
+# Scores 0 to 3, from viridis: they differ in lightness, so also in gray and for colour-blind readers.
 SCORE_COLOURS = ("#7ad151", "#1f9e89", "#31688e", "#482475")
 SHARE_COLOURS = LinearSegmentedColormap.from_list(
     "share", ["#f3f6f9", "#a9c4e4", ACCENT, "#17325a"]
 )
 
-WIDTH = 6.5  # inches: the text width of a page
-COLUMN = 85 / 25.4  # inches: a column of a two-column page, 85 mm
+WIDTH = 6.5  # inches, the text width of a page
+COLUMN = 85 / 25.4  # inches, one column of a two-column page: 85 mm
 STYLE: Any = {
-    "font.family": "DejaVu Sans",  # comes with matplotlib
+    "font.family": "DejaVu Sans",  # included in matplotlib
     "font.size": 9,
     "axes.titlesize": 10,
     "axes.titleweight": "bold",
@@ -54,7 +57,7 @@ STYLE: Any = {
     "lines.linewidth": 1.8,
     "lines.solid_capstyle": "round",
     "text.color": INK,
-    "text.parse_math": False,  # an id may hold dollar signs
+    "text.parse_math": False,  # an id may contain dollar signs
     "xtick.color": MUTED,
     "ytick.color": MUTED,
     "xtick.labelcolor": INK,
@@ -68,7 +71,7 @@ STYLE: Any = {
     "svg.hashsalt": "lus",
 }
 
-# The same for a figure of one column: "small" text is 6.2 points high.
+# The style of a figure of one column: "small" text has 6.2 points.
 COLUMN_STYLE: Any = STYLE | {
     "font.size": 7.5,
     "axes.titlesize": 8,
@@ -90,20 +93,20 @@ Drawing = Callable[..., Figure]
 
 
 def styled(draw: Drawing) -> Drawing:
-    """Runs `draw` in the house style, leaving matplotlib's settings as they were."""
+    """Runs `draw` in the style of a page-wide figure; matplotlib's settings stay unchanged."""
     return in_style(draw, STYLE)
 
 
 def column(draw: Drawing) -> Drawing:
-    """The same for a figure that is `COLUMN` wide."""
+    """Runs `draw` in the style of a figure that is `COLUMN` wide."""
     return in_style(draw, COLUMN_STYLE)
 
 
 @contextlib.contextmanager
 def house_style(style: Any) -> Iterator[None]:
-    """A style over matplotlib's defaults, whatever a user's matplotlibrc or program has set."""
+    """Applies a style to matplotlib's defaults, independent of the user's matplotlibrc or settings."""
     defaults = dict(matplotlib.rcParamsDefault.copy())
-    del defaults["backend"]  # no figure here depends on it, and asking for it would start it
+    del defaults["backend"]  # no figure depends on it, and reading it would load it
     with matplotlib.rc_context(defaults | style):
         yield
 
@@ -118,12 +121,12 @@ def in_style(draw: Drawing, style: Any) -> Drawing:
 
 
 def style_of(figure: Figure) -> Any:
-    """The style a figure was drawn in, for what is only made when it is saved, such as ticks."""
+    """The style of a figure, for what is only created when it is saved, such as ticks."""
     return COLUMN_STYLE if figure.get_figwidth() <= COLUMN else STYLE
 
 
 def save(figure: Figure, path_stem: Path) -> list[Path]:
-    """Writes `<path_stem>.svg` and `<path_stem>.png`; gives their paths."""
+    """Writes `<path_stem>.svg` and `<path_stem>.png`; returns their paths."""
     paths = []
     for kind in ("svg", "png"):
         path = path_stem.with_name(f"{path_stem.name}.{kind}")
@@ -134,17 +137,17 @@ def save(figure: Figure, path_stem: Path) -> list[Path]:
 
 
 def rendered(figure: Figure, kind: str) -> bytes:
-    """The figure as the bytes of an svg or png file, without a date or a version in them."""
+    """The figure as the bytes of an svg or png file, without date and version."""
     stream = io.BytesIO()
-    nameless = {"Date": None, "Creator": None} if kind == "svg" else {"Software": None}
+    metadata = {"Date": None, "Creator": None} if kind == "svg" else {"Software": None}
     with house_style(style_of(figure)):
         lay_out(figure)
-        figure.savefig(stream, format=kind, metadata=nameless)
+        figure.savefig(stream, format=kind, metadata=metadata)
     return stream.getvalue()
 
 
 def lay_out(figure: Figure) -> None:
-    """Places everything, once: it takes twice as long as drawing, and would be done for each file."""
+    """Computes the layout once, instead of for each file: it takes twice as long as drawing."""
     if isinstance(figure.get_layout_engine(), ConstrainedLayoutEngine):
         figure.draw_without_rendering()
         figure.set_layout_engine("none")
@@ -158,22 +161,23 @@ def blank(
     return figure, figure.subplots(rows, 1, **options)
 
 
-# -------------------------------------------------------------------- what several figures hold
+# --------------------------------------------------------------------- parts of several figures
 
 
 def draw_segment(axes: Axes, row: float, left: float, width: float, score: int) -> None:
+    """Draws a segment of a horizontal bar in the colour of a score."""
     colour = SCORE_COLOURS[score]
     axes.barh(row, width, 0.66, left, color=colour, edgecolor=PAPER, linewidth=1)
 
 
 def label_inside(axes: Axes, x: float, row: float, text: str, score: int) -> None:
-    """Writes on a bar in a score's colour; black on the lightest one, white on the others."""
+    """Writes on a bar in the colour of a score; black on the lightest colour, white on the others."""
     ink = "#000000" if score == 0 else "#fefefe"
     axes.text(x, row, text, ha="center", va="center", color=ink, fontsize="small")
 
 
 def score_legend(figure: Figure, title: str) -> None:
-    """The four score colours, in a row above everything."""
+    """Adds the four score colours as a legend above the axes."""
     squares = [
         matplotlib.patches.Patch(facecolor=colour, label=str(score))
         for score, colour in enumerate(SCORE_COLOURS)
@@ -191,6 +195,6 @@ def score_legend(figure: Figure, title: str) -> None:
 
 
 def bare_left(axes: Axes) -> None:
-    """Rows name themselves: no axis line and no tick marks on the left."""
+    """Removes the axis line and the tick marks on the left, for rows with labels."""
     axes.spines["left"].set_visible(False)
     axes.tick_params(axis="y", length=0)

@@ -1,4 +1,4 @@
-"""Predictions to test figures with."""
+"""Predictions for the tests of metrics."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ LABELS = [0, 1, 2, 3]
 
 
 def predictions_for(patients, scores, probabilities) -> Predictions:
-    """One exam a patient; of 11 videos in a row each is of the same of 14 areas."""
+    """One exam per patient; 11 successive videos belong to the same of 14 areas."""
     videos = [(str(patient), "1", str(i // 11 % 14)) for i, patient in enumerate(patients)]
     return Predictions(videos, np.array(scores), np.array(probabilities, dtype=float))
 
 
-def answering(answers, confidence=0.7) -> np.ndarray:
-    """Probabilities that answer these scores, the rest spread evenly."""
+def predicting(predicted, confidence=0.7) -> np.ndarray:
+    """Probabilities that predict these scores, with equal shares for the other scores."""
     rest = (1 - confidence) / 3
-    return np.full((len(answers), 4), rest) + (confidence - rest) * np.eye(4)[list(answers)]
+    return np.full((len(predicted), 4), rest) + (confidence - rest) * np.eye(4)[list(predicted)]
 
 
 def drawn(seed: int, patients: int = 9, videos: int = 80) -> Predictions:
-    """Predictions with some skill, ties between probabilities and patients of unequal size."""
+    """Predictions with some skill, with equal probabilities and patients of unequal size."""
     rng = np.random.default_rng(seed)
     scores = rng.integers(0, 4, videos)
     logits = rng.normal(0, 1, (videos, 4)) - np.abs(np.arange(4) - scores[:, None])
@@ -35,14 +35,14 @@ def drawn(seed: int, patients: int = 9, videos: int = 80) -> Predictions:
 
 
 def from_sklearn(truth, probabilities) -> dict[str, float]:
-    """Every figure that scikit-learn has, and the others written out once more, video by video."""
-    answer = probabilities.argmax(axis=1)
+    """Every metric from scikit-learn, and those that it lacks, computed video by video."""
+    predicted = probabilities.argmax(axis=1)
     rules = {"labels": LABELS, "zero_division": 0}
-    figures = {
-        "accuracy": sklearn_metrics.accuracy_score(truth, answer),
-        "mean_absolute_error": sklearn_metrics.mean_absolute_error(truth, answer),
+    metrics = {
+        "accuracy": sklearn_metrics.accuracy_score(truth, predicted),
+        "mean_absolute_error": sklearn_metrics.mean_absolute_error(truth, predicted),
         "kappa_quadratic": sklearn_metrics.cohen_kappa_score(
-            truth, answer, labels=LABELS, weights="quadratic"
+            truth, predicted, labels=LABELS, weights="quadratic"
         ),
         "auroc_macro": sklearn_metrics.roc_auc_score(
             truth, probabilities, multi_class="ovr", average="macro", labels=LABELS
@@ -50,12 +50,14 @@ def from_sklearn(truth, probabilities) -> dict[str, float]:
         "brier": np.mean([((p - np.eye(4)[y]) ** 2).sum() for y, p in zip(truth, probabilities)]),  # noqa: B905
     }
     for average in ("micro", "macro", "weighted"):
-        figures[f"f1_{average}"] = sklearn_metrics.f1_score(truth, answer, average=average, **rules)
-    by_score = sklearn_metrics.precision_recall_fscore_support(truth, answer, **rules)
+        metrics[f"f1_{average}"] = sklearn_metrics.f1_score(
+            truth, predicted, average=average, **rules
+        )
+    by_score = sklearn_metrics.precision_recall_fscore_support(truth, predicted, **rules)
     for score in LABELS:
         for name, values in zip(("precision", "recall", "f1"), by_score, strict=False):
-            figures[f"{name}_{score}"] = values[score]
-        figures[f"auroc_{score}"] = sklearn_metrics.roc_auc_score(
+            metrics[f"{name}_{score}"] = values[score]
+        metrics[f"auroc_{score}"] = sklearn_metrics.roc_auc_score(
             truth == score, probabilities[:, score]
         )
     losses, floors = [], []
@@ -64,6 +66,6 @@ def from_sklearn(truth, probabilities) -> dict[str, float]:
         soft = [s / sum(soft) for s in soft]
         losses.append(-sum(s * math.log(q) for s, q in zip(soft, p, strict=True)))
         floors.append(-sum(s * math.log(s) for s in soft))
-    figures["sord_loss"] = np.mean(losses)
-    figures["sord_excess"] = np.mean(losses) - np.mean(floors)
-    return figures
+    metrics["sord_loss"] = np.mean(losses)
+    metrics["sord_excess"] = np.mean(losses) - np.mean(floors)
+    return metrics

@@ -95,7 +95,7 @@ ABSTENTION = {
 }
 SCALING = {
     "value": 12.34,
-    "figures": {"ece": {"before": {"value": 0.123}, "after": {"value": 0.456}}},
+    "metrics": {"ece": {"before": {"value": 0.123}, "after": {"value": 0.456}}},
 }
 COLUMN_FIGURES = {
     "curves": lambda: run_figures.curves(EPOCHS, 1.34, 0.542, 0.41),  # the report's Figs. 6 and 7

@@ -74,7 +74,7 @@ def test_predictions_and_numbers_agree(project: Path) -> None:
     scores = json.loads((folder / "scores.json").read_text())
     right = sum(row["score"] == row["predicted"] for row in rows) / len(rows)
     assert scores["videos"] == len(rows)
-    assert scores["figures"]["accuracy"]["value"] == pytest.approx(right)
+    assert scores["metrics"]["accuracy"]["value"] == pytest.approx(right)
     split = json.loads((project / "cache/runs/paper-1/split.json").read_text())
     assert {row["patient"] for row in rows} == set(split["test"])
     for row in rows:

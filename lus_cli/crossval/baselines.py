@@ -281,9 +281,13 @@ BASELINES = (
         "confounders", "only gain, depth and sector; logistic regression", logistic("confounders")
     ),
     Baseline("signs", "hand-made signs of lung ultrasound; logistic regression", logistic("signs")),
-    Baseline("signs-boosted", "hand-made signs of lung ultrasound; gradient boosting", boosting("signs")),
     Baseline(
-        "frozen", "frozen ImageNet features, mean over frames; logistic regression", logistic("frames")
+        "signs-boosted", "hand-made signs of lung ultrasound; gradient boosting", boosting("signs")
+    ),
+    Baseline(
+        "frozen",
+        "frozen ImageNet features, mean over frames; logistic regression",
+        logistic("frames"),
     ),
     *(
         Baseline(

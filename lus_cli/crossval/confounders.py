@@ -75,7 +75,10 @@ def correlations(columns: list[np.ndarray], weights: np.ndarray) -> dict[str, np
     with_score, with_prediction, right = correlation(0, 1), correlation(0, 2), correlation(1, 2)
     left = np.sqrt(np.maximum((1 - with_score**2) * (1 - right**2), 0))
     beyond = np.divide(
-        with_prediction - with_score * right, left, out=np.full_like(left, np.nan), where=left > 1e-9
+        with_prediction - with_score * right,
+        left,
+        out=np.full_like(left, np.nan),
+        where=left > 1e-9,
     )
     return {"with_score": with_score, "with_prediction": with_prediction, "beyond_score": beyond}
 

@@ -141,9 +141,7 @@ def predict_fold_baseline(
     patients = np.asarray(videos.patients)[labelled]
     train = labelled[np.isin(patients, [*fold.split.train, *fold.split.validation])].tolist()
     test = labelled[np.isin(patients, fold.split.test)].tolist()
-    predicted = baselines.predict(
-        baseline, features, videos.scores, videos.patients, (train, test)
-    )
+    predicted = baselines.predict(baseline, features, videos.scores, videos.patients, (train, test))
     return [[*videos.ids[index], row] for index, row in zip(test, predicted.tolist(), strict=True)]
 
 

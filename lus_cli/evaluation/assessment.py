@@ -1,4 +1,4 @@
-"""Everything an evaluation says about predictions, ready for JSON, and what to doubt, in words."""
+"""All results of an evaluation, ready for JSON, and its warnings in words."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import numpy as np
 from lus_cli.evaluation.calibration import abstention, reliability, temperature_scaling
 from lus_cli.evaluation.intervals import FEW_PATIENTS, METHOD, SHARE, Jackknife, number
 from lus_cli.evaluation.metrics import (
-    CLASS_FIGURES,
-    FIGURES,
+    CLASS_METRICS,
     LIMITS,
+    METRICS,
     SCORES,
     Predictions,
-    equal_answers,
+    equal_predictions,
     point_values,
 )
 from lus_cli.evaluation.references import chance, majority, prior
@@ -25,60 +25,52 @@ from lus_cli.words import counted, joined
 
 REFERENCES = ("majority", "prior", "chance")
 SIGNIFICANT = 0.05
-MANY = 5  # videos with the same probabilities, if they are a tenth of all
+MANY = 5  # videos with equal probabilities: a warning, if they are also a tenth of all
 
 
 def assess(
     predictions: Predictions,
-    resamples: int,
+    permutations: int,
     seed: int,
     *,
     training: Sequence[int] | None = None,
     validation: Predictions | None = None,
 ) -> dict[str, Any]:
-    """Everything evaluation reports: no NaN, but None and a `why` beside it.
+    """All results of an evaluation; an undefined value is None, with a `why` next to it.
 
-    resamples: how often answers are dealt out at random for a p-value; 0 for none.
-    training: numbers of training videos of each score, for the reference `prior`.
-    validation: what a temperature is fitted on.
+    permutations: number of random permutations behind each p-value; 0 for no p-values.
+    training: (score,) numbers of training videos, for the reference `prior`.
+    validation: predictions for the validation videos, on which the temperature is fitted.
     """
     by_patient = PatientSums(predictions)
     jackknife = Jackknife(len(by_patient.names))
-    figures, per_class = estimates(predictions, by_patient, jackknife)
-    references = {"majority": majority(by_patient), "chance": chance(by_patient)}
-    if training is not None:
-        references["prior"] = prior(by_patient, np.array(training, dtype=float))
-    for name, figure in figures.items():
-        for reference in REFERENCES:
-            figure[reference] = number(references.get(reference, {}).get(name, np.nan))
-    if figures["auroc_macro"]["value"] is None:  # then of anybody's probabilities
-        figures["auroc_macro"] |= dict.fromkeys(REFERENCES)
-    for name, p_value in permutation_test(
-        by_patient, resamples, np.random.default_rng(seed)
-    ).items():
-        figures[name]["p_value"] = p_value
+    metrics, per_class = estimates(predictions, by_patient, jackknife)
+    add_references(metrics, by_patient, training)
+    p_values = permutation_test(by_patient, permutations, np.random.default_rng(seed))
+    for name, p_value in p_values.items():
+        metrics[name]["p_value"] = p_value
     confusion = by_patient.confusion.sum(axis=0).astype(int)
     constants = {"majority": float(confusion.sum(axis=1).argmax())}
     if training is not None:
         constants["prior"] = float(np.average(SCORES, weights=training))
     wrong = confusion * (1 - np.eye(len(SCORES), dtype=int))
-    assessed = {
+    results = {
         "videos": len(predictions.videos),
         "patients": len(by_patient.names),
         "scores": confusion.sum(axis=1).tolist(),
-        "answers": confusion.sum(axis=0).tolist(),
+        "predicted": confusion.sum(axis=0).tolist(),
         "training_scores": None if training is None else [int(count) for count in training],
         "intervals": METHOD,
-        "resamples": resamples,
+        "permutations": permutations,
         "seed": seed,
-        "figures": figures,
+        "metrics": metrics,
         "per_class": per_class,
         "confusion": confusion.tolist(),
         "errors_per_class": [
             {"score": score, "wrong": int(row.sum()), "as": row.tolist()}
             for score, row in zip(SCORES, wrong, strict=True)
         ],
-        "equal_answers": equal_answers(predictions),
+        "equal_predictions": equal_predictions(predictions),
         "calibration": reliability(by_patient),
         "temperature": {"value": None, "why": "no validation video was scored"}
         if validation is None
@@ -87,187 +79,213 @@ def assess(
         "sums": sums(predictions, jackknife, constants),
         "areas": areas(predictions, jackknife),
     }
-    return assessed | {"warnings": [f"{w[0].upper()}{w[1:]}." for w in warnings(assessed)]}
+    return results | {"warnings": [f"{w[0].upper()}{w[1:]}." for w in warnings(results)]}
+
+
+def add_references(
+    metrics: dict[str, dict[str, Any]], by_patient: PatientSums, training: Sequence[int] | None
+) -> None:
+    """Adds the value of each of REFERENCES to every metric; None where there is none."""
+    references = {"majority": majority(by_patient), "chance": chance(by_patient)}
+    if training is not None:
+        references["prior"] = prior(by_patient, np.array(training, dtype=float))
+    for name, entry in metrics.items():
+        for reference in REFERENCES:
+            entry[reference] = number(references.get(reference, {}).get(name, np.nan))
+    if metrics["auroc_macro"]["value"] is None:  # then it is undefined for any probabilities
+        metrics["auroc_macro"] |= dict.fromkeys(REFERENCES)
 
 
 def estimates(
     predictions: Predictions, by_patient: PatientSums, jackknife: Jackknife
 ) -> tuple[dict[str, dict[str, Any]], list[dict[str, Any]]]:
-    """Each figure with its interval, and a row a score with its class figures."""
-    own = {n: float(v[0]) for n, v in by_patient.figures(by_patient.as_they_are).items()}
-    values = point_values(predictions, own)
-    centre = by_patient.steadied(by_patient.as_they_are)
+    """Each metric with its interval, and for each score a row with its class metrics."""
+    computed = by_patient.metrics(by_patient.unweighted)
+    values = point_values(predictions, {n: float(v[0]) for n, v in computed.items()})
+    centre = by_patient.steadied(by_patient.unweighted)
     left_out = by_patient.left_out(jackknife.draws)
 
-    def estimate(figure: str, limits: str, patients: int, why: str) -> dict[str, Any]:
+    def estimate(metric: str, limits: str, patients: int, why: str) -> dict[str, Any]:
         return jackknife.estimate(
-            values[figure],
-            left_out[figure],
+            values[metric],
+            left_out[metric],
             patients,
             LIMITS.get(limits, SHARE),
             why,
-            float(centre[figure][0]),
+            float(centre[metric][0]),
         )
 
-    having = (by_patient.confusion.sum(axis=2) > 0).sum(axis=0)
-    answered = (by_patient.confusion.sum(axis=1) > 0).sum(axis=0)
-    figures = {
-        name: estimate(name, name, len(by_patient.names), undefined_figure(name))
-        for name in FIGURES
+    with_score = (by_patient.confusion.sum(axis=2) > 0).sum(axis=0)
+    with_prediction = (by_patient.confusion.sum(axis=1) > 0).sum(axis=0)
+    metrics = {
+        name: estimate(name, name, len(by_patient.names), undefined_metric(name))
+        for name in METRICS
     }
     per_class: list[dict[str, Any]] = []
     for score in SCORES:
         row: dict[str, Any] = {
             "score": score,
             "videos": int((predictions.scores == score).sum()),
-            "patients": int(having[score]),
+            "patients": int(with_score[score]),
         }
-        for name in CLASS_FIGURES:
-            patients = int((answered if name == "precision" else having)[score])
+        for name in CLASS_METRICS:
+            patients = int((with_prediction if name == "precision" else with_score)[score])
             row[name] = estimate(f"{name}_{score}", name, patients, undefined_for(name, score))
         per_class.append(row)
-    return figures, per_class
+    return metrics, per_class
 
 
-def undefined_figure(name: str) -> str:
+def undefined_metric(name: str) -> str:
     if name == "auroc_macro":
-        return "all videos have one score"
-    return "all videos have one score, and it is every answer"
+        return "all videos have the same score"
+    return "all videos have the same score, and it is predicted for each of them"
 
 
 def undefined_for(name: str, score: int) -> str:
     return {
         "recall": f"no video has score {score}",
-        "precision": f"score {score} is never answered",
-        "f1": f"no video has score {score}, and it is never answered",
-        "auroc": f"no video has score {score}, or every video",
+        "precision": f"score {score} is never predicted",
+        "f1": f"no video has score {score}, and it is never predicted",
+        "auroc": f"no video has score {score}, or all videos have it",
     }[name]
 
 
 # ---------------------------------------------------------------------------------------- warnings
 
 
-def warnings(assessed: dict[str, Any]) -> list[str]:
-    """What a reader must know before believing a figure, a plain sentence each."""
-    return [*of_the_answers(assessed), *of_the_patients(assessed), *of_the_temperature(assessed)]
-
-
-def of_the_answers(assessed: dict[str, Any]) -> list[str]:
-    """A constant model, scores that are never answered, no better than the references."""
-    true, answered = assessed["scores"], assessed["answers"]
-    accuracy, kappa = (assessed["figures"][name] for name in ("accuracy", "kappa_quadratic"))
-    most = int(np.argmax(true))
-    found = []
-    if np.count_nonzero(answered) == 1:
-        only = int(np.argmax(answered))
-        learned = (
-            "but the most frequent score" if true[only] == true[most] else "about these videos"
-        )
-        found.append(
-            f"this model answers score {only} for every video: it has learned nothing {learned}"
-        )
-    else:
-        never = [score for score in SCORES if not answered[score] and true[score]]
-        if never:
-            found.append(f"this model never answers score {joined(never, 'or')}")
-        found += of_equal_answers(assessed["equal_answers"], assessed["videos"])
-        found += against_references(assessed["figures"], most)
-        found += against_constants(assessed["sums"], assessed["patients"])
-    if kappa["value"] is None:
-        found.append(f"kappa is undefined: {kappa['why']}")
-    if accuracy["low"] is None:
-        found.append(f"there are no intervals: {accuracy['why']}")
-    return found
-
-
-def of_equal_answers(equal: int, videos: int) -> list[str]:
-    """Whether many videos got the very same probabilities, as where a network has gone blind."""
-    if equal < max(MANY, videos / 10):
-        return []
+def warnings(results: dict[str, Any]) -> list[str]:
+    """What a reader must know before trusting the metrics, one plain sentence each."""
     return [
-        f"{equal} of {videos} videos were given one and the same probabilities, to the last digit: "
-        "the model does not tell them apart"
+        *warnings_of_predictions(results),
+        *warnings_of_patients(results),
+        *warnings_of_temperature(results),
     ]
 
 
-def against_references(figures: dict[str, Any], most: int) -> list[str]:
-    """Whether accuracy is above the majority's, and accuracy and kappa above chance."""
-    accuracy, found = figures["accuracy"], []
-    value, without, low = (accuracy[key] for key in ("value", "majority", "low"))
-    if value <= without:
-        found.append(
-            f"accuracy {value:.3f} is no better than answering score {most} for every video "
-            f"({without:.3f})"
+def warnings_of_predictions(results: dict[str, Any]) -> list[str]:
+    """Constant predictions, scores that are never predicted, results no better than a reference."""
+    true, predicted = results["scores"], results["predicted"]
+    accuracy, kappa = (results["metrics"][name] for name in ("accuracy", "kappa_quadratic"))
+    most_frequent = int(np.argmax(true))
+    sentences = []
+    if np.count_nonzero(predicted) == 1:
+        only = int(np.argmax(predicted))
+        learned = (
+            "but the most frequent score"
+            if true[only] == true[most_frequent]
+            else "about these videos"
         )
-    elif low is not None and low <= without:
-        found.append(
-            f"the interval of accuracy ({low:.3f} to {accuracy['high']:.3f}) holds what answering "
-            f"score {most} for every video reaches ({without:.3f})"
+        sentences.append(
+            f"the model predicts score {only} for every video: it has learned nothing {learned}"
         )
-    for name, word in (("accuracy", "accuracy"), ("kappa_quadratic", "kappa")):
-        p_value = figures[name].get("p_value")
+    else:
+        never = [score for score in SCORES if not predicted[score] and true[score]]
+        if never:
+            sentences.append(f"the model never predicts score {joined(never, 'or')}")
+        sentences += warning_of_equal_predictions(results["equal_predictions"], results["videos"])
+        sentences += warnings_of_references(results["metrics"], most_frequent)
+        sentences += warnings_of_totals(results["sums"], results["patients"])
+    if kappa["value"] is None:
+        sentences.append(f"kappa is undefined: {kappa['why']}")
+    if accuracy["low"] is None:
+        sentences.append(f"there are no intervals: {accuracy['why']}")
+    return sentences
+
+
+def warning_of_equal_predictions(equal: int, videos: int) -> list[str]:
+    """Whether many videos have exactly the same probabilities: the network ignores its input."""
+    if equal < max(MANY, videos / 10):
+        return []
+    return [
+        f"{equal} of {videos} videos have exactly the same probabilities: the model does not "
+        "distinguish them"
+    ]
+
+
+def warnings_of_references(metrics: dict[str, Any], most_frequent: int) -> list[str]:
+    """Whether accuracy exceeds that of the majority, and accuracy and kappa exceed chance."""
+    accuracy = metrics["accuracy"]
+    sentences = []
+    value, majority_value, low = (accuracy[key] for key in ("value", "majority", "low"))
+    constant = f"predicting score {most_frequent} for every video"
+    if value <= majority_value:
+        sentences.append(
+            f"accuracy {value:.3f} is no better than {constant} ({majority_value:.3f})"
+        )
+    elif low is not None and low <= majority_value:
+        sentences.append(
+            f"the interval of accuracy ({low:.3f} to {accuracy['high']:.3f}) contains the accuracy "
+            f"of {constant} ({majority_value:.3f})"
+        )
+    for name, label in (("accuracy", "accuracy"), ("kappa_quadratic", "kappa")):
+        p_value = metrics[name].get("p_value")
         if p_value is not None and p_value > SIGNIFICANT:
-            found.append(
-                f"{word} cannot be told from chance: the same answers dealt out at random do as "
-                f"well {100 * p_value:.0f} times in 100"
+            sentences.append(
+                f"{label} is not significantly better than chance: {100 * p_value:.0f} in 100 random "
+                "permutations of the predictions do as well"
             )
-    return found
+    return sentences
 
 
-def against_constants(sums: dict[str, Any], patients: int) -> list[str]:
-    """Whether totals are nearer the true ones than those of one score given to every video, the best
-    of the constants: by the paired difference of the errors, as accuracy by its interval."""
-    found = []
+def warnings_of_totals(sums: dict[str, Any], patients: int) -> list[str]:
+    """Whether predicted totals are closer to the true ones than the best constant score for every
+    video: by the paired difference of the errors and its interval."""
+    sentences = []
     for unit in UNITS:
         total = sums[unit]["total"]
-        error = total["answered"]["mae"]
+        error = total["predicted"]["mae"]
         best = min(error["less"], key=lambda name: total[name]["mae"]["value"])
-        without, less = total[best]["mae"]["value"], error["less"][best]
-        said = f"totals of {unit}s are {error['value']:.2f} off on average"
-        if less["value"] >= 0:
-            found.append(f"{said}, no better than one score for every video ({without:.2f})")
-        elif less["low"] is not None and less["high"] >= 0 and patients >= FEW_PATIENTS:
-            found.append(
-                f"{said}, not shown to be better than one score for every video ({without:.2f}): "
-                f"the interval of the difference ({less['low']:+.2f} to {less['high']:+.2f}) holds 0"
+        constant, difference = total[best]["mae"]["value"], error["less"][best]
+        start = f"totals of {unit}s have a mean error of {error['value']:.2f}"
+        if difference["value"] >= 0:
+            sentences.append(f"{start}, no better than one score for every video ({constant:.2f})")
+        elif difference["low"] is not None and difference["high"] >= 0 and patients >= FEW_PATIENTS:
+            sentences.append(
+                f"{start}, not shown to be better than one score for every video ({constant:.2f}): "
+                f"the interval of the difference ({difference['low']:+.2f} to "
+                f"{difference['high']:+.2f}) contains 0"
             )
-    return found
+    return sentences
 
 
-def of_the_patients(assessed: dict[str, Any]) -> list[str]:
-    """Missing scores, and figures that rest on few patients."""
-    patients, found = assessed["patients"], []
-    missing = [score for score in SCORES if not assessed["scores"][score]]
+def warnings_of_patients(results: dict[str, Any]) -> list[str]:
+    """Missing scores, and metrics that depend on few patients."""
+    patients, sentences = results["patients"], []
+    missing = [score for score in SCORES if not results["scores"][score]]
     if missing:
-        found.append(f"no video has score {joined(missing, 'or')}: macro F1 and AUROC leave it out")
-    if few := few_patients(patients):
-        return found + few  # so does every score and every area
-    for row in assessed["per_class"]:
-        if 0 < row["patients"] < FEW_PATIENTS:
-            found.append(
-                f"score {row['score']} was found in {row['patients']} of {patients} patients: its "
-                "recall, precision, F1 and AUROC say little about the next patient"
-            )
-    if rare := sum(row["few"] for row in assessed["areas"]):
-        found.append(
-            f"{rare} of {len(assessed['areas'])} areas were seen in fewer than {FEW_PATIENTS} "
-            "patients: their figures say little about the next patient"
+        sentences.append(
+            f"no video has score {joined(missing, 'or')}: macro F1 and AUROC leave it out"
         )
-    return found
+    if few := few_patients(patients):
+        return sentences + few  # which includes every score and every area
+    for row in results["per_class"]:
+        if 0 < row["patients"] < FEW_PATIENTS:
+            sentences.append(
+                f"score {row['score']} occurs in {row['patients']} of {patients} patients: its "
+                "recall, precision, F1 and AUROC say little about other patients"
+            )
+    if rare := sum(row["few"] for row in results["areas"]):
+        sentences.append(
+            f"{rare} of {len(results['areas'])} areas come from fewer than {FEW_PATIENTS} patients: "
+            "their metrics say little about other patients"
+        )
+    return sentences
 
 
-def of_the_temperature(assessed: dict[str, Any]) -> list[str]:
-    """A temperature that few patients fixed, or none."""
-    temperature = assessed["temperature"]
+def warnings_of_temperature(results: dict[str, Any]) -> list[str]:
+    """A temperature that was fitted on few patients, or that ended at a limit."""
+    temperature = results["temperature"]
     if temperature["value"] is None:
         return []
-    patients, found = temperature["fitted_on"]["patients"], []
+    patients, sentences = temperature["fitted_on"]["patients"], []
     if patients < FEW_PATIENTS:
         people = counted(patients, "validation patient")
-        found.append(f"the temperature was fitted on only {people}: another few would give another")
-    if temperature["at_limit"]:
-        found.append(
-            f"the temperature ended at the limit of what is tried, {temperature['value']:g}: on the "
-            "validation videos the answers are all right, or tell nothing"
+        sentences.append(
+            f"the temperature was fitted on only {people}: other patients may give a different one"
         )
-    return found
+    if temperature["at_limit"]:
+        sentences.append(
+            f"the fitted temperature is at the limit of its range, {temperature['value']:g}: the "
+            "predictions for the validation videos are all correct, or carry no information"
+        )
+    return sentences

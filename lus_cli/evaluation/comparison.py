@@ -1,8 +1,8 @@
-"""Who scores the same videos better: figures side by side, and their differences, with intervals.
+"""Comparison of candidates on the same videos: their metrics and paired differences, with intervals.
 
-Differences are paired: their spread over patients is that of the differences of each patient, so what
-makes these patients hard for all of them cancels out. The interval of a difference can leave
-out zero although the two intervals overlap.
+A difference is paired: its interval comes from the difference of each patient, so what makes a
+patient hard for all candidates cancels out. It can exclude zero although the intervals of the two
+candidates overlap.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from lus_cli.evaluation.intervals import (
     number,
     of_difference,
 )
-from lus_cli.evaluation.metrics import FIGURES, LIMITS, LOWER_IS_BETTER, Predictions
+from lus_cli.evaluation.metrics import LIMITS, LOWER_IS_BETTER, METRICS, Predictions
 from lus_cli.evaluation.resampling import PatientSums
 
 ENSEMBLE = "ensemble"
@@ -29,11 +29,11 @@ ENSEMBLE = "ensemble"
 
 @dataclass(frozen=True)
 class Measured:
-    """The figures of one candidate, by name.
+    """The metrics of one candidate, by name.
 
-    values: of each time over, (time,). centre, left_out: what intervals are made of, the mean over
-    the times: a number, and (patient,) without each patient; see intervals and
-    PatientSums.steadied.
+    values: (repetition,) the values. centre, left_out: what intervals are computed from, as means
+    over repetitions: a number, and (patient,) without each patient; see `Jackknife.estimate` and
+    `PatientSums.steadied`.
     """
 
     values: dict[str, np.ndarray]
@@ -42,18 +42,18 @@ class Measured:
 
 
 def compare(candidates: Mapping[str, Sequence[Predictions]]) -> dict[str, Any]:
-    """Every figure of every candidate, and its difference to the first of them, ready for JSON.
+    """Every metric of every candidate, and its difference from the first candidate, ready for JSON.
 
-    candidates: by name, what each answered for the same videos, once or several times over (seeds,
-        repeated folds). A figure is then the mean over these times, and `sd` is its standard
-        deviation over them. A `difference` is the candidate's figure less the first one's.
+    candidates: by name, the predictions of each for the same videos, in one or several repetitions
+        (seeds, repeated folds). A metric is the mean over the repetitions, and `sd` is its standard
+        deviation over them. A `difference` is the metric minus that of the first candidate.
 
-    Raises ValueError if two of them answered for other videos, or know other scores.
+    Raises ValueError if two candidates differ in their videos or true scores.
     """
     first = next(iter(candidates.values()))[0]
     for predictions in (p for repeats in candidates.values() for p in repeats):
         if predictions.videos != first.videos or (predictions.scores != first.scores).any():
-            raise ValueError("candidates that were not measured on the same videos")
+            raise ValueError("the candidates do not have the same videos and scores")
     jackknife = Jackknife(len(set(first.patients)))
     measured = {name: measure(repeats, jackknife) for name, repeats in candidates.items()}
     reference = next(iter(candidates))
@@ -65,66 +65,67 @@ def compare(candidates: Mapping[str, Sequence[Predictions]]) -> dict[str, Any]:
         "candidates": [
             {
                 "name": name,
-                "times": len(candidates[name]),
-                "figures": {
-                    figure: entry_of(
-                        figure, own, None if name == reference else measured[reference], jackknife
+                "repetitions": len(candidates[name]),
+                "metrics": {
+                    metric: entry_of(
+                        metric, one, None if name == reference else measured[reference], jackknife
                     )
-                    for figure in FIGURES
+                    for metric in METRICS
                 },
             }
-            for name, own in measured.items()
+            for name, one in measured.items()
         ],
     }
 
 
 def measure(repeats: Sequence[Predictions], jackknife: Jackknife) -> Measured:
     sums = [PatientSums(predictions) for predictions in repeats]
-    values = [one.figures(one.as_they_are) for one in sums]
-    centre = [one.steadied(one.as_they_are) for one in sums]
+    values = [one.metrics(one.unweighted) for one in sums]
+    centre = [one.steadied(one.unweighted) for one in sums]
     left_out = [one.left_out(jackknife.draws) for one in sums]
     return Measured(
-        {name: np.array([one[name][0] for one in values]) for name in FIGURES},
-        {name: float(np.mean([one[name][0] for one in centre])) for name in FIGURES},
-        {name: np.mean([one[name] for one in left_out], axis=0) for name in FIGURES},
+        {name: np.array([one[name][0] for one in values]) for name in METRICS},
+        {name: float(np.mean([one[name][0] for one in centre])) for name in METRICS},
+        {name: np.mean([one[name] for one in left_out], axis=0) for name in METRICS},
     )
 
 
 def entry_of(
-    figure: str, own: Measured, reference: Measured | None, jackknife: Jackknife
+    metric: str, candidate: Measured, reference: Measured | None, jackknife: Jackknife
 ) -> dict[str, Any]:
-    """A figure of a candidate with its interval, and its difference to the reference's, if given."""
-    patients, limits = len(jackknife.draws), LIMITS.get(figure, SHARE)
-    values, centre, left_out = own.values[figure], own.centre[figure], own.left_out[figure]
+    """A metric of a candidate with its interval, and its difference from the reference, if given."""
+    patients, limits = len(jackknife.draws), LIMITS.get(metric, SHARE)
+    values, centre = candidate.values[metric], candidate.centre[metric]
+    left_out = candidate.left_out[metric]
     entry = jackknife.estimate(
-        values.mean(), left_out, patients, limits, "undefined for these answers", centre
+        values.mean(), left_out, patients, limits, "undefined for these predictions", centre
     )
     entry["sd"] = number(values.std(ddof=1)) if len(values) > 1 else None
     if reference is not None:
         entry["difference"] = jackknife.estimate(
-            values.mean() - reference.values[figure].mean(),
-            left_out - reference.left_out[figure],
+            values.mean() - reference.values[metric].mean(),
+            left_out - reference.left_out[metric],
             patients,
             of_difference(limits),
-            "undefined for one of the two",
-            centre - reference.centre[figure],
+            "undefined for one of the two candidates",
+            centre - reference.centre[metric],
         )
     return entry
 
 
-def verdict(entry: Mapping[str, Any], figure: str) -> str:
-    """better, worse or alike: whether the interval of a difference leaves out zero; nothing where
-    there is none, or where the patients are too few."""
+def conclusion(entry: Mapping[str, Any], metric: str) -> str:
+    """'better' or 'worse' if the interval of the difference excludes zero, 'alike' if it contains
+    zero, '' if there is no interval or there are too few patients."""
     difference = entry.get("difference")
     if difference is None or difference["low"] is None or difference["patients"] < FEW_PATIENTS:
         return ""
     if difference["low"] <= 0 <= difference["high"]:
         return "alike"
     above = difference["low"] > 0
-    return "better" if above != (figure in LOWER_IS_BETTER) else "worse"
+    return "better" if above != (metric in LOWER_IS_BETTER) else "worse"
 
 
-def ensemble(answers: Sequence[Predictions]) -> Predictions:
-    """The mean of what several models answered for the same videos."""
-    mean = np.mean([one.probabilities for one in answers], axis=0)
-    return Predictions(answers[0].videos, answers[0].scores, mean)
+def ensemble(members: Sequence[Predictions]) -> Predictions:
+    """The mean of the probabilities of several models for the same videos."""
+    mean = np.mean([one.probabilities for one in members], axis=0)
+    return Predictions(members[0].videos, members[0].scores, mean)

@@ -1,4 +1,4 @@
-"""Who is better, drawn: figures with their intervals, and paired differences beside them."""
+"""The figure of a comparison: metrics with their intervals, and paired differences below."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lus_cli.evaluation.comparison import verdict
+from lus_cli.evaluation.comparison import conclusion
 from lus_cli.figures import ACCENT, GRID, INK, MUTED, SECOND, WIDTH, styled
 
 TITLES = {
@@ -22,16 +22,17 @@ COLOURS = {"better": ACCENT, "worse": SECOND}
 
 @styled
 def comparison(compared: Mapping[str, Any]) -> Figure:
-    """A row a candidate, a column a figure: above its value, below its difference to the reference.
+    """One row per candidate, one column per metric: its value, and below its difference from the
+    reference.
 
-    compared: as comparison.compare gives it.
+    compared: the result of `comparison.compare`.
     """
     rows = compared["candidates"]
     height = 0.28 * len(rows)
     figure = Figure(figsize=(WIDTH, 2 * height + 1.5), layout="constrained")
     axes = figure.subplots(2, len(TITLES), sharey=True, squeeze=False)
     for column, (name, title) in enumerate(TITLES.items()):
-        entries = [row["figures"][name] for row in rows]
+        entries = [row["metrics"][name] for row in rows]
         draw_values(axes[0][column], entries, name)
         draw_differences(axes[1][column], entries, name)
         axes[0][column].set_title(title)
@@ -39,7 +40,7 @@ def comparison(compared: Mapping[str, Any]) -> Figure:
         line[0].set_yticks(range(len(rows)), [short(row["name"]) for row in rows])
         line[0].set_ylim(len(rows) - 0.5, -0.5)
     axes[0][0].set_ylabel("value")
-    axes[1][0].set_ylabel(f"less {short(compared['reference'])}")
+    axes[1][0].set_ylabel(f"minus {short(compared['reference'])}")
     figure.supxlabel(
         f"95 % intervals over n = {compared['patients']} patients, "
         f"{compared['videos']} videos; differences paired",
@@ -51,7 +52,7 @@ def comparison(compared: Mapping[str, Any]) -> Figure:
 
 def draw_values(axes: Axes, entries: Sequence[Mapping[str, Any]], name: str) -> None:
     for row, entry in enumerate(entries):
-        colour = COLOURS.get(verdict(entry, name), INK)
+        colour = COLOURS.get(conclusion(entry, name), INK)
         draw_interval(axes, row, entry, colour)
     tidy(axes)
 
@@ -60,7 +61,7 @@ def draw_differences(axes: Axes, entries: Sequence[Mapping[str, Any]], name: str
     axes.axvline(0, color=MUTED, linewidth=0.8)
     for row, entry in enumerate(entries):
         if difference := entry.get("difference"):
-            draw_interval(axes, row, difference, COLOURS.get(verdict(entry, name), INK))
+            draw_interval(axes, row, difference, COLOURS.get(conclusion(entry, name), INK))
     tidy(axes)
 
 

@@ -1,4 +1,4 @@
-"""Figures of how far probabilities can be trusted: calibration, abstention, temperature."""
+"""The figures of confidence: calibration, abstention, temperature."""
 
 from __future__ import annotations
 
@@ -24,10 +24,11 @@ from lus_cli.words import counted
 
 @column
 def calibration(bins: Sequence[Mapping[str, Any]], ece: float | None = None) -> Figure:
-    """How often the model is right, given how sure it is; below, how sure it is how often.
+    """The reliability diagram: accuracy by confidence; below, the distribution of confidence.
 
     bins: mappings with from, to, videos, confidence and accuracy (None in an empty bin), as
-        `metrics.assess` gives them; ece: the expected calibration error, written into the title.
+        `calibration.reliability` returns them.
+    ece: the expected calibration error, for the title.
     """
     figure = Figure(figsize=(COLUMN, 3.7), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
@@ -36,7 +37,7 @@ def calibration(bins: Sequence[Mapping[str, Any]], ece: float | None = None) -> 
     upper.text(
         0.03,
         0.07,
-        "as sure as right",
+        "confidence = accuracy",
         color=MUTED,
         fontsize="small",
         rotation=45,
@@ -64,22 +65,25 @@ def calibration(bins: Sequence[Mapping[str, Any]], ece: float | None = None) -> 
         alpha=0.55,
         edgecolor=PAPER,
     )
-    upper.set(xlim=(0, 1), ylim=(-0.02, 1.02), ylabel="share answered right")
+    upper.set(xlim=(0, 1), ylim=(-0.02, 1.02), ylabel="accuracy")
     upper.set_title("Calibration" if ece is None else f"Calibration (ECE {ece:.3f})")
     upper.grid()
-    lower.set(xlabel="probability given to the answer", ylabel="videos")
+    lower.set(xlabel="probability of the predicted score", ylabel="videos")
     lower.yaxis.set_major_locator(MaxNLocator(3, integer=True))
     return figure
 
 
 @column
-def abstention(found: Mapping[str, Any]) -> Figure:
-    """Accuracy and macro F1 of the surest videos, against the share of videos that these are.
+def abstention(results: Mapping[str, Any]) -> Figure:
+    """Accuracy and macro F1 of the most confident predictions, by their share of the videos.
 
-    found: curve, at_coverage, aurc and aurc_random.
+    results: curve, at_coverage, aurc and aurc_random, as `calibration.abstention` returns them.
     """
     figure, axes = blank(2.5, width=COLUMN)
-    curve, tenths = found["curve"], [row for row in found["at_coverage"] if row["low"] is not None]
+    curve, tenths = (
+        results["curve"],
+        [row for row in results["at_coverage"] if row["low"] is not None],
+    )
     tenths = tenths if len(curve) > 1 else []
     if tenths:
         axes.fill_between(
@@ -97,22 +101,22 @@ def abstention(found: Mapping[str, Any]) -> Figure:
         ("f1_macro", "macro F1", SCORE_COLOURS[1]),
     ):
         axes.plot(coverage, [row[name] for row in curve], color=colour, label=label, marker=dot)
-    random = 1 - found["aurc_random"]
+    random = 1 - results["aurc_random"]
     axes.axhline(random, color=MUTED, linewidth=1, linestyle=DASHED, zorder=1)
     axes.annotate(
-        f"accuracy, left out at random {random:.3f}",
+        f"accuracy of random abstention {random:.3f}",
         (0, random),
         (4, 3),
         textcoords="offset points",
         **NOTE,
     )
     axes.set(xlim=(0, 1.01), ylim=(-0.02, 1.03))
-    band = f"\nband: 95 %, {counted(found['aurc']['patients'], 'patient')}" if tenths else ""
-    axes.set(xlabel=f"share of videos answered, the surest first{band}")
+    band = f"\nband: 95 %, {counted(results['aurc']['patients'], 'patient')}" if tenths else ""
+    axes.set(xlabel=f"share of videos kept, most confident first{band}")
     axes.set_ylabel("accuracy, macro F1")
     axes.xaxis.set_major_formatter(PercentFormatter(1))
     axes.grid(axis="y")
-    axes.set_title(f"Surest first (AURC {found['aurc']['value']:.3f})")
+    axes.set_title(f"Most confident first (AURC {results['aurc']['value']:.3f})")
     axes.legend(loc="upper right", ncols=2, borderaxespad=0.2, handlelength=1.4)
     return figure
 
@@ -121,11 +125,12 @@ def abstention(found: Mapping[str, Any]) -> Figure:
 def temperature(
     before: Sequence[Mapping[str, Any]],
     after: Sequence[Mapping[str, Any]],
-    found: Mapping[str, Any],
+    scaling: Mapping[str, Any],
 ) -> Figure:
-    """How often the model is right, given how sure it is, before and after temperature scaling.
+    """The reliability diagram before and after temperature scaling.
 
-    before, after: bins of the reliability diagram. found: value, and figures with the ECE of both.
+    before, after: bins of the diagrams, as `calibration.reliability` returns them.
+    scaling: `value`, the temperature, and `metrics` with the ECE before and after.
     """
     figure = Figure(figsize=(COLUMN, 3.3), layout="constrained")
     axes = figure.subplots()
@@ -137,7 +142,7 @@ def temperature(
         filled = [row for row in bins if row["videos"]]
         x, y = ([row[name] for row in filled] for name in ("confidence", "accuracy"))
         most = max(row["videos"] for row in filled)
-        ece = found["figures"]["ece"][when]["value"]
+        ece = scaling["metrics"]["ece"][when]["value"]
         axes.plot(x, y, color=colour, linewidth=1.2, alpha=0.6)
         axes.scatter(
             x,
@@ -150,8 +155,8 @@ def temperature(
             label=f"{when}, ECE {ece:.3f}",
         )
     axes.set(xlim=(0, 1), ylim=(-0.02, 1.02), aspect="equal")
-    axes.set(xlabel="probability given to the answer", ylabel="share answered right")
+    axes.set(xlabel="probability of the predicted score", ylabel="accuracy")
     axes.grid()
-    axes.set_title(f"Temperature {found['value']:.2f}")
+    axes.set_title(f"Temperature {scaling['value']:.2f}")
     axes.legend(loc="lower right", scatterpoints=1)
     return figure

@@ -1,4 +1,4 @@
-"""What an evaluation leaves behind: numbers as JSON, predictions and figures' data as CSV, figures."""
+"""The files of an evaluation: numbers as JSON, predictions and the data of figures as CSV, figures."""
 
 from __future__ import annotations
 
@@ -8,13 +8,7 @@ from typing import Any
 import numpy as np
 
 from lus_cli import figures
-from lus_cli.evaluation import confidence_figures
-from lus_cli.evaluation import (
-    confusion_figures as evaluation_figures,
-)
-from lus_cli.evaluation import (
-    totals_figures as clinical_figures,
-)
+from lus_cli.evaluation import confidence_figures, confusion_figures, totals_figures
 from lus_cli.evaluation.metrics import SCORES, Predictions
 from lus_cli.files import csv_text, write_json, write_text
 
@@ -22,10 +16,10 @@ from lus_cli.files import csv_text, write_json, write_text
 def write_evaluation(
     folder: Path, scores: dict[str, Any], predictions: Predictions
 ) -> dict[str, Path]:
-    """Writes everything but the report page; gives each figure's SVG by its name."""
+    """Writes all files except the report page; returns the SVG file of each figure by name."""
     write_json(folder / "scores.json", scores)
     write_text(folder / "predictions.csv", csv_text(prediction_rows(predictions)))
-    for name, rows in figure_rows(scores).items():
+    for name, rows in metric_records(scores).items():
         write_text(folder / f"{name}.csv", csv_text(rows))
     return draw_figures(folder, scores)
 
@@ -46,16 +40,16 @@ def prediction_rows(predictions: Predictions) -> list[dict[str, Any]]:
     ]
 
 
-def figure_rows(scores: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
-    """What each figure shows, by the figure's name."""
+def metric_records(scores: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """The numbers that each figure shows, by the name of the figure."""
     cells = [
-        {"score": score, "answered": answered, "videos": scores["confusion"][score][answered]}
+        {"score": score, "predicted": predicted, "videos": scores["confusion"][score][predicted]}
         for score in SCORES
-        for answered in SCORES
+        for predicted in SCORES
     ]
     rows = {
         "confusion": cells,
-        "errors_per_class": [cell for cell in cells if cell["score"] != cell["answered"]],
+        "errors_per_class": [cell for cell in cells if cell["score"] != cell["predicted"]],
         "calibration": scores["calibration"],
         "abstention": scores["abstention"]["curve"],
         "areas": [flat_area(row) for row in scores["areas"]],
@@ -71,19 +65,22 @@ def figure_rows(scores: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
 
 def flat_area(area: dict[str, Any]) -> dict[str, Any]:
     row = {name: area[name] for name in ("area", "videos", "patients")}
-    for figure in ("accuracy", "mean_absolute_error"):
-        low, high = area[figure]["low"], area[figure]["high"]
-        row |= {figure: area[figure]["value"], f"{figure}_low": low, f"{figure}_high": high}
+    for metric in ("accuracy", "mean_absolute_error"):
+        low, high = area[metric]["low"], area[metric]["high"]
+        row |= {metric: area[metric]["value"], f"{metric}_low": low, f"{metric}_high": high}
     return row
 
 
 def draw_figures(folder: Path, scores: dict[str, Any]) -> dict[str, Path]:
-    """Figures 8 and 9 of the report and those of calibration, totals and areas; each SVG by name."""
-    found, matrix = scores["figures"], np.array(scores["confusion"])
+    """Draws figures 8 and 9 of the report and those of calibration, totals and areas; returns the SVG
+    file of each by name."""
+    metrics, matrix = scores["metrics"], np.array(scores["confusion"])
     drawn = {
-        "confusion": evaluation_figures.confusion(matrix),
-        "errors_per_class": evaluation_figures.errors_per_class(matrix),
-        "calibration": confidence_figures.calibration(scores["calibration"], found["ece"]["value"]),
+        "confusion": confusion_figures.confusion(matrix),
+        "errors_per_class": confusion_figures.errors_per_class(matrix),
+        "calibration": confidence_figures.calibration(
+            scores["calibration"], metrics["ece"]["value"]
+        ),
     }
     scaling = scores["temperature"]
     if scaling["value"] is not None:
@@ -93,11 +90,11 @@ def draw_figures(folder: Path, scores: dict[str, Any]) -> dict[str, Path]:
     drawn["abstention"] = confidence_figures.abstention(scores["abstention"])
     for unit in ("exam", "patient"):
         estimate, sums = scores["sums"]["drawn"], scores["sums"][unit]
-        drawn[f"{unit}_totals"] = clinical_figures.agreement(
+        drawn[f"{unit}_totals"] = totals_figures.agreement(
             sums["rows"], sums["total"][estimate], unit, estimate
         )
-    overall = {name: found[name]["value"] for name in ("accuracy", "mean_absolute_error")}
-    drawn["areas"] = clinical_figures.areas(scores["areas"], overall)
+    overall = {name: metrics[name]["value"] for name in ("accuracy", "mean_absolute_error")}
+    drawn["areas"] = totals_figures.areas(scores["areas"], overall)
     for stale in folder.glob("temperature.*"):
         if "temperature" not in drawn:
             stale.unlink()

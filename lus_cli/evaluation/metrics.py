@@ -1,7 +1,8 @@
-"""Figures of merit of answered scores and their probabilities. Arrays only.
+"""Metrics of predicted scores and their probabilities. Arrays only.
 
-Values are scikit-learn's where it has the figure. Intervals and deals need thousands of values, so
-there the same figures are computed at once from many confusion matrices; a test holds the two equal.
+Point values come from scikit-learn where it has the metric. Intervals and permutations need
+thousands of values, so the same metrics are also computed from many confusion matrices at once; a
+test checks that both ways agree.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ import numpy as np
 
 SCORES = range(4)
 
-# Name of each figure -> how a person calls it, in the order in which they are shown.
-FIGURES = {
+# Name of each metric -> its label, in display order.
+METRICS = {
     "accuracy": "Accuracy",
     "f1_micro": "F1, micro",
     "f1_macro": "F1, macro",
@@ -28,7 +29,7 @@ FIGURES = {
     "sord_loss": "SORD loss",
     "sord_excess": "SORD above its floor",
 }
-# The range of each figure that is not a share.
+# The range of each metric that is not a share.
 LIMITS: dict[str, tuple[float, float]] = {
     "kappa_quadratic": (-1.0, 1.0),
     "mean_absolute_error": (0.0, 3.0),
@@ -38,20 +39,20 @@ LIMITS: dict[str, tuple[float, float]] = {
     "nll": (0.0, np.inf),
 }
 LOWER_IS_BETTER = {"mean_absolute_error", "brier", "ece", "sord_loss", "sord_excess"}
-CLASS_FIGURES = ("recall", "precision", "f1", "auroc")
+CLASS_METRICS = ("recall", "precision", "f1", "auroc")
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a model answered for some videos whose score is known.
+    """The predictions of a model for labelled videos.
 
     videos: (patient, exam, area) of each video.
-    scores: (video,) integer in 0..3, the truth.
+    scores: (video,) integer in 0..3, the true scores.
     probabilities: (video, score) float64, rows summing to 1.
-    drawn: the answer is not the most probable score but one drawn by the probabilities, and the
-        figures of the answers are expected values.
+    drawn: whether the predicted score is drawn from the probabilities instead of being the most
+        probable one; metrics of the predicted scores are then expected values.
 
-    Raises ValueError if these do not fit together.
+    Raises ValueError if the shapes or values are inconsistent.
     """
 
     videos: list[tuple[str, str, str]]
@@ -62,7 +63,7 @@ class Predictions:
     def __post_init__(self) -> None:
         count = len(self.videos)
         if not count:
-            raise ValueError("predictions for no video")
+            raise ValueError("there are no videos")
         if self.scores.shape != (count,) or self.probabilities.shape != (count, len(SCORES)):
             raise ValueError(
                 f"{count} videos, scores {self.scores.shape}, probabilities {self.probabilities.shape}"
@@ -76,13 +77,13 @@ class Predictions:
 
     @property
     def predicted(self) -> np.ndarray:
-        """(video,) int64: the most probable score; the lower one of two equally probable."""
+        """(video,) int64: the most probable score; the lower one of two with equal probability."""
         return self.probabilities.argmax(axis=1)
 
     @property
-    def answered(self) -> np.ndarray:
-        """(video, score) float64: the share with which each score is the answer; 0 or 1 but where
-        answers are drawn."""
+    def predicted_shares(self) -> np.ndarray:
+        """(video, score) float64: the share of each score among the predictions for a video; 0 or 1
+        unless predictions are drawn."""
         if self.drawn:
             return self.probabilities.astype(np.float64)
         one_hot: np.ndarray = np.eye(len(SCORES))[self.predicted]
@@ -90,7 +91,7 @@ class Predictions:
 
     @property
     def confidence(self) -> np.ndarray:
-        """(video,) float64: the probability given to the answer."""
+        """(video,) float64: the probability of the predicted score."""
         return self.probabilities.max(axis=1)
 
     @property
@@ -104,8 +105,8 @@ class Predictions:
         return [patient for patient, _, _ in self.videos]
 
 
-def equal_answers(predictions: Predictions) -> int:
-    """How many videos have the most frequent probabilities, equal to the last digit."""
+def equal_predictions(predictions: Predictions) -> int:
+    """The size of the largest group of videos with exactly the same probabilities."""
     _, counts = np.unique(predictions.probabilities, axis=0, return_counts=True)
     return int(counts.max())
 
@@ -115,41 +116,47 @@ def soft_labels() -> np.ndarray:
 
     Roy et al. 2020, IEEE TMI 39(8), after Diaz and Marathe 2019, CVPR.
     """
-    likeness = np.exp(-2.0 * np.subtract.outer(SCORES, SCORES) ** 2)
-    return likeness / likeness.sum(axis=1, keepdims=True)
+    weights = np.exp(-2.0 * np.subtract.outer(SCORES, SCORES) ** 2)
+    return weights / weights.sum(axis=1, keepdims=True)
 
 
-def label_figures(confusion: np.ndarray) -> dict[str, np.ndarray]:
-    """The figures of the answered score, from (resample, true, answered) counts or shares.
+def label_metrics(confusion: np.ndarray) -> dict[str, np.ndarray]:
+    """The metrics of the predicted score, each (matrix,); NaN where undefined.
 
-    Macro F1 is the mean over the scores that are there or answered, as scikit-learn's is unless it is
-    given labels: a score that no video has costs a model nothing, unless it answers it. Quadratic
-    weighted kappa after Cohen 1968.
+    confusion: (matrix, true, predicted) counts or shares of videos.
+
+    Macro F1 is the mean over the scores that occur among the true or the predicted scores, as in
+    scikit-learn without `labels`: a score that no video has does not count, unless it is predicted.
+    Quadratic weighted kappa: Cohen 1968, Psychol Bull 70:213.
+
+    >>> perfect = np.eye(4)[None]
+    >>> float(label_metrics(perfect)["kappa_quadratic"][0])
+    1.0
     """
     videos = confusion.sum(axis=(1, 2))
-    true, answered = confusion.sum(axis=2), confusion.sum(axis=1)
+    true, predicted = confusion.sum(axis=2), confusion.sum(axis=1)
     right = np.diagonal(confusion, axis1=1, axis2=2)
     distance = np.abs(np.subtract.outer(SCORES, SCORES))
     accuracy = right.sum(axis=1) / videos
-    f1 = quotient(2 * right, true + answered)
-    independent = true[:, :, None] * answered[:, None, :] / videos[:, None, None]
+    f1 = quotient(2 * right, true + predicted)
+    independent = true[:, :, None] * predicted[:, None, :] / videos[:, None, None]
     disagreement = (confusion * distance**2).sum(axis=(1, 2))
-    figures = {
+    metrics = {
         "accuracy": accuracy,
-        "f1_micro": accuracy,  # the same where each video has one score and gets one answer
+        "f1_micro": accuracy,  # equal, since each video has one true and one predicted score
         "f1_macro": mean_of_defined(f1),
         "f1_weighted": (np.nan_to_num(f1) * true).sum(axis=1) / videos,
         "kappa_quadratic": 1 - quotient(disagreement, (independent * distance**2).sum(axis=(1, 2))),
         "mean_absolute_error": (confusion * distance).sum(axis=(1, 2)) / videos,
     }
-    by_class = {"recall": quotient(right, true), "precision": quotient(right, answered), "f1": f1}
+    by_class = {"recall": quotient(right, true), "precision": quotient(right, predicted), "f1": f1}
     for name, values in by_class.items():
-        figures |= {f"{name}_{score}": values[:, score] for score in SCORES}
-    return figures
+        metrics |= {f"{name}_{score}": values[:, score] for score in SCORES}
+    return metrics
 
 
 def mean_of_defined(values: np.ndarray) -> np.ndarray:
-    """The mean over the last axis of what is not NaN; NaN where everything is."""
+    """The mean over the last axis without NaN values; NaN where all values are NaN."""
     defined = ~np.isnan(values)
     return quotient(np.nan_to_num(values).sum(axis=-1), defined.sum(axis=-1).astype(float))
 
@@ -159,33 +166,42 @@ def quotient(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     return np.divide(part, whole, out=np.full_like(part, np.nan), where=whole > 0)
 
 
-def point_values(predictions: Predictions, own: Mapping[str, float]) -> dict[str, float]:
-    """Each figure, and each `<figure>_<score>`, of the videos as they are; NaN where undefined.
+def point_values(predictions: Predictions, computed: Mapping[str, float]) -> dict[str, float]:
+    """Each metric, and each `<metric>_<score>`, from scikit-learn where it has it; NaN if undefined.
 
-    own: the same from this package's formulas: they say what is defined, and stand for what
-        scikit-learn has not.
+    computed: the same metrics from the formulas of this package. They decide which metrics are
+        defined, and give the values that scikit-learn does not have.
     """
     from sklearn import metrics
 
-    truth, answer = predictions.scores, predictions.predicted
-    defined = {name for name, value in own.items() if not np.isnan(value)}
+    truth, predicted = predictions.scores, predictions.predicted
+    defined = {name for name, value in computed.items() if not np.isnan(value)}
     rules: dict[str, Any] = {"labels": list(SCORES), "zero_division": 0}
     values = {
-        "accuracy": metrics.accuracy_score(truth, answer),
-        "mean_absolute_error": metrics.mean_absolute_error(truth, answer),
+        "accuracy": metrics.accuracy_score(truth, predicted),
+        "mean_absolute_error": metrics.mean_absolute_error(truth, predicted),
     }
-    for average in ("micro", "macro", "weighted"):  # macro: over the scores there or answered
-        values[f"f1_{average}"] = metrics.f1_score(truth, answer, average=average, zero_division=0)
-    by_score = metrics.precision_recall_fscore_support(truth, answer, **rules)
+    for average in (
+        "micro",
+        "macro",
+        "weighted",
+    ):  # macro: over the scores that occur or are predicted
+        values[f"f1_{average}"] = metrics.f1_score(
+            truth, predicted, average=average, zero_division=0
+        )
+    by_score = metrics.precision_recall_fscore_support(truth, predicted, **rules)
     for score in SCORES:
-        for name, figures in zip(("precision", "recall", "f1"), by_score[:3], strict=True):
-            values[f"{name}_{score}"] = figures[score]
+        for name, column in zip(("precision", "recall", "f1"), by_score[:3], strict=True):
+            values[f"{name}_{score}"] = column[score]
         if f"auroc_{score}" in defined:
             values[f"auroc_{score}"] = metrics.roc_auc_score(
                 truth == score, predictions.probabilities[:, score]
             )
     if "kappa_quadratic" in defined:
         values["kappa_quadratic"] = metrics.cohen_kappa_score(
-            truth, answer, labels=rules["labels"], weights="quadratic"
+            truth, predicted, labels=rules["labels"], weights="quadratic"
         )
-    return {name: float(values.get(name, own[name])) if name in defined else np.nan for name in own}
+    return {
+        name: float(values.get(name, value)) if name in defined else np.nan
+        for name, value in computed.items()
+    }

@@ -1,10 +1,10 @@
-"""Videos that a page plays under the model's attention: one player for every page.
+"""Clips: videos that a page plays with the attention masks of the model. All pages use one player.
 
-A clip is an H.264 video of some frames, and of each frame its mask as a few bytes. The page's script
-(`templates/player.js`) draws every frame that the browser shows, with the mask of that frame over
-it, onto one canvas: so the two cannot come apart, the mask can be taken off, and a mask of 12x12
-values costs no more than that. A second video of masks would have to be kept in step with the first,
-and compression would change what the outline is drawn from.
+A clip is an H.264 video of some frames, with the mask of each frame as a few bytes. The script
+`pages/player.js` draws each frame that the browser shows, and the mask of that frame over it, onto
+one canvas. So frame and mask cannot get out of step, the mask can be switched off, and a mask of
+12x12 values takes 144 bytes. A second video with the masks would need synchronisation, and its
+compression would change the values that the outline is drawn from.
 """
 
 from __future__ import annotations
@@ -23,22 +23,24 @@ from lus_cli.pages.base import ASSUMED_RATE
 from lus_cli.pages.overlay import as_rgb
 from lus_cli.study.video_writing import write_mp4
 
-SLOWEST = 0.5  # frames/s: of a long video of which few frames are shown
-FEWEST = 5  # frames of a clip, whatever they take
-STRIP = 5  # frames side by side
+SLOWEST = 0.5  # frames/s, for a long video of which few frames are shown
+FEWEST = 5  # frames of a clip, whatever their size
+STRIP = 5  # frames side by side in a strip
 STRIP_HEIGHT = 72  # pixels
-STILL_BYTES = 6000  # of a strip, about
-MASK_SIDE = 28  # the most rows and columns of a mask
-FRAME_BYTES = 300  # below, fewer frames are better than worse ones
+STILL_BYTES = 6000  # of a strip, approximately
+MASK_SIDE = 28  # rows and columns of a mask, at most
+FRAME_BYTES = 300  # with less, fewer frames are better than worse ones
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What a clip may take on its page.
+    """The limits of a clip.
 
-    frames: at most. side: of a frame, pixels, at most. crf: what x264 may lose; six more halve the
-    video. bytes: of the whole clip; None: what it takes. strip: whether its still is a strip of
-    frames, the video at a glance, or one frame.
+    frames: number of frames, at most.
+    side: rows and columns of a frame, at most.
+    crf: x264's constant rate factor; adding six halves the size of the video.
+    bytes: size of the whole clip, at most; None: no limit.
+    strip: whether the still is a strip of several frames, or one frame.
     """
 
     frames: int
@@ -50,11 +52,14 @@ class Budget:
 
 @dataclass(frozen=True)
 class Scored:
-    """What a model made of a video.
+    """A video as a model scored it.
 
-    length: frames of the video. numbers: of the frames that the model scored, ascending.
-    weights: the share of each in the prediction, summing to 1; None where frames are not weighed
-    one by one. pool: how the model pools frames. aspect: width by height of the original frames.
+    length: number of frames of the video.
+    numbers: (frame,) the numbers of the scored frames, ascending.
+    weights: (frame,) the weight of each scored frame in the prediction, summing to 1; None if the
+        model does not weight frames.
+    pool: how the model pools frames.
+    aspect: width divided by height of the original frames.
     rate: frames/s of the video; None: unknown.
     """
 
@@ -70,10 +75,11 @@ class Scored:
 class Clip:
     """A video as a page plays it.
 
-    mp4: some of its frames, `numbers`, at `rate` frames/s. still: a WebP picture of one frame, the
-    `first` that is shown, or of some side by side.
-    places: (frame,) where each stands on the timeline, which has a place for every frame that is
-    shown or was scored. shares: (place,) in [0, 1], the weight of each against the largest.
+    mp4: the frames `numbers` of the video, at `rate` frames/s.
+    still: a WebP picture of the frame `first`, which is shown first, or of several frames.
+    places: (frame,) the place of each frame on the timeline, which has one place for each frame that
+        is shown or was scored.
+    shares: (place,) in [0, 1], the weight of each divided by the largest weight.
     masks: (frame, row, column) uint8, 255 for a mask of 1; None without attention.
     """
 
@@ -89,12 +95,12 @@ class Clip:
 
     @property
     def bytes(self) -> int:
-        """What it takes on the page, before base64 makes three bytes four."""
+        """The size of the clip, before base64 turns three bytes into four."""
         return len(self.mp4) + len(self.still) + (0 if self.masks is None else self.masks.nbytes)
 
     @property
     def is_whole(self) -> bool:
-        """Whether all frames that were scored are shown, and no others."""
+        """Whether the clip shows exactly the scored frames."""
         return self.numbers == tuple(self.scored.numbers.tolist())
 
     @property
@@ -111,7 +117,7 @@ class Clip:
 
     @property
     def timeline(self) -> str:
-        """An SVG path in a box of places x 1: a bar a frame that was scored, as high as its share."""
+        """An SVG path in a box of places x 1: for each scored frame a bar as high as its share."""
         width = 1 if len(self.shares) > 60 else 0.86
         return "".join(
             f"M{place} 1v{-max(self.shares[place], 0.01):.3f}h{width}V1z"
@@ -120,7 +126,7 @@ class Clip:
 
     @property
     def script(self) -> Mapping[str, Any]:
-        """What player.js needs besides the video."""
+        """The data that player.js needs in addition to the video."""
         largest = self.largest_weight
         weights = None
         if largest is not None:
@@ -143,7 +149,7 @@ def make_clip(
     scored: Scored,
     budget: Budget,
 ) -> Clip:
-    """The clip of a video, of as many of its frames as there is room for.
+    """Makes the clip of a video, with as many of its frames as the budget allows.
 
     frames: (frame, row, column[, channel]) uint8. masks: (frame, row', column') in [0, 1].
     numbers: (frame,), ascending.
@@ -155,7 +161,7 @@ def make_clip(
         most = min(most, max(FEWEST, (budget.bytes - STILL_BYTES) // each))
     heaviest = heaviest_frame(numbers, scored)
     while True:
-        kept = spread(len(frames), most, heaviest)
+        kept = evenly_spaced(len(frames), most, heaviest)
         clip = clip_of(
             frames[kept], None if small is None else small[kept], numbers[kept], scored, budget
         )
@@ -171,10 +177,10 @@ def clip_of(
     scored: Scored,
     budget: Budget,
 ) -> Clip:
-    """The clip of these very frames. masks: (frame, row', column') uint8."""
+    """Makes the clip of exactly these frames. masks: (frame, row', column') uint8."""
     speed = max(SLOWEST, (scored.rate or ASSUMED_RATE) * len(frames) / scored.length)
     rate = Fraction(speed).limit_denominator(1001)
-    first = 0 if budget.strip else telling_frame(frames, masks)
+    first = 0 if budget.strip else most_selective_frame(frames, masks)
     still = still_of(frames, scored.aspect, first, budget)
     room = None
     if budget.bytes is not None:
@@ -197,23 +203,24 @@ def clip_of(
 
 
 def heaviest_frame(numbers: np.ndarray, scored: Scored) -> int | None:
-    """Which of the frames weighs most; None where they are not weighed."""
+    """The index of the frame that is closest to the one of largest weight; None without weights."""
     if scored.weights is None:
         return None
     heaviest = scored.numbers[int(scored.weights.argmax())]
     return int(np.abs(numbers - heaviest).argmin())
 
 
-def spread(length: int, most: int, included: int | None = None) -> np.ndarray:
-    """Up to `most` of `length` frames, evenly from first to last, one of them `included`."""
+def evenly_spaced(length: int, most: int, included: int | None = None) -> np.ndarray:
+    """Indices of up to `most` of `length` frames, evenly spaced from first to last. The closest one is
+    replaced by `included`, if given."""
     frames = np.linspace(0, length - 1, min(most, length)).round().astype(int)
     if included is not None:
         frames[np.abs(frames - included).argmin()] = included
     return frames
 
 
-def telling_frame(frames: np.ndarray, masks: np.ndarray | None) -> int:
-    """The frame whose mask stands out most; without masks, the middle one."""
+def most_selective_frame(frames: np.ndarray, masks: np.ndarray | None) -> int:
+    """The frame whose mask has the largest maximum above its mean; without masks, the middle one."""
     if masks is None:
         return len(frames) // 2
     return int(np.argmax(masks.max(axis=(1, 2)) - masks.mean(axis=(1, 2))))
@@ -223,13 +230,13 @@ def telling_frame(frames: np.ndarray, masks: np.ndarray | None) -> int:
 
 
 def encoded_video(frames: np.ndarray, rate: Fraction, budget: Budget, room: int | None) -> bytes:
-    """Frames as an MP4 file that browsers play, of about `room` bytes at most."""
+    """Encodes frames as an MP4 file that browsers play, of at most about `room` bytes."""
     file = io.BytesIO()
-    # One thread: the same bytes on every machine.
+    # One thread gives the same bytes on every machine.
     options = {"crf": str(budget.crf), "preset": "veryfast", "threads": "1"}
     if room is not None:
         seconds = len(frames) / float(rate)
-        # x264 starts with its buffer nearly full, which it may spend on top of the rate.
+        # x264 starts with a nearly full buffer, which it may use in addition to the rate.
         bits = max(1, int(8 * 0.9 * room / (seconds + min(seconds, 1))))
         options |= {"maxrate": str(bits), "bufsize": str(max(1, int(bits * min(seconds, 1))))}
     side = budget.side
@@ -238,7 +245,7 @@ def encoded_video(frames: np.ndarray, rate: Fraction, budget: Budget, room: int 
 
 
 def reduced(frame: np.ndarray, side: int) -> np.ndarray:
-    """A frame of no more than `side` rows and columns."""
+    """The frame with at most `side` rows and columns."""
     rows, columns = frame.shape[:2]
     if max(rows, columns) <= side:
         return frame
@@ -247,10 +254,10 @@ def reduced(frame: np.ndarray, side: int) -> np.ndarray:
 
 
 def still_of(frames: np.ndarray, aspect: float, first: int, budget: Budget) -> bytes:
-    """A WebP picture: the frame `first`, or the video at a glance."""
+    """A WebP picture: the frame `first`, or a strip of frames."""
     if budget.strip:
-        shown = frames[spread(len(frames), STRIP)]
-        # Beyond three to one, a strip of such frames cannot be read any more.
+        shown = frames[evenly_spaced(len(frames), STRIP)]
+        # Beyond an aspect of three to one, a strip cannot be read.
         width, height = round(STRIP_HEIGHT * min(max(aspect, 1 / 3), 3.0)), STRIP_HEIGHT
     else:
         shown, (height, width) = frames[[first]], reduced(frames[first], budget.side).shape[:2]
@@ -264,7 +271,7 @@ def still_of(frames: np.ndarray, aspect: float, first: int, budget: Budget) -> b
 
 
 def small_masks(masks: np.ndarray) -> np.ndarray:
-    """Masks of at most `MASK_SIDE` rows and columns."""
+    """The masks with at most `MASK_SIDE` rows and columns."""
     rows, columns = masks.shape[1:]
     if max(rows, columns) <= MASK_SIDE:
         return masks

@@ -1,4 +1,4 @@
-"""Several runs on the videos that all of them may be judged by: files, figure and table."""
+"""The comparison of several runs on the videos that they have in common: files, figure, table."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from lus_cli import figures
 from lus_cli.cache.layout import Cache
 from lus_cli.errors import LusError, UsageError
 from lus_cli.evaluation import comparison_figures
-from lus_cli.evaluation.assessment import of_equal_answers
-from lus_cli.evaluation.comparison import ENSEMBLE, compare, ensemble, verdict
-from lus_cli.evaluation.metrics import SCORES, Predictions, equal_answers
-from lus_cli.evaluation.tables import interval
+from lus_cli.evaluation.assessment import warning_of_equal_predictions
+from lus_cli.evaluation.comparison import ENSEMBLE, compare, conclusion, ensemble
+from lus_cli.evaluation.metrics import SCORES, Predictions, equal_predictions
+from lus_cli.evaluation.tables import format_interval
 from lus_cli.evaluation.totals import few_patients
 from lus_cli.files import csv_text, write_json, write_text
 from lus_cli.progress import Result, Table
@@ -27,32 +27,35 @@ MAJORITY = "majority"
 def compare_runs(
     cache: Cache,
     part: str,
-    answers: Mapping[str, Predictions],
+    predictions: Mapping[str, Predictions],
     about: Mapping[str, Any],
 ) -> Result:
-    """Compares runs by name, and their mean answer, on the videos that all of them were given.
+    """Compares runs and their ensemble on the videos that all runs have scored.
 
-    about: `warnings`, what must be known of the runs, and `weights`, the digest of each one's.
+    predictions: by the name of the run.
+    about: `warnings` about the runs, and `weights`, the digest of the weights of each run.
 
-    Raises UsageError for a run that is called as another row of the table is.
+    Raises UsageError if a run has the name of another row of the table.
     """
-    if taken := {MAJORITY, ENSEMBLE} & set(answers):
+    if taken := {MAJORITY, ENSEMBLE} & set(predictions):
         raise UsageError(
-            f"a row of every comparison is called {min(taken)}, and so is a run",
-            "rename the run's folder",
+            f"a run is called {min(taken)}, which is the name of a row of every comparison",
+            "rename the folder of the run",
         )
-    common = on_common_videos(answers, part)
-    candidates: dict[str, Sequence[Predictions]] = {name: [own] for name, own in common.items()}
+    common = on_common_videos(predictions, part)
+    candidates: dict[str, Sequence[Predictions]] = {name: [one] for name, one in common.items()}
     candidates[ENSEMBLE] = [ensemble(list(common.values()))]
     folder = cache.comparisons / folder_name(list(common), part)
     title = f"{len(common)} runs on {part}"
     patients = len(set(next(iter(common.values())).patients))
-    doubts = [*of_the_runs(common), *few_patients(patients)]
-    warnings = [*about["warnings"], *(f"{w[0].upper()}{w[1:]}." for w in doubts)]
+    sentences = [*warnings_of_runs(common), *few_patients(patients)]
+    warnings = [*about["warnings"], *(f"{w[0].upper()}{w[1:]}." for w in sentences)]
     compared = compare_candidates(folder, candidates, title, {**about, "warnings": warnings})
     videos = compared.numbers["videos"]
-    if videos < max(len(predictions.videos) for predictions in answers.values()):
-        compared.notes.append(f"Compared on the {counted(videos, 'video')} that all runs share.")
+    if videos < max(len(one.videos) for one in predictions.values()):
+        compared.notes.append(
+            f"The comparison uses the {counted(videos, 'video')} that all runs have scored."
+        )
     return compared
 
 
@@ -62,95 +65,95 @@ def compare_candidates(
     title: str,
     about: Mapping[str, Any],
 ) -> Result:
-    """Compares whoever answered for the same videos, once or several times over, with the first of
-    them, and writes it down in `folder`. The majority class for every video is compared, too."""
+    """Compares candidates with the first of them, as `compare` does, and writes the result to
+    `folder`. Predicting the most frequent score for every video is added as a candidate."""
     first = next(iter(candidates.values()))[0]
-    everybody = {**candidates, MAJORITY: [most_frequent(first)]}
-    compared = compare(everybody) | {"warnings": []} | dict(about)
-    write_comparison(folder, compared, everybody)
+    with_majority = {**candidates, MAJORITY: [most_frequent(first)]}
+    compared = compare(with_majority) | {"warnings": []} | dict(about)
+    write_comparison(folder, compared, with_majority)
     return Result(
         compared,
         [comparison_table(compared, title)],
         {"comparison": folder / "comparison.svg", "compared": folder / "comparison.json"},
-        notes=[*compared["warnings"], *told_apart(compared)],
+        notes=[*compared["warnings"], *significant_differences(compared)],
     )
 
 
-def of_the_runs(answers: Mapping[str, Predictions]) -> Iterator[str]:
-    """Runs that answer one score for every video, or give many videos the same probabilities."""
-    for name, predictions in answers.items():
-        if len(only := set(predictions.predicted.tolist())) == 1:
-            yield f"run {name} answers score {only.pop()} for every video"
+def warnings_of_runs(predictions: Mapping[str, Predictions]) -> Iterator[str]:
+    """Runs that predict one score for every video, or give many videos the same probabilities."""
+    for name, one in predictions.items():
+        if len(only := set(one.predicted.tolist())) == 1:
+            yield f"run {name} predicts score {only.pop()} for every video"
             continue
-        for words in of_equal_answers(equal_answers(predictions), len(predictions.videos)):
-            yield f"run {name}: {words}"
+        for warning in warning_of_equal_predictions(equal_predictions(one), len(one.videos)):
+            yield f"run {name}: {warning}"
 
 
-def on_common_videos(answers: Mapping[str, Predictions], part: str) -> dict[str, Predictions]:
-    """The answers for the videos that all have, in the order of the first.
+def on_common_videos(predictions: Mapping[str, Predictions], part: str) -> dict[str, Predictions]:
+    """The predictions for the videos that all runs have scored, in the order of the first run.
 
-    Raises LusError if there are none, as between the folds of a cross-validation.
+    Raises LusError if there are none, as for two folds of a cross-validation.
     """
-    shared = set.intersection(*(set(predictions.videos) for predictions in answers.values()))
+    shared = set.intersection(*(set(one.videos) for one in predictions.values()))
     if not shared:
         raise LusError(
-            f"runs {', '.join(answers)} share no {part} video",
-            "compare runs of one split, or score them all on another study with --videos",
+            f"runs {', '.join(predictions)} have no {part} video in common",
+            "compare runs of the same split, or score all of them on another study with --videos",
         )
-    order = [video for video in next(iter(answers.values())).videos if video in shared]
+    order = [video for video in next(iter(predictions.values())).videos if video in shared]
     common = {}
-    for name, predictions in answers.items():
-        place = {video: index for index, video in enumerate(predictions.videos)}
-        rows = [place[video] for video in order]
-        common[name] = Predictions(order, predictions.scores[rows], predictions.probabilities[rows])
+    for name, one in predictions.items():
+        row_of = {video: index for index, video in enumerate(one.videos)}
+        rows = [row_of[video] for video in order]
+        common[name] = Predictions(order, one.scores[rows], one.probabilities[rows])
     return common
 
 
 def most_frequent(predictions: Predictions) -> Predictions:
-    """Who answers the most frequent score of these very videos for all of them, and is as sure of
-    each score as it is frequent."""
+    """The prediction of the most frequent score of these videos for each of them, with the share of
+    each score as its probability."""
     shares = np.bincount(predictions.scores, minlength=len(SCORES)) / len(predictions.scores)
     rows = np.tile(shares, (len(predictions.scores), 1))
     return Predictions(predictions.videos, predictions.scores, rows)
 
 
 def folder_name(names: Sequence[str], part: str) -> str:
-    shown = "-".join(names) if len(names) < 4 else f"{names[0]}-and-{len(names) - 1}-more"
-    return f"{shown[:120]}-on-{part}"
+    runs = "-".join(names) if len(names) < 4 else f"{names[0]}-and-{len(names) - 1}-more"
+    return f"{runs[:120]}-on-{part}"
 
 
 def write_comparison(
     folder: Path, compared: dict[str, Any], candidates: Mapping[str, Sequence[Predictions]]
 ) -> None:
-    """comparison.json, .csv, .svg and .png, and every answer in answers.csv."""
+    """Writes comparison.json, .csv, .svg and .png, and all predictions to comparison_predictions.csv."""
     write_json(folder / "comparison.json", compared)
-    write_text(folder / "comparison.csv", csv_text(list(figure_rows(compared))))
-    write_text(folder / "answers.csv", csv_text(list(answer_rows(candidates))))
+    write_text(folder / "comparison.csv", csv_text(list(comparison_rows(compared))))
+    write_text(folder / "comparison_predictions.csv", csv_text(list(prediction_rows(candidates))))
     figures.save(comparison_figures.comparison(compared), folder / "comparison")
 
 
-def figure_rows(compared: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """A row a candidate and figure."""
+def comparison_rows(compared: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """One row per candidate and metric."""
     for row in compared["candidates"]:
-        for figure, entry in row["figures"].items():
+        for metric, entry in row["metrics"].items():
             difference = entry.get("difference", {})
             yield {
                 "name": row["name"],
-                "times": row["times"],
-                "figure": figure,
+                "repetitions": row["repetitions"],
+                "metric": metric,
                 **{key: entry[key] for key in ("value", "low", "high", "sd")},
                 **{f"difference_{key}": difference.get(key) for key in ("value", "low", "high")},
             }
 
 
-def answer_rows(candidates: Mapping[str, Sequence[Predictions]]) -> Iterator[dict[str, Any]]:
-    """A row a candidate, time and video."""
-    for name, repeats in candidates.items():
-        for time, predictions in enumerate(repeats, start=1):
+def prediction_rows(candidates: Mapping[str, Sequence[Predictions]]) -> Iterator[dict[str, Any]]:
+    """One row per candidate, repetition and video."""
+    for name, repetitions in candidates.items():
+        for repetition, predictions in enumerate(repetitions, start=1):
             for index, video in enumerate(predictions.videos):
                 shares = predictions.probabilities[index].tolist()
                 yield (
-                    {"name": name, "time": time}
+                    {"name": name, "repetition": repetition}
                     | dict(zip(("patient", "exam", "area"), video, strict=True))
                     | {"score": predictions.scores[index]}
                     | {"predicted": predictions.predicted[index]}
@@ -159,33 +162,33 @@ def answer_rows(candidates: Mapping[str, Sequence[Predictions]]) -> Iterator[dic
 
 
 def comparison_table(compared: Mapping[str, Any], title: str) -> Table:
-    """A row a candidate: figures, and by how much its kappa differs from the reference's."""
+    """One row per candidate: metrics, and the difference of its kappa from the reference's."""
     n, rows = compared["patients"], []
     for row in compared["candidates"]:
-        found = row["figures"]
-        kappa = found["kappa_quadratic"]
-        values = (found[name]["value"] for name in ("accuracy", "f1_macro", "kappa_quadratic"))
-        difference = interval(kappa["difference"], 2) if "difference" in kappa else "–"
-        rows.append((row["name"], *values, interval(kappa, 2), difference))
+        metrics = row["metrics"]
+        kappa = metrics["kappa_quadratic"]
+        values = (metrics[name]["value"] for name in ("accuracy", "f1_macro", "kappa_quadratic"))
+        difference = format_interval(kappa["difference"], 2) if "difference" in kappa else "–"
+        rows.append((row["name"], *values, format_interval(kappa, 2), difference))
     videos = counted(compared["videos"], "video")
     columns = ("", "accuracy", "macro F1", "kappa", f"95 %, n = {n}")
     return Table(
         f"{title}: {videos} of n = {counted(n, 'patient')}",
-        (*columns, f"less {compared['reference']}"),
+        (*columns, f"minus {compared['reference']}"),
         rows,
     )
 
 
-def told_apart(compared: Mapping[str, Any]) -> list[str]:
-    """Whose kappa differs from the reference's by more than chance explains, a sentence each."""
+def significant_differences(compared: Mapping[str, Any]) -> list[str]:
+    """The candidates whose kappa differs significantly from the reference's, one sentence each."""
     sentences = []
     for row in compared["candidates"]:
-        kappa = row["figures"]["kappa_quadratic"]
-        word = verdict(kappa, "kappa_quadratic")
+        kappa = row["metrics"]["kappa_quadratic"]
+        word = conclusion(kappa, "kappa_quadratic")
         if word in ("better", "worse"):
             difference = kappa["difference"]
             sentences.append(
                 f"{row['name']} is {word} than {compared['reference']}: kappa "
-                f"{difference['value']:+z.3f} ({interval(difference)})."
+                f"{difference['value']:+z.3f} ({format_interval(difference)})."
             )
     return sentences

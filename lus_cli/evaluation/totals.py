@@ -1,10 +1,10 @@
-"""What a clinician adds up: the total score of an exam and of a patient, and single areas.
+"""Totals, as clinicians use them: the total score of an exam and of a patient; and single areas.
 
 The total is the sum of the scores of the areas (Soldati et al. 2020, J Ultrasound Med 39:1413, score
-a standard sequence of 14). Where areas are missing, it is the sum over the videos there are, true
-and predicted over the same ones. A total grows with the number of videos, whatever the model says:
-so the mean per video is compared, too. Constant answers are measured in the same way as the model's,
-and the error of the model less theirs is paired, patient by patient.
+a standard sequence of 14). If areas are missing, it is the sum over the available videos, the same
+ones for true and predicted totals. A total grows with the number of videos whatever the model
+predicts, so the mean per video is compared, too. Constant scores are evaluated in the same way as
+the model's predictions, and the difference of the errors is paired by patient.
 """
 
 from __future__ import annotations
@@ -25,11 +25,12 @@ from lus_cli.evaluation.intervals import (
 )
 from lus_cli.evaluation.metrics import LIMITS, SCORES, Predictions, quotient
 from lus_cli.study.ids import natural_key
+from lus_cli.words import counted
 
-UNITS = {"exam": 2, "patient": 1}  # -> how many parts of a video's id name the unit
+UNITS = {"exam": 2, "patient": 1}  # -> number of parts of a video's id that identify the unit
 MEASURES = ("total", "mean")
-DRAWN = "answered"  # estimate in the plots: what anybody gets who adds up the answered scores
-AGREEMENT = 1.96  # standard deviations: where 95 % of normal differences lie
+DRAWN = "predicted"  # the estimate in the figures: the sum of the predicted scores
+AGREEMENT = 1.96  # standard deviations: 95 % of normal differences lie within
 RANGES: dict[str, Limits] = {
     "icc": CORRELATION,
     "mae": POSITIVE,
@@ -38,113 +39,129 @@ RANGES: dict[str, Limits] = {
     "high_limit": ANY,
 }
 UNDEFINED = {
-    "icc": "fewer than two to compare, or no difference between any of them",
-    "low_limit": "fewer than two to compare",
-    "high_limit": "fewer than two to compare",
+    "icc": "there are fewer than two totals, or all of them are equal",
+    "low_limit": "there are fewer than two totals",
+    "high_limit": "there are fewer than two totals",
 }
 
 
 def few_patients(patients: int) -> list[str]:
-    """What must be said of figures over so few patients; nothing where there are enough."""
+    """The warning about metrics over so few patients; nothing if there are enough."""
     if patients >= FEW_PATIENTS:
         return []
-    people = "1 patient" if patients == 1 else f"{patients} patients"
     return [
-        f"only {people}: fewer than {FEW_PATIENTS} say little about the next patient, and decide "
-        "no comparison"
+        f"only {counted(patients, 'patient')}: fewer than {FEW_PATIENTS} say little about other "
+        "patients and decide no comparison"
     ]
 
 
-def agreement(true: np.ndarray, given: np.ndarray, counts: np.ndarray) -> dict[str, np.ndarray]:
-    """How well two measurements of the same units agree, per resample; NaN where undefined.
+def agreement(
+    true: np.ndarray, predicted: np.ndarray, weights: np.ndarray
+) -> dict[str, np.ndarray]:
+    """The agreement of two measurements of the same units, each (draw,); NaN where undefined.
 
-    true, given: (unit,). counts: (resample, unit) how often each unit counts, float64.
+    true, predicted: (unit,). weights: (draw, unit) float64, the weight of each unit.
 
     icc: ICC(A,1) of McGraw and Wong 1996, Psychol Methods 1:30 (ICC(2,1) of Shrout and Fleiss
     1979, Psychol Bull 86:420), from the two-way mean squares of units R, measurements C, error E:
-    (R - E) / (R + E + 2 (C - E) / n). 1 is perfect, 0 no more alike than different units are.
-    bias, low_limit, high_limit: mean of given - true, and that less and plus 1.96 standard
+    (R - E) / (R + E + 2 (C - E) / n). 1 is perfect; at 0 two measurements of one unit are as
+    different as those of different units.
+    bias, low_limit, high_limit: the mean of predicted - true, and this minus and plus 1.96 standard
     deviations (Bland and Altman 1986, Lancet 327:307). mae: mean absolute difference.
     """
-    units = counts.sum(axis=1)
-    difference, both = given - true, given + true
+    units = weights.sum(axis=1)
+    difference, both = predicted - true, predicted + true
 
     def mean(values: np.ndarray) -> np.ndarray:
-        return quotient(counts @ values, units)
+        return quotient(weights @ values, units)
 
     def mean_square(values: np.ndarray) -> np.ndarray:
         around = np.abs(values - mean(values)[:, None])
-        return quotient((counts * around**2).sum(axis=1), units - 1)
+        return quotient((weights * around**2).sum(axis=1), units - 1)
 
     bias = mean(difference)
     rows, error = mean_square(both) / 2, mean_square(difference) / 2
     columns = units * bias**2 / 2
-    spread = np.sqrt(2 * error)
+    deviation = np.sqrt(2 * error)
     whole = rows + error + 2 * quotient(columns - error, units)
     return {
         "icc": quotient(rows - error, np.where(whole > 1e-12, whole, 0.0)),
         "mae": mean(np.abs(difference)),
         "bias": bias,
-        "low_limit": bias - AGREEMENT * spread,
-        "high_limit": bias + AGREEMENT * spread,
+        "low_limit": bias - AGREEMENT * deviation,
+        "high_limit": bias + AGREEMENT * deviation,
     }
 
 
 def sums(
     predictions: Predictions, jackknife: Jackknife, constants: dict[str, float]
 ) -> dict[str, Any]:
-    """Exam and patient sums: the rows, and how well predicted and true ones agree.
+    """The sums of exams and patients: their rows, and the agreement of predicted with true sums.
 
-    constants: name -> score given to every video, for comparison.
+    constants: name -> score that every video gets, for comparison.
 
-    Per unit, measure (total, mean per video) and estimate: `answered`, the sum of the most probable
-    scores; `expected`, the sum of the expected scores; each of `constants`. The `mae` of the first two
-    has `less`: by how much it is larger than that of each constant.
+    There is an agreement for each unit, measure (total, mean per video) and estimate: `predicted`,
+    the sum of the most probable scores; `expected`, the sum of the expected scores; each of
+    `constants`. The `mae` of the first two has `less`: its difference from that of each constant.
     """
-    found: dict[str, Any] = {"drawn": DRAWN}
-    patients = np.unique(predictions.patients)
-    estimates = {"answered": predictions.predicted, "expected": predictions.expected}
+    estimates = {"predicted": predictions.predicted, "expected": predictions.expected}
     estimates |= {
         name: np.full(len(predictions.scores), score) for name, score in constants.items()
     }
+    results: dict[str, Any] = {"drawn": DRAWN}
     for unit, parts in UNITS.items():
-        names, group = grouped([video[:parts] for video in predictions.videos])
-        videos = np.bincount(group)
-        owner = np.searchsorted(patients, [name[0] for name in names])
-        true = np.bincount(group, predictions.scores)
-        entry: dict[str, Any] = {
-            "units": len(names),
-            "patients": len(patients),
-            "videos": [int(videos.min()), int(videos.max())],
-        }
-        totals = {name: np.bincount(group, scores) for name, scores in estimates.items()}
-        for measure in MEASURES:
-            size = videos if measure == "mean" else np.ones(len(names))
-            means = {name: total / size for name, total in totals.items()}
-            entry[measure] = {
-                name: compared(true / size, mean, owner, jackknife) for name, mean in means.items()
-            }
-            for name in ("answered", "expected"):
-                entry[measure][name]["mae"]["less"] = {
-                    constant: less(true / size, means[name], means[constant], owner, jackknife)
-                    for constant in constants
-                }
-        entry["rows"] = [
-            dict(zip(("patient", "exam"), name, strict=False))
-            | {"videos": int(videos[i]), "true": int(true[i])}
-            | {"answered": int(totals["answered"][i]), "expected": float(totals["expected"][i])}
-            for i, name in enumerate(names)
-        ]
-        found[unit] = entry
-    return found
+        results[unit] = unit_sums(predictions, jackknife, parts, estimates)
+    return results
 
 
-def compared(
-    true: np.ndarray, given: np.ndarray, owner: np.ndarray, jackknife: Jackknife
+def unit_sums(
+    predictions: Predictions, jackknife: Jackknife, parts: int, estimates: dict[str, np.ndarray]
 ) -> dict[str, Any]:
-    """`agreement` with intervals. owner: (unit,) which patient a unit belongs to."""
-    values = agreement(true, given, np.ones((1, len(true))))
-    left_out = agreement(true, given, jackknife.draws[:, owner])
+    """The sums of one unit; see `sums`.
+
+    parts: number of parts of a video's id that identify the unit.
+    estimates: name -> (video,) scores to add up; all but `predicted` and `expected` are constants.
+    """
+    patients = np.unique(predictions.patients)
+    names, group = grouped([video[:parts] for video in predictions.videos])
+    videos = np.bincount(group)
+    owner = np.searchsorted(patients, [name[0] for name in names])
+    true = np.bincount(group, predictions.scores)
+    entry: dict[str, Any] = {
+        "units": len(names),
+        "patients": len(patients),
+        "videos": [int(videos.min()), int(videos.max())],
+    }
+    totals = {name: np.bincount(group, scores) for name, scores in estimates.items()}
+    of_model = ("predicted", "expected")
+    for measure in MEASURES:
+        size = videos if measure == "mean" else np.ones(len(names))
+        means = {name: total / size for name, total in totals.items()}
+        entry[measure] = {
+            name: agreement_with_intervals(true / size, mean, owner, jackknife)
+            for name, mean in means.items()
+        }
+        for name in of_model:
+            entry[measure][name]["mae"]["less"] = {
+                other: error_difference(true / size, means[name], mean, owner, jackknife)
+                for other, mean in means.items()
+                if other not in of_model
+            }
+    entry["rows"] = [
+        dict(zip(("patient", "exam"), name, strict=False))
+        | {"videos": int(videos[i]), "true": int(true[i])}
+        | {"predicted": int(totals["predicted"][i]), "expected": float(totals["expected"][i])}
+        for i, name in enumerate(names)
+    ]
+    return entry
+
+
+def agreement_with_intervals(
+    true: np.ndarray, predicted: np.ndarray, owner: np.ndarray, jackknife: Jackknife
+) -> dict[str, Any]:
+    """`agreement` with intervals. owner: (unit,) the index of the patient of each unit."""
+    values = agreement(true, predicted, np.ones((1, len(true))))
+    left_out = agreement(true, predicted, jackknife.draws[:, owner])
     patients = len(np.unique(owner))
     return {
         name: jackknife.estimate(
@@ -154,46 +171,49 @@ def compared(
     }
 
 
-def less(
+def error_difference(
     true: np.ndarray,
-    given: np.ndarray,
+    predicted: np.ndarray,
     constant: np.ndarray,
     owner: np.ndarray,
     jackknife: Jackknife,
 ) -> dict[str, Any]:
-    """The mean absolute error of `given` less that of `constant`, paired. owner: as `compared`."""
-    difference = np.abs(given - true) - np.abs(constant - true)
-    counts = jackknife.draws[:, owner]
-    left_out = quotient(counts @ difference, counts.sum(axis=1))
+    """The mean absolute error of `predicted` minus that of `constant`, paired by patient.
+
+    owner: (unit,) the index of the patient of each unit.
+    """
+    difference = np.abs(predicted - true) - np.abs(constant - true)
+    weights = jackknife.draws[:, owner]
+    left_out = quotient(weights @ difference, weights.sum(axis=1))
     patients = len(np.unique(owner))
     return jackknife.estimate(float(difference.mean()), left_out, patients, of_difference(POSITIVE))
 
 
 def areas(predictions: Predictions, jackknife: Jackknife) -> list[dict[str, Any]]:
-    """Accuracy and mean absolute error of each area; `few` marks those with few patients."""
+    """The accuracy and mean absolute error of each area; `few` marks those with few patients."""
     names, area = grouped([video[2:] for video in predictions.videos])
-    everyone, patient = np.unique(predictions.patients, return_inverse=True)
+    all_patients, patient = np.unique(predictions.patients, return_inverse=True)
     error = np.abs(predictions.predicted - predictions.scores)
     rows = []
     for index, (name,) in enumerate(names):
-        own = area == index
-        facts = np.zeros((len(everyone), 3))
+        inside = area == index
+        facts = np.zeros((len(all_patients), 3))
         values = np.stack([np.ones(len(error)), error == 0, error], axis=1)
-        np.add.at(facts, patient[own], values[own])
+        np.add.at(facts, patient[inside], values[inside])
         count, right, distance = np.moveaxis(jackknife.draws @ facts, 1, 0)
-        patients = len(set(patient[own]))
+        patients = len(set(patient[inside]))
         rows.append(
             {
                 "area": name,
-                "videos": int(own.sum()),
+                "videos": int(inside.sum()),
                 "patients": patients,
                 "few": patients < FEW_PATIENTS,
-                "scores": np.bincount(predictions.scores[own], minlength=len(SCORES)).tolist(),
+                "scores": np.bincount(predictions.scores[inside], minlength=len(SCORES)).tolist(),
                 "accuracy": jackknife.estimate(
-                    float((error[own] == 0).mean()), quotient(right, count), patients
+                    float((error[inside] == 0).mean()), quotient(right, count), patients
                 ),
                 "mean_absolute_error": jackknife.estimate(
-                    float(error[own].mean()),
+                    float(error[inside].mean()),
                     quotient(distance, count),
                     patients,
                     LIMITS["mean_absolute_error"],
@@ -204,7 +224,7 @@ def areas(predictions: Predictions, jackknife: Jackknife) -> list[dict[str, Any]
 
 
 def grouped(ids: Sequence[tuple[str, ...]]) -> tuple[list[tuple[str, ...]], np.ndarray]:
-    """The different ids in natural order, and which of them each one is."""
+    """The distinct ids in natural order, and the index of each id among them."""
     names = sorted(set(ids), key=lambda name: [natural_key(part) for part in name])
-    place = {name: index for index, name in enumerate(names)}
-    return names, np.array([place[name] for name in ids])
+    index_of = {name: index for index, name in enumerate(names)}
+    return names, np.array([index_of[name] for name in ids])

@@ -1,7 +1,4 @@
-"""Figures of what a clinician asks of an evaluation: sums, areas, what its sureness is worth.
-
-All take rows as `assessment.assess` gives them.
-"""
+"""The figures of totals and areas, from rows that `assessment.assess` returns."""
 
 from __future__ import annotations
 
@@ -30,33 +27,33 @@ NOTE = {"color": MUTED, "fontsize": "small"}
 
 @styled
 def agreement(
-    rows: Sequence[Mapping[str, Any]], found: Mapping[str, Any], unit: str, estimate: str
+    rows: Sequence[Mapping[str, Any]], compared: Mapping[str, Any], unit: str, estimate: str
 ) -> Figure:
     """True against predicted totals, and their difference against their mean (Bland, Altman 1986).
 
-    rows: a mapping a unit, with `true` and the total of the `estimate`.
-    found: icc, bias, low_limit and high_limit, each with value, low, high and patients.
+    rows: one mapping per unit, with `true` and the total of the `estimate`.
+    compared: icc, bias, low_limit and high_limit, each with value, low, high and patients.
     unit: exam or patient.
     """
     figure = Figure(figsize=(WIDTH, 3.3), layout="constrained")
     left, right = figure.subplots(1, 2)
     true = [row["true"] for row in rows]
-    given = [row[estimate] for row in rows]
-    end = 1.06 * max([*true, *given, 1])
+    predicted = [row[estimate] for row in rows]
+    end = 1.06 * max([*true, *predicted, 1])
     left.plot([0, end], [0, end], color=MUTED, linewidth=1, linestyle=DASHED, zorder=1)
     dots: Any = {"s": 34, "color": ACCENT, "alpha": 0.65, "edgecolor": PAPER, "zorder": 3}
-    left.scatter(true, given, **dots)
+    left.scatter(true, predicted, **dots)
     left.set(xlim=(0, end), ylim=(0, end))
     left.set(xlabel="true total", ylabel="predicted total")
     left.set_title(f"Total by {unit} ({counted(len(rows), unit)})")
-    middles = [(t + g) / 2 for t, g in zip(true, given, strict=True)]
-    differences = [g - t for t, g in zip(true, given, strict=True)]
+    middles = [(t + p) / 2 for t, p in zip(true, predicted, strict=True)]
+    differences = [p - t for t, p in zip(true, predicted, strict=True)]
     right.axhline(0, color=MUTED, linewidth=0.8, zorder=1)
     right.scatter(middles, differences, **dots)
-    shown = [0, *differences, *limits(found)]
+    shown = [0, *differences, *limits(compared)]
     low, high = min(*shown, -1), max(*shown, 1)
     right.set_ylim(low - 0.12 * (high - low), high + 0.12 * (high - low))
-    draw_limits(right, found)
+    draw_limits(right, compared)
     right.set_xlim(0, end)
     right.set(xlabel="mean of true and predicted total", ylabel="predicted − true")
     right.set_title("Difference")
@@ -64,27 +61,27 @@ def agreement(
         axes.set_box_aspect(1)
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
-    left.text(0.04, 0.96, icc_text(found["icc"]), transform=left.transAxes, va="top", fontsize=8)
+    left.text(0.04, 0.96, icc_text(compared["icc"]), transform=left.transAxes, va="top", fontsize=8)
     return figure
 
 
-def limits(found: Mapping[str, Any]) -> list[float]:
-    """Every value and end of an interval that is drawn beside the differences."""
-    entries = (found[name] for name in ("low_limit", "bias", "high_limit"))
+def limits(compared: Mapping[str, Any]) -> list[float]:
+    """The values and interval ends that are drawn with the differences."""
+    entries = (compared[name] for name in ("low_limit", "bias", "high_limit"))
     values = (entry[key] for entry in entries for key in ("value", "low", "high"))
     return [value for value in values if value is not None]
 
 
-def draw_limits(axes: Axes, found: Mapping[str, Any]) -> None:
-    """Bias and limits of agreement as lines, named at the right, each interval a bar at the edge.
+def draw_limits(axes: Axes, compared: Mapping[str, Any]) -> None:
+    """Draws bias and limits of agreement as lines with labels on the right and interval bars.
 
-    Names keep their distance from that of the bias where the lines are closer than that.
+    Labels keep a minimum distance from that of the bias, even if the lines are closer.
     """
     sideways = axes.get_yaxis_transform()  # x in widths of the panel
     bottom, top = axes.get_ylim()
     apart = {"low_limit": -0.15 * (top - bottom), "bias": 0.0, "high_limit": 0.15 * (top - bottom)}
     for name, label in (("high_limit", "+1.96 SD"), ("bias", "bias"), ("low_limit", "−1.96 SD")):
-        entry, colour = found[name], INK if name == "bias" else SECOND
+        entry, colour = compared[name], INK if name == "bias" else SECOND
         if entry["value"] is None:
             continue
         style: Any = "-" if name == "bias" else DASHED
@@ -94,10 +91,10 @@ def draw_limits(axes: Axes, found: Mapping[str, Any]) -> None:
             edge = 0.955 if name == "bias" else 0.985
             axes.plot([edge] * 2, ends, color=colour, alpha=0.4, linewidth=3, transform=sideways)
         farthest = max if name == "high_limit" else min
-        place = farthest(entry["value"], found["bias"]["value"] + apart[name])
+        height = farthest(entry["value"], compared["bias"]["value"] + apart[name])
         axes.annotate(
             f"{label}\n{entry['value']:+.1f}".replace("-", "−"),
-            (1.02, place),
+            (1.02, height),
             xycoords=sideways,
             va="center",
             color=colour,
@@ -117,21 +114,21 @@ def icc_text(icc: Mapping[str, Any]) -> str:
 
 @styled
 def areas(rows: Sequence[Mapping[str, Any]], overall: Mapping[str, float]) -> Figure:
-    """Accuracy and mean absolute error of each inspection area; hollow where patients are few.
+    """Accuracy and mean absolute error of each inspection area; hollow dots have few patients.
 
-    overall: the same figures of all areas, as a line each.
+    overall: the same metrics over all areas, drawn as lines.
     """
     figure = Figure(figsize=(WIDTH, 1.3 + 0.27 * len(rows)), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
     titles = {"accuracy": "Accuracy", "mean_absolute_error": "Mean absolute error"}
     for axes, (name, title) in zip(panels, titles.items(), strict=True):
         axes.axvline(overall[name], color=MUTED, linewidth=1, linestyle=DASHED, zorder=1)
-        for place, row in enumerate(rows):
+        for line, row in enumerate(rows):
             entry = row[name]
             if entry["low"] is not None:
-                axes.plot([entry["low"], entry["high"]], [place] * 2, color=ACCENT, alpha=0.45)
+                axes.plot([entry["low"], entry["high"]], [line] * 2, color=ACCENT, alpha=0.45)
             fill = PAPER if row["few"] else ACCENT
-            axes.plot([entry["value"]], [place], "o", color=ACCENT, mfc=fill, ms=6, mew=1.4)
+            axes.plot([entry["value"]], [line], "o", color=ACCENT, mfc=fill, ms=6, mew=1.4)
         axes.set_title(title)
         axes.grid(axis="x")
         bare_left(axes)

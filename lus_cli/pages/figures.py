@@ -1,4 +1,4 @@
-"""A figure's SVG made part of a page: under its heading, in the page's colours, with ids of its own."""
+"""Figures on a page: their headings and explanations, and their SVG with colours and ids adapted."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from lus_cli.figures import (
     WIDTH,
 )
 
-# The colours of a figure, by the name under which the page's style sheet has them, light and dark.
+# Colour of a figure -> its variable in the style sheet, which has a light and a dark value.
 PAGE_COLOURS = {
     INK: "ink",
     MUTED: "muted",
@@ -30,72 +30,72 @@ PAGE_COLOURS = {
     "#fefefe": "on-score",
 } | {colour: f"score-{score}" for score, colour in enumerate(SCORE_COLOURS)}
 
-# Figure -> heading and what to look for.
+# Figure -> its heading and explanation.
 TEXTS = {
     "curves": (
         "Training",
-        "A validation loss that stays near the best constant answer has learned nothing about the "
-        "single video. The dotted line marks the epoch whose weights were kept.",
+        "If the validation loss stays near that of the best constant prediction, the model has learned "
+        "nothing about single videos. The dotted line marks the epoch whose weights were kept.",
     ),
     "forest": (
         "Methods side by side",
-        "Left, what each reaches; right, by how much the recipe exceeds it on the same patients. An "
-        "interval that leaves out 0 tells the two apart, also where those on the left overlap.",
+        "Left: the kappa of each method. Right: by how much the recipe exceeds it on the same patients. "
+        "An interval that excludes 0 shows a difference, even if the intervals on the left overlap.",
     ),
     "folds": (
         "Single folds",
-        "How far a figure may be off that rests on the patients of one fold alone.",
+        "How much a metric varies if it is measured on the patients of a single fold.",
     ),
     "confounders": (
-        "What answers follow",
-        "Left, how the true scores go with a confounder in these patients; middle, how the answers "
-        "do; right, what the answers take from it beyond the true scores, orange where the interval "
-        "leaves out 0.",
+        "What the predictions follow",
+        "Left: the correlation of the true scores with a confounder in these patients. Middle: that of "
+        "the predictions. Right: that of the predictions given the true scores, in orange where the "
+        "interval excludes 0.",
     ),
     "strata": (
         "Within strata",
-        "Videos that are alike in a confounder, by thirds. A model that reads the confounder "
-        "instead of the lung falls towards 0 within them.",
+        "Thirds of the videos with similar values of a confounder. The kappa of a model that reads the "
+        "confounder instead of the lung falls towards 0 within them.",
     ),
     "errors_per_class": (
         "Errors by true score",
-        "Each bar holds the videos of one true score that were answered wrongly, coloured by the "
-        "answer.",
+        "Each bar shows the wrong predictions for the videos of one true score, coloured by the "
+        "predicted score.",
     ),
     "calibration": (
         "Calibration",
-        "On the dashed line the model is as sure as it is right; below it, it is too sure. Larger "
-        "dots hold more videos.",
+        "On the dashed line, confidence equals accuracy; below it, the model is overconfident. Larger "
+        "dots stand for more videos.",
     ),
     "temperature": (
         "Temperature",
-        "The same diagram before and after temperature scaling, fitted on the validation videos. "
-        "Everything else on this page shows the probabilities as the model gave them.",
+        "The calibration diagram before and after temperature scaling, fitted on the validation videos. "
+        "The rest of this page shows unscaled probabilities.",
     ),
     "abstention": (
-        "Leaving out the unsure",
-        "A model that knows when it is unsure gets better from right to left. Macro F1 counts a "
-        "score that is left out altogether as 0.",
+        "Abstention",
+        "Leaving out the least confident predictions. If confidence is informative, accuracy rises from "
+        "right to left. A score of which no video is left counts as 0 in macro F1.",
     ),
     "exam_totals": (
         "Totals of exams",
-        "On the dashed line the predicted total is the true one. Right: their difference, with the "
-        "limits between which 95 % of exams are expected.",
+        "On the dashed line the predicted total equals the true one. Right: their difference, with the "
+        "limits within which 95 % of exams are expected.",
     ),
     "patient_totals": (
         "Totals of patients",
-        "Over all videos of a patient: predicted against true totals, and their difference.",
+        "Sums over all videos of a patient: predicted against true totals, and their difference.",
     ),
     "areas": (
         "Areas",
-        "Hollow dots rest on fewer than 5 patients, and say little about the next one.",
+        "Hollow dots come from fewer than 5 patients and say little about other patients.",
     ),
 }
 
 
 @dataclass(frozen=True)
 class PageFigure:
-    """A figure as the template writes it down."""
+    """A figure as the templates show it."""
 
     name: str
     title: str
@@ -105,7 +105,7 @@ class PageFigure:
 
 
 def page_figure(name: str, svg: str) -> PageFigure:
-    """A figure from its SVG text, as `figures.save` writes it, which is taken to be escaped."""
+    """Makes a figure from SVG text that `figures.save` wrote; the text must already be escaped."""
     title, text = TEXTS.get(name, (name.replace("_", " ").capitalize(), ""))
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", svg, flags=re.DOTALL)
@@ -116,6 +116,6 @@ def page_figure(name: str, svg: str) -> PageFigure:
     inches = re.search(r'width="([\d.]+)pt"', svg)
     width = float(inches[1]) / 72 if inches else WIDTH
     svg = re.sub(r' (width|height)="[\d.]+pt"', "", svg, count=2)
-    # Of 96 an inch; one made for a column has smaller text, and is shown larger.
+    # 96 pixels per inch; a figure of column width has smaller text and is shown larger.
     pixels = width * 96 * (1.5 if width <= COLUMN else 1.0)
     return PageFigure(name, title, text, Markup(svg), round(pixels))

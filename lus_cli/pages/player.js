@@ -1,18 +1,18 @@
 "use strict";
-// Plays the clips of a page under their attention masks; player.html holds what it plays.
+// Plays the clips of a page with their attention masks; player.html contains their markup.
 //
-// new LusPlayer(box) takes over a .player, plays when play() is called and it is in view, and
-// reads the controls in the box or, without any, those that the page has for all its players.
+// new LusPlayer(box) controls a .player element. It plays after play() while it is in view, and reads
+// the controls inside the box or, if it has none, the controls that all players of the page share.
 const LusPlayer = (() => {
-  const SIDE = 384; // of the masked picture's longer side, pixels
-  const COVER = 192; // of the mask that is laid over it, along each side
-  const EARLY = 0.05; // of a frame: containers round times
+  const SIDE = 384; // longer side of the masked picture, pixels
+  const COVER = 192; // each side of the mask that is drawn over it, pixels
+  const EARLY = 0.05; // frames, since containers round times
 
   const bytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
   const percent = (share) => `${(100 * share).toFixed(share < 0.0995 ? 1 : 0)} %`;
   const players = new Map(); // box -> player
 
-  // Inferno, as in overlay.py: red, green and blue of a mask of 0 to 255.
+  // The inferno colours of overlay.py: red, green and blue for mask values of 0 to 255.
   function colourTable(text) {
     const anchors = text.split(" ").map((c) => [0, 2, 4].map((i) => parseInt(c.slice(i, i + 2), 16)));
     return Array.from({ length: 256 }, (_, value) => {
@@ -22,7 +22,7 @@ const LusPlayer = (() => {
     });
   }
 
-  // Where each pixel lies between the cells of a mask: a cell, the next, and how near that is.
+  // For each pixel along a side: a cell of the mask, the next cell, and the weight of the latter.
   function between(cells) {
     return Array.from({ length: COVER }, (_, pixel) => {
       const place = Math.min(Math.max(((pixel + 0.5) * cells) / COVER - 0.5, 0), cells - 1);
@@ -31,8 +31,8 @@ const LusPlayer = (() => {
     });
   }
 
-  // A mask as large as its cover, smoothly: (row, column) in 0 to 255.
-  function enlarged(mask, [rows, columns]) {
+  // The mask interpolated to COVER x COVER: (row, column) in 0 to 255.
+  function interpolated(mask, [rows, columns]) {
     const values = new Float32Array(COVER * COVER);
     const across = between(columns);
     let at = 0;
@@ -61,12 +61,12 @@ const LusPlayer = (() => {
       this.where = box.querySelector(".player-where");
       this.button = box.querySelector(".player-play");
       this.controls = box.querySelector(".player-controls") ?? document.querySelector(".player-controls");
-      this.frame = this.first; // the one that is shown
-      this.target = this.first; // the one that was asked for, or is shown
-      this.sought = undefined; // the one whose search began; null: none yet; undefined: it plays
-      this.seen = this.wanted = false; // in view; to be played whenever it is
+      this.frame = this.first; // the index of the shown frame
+      this.target = this.first; // the requested frame, or the shown one
+      this.sought = undefined; // the frame being sought; null: none yet; undefined: playing
+      this.seen = this.wanted = false; // whether it is in view; whether it plays when in view
       if (this.masked) this.prepareMasks();
-      this.picture = this.video; // what the masked picture shows: the still until there is a video
+      this.picture = this.video; // source of the masked picture: the still until the video loads
       if (this.video.poster) {
         this.picture = Object.assign(new Image(), { src: this.video.poster });
         this.picture.decode().then(() => this.draw());
@@ -95,7 +95,7 @@ const LusPlayer = (() => {
       const { video, box } = this;
       const shown = () => video.seeking || this.show(this.at(video.currentTime));
       const each = (_, { mediaTime }) => {
-        // A call that comes late tells of the frame before: while it plays the next one follows.
+        // A late call reports the frame before. While playing, the next call corrects that.
         if (video.paused) shown();
         else this.show(this.at(mediaTime));
         video.requestVideoFrameCallback(each);
@@ -105,7 +105,7 @@ const LusPlayer = (() => {
       for (const change of ["loadeddata", "seeked"]) {
         video.addEventListener(change, () => {
           this.find();
-          requestAnimationFrame(shown); // no frame is announced where the same is shown again
+          requestAnimationFrame(shown); // no callback comes if the same frame is shown again
         });
       }
       video.addEventListener("error", () => (this.where.textContent = "This video cannot be shown."));
@@ -141,12 +141,12 @@ const LusPlayer = (() => {
       this.wanted = true;
       this.sought = undefined;
       this.set();
-      if (this.seen) this.load().play().catch(() => {}); // scrolled out of view meanwhile
+      if (this.seen) this.load().play().catch(() => {}); // it was scrolled out of view in the meantime
     }
 
     pause() {
       if (this.video.paused) this.wanted = false;
-      else this.go(this.frame); // the clock may be a frame ahead of the picture
+      else this.go(this.frame); // the clock may be one frame ahead of the picture
     }
 
     toggle() {
@@ -154,7 +154,7 @@ const LusPlayer = (() => {
       else this.pause();
     }
 
-    // Pauses at a frame; before the first comes the last.
+    // Pauses at a frame; indices wrap around.
     go(frame) {
       this.wanted = false;
       this.video.pause();
@@ -164,14 +164,14 @@ const LusPlayer = (() => {
       if (this.video.readyState > 0 && !this.video.seeking) this.find();
     }
 
-    // Where a key is held down, one search ends before the next begins: so every one shows a frame.
+    // While a key is held down, each seek ends before the next begins, so that each shows its frame.
     find() {
       if (!this.video.paused || this.sought === this.target) return;
       this.sought = this.target;
       this.video.currentTime = (this.target + 0.5) / this.rate;
     }
 
-    // A blob, since not every browser plays a data URL.
+    // Uses a blob, since not every browser plays a data URL.
     load() {
       if (!this.video.src.startsWith("blob:")) {
         const data = bytes(this.video.src.split(",")[1]);
@@ -225,12 +225,12 @@ const LusPlayer = (() => {
       this.button.setAttribute("aria-label", playing ? "Pause" : "Play");
       this.where.textContent = [number, share].filter(Boolean).join("\n");
       this.seek.value = place;
-      const said = [number, `${this.frame + 1} of ${this.numbers.length}`, share];
-      this.seek.setAttribute("aria-valuetext", said.filter(Boolean).join(", "));
+      const parts = [number, `${this.frame + 1} of ${this.numbers.length}`, share];
+      this.seek.setAttribute("aria-valuetext", parts.filter(Boolean).join(", "));
       this.box.querySelector(".here").setAttribute("d", `M${place} 0h1V1h-1z`);
     }
 
-    // The frame that the video shows now, under the mask of that very frame.
+    // Draws the current frame of the video with the mask of that frame.
     draw() {
       if (!this.masked || !this.seen) return;
       const { width, height } = this.masked;
@@ -242,12 +242,12 @@ const LusPlayer = (() => {
       pen.drawImage(this.cover, 0, 0, width, height);
     }
 
-    // Opacity grows with the mask, so what the model did not look at stays as it is.
+    // Opacity grows with the mask, so regions without attention stay unchanged.
     paintCover(strongest, outlined) {
-      const pen = this.cover.getContext("2d", { willReadFrequently: true }); // kept where it is painted
+      const pen = this.cover.getContext("2d", { willReadFrequently: true }); // keeps the canvas in main memory
       const size = this.maskShape[0] * this.maskShape[1];
       const mask = this.masks.subarray(this.frame * size, (this.frame + 1) * size);
-      const values = enlarged(mask, this.maskShape);
+      const values = interpolated(mask, this.maskShape);
       const isInside = (x, y) =>
         Math.min(x, y) < 0 || Math.max(x, y) >= COVER || values[y * COVER + x] >= this.contour;
       const image = pen.createImageData(COVER, COVER);

@@ -1,5 +1,5 @@
 "use strict";
-// Filters, sorts and plays the videos. Without it the page still shows everything.
+// Filters, sorts and plays the videos. Without this script the page still shows everything.
 (() => {
   const body = document.querySelector("#list tbody");
   const rows = [...body.rows];
@@ -7,20 +7,20 @@
   const headers = [...document.querySelectorAll("#list th[aria-sort]")];
   const status = document.getElementById("status");
   const all = document.getElementById("all");
-  const find = document.getElementById("find");
+  const search = document.getElementById("find");
   const players = new Map(); // row -> the row below it that holds its player
   let chosen = null; // the pressed cell of the matrix
 
   // ------------------------------------------------------------------------------------- filter
 
   function show() {
-    const text = find.value.trim().toLowerCase();
+    const text = search.value.trim().toLowerCase();
     let shown = 0;
     for (const row of rows) {
       const fits =
         (!chosen ||
           (row.dataset.true === chosen.dataset.true &&
-            row.dataset.answered === chosen.dataset.answered)) &&
+            row.dataset.predicted === chosen.dataset.predicted)) &&
         row.dataset.id.toLowerCase().includes(text);
       row.hidden = !fits;
       if (!fits) close(row);
@@ -28,31 +28,31 @@
     }
     for (const cell of cells) cell.setAttribute("aria-pressed", String(cell === chosen));
     const what = chosen
-      ? ` of true score ${chosen.dataset.true} answered as ${chosen.dataset.answered}`
+      ? ` of true score ${chosen.dataset.true} and predicted score ${chosen.dataset.predicted}`
       : "";
-    const named = text ? ` with “${find.value.trim()}” in the id` : "";
+    const matching = text ? ` with “${search.value.trim()}” in the id` : "";
     const plural = shown === 1 ? "video" : "videos";
-    status.textContent = `${what || named ? "" : "All "}${shown} ${plural}${what}${named}`;
-    all.hidden = !what && !named;
+    status.textContent = `${what || matching ? "" : "All "}${shown} ${plural}${what}${matching}`;
+    all.hidden = !what && !matching;
   }
 
   function choose(cell) {
     chosen = cell;
-    const { true: truth, answered } = cell ? cell.dataset : {};
-    // The address names the cell, so that a link can lead to it.
-    history.replaceState(null, "", cell ? `#true=${truth}&answered=${answered}` : "#videos");
+    const { true: truth, predicted } = cell ? cell.dataset : {};
+    // The address contains the cell, so that a link can point to it.
+    history.replaceState(null, "", cell ? `#true=${truth}&predicted=${predicted}` : "#videos");
     show();
   }
 
   function readAddress() {
     const wanted = new URLSearchParams(location.hash.slice(1));
-    const named = cells.find(
-      (cell) =>
-        cell.dataset.true === wanted.get("true") &&
-        cell.dataset.answered === wanted.get("answered"),
+    const cell = cells.find(
+      (other) =>
+        other.dataset.true === wanted.get("true") &&
+        other.dataset.predicted === wanted.get("predicted"),
     );
-    if (named) {
-      chosen = named;
+    if (cell) {
+      chosen = cell;
       show();
       document.getElementById("matrix").scrollIntoView();
     }
@@ -81,7 +81,7 @@
 
   // ------------------------------------------------------------------------------------- matrix
 
-  // One stop of the Tab key for the whole matrix; arrow keys go on to the next cell with videos.
+  // The Tab key stops once in the matrix; the arrow keys move to the next cell with videos.
   const full = cells.filter((cell) => !cell.disabled);
   function enter(cell) {
     for (const other of full) other.tabIndex = other === cell ? 0 : -1;
@@ -110,7 +110,7 @@
     const cell = below.insertCell();
     cell.colSpan = row.cells.length;
     cell.append(row.querySelector("template").content.cloneNode(true));
-    row.after(below); // before it is played: what is not on the page is not in view
+    row.after(below); // before playing: an element that is not on the page is never in view
     const player = new LusPlayer(below.querySelector(".player"));
     players.set(row, below);
     row.querySelector(".open").setAttribute("aria-expanded", "true");
@@ -125,7 +125,7 @@
 
   function close(row) {
     if (!players.has(row)) return;
-    players.get(row).remove(); // and out of view, which stops it
+    players.get(row).remove(); // an element out of view stops playing
     players.delete(row);
     row.querySelector(".open").setAttribute("aria-expanded", "false");
   }
@@ -145,17 +145,17 @@
       ?.addEventListener("click", () => (players.has(row) ? close(row) : open(row)));
   }
   all.addEventListener("click", () => {
-    find.value = "";
+    search.value = "";
     choose(null);
-    find.focus();
+    search.focus();
   });
-  find.addEventListener("input", show);
+  search.addEventListener("input", show);
   addEventListener("hashchange", readAddress);
   addEventListener("beforeprint", () => {
     for (const part of document.querySelectorAll("details")) part.open = true;
   });
 
-  // What does not fit its box is scrolled there, with the keyboard too.
+  // A box whose contents do not fit can be scrolled with the keyboard, too.
   const boxes = new ResizeObserver((seen) => {
     for (const { target } of seen) {
       if (target.scrollWidth > target.clientWidth) target.tabIndex = 0;

@@ -15,7 +15,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from lus_cli.cache.batches import Batch, BatchLoader
 from lus_cli.errors import LusError
-from lus_cli.evaluation.metrics import label_figures
+from lus_cli.evaluation.metrics import label_metrics
 from lus_cli.model.devices import PRECISIONS
 from lus_cli.model.losses import entropy_floor, inverse_frequency, ordinal_loss
 from lus_cli.model.network import CLASSES, LusModel
@@ -319,7 +319,7 @@ def summary(logits: np.ndarray, scores: np.ndarray, loss: str) -> dict[str, floa
     mean_loss = ordinal_loss(answers, truth, loss).mean().item()
     confusion = np.zeros((1, CLASSES, CLASSES))
     np.add.at(confusion[0], (scores, logits.argmax(axis=1)), 1)
-    figures = label_figures(confusion)
+    figures = label_metrics(confusion)
     return {
         "loss": mean_loss,
         "excess": mean_loss - entropy_floor(truth, loss).mean().item(),

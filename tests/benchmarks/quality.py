@@ -85,7 +85,7 @@ def crossval_answers(study: Study, name: str) -> list[Predictions]:
 
 def line(row: dict[str, Any]) -> str:
     """A candidate's row: mean over the times; the interval is over patients."""
-    figures = row["figures"]
+    figures = row["metrics"]
     kappa = figures["kappa_quadratic"]
     sd = f" ± {kappa['sd']:.3f}" if kappa.get("sd") is not None else ""
     difference = kappa.get("difference")
@@ -133,7 +133,7 @@ def learning_lines(study: Study) -> Iterator[str]:
     yield f"| to train on, {REPEATS} seeds | kappa | 95 % | macro F1 | accuracy | |"
     yield "|---|---|---|---|---|---|"
     for row in compare(candidates)["candidates"]:
-        row["figures"]["kappa_quadratic"].pop("difference", None)
+        row["metrics"]["kappa_quadratic"].pop("difference", None)
         yield line(row)
 
 

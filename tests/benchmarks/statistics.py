@@ -1,11 +1,11 @@
-"""How often intervals hold the true value, and how often luck is called skill, by simulation.
+"""Simulations of how often intervals contain the true value, and how often chance is significant.
 
     python -m tests.benchmarks.statistics    # writes the tables into STATISTICS.md
 
-Studies are drawn from populations of patients whose true metrics are known, and are judged by the
-code that `lus evaluate` and `lus compare` use. Truth and prediction of a video come from a latent
-severity with an effect of the patient in each; scores are cut where a population has its shares.
-Seeded: the same numbers come again.
+Studies are drawn from populations of patients whose true metrics are known, and are evaluated with
+the code of `lus evaluate`. The true and the predicted score of a video come from a latent severity;
+both have an effect of the patient. The cuts between scores give a population its shares of scores.
+The random numbers are seeded, so that the results can be reproduced.
 """
 
 from __future__ import annotations
@@ -18,27 +18,36 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import norm, rankdata
 
-from lus_cli.evaluation.intervals import SHARE, Jackknife, Limits, interval, of_difference
-from lus_cli.evaluation.metrics import FIGURES, LIMITS, SCORES, Predictions, label_figures
+from lus_cli.evaluation.intervals import (
+    SHARE,
+    Jackknife,
+    Limits,
+    confidence_interval,
+    of_difference,
+)
+from lus_cli.evaluation.metrics import LIMITS, METRICS, SCORES, Predictions, label_metrics
 from lus_cli.evaluation.resampling import PatientSums, permutation_test, steady_macro
 from lus_cli.files import write_text
 
 PAGE = Path(__file__).parent / "STATISTICS.md"
 BEGIN, END = "<!-- measured -->", "<!-- /measured -->"
-LABEL_FIGURES = ("accuracy", "kappa_quadratic", "f1_macro", "mean_absolute_error")
+LABEL_METRICS = ("accuracy", "kappa_quadratic", "f1_macro", "mean_absolute_error")
 PATIENTS = (3, 5, 9, 11, 20, 50)
-LUCK_PATIENTS = (3, 4, 5, 7, 11, 20, 50)
-DEALS = 199
+CHANCE_PATIENTS = (3, 4, 5, 7, 11, 20, 50)
+PERMUTATIONS = 199
 
 
 @dataclass(frozen=True)
 class Population:
-    """Patients, their videos, and a model.
+    """A population of patients with their videos, and a model.
 
-    shares: of the scores. patient: the share of the variance of severity that is the patient's.
-    videos: fewest and most of a patient. noise: of a prediction, in standard deviations of
-    severity; None where it does not depend on the truth. bias: the same of a patient's predictions
-    (or, where there is no noise, their share of the variance).
+    shares: the share of each score.
+    patient: the share of the variance of severity that is between patients.
+    videos: the smallest and largest number of videos of a patient.
+    noise: the noise of a prediction, in standard deviations of severity; None for predictions that
+        do not depend on the true score.
+    bias: the same for the bias that the predictions of a patient share; without noise, the share of
+        the variance of predictions that is between patients.
     """
 
     shares: tuple[float, ...]
@@ -55,7 +64,7 @@ POPULATIONS = {
     "a rare score, kappa 0.7": Population(RARE, 0.4, (2, 10), 0.7, 0.4),
     "good model, kappa 0.9": Population((0.35, 0.3, 0.2, 0.15), 0.4, (2, 10), 0.22, 0.15),
     "no skill, kappa 0": Population((0.35, 0.3, 0.2, 0.15), 0.4, (2, 10), None, 0.6),
-    "patients alike in themselves, kappa 0.6": Population(
+    "similar videos within patients, kappa 0.6": Population(
         (0.4, 0.25, 0.2, 0.15), 0.7, (2, 10), 0.8, 0.8
     ),
 }
@@ -63,47 +72,50 @@ POPULATIONS = {
 
 @dataclass(frozen=True)
 class Studies:
-    """(study, patient, video) severity cut into scores and what two models predict; `there` is
-    False beyond the last video of a patient."""
+    """Simulated studies: true scores and the predictions of two models, (study, patient, video) each.
 
-    there: np.ndarray
+    exists: False after the last video of a patient.
+    centres: the latent predictions of the first model, from which its probabilities come.
+    """
+
+    exists: np.ndarray
     scores: np.ndarray
-    answers: tuple[np.ndarray, np.ndarray]
-    centres: np.ndarray  # of the first model's predictions, from which its probabilities come
+    predicted: tuple[np.ndarray, np.ndarray]
+    centres: np.ndarray
     cuts: np.ndarray
 
     def confusions(self, model: int) -> np.ndarray:
-        """(study, patient, true, answered) numbers of videos."""
+        """(study, patient, true, predicted) numbers of videos."""
         studies, patients, _ = self.scores.shape
-        place = np.arange(studies * patients).reshape(studies, patients, 1) * 16
-        cells = (place + self.scores * 4 + self.answers[model])[self.there]
+        first = np.arange(studies * patients).reshape(studies, patients, 1) * 16
+        cells = (first + self.scores * 4 + self.predicted[model])[self.exists]
         counts = np.bincount(cells, minlength=studies * patients * 16).astype(float)
         return counts.reshape(studies, patients, 4, 4)
 
     @property
     def probabilities(self) -> np.ndarray:
-        """(study, patient, video, score): of a bell around the first model's prediction."""
+        """(study, patient, video, score): a normal distribution around the latent prediction."""
         below = norm.cdf((self.cuts - self.centres[..., None]) / 0.6)
         ends = np.zeros_like(self.centres[..., None])
         return np.diff(np.concatenate([ends, below, ends + 1], axis=-1), axis=-1)
 
     def predictions(self, study: int) -> Predictions:
-        patient, video = np.nonzero(self.there[study])
+        patient, video = np.nonzero(self.exists[study])
         rows = self.probabilities_of(study)
         videos = [(f"p{p:02d}", "1", str(v)) for p, v in zip(patient, video, strict=True)]
-        return Predictions(videos, self.scores[study][self.there[study]], rows)
+        return Predictions(videos, self.scores[study][self.exists[study]], rows)
 
     def probabilities_of(self, study: int) -> np.ndarray:
-        one = replace(self, centres=self.centres[study][self.there[study]])
+        one = replace(self, centres=self.centres[study][self.exists[study]])
         return one.probabilities
 
 
-def drawn(
+def simulated(
     population: Population, studies: int, patients: int, random: np.random.Generator
 ) -> Studies:
     fewest, most = population.videos
     shape = (studies, patients, most)
-    there = np.arange(most) < random.integers(fewest, most + 1, (studies, patients, 1))
+    exists = np.arange(most) < random.integers(fewest, most + 1, (studies, patients, 1))
 
     def mixed(share: float) -> np.ndarray:
         of_patient, of_video = random.normal(size=(*shape[:2], 1)), random.normal(size=shape)
@@ -115,30 +127,30 @@ def drawn(
     def predicted(noise: float | None) -> np.ndarray:
         if noise is None:
             return mixed(population.bias)
-        own = population.bias * random.normal(size=(*shape[:2], 1))
+        of_patient = population.bias * random.normal(size=(*shape[:2], 1))
         wide = np.sqrt(1 + noise**2 + population.bias**2)
-        return (severity + own + noise * random.normal(size=shape)) / wide
+        return (severity + of_patient + noise * random.normal(size=shape)) / wide
 
     def cut(values: np.ndarray) -> np.ndarray:
         return np.searchsorted(cuts, values.ravel()).reshape(values.shape)
 
     centres = predicted(population.noise)
     worse = None if population.noise is None else population.noise + 0.4
-    return Studies(there, cut(severity), (cut(centres), cut(predicted(worse))), centres, cuts)
+    return Studies(exists, cut(severity), (cut(centres), cut(predicted(worse))), centres, cuts)
 
 
 # ---------------------------------------------------------------------------------------- coverage
 
 
 def steadied(confusions: np.ndarray, has: np.ndarray) -> dict[str, np.ndarray]:
-    """PatientSums.steadied of many studies at once. has: (..., score) patients with each score."""
+    """`PatientSums.steadied` of many studies. has: (..., score) the number of patients with each."""
     shape = confusions.shape[:-2]
-    figures = label_figures(confusions.reshape(-1, 4, 4))
-    f1 = np.stack([figures[f"f1_{score}"] for score in SCORES], axis=-1)
-    macro = steady_macro(f1, has.reshape(-1, 4), figures["accuracy"])
+    metrics = label_metrics(confusions.reshape(-1, 4, 4))
+    f1 = np.stack([metrics[f"f1_{score}"] for score in SCORES], axis=-1)
+    macro = steady_macro(f1, has.reshape(-1, 4), metrics["accuracy"])
     return {
-        name: (macro if name == "f1_macro" else figures[name]).reshape(shape)
-        for name in LABEL_FIGURES
+        name: (macro if name == "f1_macro" else metrics[name]).reshape(shape)
+        for name in LABEL_METRICS
     }
 
 
@@ -146,7 +158,7 @@ def centre_and_left_out(confusions: np.ndarray) -> list[dict[str, np.ndarray]]:
     has = ((confusions.sum(axis=3) + confusions.sum(axis=2)) > 0).astype(float)
     whole, every = confusions.sum(axis=1), has.sum(axis=1)
     plain, left_out = (
-        label_figures(whole),
+        label_metrics(whole),
         steadied(whole[:, None] - confusions, every[:, None] - has),
     )
     added = plain["f1_macro"][:, None]  # as PatientSums.left_out
@@ -154,12 +166,13 @@ def centre_and_left_out(confusions: np.ndarray) -> list[dict[str, np.ndarray]]:
     return [plain, steadied(whole, every), left_out]
 
 
-def held(
+def covered_share(
     true: float, rows: tuple[np.ndarray, np.ndarray, np.ndarray], patients: int, limits: Limits
 ) -> float:
-    """The share of studies whose interval holds the true value, of those that have one.
+    """The share of intervals that contain the true value, among the studies that have an interval.
 
-    rows: of each study the value, the centre and the values with patients left out."""
+    rows: for each study the value, the centre and the values with patients left out.
+    """
     hits, jackknife = [], Jackknife(patients)
     for value, middle, without in zip(*rows, strict=True):
         entry = jackknife.estimate(value, without, patients, limits, "", float(middle))
@@ -171,90 +184,92 @@ def held(
 def coverage(
     population: Population, patients: int, studies: int, random: np.random.Generator
 ) -> dict[str, float]:
-    """Name of a figure -> the share of intervals that hold its value in the population."""
-    true = true_figures(population)
-    study = drawn(population, studies, patients, random)
+    """Metric -> the share of its intervals that contain the value of the population."""
+    true = true_metrics(population)
+    study = simulated(population, studies, patients, random)
     both = [centre_and_left_out(study.confusions(model)) for model in (0, 1)]
     values, centre, left_out = zip(*both, strict=True)
-    found = {}
-    for name in LABEL_FIGURES:
+    shares = {}
+    for name in LABEL_METRICS:
         limits = LIMITS.get(name, SHARE)
         rows = [tuple(part[m][name] for part in (values, centre, left_out)) for m in (0, 1)]
-        found[name] = held(true[0][name], rows[0], patients, limits)
+        shares[name] = covered_share(true[0][name], rows[0], patients, limits)
         less = tuple(other - one for one, other in zip(*rows, strict=True))
         difference = true[1][name] - true[0][name]
-        found[f"{name}, difference"] = held(difference, less, patients, of_difference(limits))
-    return found
+        shares[f"{name}, difference"] = covered_share(
+            difference, less, patients, of_difference(limits)
+        )
+    return shares
 
 
 def auroc_coverage(
     population: Population, patients: int, studies: int, random: np.random.Generator
 ) -> float:
-    true = true_figures(population)[0]["auroc_macro"]
-    study, draws = drawn(population, studies, patients, random), Jackknife(patients).draws
+    true = true_metrics(population)[0]["auroc_macro"]
+    study, draws = simulated(population, studies, patients, random), Jackknife(patients).draws
     hits = []
     for index in range(studies):
         sums = PatientSums(study.predictions(index))
-        value, left_out = (sums.aurocs(d)["auroc_macro"] for d in (sums.as_they_are, draws))
+        value, left_out = (sums.aurocs(d)["auroc_macro"] for d in (sums.unweighted, draws))
         if np.isnan(value[0]) or np.isnan(left_out).any():
             continue
-        low, high = interval(float(value[0]), left_out, patients, SHARE)
+        low, high = confidence_interval(float(value[0]), left_out, patients, SHARE)
         hits.append(low <= true <= high)
     return float(np.mean(hits))
 
 
 @cache
-def true_figures(population: Population) -> list[dict[str, float]]:
-    """Of either model, over 100,000 patients; AUROC of the first."""
-    large = drawn(population, 2000, 50, np.random.default_rng(123))
-    true = [label_figures(large.confusions(m).sum(axis=(0, 1))[None]) for m in (0, 1)]
-    found = [{name: float(figures[name][0]) for name in LABEL_FIGURES} for figures in true]
-    found[0]["auroc_macro"] = population_auroc(large)
-    return found
+def true_metrics(population: Population) -> list[dict[str, float]]:
+    """The metrics of each model over 100,000 patients; AUROC of the first only."""
+    large = simulated(population, 2000, 50, np.random.default_rng(123))
+    true = [label_metrics(large.confusions(m).sum(axis=(0, 1))[None]) for m in (0, 1)]
+    metrics = [{name: float(one[name][0]) for name in LABEL_METRICS} for one in true]
+    metrics[0]["auroc_macro"] = population_auroc(large)
+    return metrics
 
 
 def population_auroc(large: Studies) -> float:
-    scores, given = large.scores[large.there], large.probabilities[large.there]
+    scores, probabilities = large.scores[large.exists], large.probabilities[large.exists]
     areas = []
     for score in SCORES:
-        has, rank = scores == score, rankdata(given[:, score])
+        has, rank = scores == score, rankdata(probabilities[:, score])
         pairs = float(has.sum()) * float((~has).sum())
         areas.append((rank[has].sum() - has.sum() * (has.sum() + 1) / 2) / pairs)
     return float(np.mean(areas))
 
 
-# ---------------------------------------------------------------------------------------- luck
+# ---------------------------------------------------------------------------------------- chance
 
 
 NULLS = {
-    f"{much} alike, {name} videos": Population(COVID, patient, videos, None, bias)
-    for much, patient, bias in (("a little", 0.3, 0.3), ("much", 0.7, 0.7))
+    f"{much} similar, {name} videos": Population(COVID, patient, videos, None, bias)
+    for much, patient, bias in (("slightly", 0.3, 0.3), ("moderately", 0.7, 0.7))
     for name, videos in (("6", (6, 6)), ("2 to 10", (2, 10)))
 } | {
-    "very much alike, 6 videos": Population(COVID, 0.9, (6, 6), None, 0.9),
-    "very much alike, 2 to 10 videos": Population(COVID, 0.9, (2, 10), None, 0.9),
+    "very similar, 6 videos": Population(COVID, 0.9, (6, 6), None, 0.9),
+    "very similar, 2 to 10 videos": Population(COVID, 0.9, (2, 10), None, 0.9),
 }
 
 
-def called_skill(
+def significant_share(
     population: Population, patients: int, studies: int, random: np.random.Generator
 ) -> dict[str, float]:
-    """The share of studies with p <= 0.05 though predictions and scores are independent."""
-    study = drawn(population, studies, patients, random)
-    given: dict[str, list[bool]] = {"accuracy": [], "kappa_quadratic": []}
+    """The share of studies with p <= 0.05 although predictions and true scores are independent."""
+    study = simulated(population, studies, patients, random)
+    significant: dict[str, list[bool]] = {"accuracy": [], "kappa_quadratic": []}
     for index in range(studies):
-        p_values = permutation_test(PatientSums(study.predictions(index)), DEALS, random)
+        p_values = permutation_test(PatientSums(study.predictions(index)), PERMUTATIONS, random)
         for name, p_value in p_values.items():
             if p_value is not None:
-                given[name].append(p_value <= 0.05)
-    return {name: float(np.mean(values)) for name, values in given.items()}
+                significant[name].append(p_value <= 0.05)
+    return {name: float(np.mean(values)) for name, values in significant.items()}
 
 
 # ---------------------------------------------------------------------------------------- the page
 
 
 def coverage_lines(studies: int, random: np.random.Generator) -> list[str]:
-    """A table a figure: a row a population, a column a number of patients."""
+    """One table per metric: one row per population, one column per number of patients."""
     cells = {
         (name, patients): coverage(population, patients, studies, random)
         | {"auroc_macro": auroc_coverage(population, patients, studies // 5, random)}
@@ -262,25 +277,25 @@ def coverage_lines(studies: int, random: np.random.Generator) -> list[str]:
         for patients in PATIENTS
     }
     lines = []
-    for figure in next(iter(cells.values())):
-        title = f"{FIGURES[figure.partition(',')[0]]}{', paired difference' * (',' in figure)}"
+    for metric in next(iter(cells.values())):
+        title = f"{METRICS[metric.partition(',')[0]]}{', paired difference' * (',' in metric)}"
         lines += [
             "",
             f"| {title} | {' | '.join(map(str, PATIENTS))} |",
             "|---|" + "---:|" * len(PATIENTS),
         ]
         lines += [
-            f"| {name} | {' | '.join(f'{100 * cells[name, n][figure]:.1f}' for n in PATIENTS)} |"
+            f"| {name} | {' | '.join(f'{100 * cells[name, n][metric]:.1f}' for n in PATIENTS)} |"
             for name in POPULATIONS
         ]
     return lines
 
 
-def luck_lines(studies: int, random: np.random.Generator) -> list[str]:
-    lines = [f"| accuracy / kappa | {' | '.join(map(str, LUCK_PATIENTS))} |"]
-    lines += ["|---|" + "---:|" * len(LUCK_PATIENTS)]
+def chance_lines(studies: int, random: np.random.Generator) -> list[str]:
+    lines = [f"| accuracy / kappa | {' | '.join(map(str, CHANCE_PATIENTS))} |"]
+    lines += ["|---|" + "---:|" * len(CHANCE_PATIENTS)]
     for name, population in NULLS.items():
-        cells = [called_skill(population, n, studies, random) for n in LUCK_PATIENTS]
+        cells = [significant_share(population, n, studies, random) for n in CHANCE_PATIENTS]
         shown = (" / ".join(f"{100 * share:.1f}" for share in cell.values()) for cell in cells)
         lines.append(f"| {name} | {' | '.join(shown)} |")
     return lines
@@ -288,23 +303,25 @@ def luck_lines(studies: int, random: np.random.Generator) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--studies", type=int, default=2000, help="behind each coverage")
+    parser.add_argument(
+        "--studies", type=int, default=2000, help="number of studies for each coverage"
+    )
     parser.add_argument("--seed", type=int, default=0)
     chosen = parser.parse_args()
     random = np.random.default_rng(chosen.seed)
     covered = coverage_lines(chosen.studies, random)
-    luck = luck_lines(chosen.studies // 2, random)
+    chance = chance_lines(chosen.studies // 2, random)
     measured = "\n".join(
         [
-            f"Seed {chosen.seed}; {chosen.studies} studies a cell, {chosen.studies // 5} for AUROC and "
+            f"Seed {chosen.seed}; {chosen.studies} studies per cell, {chosen.studies // 5} for AUROC and "
             f"{chosen.studies // 2} for p.",
             "",
-            "Intervals at 95 % that hold the true value, %, by the number of patients:",
+            "Share of 95 % intervals that contain the true value, %, by number of patients:",
             *covered,
             "",
-            "Studies with p <= 0.05 where predictions have nothing to do with the scores, %:",
+            "Share of studies with p <= 0.05 where predictions are independent of the true scores, %:",
             "",
-            *luck,
+            *chance,
         ]
     )
     before, _, rest = PAGE.read_text().partition(BEGIN)

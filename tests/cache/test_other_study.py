@@ -176,11 +176,16 @@ def test_runs_are_compared_on_the_videos_they_share(runs: Path) -> None:
     names = [row["name"] for row in compared["candidates"]]
     assert names == ["paper-1", "paper-2", "ensemble", "majority"]
     alone = evaluate.run(config(runs, run="paper-2"), silent).numbers
-    accuracy = compared["candidates"][1]["figures"]["accuracy"]["value"]
-    assert accuracy == pytest.approx(alone["figures"]["accuracy"]["value"])
-    kappa = compared["candidates"][3]["figures"]["kappa_quadratic"]["value"]
+    accuracy = compared["candidates"][1]["metrics"]["accuracy"]["value"]
+    assert accuracy == pytest.approx(alone["metrics"]["accuracy"]["value"])
+    kappa = compared["candidates"][3]["metrics"]["kappa_quadratic"]["value"]
     assert kappa == pytest.approx(0, abs=1e-9)
-    for name in ("comparison.csv", "answers.csv", "comparison.svg", "comparison.png"):
+    for name in (
+        "comparison.csv",
+        "comparison_predictions.csv",
+        "comparison.svg",
+        "comparison.png",
+    ):
         assert (folder / name).stat().st_size
     with pytest.raises(UsageError, match="twice"):
         evaluate.run(config(runs, runs=("paper-1", "paper-1")), silent)

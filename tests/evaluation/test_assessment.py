@@ -9,16 +9,16 @@ import pytest
 
 from lus_cli.evaluation import metrics
 from lus_cli.evaluation.assessment import assess
-from tests.predicted import answering, drawn, predictions_for
+from tests.predicted import drawn, predicting, predictions_for
 
 
 def test_the_reports_model_is_named_for_what_it_is():
     scores = [0] * 45 + [1] * 45 + [2] * 101 + [3] * 55
     patients = np.arange(len(scores)) % 11
     assessed = assess(
-        predictions_for(patients, scores, answering([2] * 246)), resamples=200, seed=0
+        predictions_for(patients, scores, predicting([2] * 246)), permutations=200, seed=0
     )
-    figures = assessed["figures"]
+    figures = assessed["metrics"]
     assert figures["accuracy"]["value"] == pytest.approx(101 / 246)  # the report's 41.06 %
     assert figures["f1_micro"]["value"] == figures["accuracy"]["value"]
     assert figures["f1_macro"]["value"] == pytest.approx(0.1455, abs=1e-4)
@@ -28,7 +28,7 @@ def test_the_reports_model_is_named_for_what_it_is():
         assert figures[name]["value"] == pytest.approx(figures[name]["chance"])
     assert figures["accuracy"]["p_value"] == figures["kappa_quadratic"]["p_value"] == 1
     assert assessed["warnings"] == [
-        "This model answers score 2 for every video: "
+        "The model predicts score 2 for every video: "
         "it has learned nothing but the most frequent score."
     ]
     assert assessed["errors_per_class"][3] == {"score": 3, "wrong": 55, "as": [0, 0, 55, 0]}
@@ -45,37 +45,37 @@ def test_the_reports_model_is_named_for_what_it_is():
     ],
 )
 def test_what_is_undefined_is_none_with_a_reason(patients, scores, answers):
-    predictions = predictions_for(patients, scores, answering(answers))
+    predictions = predictions_for(patients, scores, predicting(answers))
     assessed = assess(predictions, 100, 0, training=[1, 0, 0, 2], validation=predictions)
     json.dumps(assessed, allow_nan=False)
-    entries = [*assessed["figures"].values()]
-    entries += [row[name] for row in assessed["per_class"] for name in metrics.CLASS_FIGURES]
+    entries = [*assessed["metrics"].values()]
+    entries += [row[name] for row in assessed["per_class"] for name in metrics.CLASS_METRICS]
     for entry in entries:
         undefined = entry["value"] is None or entry["low"] is None
         assert bool(entry.get("why")) == undefined
     for reference in ("majority", "prior", "chance"):
-        if assessed["figures"]["auroc_macro"]["value"] is None:
-            assert assessed["figures"]["auroc_macro"][reference] is None
+        if assessed["metrics"]["auroc_macro"]["value"] is None:
+            assert assessed["metrics"]["auroc_macro"][reference] is None
     if set(scores) == set(answers) == {2}:
-        assert assessed["figures"]["kappa_quadratic"]["value"] is None
+        assert assessed["metrics"]["kappa_quadratic"]["value"] is None
         assert any("Kappa is undefined" in line for line in assessed["warnings"])
 
 
 def test_a_missing_score_and_few_patients_are_said():
-    predictions = predictions_for("aabb", [0, 1, 2, 0], answering([0, 1, 1, 0]))
+    predictions = predictions_for("aabb", [0, 1, 2, 0], predicting([0, 1, 1, 0]))
     assessed = assess(predictions, 50, 0)
     said = " | ".join(assessed["warnings"])
     assert "Only 2 patients: " in said
     assert "No video has score 3: " in said
-    assert "never answers score 2" in said
-    assert assessed["figures"]["f1_macro"]["value"] == pytest.approx((1 + 2 / 3 + 0) / 3)
+    assert "never predicts score 2" in said
+    assert assessed["metrics"]["f1_macro"]["value"] == pytest.approx((1 + 2 / 3 + 0) / 3)
     assert assessed["per_class"][3]["recall"]["value"] is None
 
 
 def test_a_model_no_better_than_the_majority_is_told_so():
-    predictions = predictions_for(range(6), [2, 2, 2, 0, 1, 3], answering([2, 2, 0, 0, 2, 2]))
+    predictions = predictions_for(range(6), [2, 2, 2, 0, 1, 3], predicting([2, 2, 0, 0, 2, 2]))
     assert any(
-        "no better than answering score 2" in w for w in assess(predictions, 0, 0)["warnings"]
+        "no better than predicting score 2" in w for w in assess(predictions, 0, 0)["warnings"]
     )
 
 
@@ -103,9 +103,9 @@ def test_every_interval_has_the_number_of_its_patients():
 def test_answers_no_better_than_chance_are_said_to_be():
     rng = np.random.default_rng(3)
     scores, answers = rng.integers(0, 4, 60), rng.integers(0, 4, 60)
-    words = said(assess(predictions_for(np.arange(60) % 12, scores, answering(answers)), 200, 0))
-    assert "Accuracy cannot be told from chance" in words
-    assert "Kappa cannot be told from chance" in words
+    words = said(assess(predictions_for(np.arange(60) % 12, scores, predicting(answers)), 200, 0))
+    assert "Accuracy is not significantly better than chance" in words
+    assert "Kappa is not significantly better than chance" in words
     assert "chance" not in said(assess(drawn(5), 200, 0))
 
 
@@ -113,15 +113,15 @@ def test_an_interval_that_holds_the_majority_is_pointed_out():
     # Four patients all right, four with one of four right: 0.625 on average, majority 0.5.
     scores, answers = [2, 2, 0, 1] * 8, [2, 2, 0, 1] * 4 + [0, 1, 1, 1] * 4
     patients = np.repeat(np.arange(8), 4)
-    words = said(assess(predictions_for(patients, scores, answering(answers)), 200, 0))
-    assert "holds what answering score 2 for every video reaches (0.500)" in words
-    assert "holds what answering" not in said(assess(drawn(5), 200, 0))
+    words = said(assess(predictions_for(patients, scores, predicting(answers)), 200, 0))
+    assert "contains the accuracy of predicting score 2 for every video (0.500)" in words
+    assert "contains the accuracy" not in said(assess(drawn(5), 200, 0))
 
 
 def test_a_score_of_few_patients_is_said_though_there_are_many_patients():
     patients, scores = list(range(10)) * 3, [0] * 10 + [1] * 10 + [2] * 8 + [3] * 2
-    assessed = assess(predictions_for(patients, scores, answering(scores)), 100, 0)
-    assert "Score 3 was found in 2 of 10 patients" in said(assessed)
+    assessed = assess(predictions_for(patients, scores, predicting(scores)), 100, 0)
+    assert "Score 3 occurs in 2 of 10 patients" in said(assessed)
     assert "Score 1" not in said(assessed)
     assert assessed["per_class"][3]["recall"]["patients"] == 2
 
@@ -130,8 +130,10 @@ def test_totals_no_better_than_a_constants_are_said():
     # Each exam's answers are the scores of the next exam: right on average, wrong for each.
     scores = np.repeat([0, 1, 2, 3, 0, 1, 2, 3], 4)
     videos = [(str(i // 4), "1", str(i % 4)) for i in range(32)]
-    predictions = metrics.Predictions(videos, scores, answering(np.roll(scores, 8)))
-    assert "Totals of exams are 8.00 off on average, no better" in said(assess(predictions, 50, 0))
+    predictions = metrics.Predictions(videos, scores, predicting(np.roll(scores, 8)))
+    assert "Totals of exams have a mean error of 8.00, no better" in said(
+        assess(predictions, 50, 0)
+    )
 
 
 def test_without_validation_the_temperature_is_undefined_with_a_reason():
@@ -149,8 +151,8 @@ def test_totals_that_are_better_only_by_luck_are_said_to_be():
     scores = rng.integers(0, 4, 48)
     answers = np.where(rng.random(48) < 0.35, scores, rng.integers(0, 4, 48))
     videos = [(str(i // 6), "1", str(i % 6)) for i in range(48)]
-    assessed = assess(metrics.Predictions(videos, scores, answering(answers)), 0, 0)
-    error = assessed["sums"]["exam"]["total"]["answered"]["mae"]
+    assessed = assess(metrics.Predictions(videos, scores, predicting(answers)), 0, 0)
+    error = assessed["sums"]["exam"]["total"]["predicted"]["mae"]
     less = error["less"]["majority"]
     assert less["value"] < 0 < less["high"]
     assert "not shown to be better than one score for every video" in said(assessed)
@@ -161,7 +163,7 @@ def test_one_and_the_same_probabilities_for_many_videos_are_said():
     rows = predictions.probabilities + np.arange(80)[:, None] * 1e-9  # no two alike
     rows[:30] = rows[0]
     blind = predictions_for(predictions.patients, predictions.scores, rows)
-    assert "30 of 80 videos were given one and the same probabilities" in said(assess(blind, 0, 0))
+    assert "30 of 80 videos have exactly the same probabilities" in said(assess(blind, 0, 0))
     rows[4:30] += np.arange(26)[:, None] * 1e-9
     seeing = predictions_for(predictions.patients, predictions.scores, rows)
     assert "the same probabilities" not in said(assess(seeing, 0, 0))

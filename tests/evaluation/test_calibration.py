@@ -19,14 +19,14 @@ from lus_cli.evaluation.calibration import (
 )
 from lus_cli.evaluation.intervals import Jackknife
 from lus_cli.evaluation.metrics import Predictions, soft_labels
-from tests.predicted import answering, drawn, predictions_for
+from tests.predicted import drawn, predicting, predictions_for
 
 
 def test_calibration_by_hand():
     # Bin 0.5 to 0.6: 0.55 sure, one of two right; bin 0.9 to 1: sure 0.9 and 1, both right.
     probabilities = [[0.55, 0.45, 0, 0], [0.55, 0.45, 0, 0], [0.1, 0, 0.9, 0], [0, 0, 0, 1]]
     assessed = assess(predictions_for("abcd", [0, 1, 2, 3], probabilities), 0, 0)
-    assert assessed["figures"]["ece"]["value"] == pytest.approx((2 * 0.05 + 2 * 0.05) / 4)
+    assert assessed["metrics"]["ece"]["value"] == pytest.approx((2 * 0.05 + 2 * 0.05) / 4)
     filled = [row for row in assessed["calibration"] if row["videos"]]
     assert [(row["from"], row["videos"], row["accuracy"]) for row in filled] == [
         (0.5, 2, 0.5),
@@ -77,7 +77,7 @@ def test_probabilities_that_aim_at_soft_labels_are_told_to_be_surer():
 
 @pytest.mark.parametrize(("answers", "limit"), [([0, 1, 2, 3], 0), ([3, 2, 1, 0], 1)])
 def test_a_temperature_without_a_minimum_is_said_to_be_at_the_limit(answers, limit):
-    validation = predictions_for("abcd", [0, 1, 2, 3], answering(answers))
+    validation = predictions_for("abcd", [0, 1, 2, 3], predicting(answers))
     found = temperature_scaling(drawn(0), validation, Jackknife(9))
     assert found["value"] == pytest.approx(TEMPERATURES[limit])
     assert found["at_limit"]
@@ -95,12 +95,12 @@ def test_the_temperature_is_fitted_on_validation_and_measured_on_the_scored_vide
     assert found["value"] == fit_temperature(validation) != fit_temperature(scored)
     assert found["fitted_on"] == {"videos": 80, "patients": 9}
     after = tempered(scored, found["value"])
-    nll = found["figures"]["nll"]
+    nll = found["metrics"]["nll"]
     assert nll["before"]["value"] == pytest.approx(likelihood(scored))
     assert nll["after"]["value"] == pytest.approx(likelihood(after))
     assert nll["after"]["value"] < nll["before"]["value"]
     assert nll["after"]["low"] < nll["after"]["value"] < nll["after"]["high"]
-    assert found["figures"]["ece"]["after"]["value"] < found["figures"]["ece"]["before"]["value"]
+    assert found["metrics"]["ece"]["after"]["value"] < found["metrics"]["ece"]["before"]["value"]
 
 
 # -------------------------------------------------------------------------------------- abstention
@@ -125,9 +125,9 @@ def written_out(predictions: Predictions, videos) -> float:
 
 def test_aurc_by_hand():
     # Surest first: right, right, wrong, right: risks 0, 0, 1/3, 1/4.
-    probabilities = answering([0, 1, 2, 3])
+    probabilities = predicting([0, 1, 2, 3])
     for row, confidence in enumerate((0.9, 0.8, 0.7, 0.6)):
-        probabilities[row] = answering([row], confidence)
+        probabilities[row] = predicting([row], confidence)
     found = abstention(
         predictions_for("abcd", [0, 1, 0, 3], probabilities),
         Jackknife(4),
@@ -164,7 +164,7 @@ def test_resamples_are_the_same_however_many_are_in_memory(monkeypatch):
 def test_a_model_that_is_always_equally_sure_gains_nothing_by_abstaining():
     answers = [0, 1, 2, 3, 0, 0]
     found = abstention(
-        predictions_for("aabbcc", [0, 1, 2, 3, 1, 2], answering(answers)),
+        predictions_for("aabbcc", [0, 1, 2, 3, 1, 2], predicting(answers)),
         Jackknife(3),
     )
     assert len(found["curve"]) == 1

@@ -10,7 +10,7 @@ from scipy import stats
 from sklearn.metrics import cohen_kappa_score
 
 from lus_cli.cache.layout import Cache
-from lus_cli.evaluation.comparison import compare, ensemble, verdict
+from lus_cli.evaluation.comparison import compare, conclusion, ensemble
 from lus_cli.evaluation.metrics import Predictions
 from lus_cli.evaluation.run_comparison import compare_runs
 
@@ -31,7 +31,7 @@ def answers(share_right: float, seed: int) -> Predictions:
 def test_figures_are_means_over_the_times_and_differences_are_paired() -> None:
     good, bad = [answers(0.9, 1), answers(0.8, 2)], [answers(0.5, 3)]
     compared = compare({"bad": bad, "good": good})
-    row_bad, row_good = (row["figures"]["accuracy"] for row in compared["candidates"])
+    row_bad, row_good = (row["metrics"]["accuracy"] for row in compared["candidates"])
     accuracies = [(p.predicted == p.scores).mean() for p in good]
     assert row_good["value"] == pytest.approx(np.mean(accuracies))
     assert row_good["sd"] == pytest.approx(np.std(accuracies, ddof=1))
@@ -49,30 +49,30 @@ def test_figures_are_means_over_the_times_and_differences_are_paired() -> None:
     found = row_good["difference"]
     z = np.arctanh(mean) + np.array([-1, 1]) * reach / (1 - mean**2)
     assert (found["low"], found["high"]) == pytest.approx(tuple(np.tanh(z)))
-    assert verdict(row_good, "accuracy") == "better"
+    assert conclusion(row_good, "accuracy") == "better"
 
 
 def test_kappa_is_that_of_scikit_learn_and_who_is_worse_is_called_so() -> None:
     good, bad = answers(0.9, 1), answers(0.4, 3)
     compared = compare({"good": [good], "bad": [bad]})
-    figures = compared["candidates"][1]["figures"]
+    figures = compared["candidates"][1]["metrics"]
     assert figures["kappa_quadratic"]["value"] == pytest.approx(
         cohen_kappa_score(bad.scores, bad.predicted, weights="quadratic")
     )
-    assert verdict(figures["accuracy"], "accuracy") == "worse"
+    assert conclusion(figures["accuracy"], "accuracy") == "worse"
     assert (
-        verdict(figures["mean_absolute_error"], "mean_absolute_error") == "worse"
+        conclusion(figures["mean_absolute_error"], "mean_absolute_error") == "worse"
     )  # lower is better
     assert compared["reference"] == "good"
 
 
 def test_the_same_answers_do_not_differ() -> None:
     compared = compare({"one": [answers(0.7, 1)], "other": [answers(0.7, 1)]})
-    for figure, entry in compared["candidates"][1]["figures"].items():
+    for figure, entry in compared["candidates"][1]["metrics"].items():
         if entry["value"] is not None:
             difference = entry["difference"]
             assert (difference["value"], difference["low"], difference["high"]) == (0, 0, 0), figure
-            assert verdict(entry, figure) == "alike"
+            assert conclusion(entry, figure) == "alike"
 
 
 def test_paired_intervals_are_narrower_than_those_of_two_studies() -> None:
@@ -83,7 +83,7 @@ def test_paired_intervals_are_narrower_than_those_of_two_studies() -> None:
     probabilities[wrong] = 0.1
     probabilities[wrong, one.scores[wrong]] = 0.7
     other = Predictions(one.videos, one.scores, probabilities)
-    entry = compare({"one": [one], "other": [other]})["candidates"][1]["figures"]["accuracy"]
+    entry = compare({"one": [one], "other": [other]})["candidates"][1]["metrics"]["accuracy"]
     width = entry["difference"]["high"] - entry["difference"]["low"]
     assert width < 0.6 * (entry["high"] - entry["low"])
 
@@ -110,9 +110,9 @@ def test_fewer_than_five_patients_decide_nothing(patients: int) -> None:
         Predictions(one.videos[:count], one.scores[:count], one.probabilities[:count])
         for one in (bad, good)
     ]
-    entry = compare({"bad": some[:1], "good": some[1:]})["candidates"][1]["figures"]["accuracy"]
+    entry = compare({"bad": some[:1], "good": some[1:]})["candidates"][1]["metrics"]["accuracy"]
     assert entry["difference"]["value"] == 1
-    assert verdict(entry, "accuracy") == ("better" if patients == 5 else "")
+    assert conclusion(entry, "accuracy") == ("better" if patients == 5 else "")
 
 
 def test_answers_drawn_by_their_probabilities_have_expected_figures() -> None:
@@ -120,7 +120,7 @@ def test_answers_drawn_by_their_probabilities_have_expected_figures() -> None:
     one = answers(0.5, 1)
     shares = np.tile([0.4, 0.3, 0.2, 0.1], (len(one.scores), 1))
     prior = Predictions(one.videos, one.scores, shares, drawn=True)
-    figures = compare({"one": [one], "prior": [prior]})["candidates"][1]["figures"]
+    figures = compare({"one": [one], "prior": [prior]})["candidates"][1]["metrics"]
     assert figures["kappa_quadratic"]["value"] == pytest.approx(0)
     right = [
         (np.random.default_rng(seed).choice(4, len(shares), p=shares[0]) == one.scores).mean()
@@ -143,12 +143,12 @@ def test_constant_and_blind_runs_are_called_so_and_majority_is_the_most_frequent
         "blind": Predictions(good.videos, good.scores, blind_rows),
         "constant": Predictions(good.videos, good.scores, same),
     }
-    result = compare_runs(Cache(tmp_path), "test", runs)
+    result = compare_runs(Cache(tmp_path), "test", runs, {"warnings": []})
     said = " | ".join(result.notes)
-    assert "Run constant answers score 3 for every video." in said
-    assert "Run blind: 20 of 60 videos were given one and the same probabilities" in said
+    assert "Run constant predicts score 3 for every video." in said
+    assert "Run blind: 20 of 60 videos have exactly the same probabilities" in said
     assert "un good" not in said
-    rows = {row["name"]: row["figures"] for row in result.numbers["candidates"]}
+    rows = {row["name"]: row["metrics"] for row in result.numbers["candidates"]}
     most = np.bincount(good.scores).max() / len(good.scores)
     assert rows["majority"]["accuracy"]["value"] == pytest.approx(most)
     four = [i for i, (patient, _, _) in enumerate(good.videos) if patient in ("p0", "p1", "p2")]
@@ -156,6 +156,6 @@ def test_constant_and_blind_runs_are_called_so_and_majority_is_the_most_frequent
         name: Predictions([one.videos[i] for i in four], one.scores[four], one.probabilities[four])
         for name, one in runs.items()
     }
-    said = " | ".join(compare_runs(Cache(tmp_path), "test", few).notes)
+    said = " | ".join(compare_runs(Cache(tmp_path), "test", few, {"warnings": []}).notes)
     assert "Only 3 patients" in said
     assert " than " not in said.replace("fewer than", "")

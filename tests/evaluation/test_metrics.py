@@ -12,20 +12,20 @@ from sklearn import metrics as sklearn_metrics
 from lus_cli.evaluation import metrics
 from lus_cli.evaluation.assessment import assess
 from lus_cli.model import losses
-from tests.predicted import answering, drawn, from_sklearn, predictions_for
+from tests.predicted import drawn, from_sklearn, predicting, predictions_for
 
 REPORT_TEST_SET = [0] * 10 + [1] * 14 + [2] * 26 + [3] * 19
 
 
 def test_values_are_those_of_scikit_learn():
     predictions = drawn(0)
-    assessed = assess(predictions, resamples=0, seed=0)
+    assessed = assess(predictions, permutations=0, seed=0)
     expected = from_sklearn(predictions.scores, predictions.probabilities)
-    for name in metrics.FIGURES:
+    for name in metrics.METRICS:
         if name != "ece":
-            assert assessed["figures"][name]["value"] == pytest.approx(expected[name]), name
+            assert assessed["metrics"][name]["value"] == pytest.approx(expected[name]), name
     for row in assessed["per_class"]:
-        for name in metrics.CLASS_FIGURES:
+        for name in metrics.CLASS_METRICS:
             assert row[name]["value"] == pytest.approx(expected[f"{name}_{row['score']}"]), name
 
 
@@ -40,14 +40,14 @@ def test_values_are_those_of_scikit_learn():
 )
 def test_the_loss_has_the_landmarks_of_the_reports_test_set(answer, loss):
     probabilities = [answer(y) for y in REPORT_TEST_SET]
-    assessed = assess(predictions_for(range(69), REPORT_TEST_SET, probabilities), 0, 0)["figures"]
+    assessed = assess(predictions_for(range(69), REPORT_TEST_SET, probabilities), 0, 0)["metrics"]
     assert assessed["sord_loss"]["value"] == pytest.approx(loss, abs=5e-4)
     assert assessed["sord_excess"]["value"] == pytest.approx(loss - 0.542, abs=1e-3)
     assert assessed["sord_loss"]["majority"] == pytest.approx(1.340, abs=5e-4)
 
 
 def test_certainty_in_a_wrong_answer_costs_much_but_not_infinity():
-    figures = assess(predictions_for("ab", [0, 3], np.eye(4)[[3, 0]]), 0, 0)["figures"]
+    figures = assess(predictions_for("ab", [0, 3], np.eye(4)[[3, 0]]), 0, 0)["metrics"]
     assert 50 < figures["sord_loss"]["value"] < 100
 
 
@@ -82,7 +82,7 @@ def test_figures_of_many_confusion_matrices_are_those_of_scikit_learn(unit: int)
     confusion = np.array(
         [sklearn_metrics.confusion_matrix(*study, labels=range(4)) for study in studies]
     )
-    figures = metrics.label_figures(confusion / unit)
+    figures = metrics.label_metrics(confusion / unit)
     for number, study in enumerate(studies):
         expected = answers_of(*study)
         found = {name: values[number] for name, values in figures.items()}
@@ -93,7 +93,7 @@ def test_kappa_is_undefined_where_chance_is_never_wrong() -> None:
     confusion = np.zeros((2, 4, 4))
     confusion[0, 2, 2] = 5.0  # all videos have one score and get it
     confusion[1] = np.eye(4)
-    assert metrics.label_figures(confusion)["kappa_quadratic"] == pytest.approx(
+    assert metrics.label_metrics(confusion)["kappa_quadratic"] == pytest.approx(
         [np.nan, 1], nan_ok=True
     )
 
@@ -109,11 +109,11 @@ def test_a_quotient_is_undefined_only_by_zero() -> None:
 def test_only_what_is_defined_gets_a_value(without: set[str]) -> None:
     """Score 1 is nowhere and 3 is never answered; what scikit-learn has not stays as it is."""
     truth, answer = np.array([0, 0, 2, 2, 3]), [0, 2, 2, 0, 2]
-    predictions = predictions_for("abcde", truth, answering(answer, confidence=0.4))
+    predictions = predictions_for("abcde", truth, predicting(answer, confidence=0.4))
     undefined = {"recall_1", "precision_1", "f1_1", "auroc_1", "auroc_macro", "precision_3"}
     undefined |= without  # whatever scikit-learn would say
-    names = {f"{name}_{score}" for name in metrics.CLASS_FIGURES for score in range(4)}
-    own = dict.fromkeys(names | set(metrics.FIGURES), 0.125)
+    names = {f"{name}_{score}" for name in metrics.CLASS_METRICS for score in range(4)}
+    own = dict.fromkeys(names | set(metrics.METRICS), 0.125)
     own |= dict.fromkeys(undefined, math.nan)
     values = metrics.point_values(predictions, own)
     expected = answers_of(truth, np.array(answer))
@@ -150,7 +150,7 @@ def test_probabilities_may_be_rounded() -> None:
 @pytest.mark.parametrize(
     ("videos", "scores", "probabilities", "complaint"),
     [
-        ([], [], np.zeros((0, 4)), "predictions for no video"),
+        ([], [], np.zeros((0, 4)), "there are no videos"),
         ("ab", [0], np.full((2, 4), 0.25), r"2 videos, scores \(1,\), probabilities \(2, 4\)"),
         ("ab", [0, 1], np.full((1, 4), 0.25), "2 videos, scores"),
         ("a", [0], np.full((1, 5), 0.2), "1 videos, scores"),

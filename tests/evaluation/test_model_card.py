@@ -17,7 +17,7 @@ from lus_cli.cache.layout import Cache, Run
 from lus_cli.cache.video_cache import VideoCache
 from lus_cli.config import EvaluateConfig
 from lus_cli.errors import LusError
-from lus_cli.evaluation.metrics import FIGURES
+from lus_cli.evaluation.metrics import METRICS
 from lus_cli.evaluation.model_card import (
     limits_of_training,
     model_card,
@@ -84,14 +84,14 @@ def changed(run: Run, part: str, **values: Any) -> dict[str, Any]:
     scores = json.loads(path.read_text())
     of_the_whole = {*scores, "trained_patients", "pixels_compared"}
     for name, value in values.items():
-        (scores if name in of_the_whole else scores["figures"]["accuracy"])[name] = value
+        (scores if name in of_the_whole else scores["metrics"]["accuracy"])[name] = value
     path.write_text(json.dumps(scores))
     return scores
 
 
 def test_a_trained_run_has_a_card_that_claims_no_figure(cache):
     card = card_of(cache)
-    assert "None yet" in section(card, "Numbers")
+    assert "None yet" in section(card, "Results")
     assert "model-index" not in head(card)
     assert "No temperature was fitted." in card
     assert "Not a medical device" in card
@@ -121,8 +121,8 @@ def test_every_number_of_an_evaluation_is_in_its_file(evaluated):
         text = section(card, f"{part.capitalize()} patients")
         assert f"{scores['videos']} videos of {scores['patients']} patient" in text
         table = rows(text)
-        for figure, label in FIGURES.items():
-            found, shown = scores["figures"][figure], table[label]
+        for figure, label in METRICS.items():
+            found, shown = scores["metrics"][figure], table[label]
             for value, cell in zip(
                 [found["value"], found["majority"], found["chance"]],
                 [shown[0], *shown[2:]],
@@ -144,7 +144,7 @@ def test_a_hub_gets_the_figures_of_unseen_patients_alone(evaluated):
     assert index["name"] == run.name
     [result] = index["results"]
     assert result["dataset"]["split"] == "test"
-    figures = json.loads((run.evaluation("test") / "scores.json").read_text())["figures"]
+    figures = json.loads((run.evaluation("test") / "scores.json").read_text())["metrics"]
     values = {metric["type"]: metric for metric in result["metrics"]}
     assert values["accuracy"]["value"] == pytest.approx(figures["accuracy"]["value"], abs=1e-4)
     assert values["mae"]["value"] == pytest.approx(
@@ -169,10 +169,10 @@ def test_another_study_counts_as_unseen_only_if_known_patients_were_refused(run)
         card = model_card(run)
         results = head(card)["model-index"][0]["results"]
         assert [result["dataset"]["split"] for result in results] == parts
-        warned = "patients it was trained on may be among them" in card
+        warned = "patients it was trained on may be included" in card
         assert warned == (policy == "keep")
-        assert ("as far as ids and pixels tell" in card) == (len(parts) == 2)
-        assert ("as far as ids tell" in card) == (not compared)
+        assert ("judging by ids and pixels" in card) == (len(parts) == 2)
+        assert ("judging by ids." in card) == (not compared)
         assert "### Another study: clinic-0123abcd" in card
 
 
@@ -214,13 +214,13 @@ def test_what_training_lacked_is_among_the_limits(run):
         return " ".join(limits_of_training({"train": part, "validation": part}, run, kernel))
 
     assert not limits(5, [1, 1, 1, 1])
-    assert "no training video has score 1 and 3" in limits(5, [4, 0, 2, 0]).lower()
-    assert "trained on 4 patients only" in limits(4, [1, 1, 1, 1])
-    assert "epoch was chosen on 4 patients" in limits(4, [1, 1, 1, 1])
+    assert "no training video has score 1 or 3" in limits(5, [4, 0, 2, 0]).lower()
+    assert "trained on only 4 patients" in limits(4, [1, 1, 1, 1])
+    assert "epoch was chosen on only 4 patients" in limits(4, [1, 1, 1, 1])
     assert not limits(4, [1, 1, 1, 1], kernel=True), "it is fitted on both parts"
     events = [{"epoch": 1}, {"epoch": 2}]
     (run.root / "nonfinite.json").write_text(json.dumps({"events": events}))
-    assert "2 training steps gave no finite gradient" in limits(5, [1, 1, 1, 1])
+    assert "2 training steps had a non-finite gradient" in limits(5, [1, 1, 1, 1])
 
 
 def test_what_no_file_tells_is_said_to_be_unknown(run):
@@ -228,8 +228,8 @@ def test_what_no_file_tells_is_said_to_be_unknown(run):
     del origin["parts"]
     run.provenance.write_text(json.dumps(origin))
     card = model_card(run)
-    assert "was not noted down" in section(card, "Training data")
-    assert "was not noted down" in section(card, "Limits")
+    assert "not recorded" in section(card, "Training data")
+    assert "was not recorded" in section(card, "Limits")
 
 
 def test_a_file_of_another_version_is_a_line(run):
@@ -237,5 +237,5 @@ def test_a_file_of_another_version_is_a_line(run):
     scores = json.loads(path.read_text())
     del scores["confusion"]
     path.write_text(json.dumps(scores))
-    with pytest.raises(LusError, match=r"it lacks .*confusion.* run `lus evaluate` again"):
+    with pytest.raises(LusError, match=r"confusion.* is missing.* run `lus evaluate` again"):
         model_card(run)

@@ -98,17 +98,17 @@ def words(text: str) -> str:
 
 def test_the_summary_says_what_was_found_in_words(page):
     said = words(page)
-    assert "Right about 5 of 8 videos." in said
+    assert "5 of 8 videos scored correctly." in said
     assert "8 test videos of 6 patients" in said
     assert "accuracy of 62 % (95 % interval over patients:" in said
-    assert "Answering score 1 for every video would reach 38 %" in said
+    assert "Predicting score 1 for every video would reach 38 %" in said
     assert "not a medical device" in said
 
 
 def test_a_constant_model_is_called_one_at_the_top(tmp_path):
     text = page_of(tmp_path, predictions_of([2, 2, 0], [2, 2, 2]))
-    warning = "This model answers score 2 for every video: it has learned nothing but the most"
-    said = words(text[: text.index('id="figures"')])
+    warning = "The model predicts score 2 for every video: it has learned nothing but the most"
+    said = words(text[: text.index('id="metrics"')])
     assert warning in said
     assert "Only 3 patients" in said
 
@@ -119,7 +119,7 @@ def test_a_constant_model_is_called_one_at_the_top(tmp_path):
         ("test", "8 test videos of 6 patients · weights of epoch 12"),
         ("validation", "8 validation videos of 6 patients"),
         ("train", "8 training videos of 6 patients"),
-        ("all", "8 videos of 6 patients, training patients included"),
+        ("all", "8 videos of 6 patients, including training patients"),
     ],
 )
 def test_the_heading_says_whose_videos_these_are(tmp_path, part, said):
@@ -130,8 +130,8 @@ def test_the_heading_says_whose_videos_these_are(tmp_path, part, said):
 def test_every_figure_has_its_numbers(page):
     assessed = assessment.assess(predictions_of(SCORES, ANSWERS), 50, 0)
     said = words(page)
-    for name, label in metrics.FIGURES.items():
-        entry = assessed["figures"][name]
+    for name, label in metrics.METRICS.items():
+        entry = assessed["metrics"][name]
         assert label in said
         for value in (entry["value"], entry["low"], entry["high"], entry["majority"]):
             assert base.three(value) in said
@@ -144,7 +144,7 @@ def section(page: str, name: str) -> str:
 
 
 def test_intervals_come_with_their_patients_and_few_are_marked(page, tmp_path):
-    assert "95 % interval 6 patients" in section(page, "figures")
+    assert "95 % interval 6 patients" in section(page, "metrics")
     few = page_of(tmp_path, predictions_of(SCORES[:3], ANSWERS[:3]))
     assert "fewer than 5 patients, which say little" in section(few, "areas")
     assert 'class="number off" title="fewer than 5 patients"' in few
@@ -152,21 +152,21 @@ def test_intervals_come_with_their_patients_and_few_are_marked(page, tmp_path):
 
 def test_totals_stand_beside_those_of_answers_that_never_look(page):
     text = section(page, "totals")
-    for part in ("exam total answered scores", "most frequent score for all", "same videos"):
+    for part in ("exam total predicted scores", "most frequent score for all", "same videos"):
         assert part in text
 
 
 def test_a_temperature_is_shown_with_what_it_was_fitted_on(tmp_path, page):
-    assert "No temperature: no validation video was scored." in section(page, "sureness")
+    assert "No temperature: no validation video was scored." in section(page, "confidence")
     predictions = predictions_of(SCORES, ANSWERS)
     assessed = assessment.assess(predictions, 50, 0, training=[4, 3, 2, 1], validation=predictions)
     run = RUN | {"recipe": {"loss": "sord"}}
     report.write_report(tmp_path / "report.html", assessed, predictions, run, {})
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
-    sureness = section(text, "sureness")
-    assert "fitted on 8 validation videos of 6 patients" in sureness
-    assert "trained with soft labels" in sureness
-    assert "4, 3, 2, 1 of score 0 to 3" in section(text, "figures")
+    confidence = section(text, "confidence")
+    assert "fitted on 8 validation videos of 6 patients" in confidence
+    assert "trained with soft labels" in confidence
+    assert "4, 3, 2, 1 of score 0 to 3" in section(text, "metrics")
 
 
 def test_every_video_is_there_the_worst_first(page):
@@ -174,14 +174,14 @@ def test_every_video_is_there_the_worst_first(page):
     assert len(rows) == len(SCORES)
     assert [int(row["data-error"]) for row in rows] == [3, 1, 1, 0, 0, 0, 0, 0]
     assert rows[0]["data-id"] == "p1/1/1"
-    assert (rows[0]["data-true"], rows[0]["data-answered"]) == ("0", "3")
+    assert (rows[0]["data-true"], rows[0]["data-predicted"]) == ("0", "3")
 
 
 def test_the_matrix_counts_each_cell(page):
     cells = {
-        (found["data-true"], found["data-answered"]): found["aria-label"]
+        (found["data-true"], found["data-predicted"]): found["aria-label"]
         for tag, found in Outline(page).tags
-        if tag == "button" and "data-answered" in found
+        if tag == "button" and "data-predicted" in found
     }
     assert len(cells) == 16
     assert cells["1", "1"].endswith(": 2 videos")
@@ -239,7 +239,7 @@ def test_figures_stand_in_the_section_they_belong_to(tmp_path):
     names = ("curves", "calibration", "areas", "exam_totals", "errors_per_class", "confusion")
     text = page_of(tmp_path, predictions_of(SCORES, ANSWERS), drawn=dict.fromkeys(names, svg))
     for name, where in zip(
-        names, ("training", "sureness", "areas", "totals", "matrix"), strict=False
+        names, ("training", "confidence", "areas", "totals", "matrix"), strict=False
     ):
         own = text.split(f'<section id="{where}">')[1].split("</section>")[0]
         assert Outline(own).having("figure", "data-figure") == [name]
@@ -278,8 +278,8 @@ def test_the_player_has_the_colours_of_the_overlays(tmp_path):
 def test_undefined_figures_are_a_dash_with_a_reason(tmp_path):
     text = page_of(tmp_path, predictions_of([2], [2]))
     assert "Kappa is undefined" in text
-    assert 'title="one patient has no spread"' in text
-    assert "no interval: one patient has no spread" in text
+    assert 'title="an interval needs at least two patients"' in text
+    assert "no interval: an interval needs at least two patients" in text
 
 
 # ----------------------------------------------------------------------------------------- browser
@@ -308,9 +308,9 @@ def status(dom: str) -> str:
 
 
 def test_an_address_names_a_cell_of_the_matrix(page, tmp_path):
-    dom = loaded(page, tmp_path, "#true=1&answered=1")
+    dom = loaded(page, tmp_path, "#true=1&predicted=1")
     assert shown(dom) == ["p2/1/2", "p3/1/3"]
-    assert status(dom) == "2 videos of true score 1 answered as 1"
+    assert status(dom) == "2 videos of true score 1 and predicted score 1"
 
 
 def test_an_address_names_a_video_to_be_played(tmp_path):
@@ -322,10 +322,10 @@ def test_an_address_names_a_video_to_be_played(tmp_path):
 
 
 def test_a_click_shows_a_cells_videos_and_another_shows_all(page, tmp_path):
-    click = 'document.querySelector(\'.cell[data-true="0"][data-answered="3"]\').click();'
+    click = 'document.querySelector(\'.cell[data-true="0"][data-predicted="3"]\').click();'
     dom = loaded(page, tmp_path, script=click)
     assert shown(dom) == ["p1/1/1"]
-    assert status(dom) == "1 video of true score 0 answered as 3"
+    assert status(dom) == "1 video of true score 0 and predicted score 3"
     dom = loaded(page, tmp_path, script=click + click)
     assert len(shown(dom)) == len(SCORES)
     assert status(dom) == "All 8 videos"
@@ -405,8 +405,8 @@ def test_a_player_shows_a_frame_and_its_mask(tmp_path):
     for name in ("same", "covered", "clear", "outlined", "plain", "bare"):
         assert told[name] == "true", name
     assert (told["checked"], told["expanded"]) == ("false", "true")
-    assert "The model scored 7 of the video’s 70 frames; all of them are here" in told["note"]
-    assert "All frames weigh the same in the answer." in told["note"]
+    assert "The model scored 7 of the video’s 70 frames; all of them are shown" in told["note"]
+    assert "All frames have the same weight in the prediction." in told["note"]
 
 
 def test_the_mask_is_over_its_own_frame(tmp_path):
@@ -479,12 +479,12 @@ def test_a_player_plays_as_fast_as_it_is_told(tmp_path):
 
 def test_arrow_keys_walk_the_matrix_and_tab_stops_there_once(page, tmp_path):
     script = """
-    const cell = (t, a) => document.querySelector(`.cell[data-true="${t}"][data-answered="${a}"]`);
+    const cell = (t, a) => document.querySelector(`.cell[data-true="${t}"][data-predicted="${a}"]`);
     const press = (key) => document.activeElement.dispatchEvent(
       new KeyboardEvent("keydown", {key, bubbles: true, cancelable: true}));
     cell(0, 0).focus();
     press("ArrowRight");  // over cells without videos
-    document.body.dataset.seenFirst = document.activeElement.dataset.answered;
+    document.body.dataset.seenFirst = document.activeElement.dataset.predicted;
     press("ArrowDown");
     document.body.dataset.seenSecond = document.activeElement.dataset.true;
     document.body.dataset.seenStops = document.querySelectorAll('.cell[tabindex="0"]').length;

@@ -166,16 +166,20 @@ def test_what_the_script_reads_is_json_that_cannot_end_its_attribute() -> None:
     [
         (
             "mean",
-            "All frames weigh the same in the answer. Bars: the frames that the model scored.",
+            "All frames have the same weight in the prediction. "
+            "Bars: the frames that the model scored.",
         ),
-        ("attention", "weighs in the answer, at most 50 %; the dashed line is an equal share."),
-        ("max", "takes of each LSTM output the largest"),
-        ("last", "read off the LSTM after the last frame"),
+        (
+            "attention",
+            "in the prediction, at most 50 %; the dashed line is the weight if all were equal.",
+        ),
+        ("max", "the maximum of each LSTM output"),
+        ("last", "the output of the LSTM after the last frame"),
     ],
 )
 def test_the_note_says_what_is_shown_and_how_frames_weigh(pool: str, said: str) -> None:
     text = environment().from_string("{% import 'player.html' as p %}{{ p.note(c) }}")
     weights = np.array([0.5, 0.25, 0.25]) if pool == "attention" else None
     note = text.render(c=clip_of(gray(3), length=70, pool=pool, weights=weights))
-    assert "The model scored 3 of the video’s 70 frames; all of them are here." in note
+    assert "The model scored 3 of the video’s 70 frames; all of them are shown." in note
     assert said in note

@@ -8,16 +8,16 @@ from scipy import stats
 
 from lus_cli.evaluation.assessment import assess
 from lus_cli.evaluation.intervals import ANY, CORRELATION, POSITIVE, SHARE, Jackknife
-from lus_cli.evaluation.resampling import PatientSums, confusions_dealt, permutation_test
+from lus_cli.evaluation.resampling import PatientSums, permutation_test, permuted_confusions
 from tests.benchmarks import statistics
-from tests.predicted import answering, drawn, from_sklearn, predictions_for
+from tests.predicted import drawn, from_sklearn, predicting, predictions_for
 
 
 def test_a_resample_has_the_figures_of_its_videos_written_out():
     predictions = drawn(1)
     sums = PatientSums(predictions)
     draws = np.array([[2, 0, 1, 3, 0, 1, 1, 1, 0], [1, 1, 1, 1, 1, 1, 1, 1, 1]])
-    resampled = sums.figures(draws)
+    resampled = sums.metrics(draws)
     for index, draw in enumerate(draws):
         videos = [v for v, patient in enumerate(sums.patient) for _ in range(draw[patient])]
         expected = from_sklearn(predictions.scores[videos], predictions.probabilities[videos])
@@ -34,7 +34,7 @@ def test_intervals_are_over_patients_not_videos():
     # while 400 videos would stay near 1/2.
     scores, patients = [0] * 400, ["right"] * 200 + ["wrong"] * 200
     answers = [0] * 200 + [1] * 200
-    accuracy = assess(predictions_for(patients, scores, answering(answers)), 0, 0)["figures"][
+    accuracy = assess(predictions_for(patients, scores, predicting(answers)), 0, 0)["metrics"][
         "accuracy"
     ]
     assert accuracy["value"] == 0.5
@@ -45,7 +45,7 @@ def test_intervals_are_over_patients_not_videos():
 def test_intervals_hold_the_value_and_come_again():
     first, again = assess(drawn(3), 300, 0), assess(drawn(3), 300, 0)
     assert first == again
-    for name, figure in first["figures"].items():
+    for name, figure in first["metrics"].items():
         assert figure["low"] < figure["value"] < figure["high"], name
 
 
@@ -79,7 +79,7 @@ def test_a_perfect_model_gets_one_though_scores_come_and_go_with_patients(patien
     scores = np.concatenate([np.tile([0, 1, 2], patients - 1), [0, 1, 3]])
     owner = np.repeat(np.arange(patients), 3)
     for truth in (scores, np.minimum(scores, 2), np.where(scores == 3, 3, 0)):
-        found = assess(predictions_for(owner, truth, answering(truth)), 50, 0)["figures"]
+        found = assess(predictions_for(owner, truth, predicting(truth)), 50, 0)["metrics"]
         for name in ("accuracy", "f1_macro", "f1_weighted", "kappa_quadratic", "auroc_macro"):
             entry = found[name]
             assert (entry["low"], entry["value"], entry["high"]) == pytest.approx((1, 1, 1)), name
@@ -94,12 +94,12 @@ def test_a_score_that_a_model_never_answers_right_widens_macro_f1():
     scores[[2, 8]] = 3
     answers = scores.copy()
     answers[[2, 8, 13, 20]] = [2, 2, 0, 1]
-    predictions = predictions_for(np.repeat(np.arange(6), 6), scores, answering(answers))
+    predictions = predictions_for(np.repeat(np.arange(6), 6), scores, predicting(answers))
     sums = PatientSums(predictions)
-    plain = sums.figures(sums.as_they_are)["f1_macro"][0]
-    entry = assess(predictions, 0, 0)["figures"]["f1_macro"]
+    plain = sums.metrics(sums.unweighted)["f1_macro"][0]
+    entry = assess(predictions, 0, 0)["metrics"]["f1_macro"]
     assert entry["value"] == pytest.approx(plain)
-    narrow = Jackknife(6).estimate(plain, sums.figures(Jackknife(6).draws)["f1_macro"], 6)
+    narrow = Jackknife(6).estimate(plain, sums.metrics(Jackknife(6).draws)["f1_macro"], 6)
     assert entry["high"] > narrow["high"] + 0.05
 
 
@@ -114,7 +114,7 @@ def test_intervals_hold_the_true_value_as_often_as_they_say(name):
 
 
 def test_p_values_tell_skill_from_luck():
-    skilled = assess(drawn(5), 200, 0)["figures"]
+    skilled = assess(drawn(5), 200, 0)["metrics"]
     assert skilled["accuracy"]["p_value"] < 0.02
     assert skilled["kappa_quadratic"]["p_value"] < 0.02
 
@@ -124,7 +124,7 @@ def test_a_model_that_only_tells_patients_apart_is_seldom_significant(name):
     # Scores and answers both cluster by patient and are independent of each other: a test that
     # deals out single videos calls 3 in 10 of such models significant at 5 %.
     for patients in (3, 11):
-        found = statistics.called_skill(
+        found = statistics.significant_share(
             statistics.NULLS[name], patients, 200, np.random.default_rng(2)
         )
         assert max(found.values()) <= 0.1
@@ -134,8 +134,8 @@ def test_a_deal_gives_every_patient_the_answers_of_one_patient():
     # Each patient's answers are one score of its own, so that a deal shows who gave to whom; with as
     # many videos each, nobody gives twice.
     owner = np.repeat([0, 1, 2, 3], 5)
-    sums = PatientSums(predictions_for(owner, owner, answering(owner)))
-    dealt = confusions_dealt(sums, 50, np.random.default_rng(0))
+    sums = PatientSums(predictions_for(owner, owner, predicting(owner)))
+    dealt = permuted_confusions(sums, 50, np.random.default_rng(0))
     assert np.isin(dealt, (0, 5)).all()
     assert (dealt.sum(axis=1) == 5).all()
     assert (dealt.sum(axis=2) == 5).all()
@@ -143,7 +143,7 @@ def test_a_deal_gives_every_patient_the_answers_of_one_patient():
 
 
 def test_p_is_one_where_no_deal_differs():
-    sums = PatientSums(predictions_for("aabbcc", [0, 1, 2, 3, 0, 1], answering([2] * 6)))
+    sums = PatientSums(predictions_for("aabbcc", [0, 1, 2, 3, 0, 1], predicting([2] * 6)))
     p_values = permutation_test(sums, 50, np.random.default_rng(0))
     assert p_values == {"accuracy": 1, "kappa_quadratic": 1}
 
@@ -151,7 +151,7 @@ def test_p_is_one_where_no_deal_differs():
 def test_a_figure_that_rests_on_one_patient_has_no_interval():
     estimate = Jackknife(6).estimate(0.5, constant(0.5), 1)
     assert (estimate["value"], estimate["low"], estimate["high"]) == (0.5, None, None)
-    assert "one patient" in estimate["why"]
+    assert "two patients" in estimate["why"]
     assert Jackknife(6).estimate(0.5, constant(0.5), 2)["low"] == 0.5
 
 
@@ -160,4 +160,4 @@ def test_an_interval_is_undefined_where_the_figure_is_without_one_of_the_patient
     left_out[2] = np.nan
     estimate = Jackknife(6).estimate(0.5, left_out, 6)
     assert (estimate["low"], estimate["high"]) == (None, None)
-    assert "without one of the patients" in estimate["why"]
+    assert "one of the patients is left out" in estimate["why"]

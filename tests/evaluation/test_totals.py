@@ -8,7 +8,7 @@ import pytest
 from lus_cli.evaluation.intervals import POSITIVE, Jackknife
 from lus_cli.evaluation.metrics import Predictions
 from lus_cli.evaluation.totals import agreement, areas, sums
-from tests.predicted import answering
+from tests.predicted import predicting
 
 TWO = Jackknife(2)
 
@@ -92,20 +92,20 @@ SCORES, ANSWERS = [3, 1, 0, 2, 2, 1], [2, 1, 1, 2, 3, 3]
 
 @pytest.fixture
 def predictions() -> Predictions:
-    return Predictions(VIDEOS, np.array(SCORES), answering(ANSWERS, 0.7))
+    return Predictions(VIDEOS, np.array(SCORES), predicting(ANSWERS, 0.7))
 
 
 def test_sums_are_over_the_videos_there_are(predictions):
     found = sums(predictions, TWO, {})
     rows = found["exam"]["rows"]
-    assert [(r["patient"], r["exam"], r["videos"], r["true"], r["answered"]) for r in rows] == [
+    assert [(r["patient"], r["exam"], r["videos"], r["true"], r["predicted"]) for r in rows] == [
         ("a", "1", 3, 6, 7),
         ("a", "2", 1, 1, 1),
         ("b", "1", 2, 2, 4),
     ]
     # 0.7 at the answer and 0.1 at the others: 0.6 answer + 0.1 (0 + 1 + 2 + 3) a video.
     assert [row["expected"] for row in rows] == pytest.approx([6.0, 1.2, 3.6])
-    assert [(r["videos"], r["true"], r["answered"]) for r in found["patient"]["rows"]] == [
+    assert [(r["videos"], r["true"], r["predicted"]) for r in found["patient"]["rows"]] == [
         (4, 7, 8),
         (2, 2, 4),
     ]
@@ -114,8 +114,8 @@ def test_sums_are_over_the_videos_there_are(predictions):
 
 def test_the_mean_per_video_takes_the_number_of_videos_out(predictions):
     exams = sums(predictions, TWO, {"majority": 2.0})["exam"]
-    assert exams["total"]["answered"]["mae"]["value"] == pytest.approx((1 + 0 + 2) / 3)
-    assert exams["mean"]["answered"]["mae"]["value"] == pytest.approx((1 / 3 + 0 + 1) / 3)
+    assert exams["total"]["predicted"]["mae"]["value"] == pytest.approx((1 + 0 + 2) / 3)
+    assert exams["mean"]["predicted"]["mae"]["value"] == pytest.approx((1 / 3 + 0 + 1) / 3)
     # One score for everything agrees on totals, since some exams have more videos, but not on means.
     assert exams["total"]["majority"]["icc"]["value"] > 0.5
     assert exams["mean"]["majority"]["icc"]["value"] == pytest.approx(0, abs=1e-9)
@@ -124,16 +124,16 @@ def test_the_mean_per_video_takes_the_number_of_videos_out(predictions):
 
 def test_a_patients_exams_are_left_out_together(predictions):
     # Errors of a's two exams are 1 and 0, of b's one 2: without a 2, without b 1/2.
-    error = sums(predictions, TWO, {})["exam"]["total"]["answered"]["mae"]
+    error = sums(predictions, TWO, {})["exam"]["total"]["predicted"]["mae"]
     assert error == TWO.estimate(1.0, np.array([2.0, 0.5]), 2, POSITIVE) | {"less": {}}
 
 
 def test_the_error_is_paired_with_that_of_a_constant(predictions):
     # Score 2 for all: totals 6, 2 and 4, errors 0, 1 and 2; the model's are 1, 0 and 2.
     totals = sums(predictions, TWO, {"majority": 2.0})["exam"]["total"]
-    less = totals["answered"]["mae"]["less"]["majority"]
+    less = totals["predicted"]["mae"]["less"]["majority"]
     assert less["value"] == pytest.approx(0)
-    assert totals["majority"]["mae"]["value"] == totals["answered"]["mae"]["value"] == 1
+    assert totals["majority"]["mae"]["value"] == totals["predicted"]["mae"]["value"] == 1
     assert "less" in totals["expected"]["mae"]
     assert "less" not in totals["majority"]["mae"]
 
@@ -154,5 +154,5 @@ def test_areas_are_in_natural_order_with_their_own_numbers(predictions):
 
 def test_an_area_of_five_patients_is_not_few():
     videos = [(str(patient), "1", "R1") for patient in range(5)]
-    predictions = Predictions(videos, np.arange(5) % 4, answering(np.arange(5) % 4))
+    predictions = Predictions(videos, np.arange(5) % 4, predicting(np.arange(5) % 4))
     assert not areas(predictions, Jackknife(5))[0]["few"]

@@ -110,8 +110,13 @@ def test_every_labelled_video_is_answered_by_a_run_that_never_saw_its_patient(do
     assert not (cache / "latest").exists()  # its runs are no run of the user's
     written = json.loads((folder / "scores.json").read_text())
     assert written == numbers
-    assert written["comparison"]["candidates"][0]["times"] == 2
-    for name in ("predictions.csv", "confusion.svg", "comparison.csv", "answers.csv"):
+    assert written["comparison"]["candidates"][0]["repetitions"] == 2
+    for name in (
+        "predictions.csv",
+        "confusion.svg",
+        "comparison.csv",
+        "comparison_predictions.csv",
+    ):
         assert (folder / name).stat().st_size
 
 

@@ -89,12 +89,12 @@ def test_the_csv_files_hold_what_is_in_the_numbers(on_test):
             r for r in predictions if (r["patient"], r["exam"]) == (exam["patient"], exam["exam"])
         ]
         assert int(exam["true"]) == sum(int(row["score"]) for row in own)
-        assert int(exam["answered"]) == sum(int(row["predicted"]) for row in own)
+        assert int(exam["predicted"]) == sum(int(row["predicted"]) for row in own)
         expected = sum(s * float(row[f"p{s}"]) for row in own for s in range(4))
         assert float(exam["expected"]) == pytest.approx(expected, abs=1e-4)
     matrix = np.zeros((4, 4), int)
     for row in rows_of(folder / "confusion.csv"):
-        matrix[int(row["score"]), int(row["answered"])] = int(row["videos"])
+        matrix[int(row["score"]), int(row["predicted"])] = int(row["videos"])
     assert matrix.tolist() == scores["confusion"]
     areas = rows_of(folder / "areas.csv")
     assert [row["area"] for row in areas] == [row["area"] for row in scores["areas"]]
@@ -109,7 +109,7 @@ def test_the_prior_is_that_of_the_training_patients(cache, on_test):
     scores, _ = on_test
     own = np.array(scores["scores"]) / scores["videos"]
     assert scores["training_scores"] == np.bincount(training, minlength=4).tolist()
-    assert scores["figures"]["accuracy"]["prior"] == pytest.approx(own @ shares)
+    assert scores["metrics"]["accuracy"]["prior"] == pytest.approx(own @ shares)
 
 
 def test_the_temperature_is_that_of_the_validation_patients_alone(cache, on_test):
