@@ -39,7 +39,7 @@ def write_masks(path: Path, videos: Mapping[VideoId, Maps], weights: str = "") -
                 dtype = np.int32 if name in INTEGERS else np.float32
                 compression = "gzip" if values.ndim > 1 else None
                 group.create_dataset(name, data=values.astype(dtype), compression=compression)
-            disk.tell_error()
+            disk.raise_error()
 
 
 def merge_maps(stored: Maps, new: Maps) -> Maps:
@@ -63,7 +63,7 @@ def merge_files(path: Path, parts: Mapping[VideoId, Path], weights: str = "") ->
         for video, part in parts.items():
             with reading(part) as source:
                 source.copy(str(video), file, str(video))
-            disk.tell_error()
+            disk.raise_error()
 
 
 @contextlib.contextmanager
@@ -82,7 +82,7 @@ def adding(path: Path, videos: Iterable[VideoId], weights: str) -> Iterator[tupl
                 for name in names:
                     if name not in added:
                         old.copy(name, file, name)
-                        disk.tell_error()
+                        disk.raise_error()
         yield file, disk
 
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lus_cli.cache.split import People, Split, count_table, draw_folds, draw_part, share_of
+from lus_cli.cache.split import Split
+from lus_cli.cache.split_drawing import People, count_table, draw_folds, draw_part, share_of
 from lus_cli.config import PrepareConfig
 from lus_cli.errors import LusError
 

@@ -25,7 +25,7 @@ def metric_table(scores: dict[str, Any]) -> Table:
         f"{counted(scores['videos'], 'video')} of n = {counted(scores['patients'], 'patient')}"
     )
     p_values = [
-        f"{scores['figures'][name]['p_value']:.3f} ({word})"
+        f"{scores['metrics'][name]['p_value']:.3f} ({word})"
         for name, word in (("accuracy", "accuracy"), ("kappa_quadratic", "kappa"))
         if scores["metrics"][name]["p_value"] is not None
     ]

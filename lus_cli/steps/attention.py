@@ -72,7 +72,7 @@ def run(config: AttentionConfig, progress: Progress) -> Result:
     cache = Cache(config.cache)
     check_writable(cache.run(config.run).attention)
     trained = open_run(cache, config.run, choose_device(config.device))
-    if not trained.model.looks:
+    if not trained.model.has_masks:
         raise LusError(f"run {trained.run.name} has no attention", "train a run with --attention")
     if config.check and trained.model.masks_videos:
         raise UsageError(
