@@ -28,9 +28,8 @@ def worst(frames: Tensor) -> Tensor:
     is their highest score.
     """
     cumulative = frames.cumsum(dim=2)[..., :-1].amin(dim=0)
-    edges = torch.cat(
-        [torch.zeros_like(cumulative[:, :1]), cumulative, torch.ones_like(cumulative[:, :1])], dim=1
-    )
+    start, end = torch.zeros_like(cumulative[:, :1]), torch.ones_like(cumulative[:, :1])
+    edges = torch.cat([start, cumulative, end], dim=1)
     return edges.diff(dim=1).clamp_min(0)  # rounding errors
 
 

@@ -63,7 +63,8 @@ def write_crossval_page(
         "crossval.html",
         "report.css crossval.css",
         "report.js",
-        {"few_patients": FEW_PATIENTS, "majority": MAJORITY, "joined": joined, "signed": signed},
+        {"few_patients": FEW_PATIENTS, "majority": MAJORITY}
+        | {"joined": joined, "signed": signed, "two": two},
         about=about,
         scores=scores,
         repetitions=len(repeats),
@@ -90,6 +91,11 @@ def write_crossval_page(
         details={title: flat(values) for title, values in about["details"].items()},
     )
     part_files.write_text(path, text)
+
+
+def two(value: float) -> str:
+    """A number with two decimals and a true minus sign."""
+    return f"{value:z.2f}".replace("-", "\u2212")
 
 
 def signed(value: float) -> str:

@@ -1,4 +1,4 @@
-"""From frames to a video: hand-computed cases, and the laws each aggregation has to keep."""
+"""Aggregations of frames: hand-computed cases and the properties of each aggregation."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lus_cli.crossval.aggregation import learned_neutral, uninorm, worst
 
 def test_the_worst_frame_by_hand() -> None:
     frames = torch.tensor([[0.7, 0.2, 0.1, 0.0], [0.1, 0.6, 0.2, 0.1]])[:, None]
-    # P(<= k) of the frames: .7 .9 1 1 and .1 .7 .9 1; the least: .1 .7 .9 1
+    # P(<= k) of the frames: .7 .9 1 1 and .1 .7 .9 1; the minimum: .1 .7 .9 1
     torch.testing.assert_close(worst(frames), torch.tensor([[0.1, 0.6, 0.2, 0.1]]))
 
 
@@ -39,11 +39,11 @@ def test_max_of_certain_frames_is_their_highest_score(scores: tuple[int, ...]) -
     ],
 )
 def test_uninorm_by_hand(frames: list[float], neutral: float, expected: float) -> None:
-    found = uninorm(torch.tensor(frames)[:, None], torch.tensor([neutral]))
-    assert float(found) == pytest.approx(expected)
+    result = uninorm(torch.tensor(frames)[:, None], torch.tensor([neutral]))
+    assert float(result) == pytest.approx(expected)
 
 
-def test_uninorm_over_all_frames_is_that_of_two_applied_again_and_again() -> None:
+def test_uninorm_over_all_frames_equals_the_repeated_uninorm_of_two() -> None:
     torch.manual_seed(0)
     frames = torch.rand(7, 200, dtype=torch.float64)
     neutral = torch.rand(200, dtype=torch.float64)
@@ -51,9 +51,9 @@ def test_uninorm_over_all_frames_is_that_of_two_applied_again_and_again() -> Non
     torch.testing.assert_close(uninorm(frames, neutral), two)
 
 
-def test_a_neutral_element_is_learned_where_one_frame_must_not_suffice() -> None:
-    """Frames of score 0 with an outlier, and videos of score 3 all through: with the neutral
-    element 0, one loud frame wins."""
+def test_a_neutral_element_is_learned_if_one_frame_must_not_be_sufficient() -> None:
+    """Videos of score 0 with one outlier, and videos of score 3: with the neutral element 0, the
+    outlier determines the prediction."""
     quiet, loud = [0.6, 0.1, 0.1, 0.2], [0.02, 0.02, 0.02, 0.94]
     healthy = torch.tensor([quiet, quiet, quiet, loud])[:, None].repeat(1, 6, 1)
     ill = torch.tensor([loud] * 4)[:, None].repeat(1, 6, 1)

@@ -1,4 +1,4 @@
-"""Baselines learn from training patients alone, and answer with probabilities whatever they get."""
+"""Baselines learn from the training patients only, and predict valid probabilities for any input."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ import pytest
 from lus_cli.cache.video_cache import VideoCache
 from lus_cli.crossval import baselines
 from lus_cli.crossval import features as video_features
-from lus_cli.crossval.baselines import BASELINES, Baseline, Training, answers
+from lus_cli.crossval.baselines import BASELINES, Baseline, Training, predict
 from lus_cli.crossval.features import CNN_FRAMES, KINDS, Features, compute_features
 from lus_cli.progress import silent
 
 PATIENTS = [str(number // 8) for number in range(72)]  # nine, of eight videos
 TRAIN, TEST = list(range(56)), list(range(56, 72))
 LEARNERS = [b for b in BASELINES if b.name not in ("majority", "prior")]
-# One of each way to fit.
+# One per way of fitting.
 PLAIN = [b for b in BASELINES if b.name in ("majority", "prior", "signs", "signs-boosted")]
 by_name = pytest.mark.parametrize("baseline", BASELINES, ids=lambda baseline: baseline.name)
 
 
 def study() -> tuple[Features, np.ndarray]:
-    """Features of every kind from which the score can be read, with some noise."""
+    """Features of every kind that contain the score and some noise."""
     random = np.random.default_rng(1)
     scores = random.integers(0, 4, len(PATIENTS))
     noise = random.normal(0, 0.3, (len(KINDS), len(PATIENTS), 3 * CNN_FRAMES))
@@ -31,15 +31,15 @@ def study() -> tuple[Features, np.ndarray]:
 
 
 def fold(baseline: Baseline, features: Features, scores: np.ndarray) -> np.ndarray:
-    return answers(baseline, features, scores, PATIENTS, (TRAIN, TEST))
+    return predict(baseline, features, scores, PATIENTS, (TRAIN, TEST))
 
 
 @by_name
-def test_answers_are_probabilities(baseline: Baseline) -> None:
-    given = fold(baseline, *study())
-    assert given.shape == (len(TEST), 4)
-    assert (given >= 0).all()
-    np.testing.assert_allclose(given.sum(axis=1), 1)
+def test_predictions_are_probabilities(baseline: Baseline) -> None:
+    probabilities = fold(baseline, *study())
+    assert probabilities.shape == (len(TEST), 4)
+    assert (probabilities >= 0).all()
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1)
 
 
 @by_name
@@ -51,7 +51,7 @@ def test_scores_of_test_videos_change_nothing(baseline: Baseline) -> None:
 
 
 @by_name
-def test_pixels_of_test_videos_change_only_their_own_answer(baseline: Baseline) -> None:
+def test_pixels_of_test_videos_change_only_their_own_prediction(baseline: Baseline) -> None:
     features, scores = study()
     other = {kind: matrix.copy() for kind, matrix in features.items()}
     for matrix in other.values():
@@ -63,7 +63,7 @@ def test_pixels_of_test_videos_change_only_their_own_answer(baseline: Baseline) 
 
 
 @pytest.mark.parametrize("baseline", LEARNERS, ids=lambda baseline: baseline.name)
-def test_what_can_be_read_from_features_is_learned(baseline: Baseline) -> None:
+def test_scores_in_the_features_are_learned(baseline: Baseline) -> None:
     features, scores = study()
     right = fold(baseline, features, scores).argmax(axis=1) == scores[TEST]
     assert right.mean() > 0.8
@@ -71,55 +71,57 @@ def test_what_can_be_read_from_features_is_learned(baseline: Baseline) -> None:
     assert (fold(baseline, features, shuffled).argmax(axis=1) == shuffled[TEST]).mean() < 0.7
 
 
-def test_the_penalty_is_chosen_on_training_patients_left_out(
+def test_the_penalty_is_selected_on_held_out_training_patients(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Features here say whose they are, so that every fit can be asked whom it saw."""
+    """Here a feature is the patient, so that the test can record the patients of every fit."""
     features, scores = study()
     features = {kind: matrix.copy() for kind, matrix in features.items()}
     features["signs"][:, 0] = [int(name) for name in PATIENTS]
     fits = []
-    real = baselines.fitted
+    real = baselines.fit_predict
 
-    def watched(model: object, known: np.ndarray, truth: np.ndarray, new: np.ndarray) -> np.ndarray:
-        fits.append((set(known[:, 0]), set(new[:, 0])))
-        return real(model, known, truth, new)
+    def recording(
+        model: object, training: np.ndarray, truth: np.ndarray, new: np.ndarray
+    ) -> np.ndarray:
+        fits.append((set(training[:, 0]), set(new[:, 0])))
+        return real(model, training, truth, new)
 
-    monkeypatch.setattr(baselines, "fitted", watched)
+    monkeypatch.setattr(baselines, "fit_predict", recording)
     fold(next(b for b in BASELINES if b.name == "signs"), features, scores)
     test_patients = {int(PATIENTS[index]) for index in TEST}
     *inner, last = fits
     assert len(inner) == baselines.FOLDS * len(baselines.STRENGTHS)
-    assert all(not known & new for known, new in fits)
-    assert all(not (known | new) & test_patients for known, new in inner)
+    assert all(not training & new for training, new in fits)
+    assert all(not (training | new) & test_patients for training, new in inner)
     assert not last[0] & test_patients
     assert last[1] == test_patients
 
 
 def test_a_patient_in_both_parts_is_refused() -> None:
     features, scores = study()
-    with pytest.raises(ValueError, match="patient 0 is in training and in test"):
-        answers(BASELINES[0], features, scores, PATIENTS, ([0, 1], [2, 70]))
+    with pytest.raises(ValueError, match="patient 0 is in the training and in the test"):
+        predict(BASELINES[0], features, scores, PATIENTS, ([0, 1], [2, 70]))
 
 
 @pytest.mark.parametrize("baseline", PLAIN, ids=lambda baseline: baseline.name)
 @pytest.mark.parametrize("present", [(2,), (1, 3)])
-def test_scores_without_a_training_video_are_never_answered(
+def test_scores_without_a_training_video_are_never_predicted(
     baseline: Baseline, present: tuple[int, ...]
 ) -> None:
     features, _ = study()
     scores = np.resize(present, len(PATIENTS))
-    given = fold(baseline, features, scores)
+    probabilities = fold(baseline, features, scores)
     absent = sorted(set(range(4)) - set(present))
-    assert (given[:, absent] == 0).all()
-    np.testing.assert_allclose(given.sum(axis=1), 1)
+    assert (probabilities[:, absent] == 0).all()
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1)
 
 
 @pytest.mark.parametrize("baseline", PLAIN, ids=lambda baseline: baseline.name)
 def test_one_training_patient_is_enough(baseline: Baseline) -> None:
     features, scores = study()
-    given = answers(baseline, features, scores, PATIENTS, (TRAIN[:8], TEST))
-    np.testing.assert_allclose(given.sum(axis=1), 1)
+    probabilities = predict(baseline, features, scores, PATIENTS, (TRAIN[:8], TEST))
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1)
 
 
 def test_majority_and_prior_by_hand() -> None:
@@ -132,8 +134,8 @@ def test_majority_and_prior_by_hand() -> None:
 
 
 def test_no_training_video_is_an_error() -> None:
-    with pytest.raises(ValueError, match="needs a training video"):
-        answers(BASELINES[0], *study(), PATIENTS, ([], TEST))
+    with pytest.raises(ValueError, match="needs at least one training video"):
+        predict(BASELINES[0], *study(), PATIENTS, ([], TEST))
 
 
 # ------------------------------------------------------------------------- features of the videos
@@ -182,8 +184,8 @@ def test_projections_by_hand() -> None:
     assert video_features.projections(frames).tolist() == [[[60, 3]], [[30, 1]], [[10, 0]]]
 
 
-def test_turning_the_features_changes_no_answer() -> None:
-    """With more features than videos, as those of a CNN."""
+def test_rotating_the_features_does_not_change_predictions() -> None:
+    """With more features than videos, as for a CNN."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
@@ -191,7 +193,7 @@ def test_turning_the_features_changes_no_answer() -> None:
     from lus_cli.crossval.baselines import regression
 
     random = np.random.default_rng(0)
-    known, new = random.normal(size=(40, 200)), random.normal(size=(15, 200))
+    training, new = random.normal(size=(40, 200)), random.normal(size=(15, 200))
     scores = np.arange(40) % 4
     plain = make_pipeline(
         StandardScaler(),
@@ -199,5 +201,5 @@ def test_turning_the_features_changes_no_answer() -> None:
     )
     ours = regression(0.01)
     ours.set_params(logisticregression__tol=1e-8)
-    answers = [model.fit(known, scores).predict_proba(new) for model in (plain, ours)]
-    assert np.allclose(*answers, atol=1e-5)
+    predicted = [model.fit(training, scores).predict_proba(new) for model in (plain, ours)]
+    assert np.allclose(*predicted, atol=1e-5)

@@ -1,4 +1,4 @@
-"""Confounders: against SciPy, and on models that read the gain, or do not."""
+"""Confounders, compared with SciPy, and for models that read the gain or the lung."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import rankdata, spearmanr
 
-from lus_cli.crossval.confounders import confounding, followed
+from lus_cli.crossval.confounders import confounder_warnings, confounding
 from lus_cli.evaluation.metrics import Predictions
 
 PATIENTS, AREAS = 25, 6
@@ -17,8 +17,8 @@ def truth() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 4, PATIENTS * AREAS)
 
 
-def answers(truth: np.ndarray, expected: np.ndarray) -> Predictions:
-    """Answers with these expected scores."""
+def predictions_of(truth: np.ndarray, expected: np.ndarray) -> Predictions:
+    """Predictions with these expected scores."""
     near = -2.0 * (np.arange(4)[None, :] - expected[:, None]) ** 2
     shares = np.exp(near) / np.exp(near).sum(axis=1, keepdims=True)
     videos = [(f"p{i // AREAS}", "1", str(i % AREAS)) for i in range(len(truth))]
@@ -28,10 +28,12 @@ def answers(truth: np.ndarray, expected: np.ndarray) -> Predictions:
 def test_correlations_are_spearmans_and_the_partial_one_that_of_the_residuals(truth) -> None:
     random = np.random.default_rng(2)
     gain = random.normal(truth, 1.0)
-    predictions = answers(truth, np.clip(truth + 0.5 * random.normal(size=len(truth)), 0, 3))
+    predictions = predictions_of(truth, np.clip(truth + 0.5 * random.normal(size=len(truth)), 0, 3))
     (row,) = confounding(predictions, {"gain": gain})
     assert row["with_score"]["value"] == pytest.approx(spearmanr(gain, truth)[0])
-    assert row["with_answer"]["value"] == pytest.approx(spearmanr(gain, predictions.expected)[0])
+    assert row["with_prediction"]["value"] == pytest.approx(
+        spearmanr(gain, predictions.expected)[0]
+    )
     a, c, y = (rankdata(v) for v in (predictions.expected, gain, truth))
 
     def less_truth(values: np.ndarray) -> np.ndarray:
@@ -43,19 +45,21 @@ def test_correlations_are_spearmans_and_the_partial_one_that_of_the_residuals(tr
     assert row["with_score"]["low"] < row["with_score"]["value"] < row["with_score"]["high"]
 
 
-def test_who_reads_the_gain_is_told_and_who_reads_the_lung_is_not(truth) -> None:
+def test_a_model_that_reads_the_gain_gets_a_warning_and_one_that_reads_the_lung_does_not(
+    truth,
+) -> None:
     random = np.random.default_rng(3)
-    gain = random.normal(truth, 1.5)  # the sick were filmed brighter
-    lung = answers(truth, np.clip(truth + 0.7 * random.normal(size=len(truth)), 0, 3))
-    reader = answers(truth, np.clip(gain, 0, 3))
-    assert not followed(confounding(lung, {"gain": gain}))
-    (sentence,) = followed(confounding(reader, {"gain": gain}))
-    assert sentence.startswith("answers follow gain beyond what the true scores explain")
+    gain = random.normal(truth, 1.5)  # diseased patients were filmed brighter
+    lung = predictions_of(truth, np.clip(truth + 0.7 * random.normal(size=len(truth)), 0, 3))
+    reader = predictions_of(truth, np.clip(gain, 0, 3))
+    assert not confounder_warnings(confounding(lung, {"gain": gain}))
+    (sentence,) = confounder_warnings(confounding(reader, {"gain": gain}))
+    assert sentence.startswith("Predictions follow gain beyond what the true scores explain")
 
 
 def test_strata_are_thirds_that_hold_every_video_once(truth) -> None:
     values = np.random.default_rng(4).normal(size=len(truth))
-    predictions = answers(truth, truth.astype(float))
+    predictions = predictions_of(truth, truth.astype(float))
     (row,) = confounding(predictions, {"depth": values})
     assert [stratum["videos"] for stratum in row["strata"]] == [50, 50, 50]
     assert all(stratum["accuracy"]["value"] == 1 for stratum in row["strata"])
@@ -64,10 +68,10 @@ def test_strata_are_thirds_that_hold_every_video_once(truth) -> None:
     assert second["high"] < third["low"]
 
 
-def test_a_confounder_that_never_varies_is_undefined_not_nan(truth) -> None:
-    (row,) = confounding(answers(truth, truth.astype(float)), {"depth": np.ones(len(truth))})
-    for key in ("with_score", "with_answer", "beyond_score"):
+def test_the_correlation_with_a_constant_confounder_is_undefined_not_nan(truth) -> None:
+    (row,) = confounding(predictions_of(truth, truth.astype(float)), {"depth": np.ones(len(truth))})
+    for key in ("with_score", "with_prediction", "beyond_score"):
         assert row[key]["value"] is None
         assert row[key]["why"]
     assert len(row["strata"]) == 1
-    assert not followed([row])
+    assert not confounder_warnings([row])

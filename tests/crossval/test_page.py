@@ -1,4 +1,4 @@
-"""The page of a cross-validation: what it says, that it is safe, and that it works in a browser."""
+"""The page of a cross-validation: its content, its security, and its behaviour in a browser."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from lus_cli.crossval.confounders import confounding
 from lus_cli.crossval.folder import draw, write_crossval
 from lus_cli.crossval.folds import Fold
 from lus_cli.crossval.page import patient_rows, write_crossval_page
-from lus_cli.crossval.predictions import by_fold, constant_folds
-from lus_cli.crossval.words import method_rows, plain_words
+from lus_cli.crossval.predictions import by_fold, constant_fold_warnings
+from lus_cli.crossval.summary import method_rows
 from lus_cli.evaluation import comparison
 from lus_cli.evaluation.assessment import assess
 from lus_cli.evaluation.metrics import Predictions
@@ -43,24 +43,25 @@ FOLDS = [
 ]
 
 
-def answers(right: float, seed: int = 0, names: list[str] | None = None) -> Predictions:
+def predictions(right: float, seed: int = 0, names: list[str] | None = None) -> Predictions:
     """Predictions that are right for about a share of the videos, and random for the others."""
     random = np.random.default_rng(seed)
-    said = np.where(random.random(len(SCORES)) < right, SCORES, random.integers(0, 4, len(SCORES)))
-    probabilities = np.full((len(SCORES), 4), 0.1) + 0.6 * np.eye(4)[said]
-    who = names or NAMES
-    ids = [(who[i // VIDEOS], "1", str(i % VIDEOS)) for i in range(len(SCORES))]
+    guesses = random.integers(0, 4, len(SCORES))
+    predicted = np.where(random.random(len(SCORES)) < right, SCORES, guesses)
+    probabilities = np.full((len(SCORES), 4), 0.1) + 0.6 * np.eye(4)[predicted]
+    names = names or NAMES
+    ids = [(names[i // VIDEOS], "1", str(i % VIDEOS)) for i in range(len(SCORES))]
     return Predictions(ids, SCORES, probabilities)
 
 
-def times(right: float, seed: int = 0) -> list[Predictions]:
-    return [answers(right, seed + repeat) for repeat in range(REPEATS)]
+def repetitions(right: float, seed: int = 0) -> list[Predictions]:
+    return [predictions(right, seed + repeat) for repeat in range(REPEATS)]
 
 
 def scores_of(
     candidates: Mapping[str, list[Predictions]], confounders: bool = False
 ) -> dict[str, Any]:
-    """What the step writes into scores.json."""
+    """The content of scores.json."""
     recipe = next(iter(candidates.values()))
     scores = {**assess(recipe[0], 60, 0), "comparison": comparison.compare(candidates)}
     scores["folds"] = by_fold(FOLDS, candidates)
@@ -85,12 +86,16 @@ def page_of(
     return path.read_text(encoding="utf-8")
 
 
-CANDIDATES = {"tuned": times(0.8), "signs": times(0.4, 10), "prior": times(0.0, 20)}
+CANDIDATES = {
+    "tuned": repetitions(0.8),
+    "signs": repetitions(0.4, 10),
+    "prior": repetitions(0.0, 20),
+}
 
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """With everything on it, figures too."""
+    """A page with all sections and figures."""
     folder = tmp_path_factory.mktemp("crossval-page")
     scores = scores_of(CANDIDATES, confounders=True)
     made = write_crossval(folder, about_of(), scores, CANDIDATES["tuned"])
@@ -104,21 +109,24 @@ def test_the_command_writes_the_page_and_names_it(crossvalidated: tuple[Path, Re
     cache, result = crossvalidated
     assert result.files["report"] == cache / "crossvals" / "paper-cv-1" / "crossval.html"
     text = result.files["report"].read_text(encoding="utf-8")
-    said = words(text)
-    assert "18 videos of 6 patients, each answered by models that never saw the patient" in said
-    assert "The recipe paper was trained 6 times: 3 folds, 2 times over" in said
+    content = words(text)
+    assert "18 videos of 6 patients, each predicted by models that never saw the patient" in content
+    assert "The recipe paper was trained 6 times: 3 folds, 2 repetitions" in content
     assert (
-        three(result.numbers["comparison"]["candidates"][0]["metrics"]["accuracy"]["value"]) in said
+        three(result.numbers["comparison"]["candidates"][0]["metrics"]["accuracy"]["value"])
+        in content
     )
     assert "left out with --no-baselines" in section(text, "methods")
     assert "Not measured" in section(text, "confounders")
-    for number in (path := result.files["report"].parent).glob("*.csv"):
-        assert number.stat().st_size
+    for table in (path := result.files["report"].parent).glob("*.csv"):
+        assert table.stat().st_size
     assert (path / "forest.svg").is_file()
     assert (path / "folds.csv").read_text().count("\n") == 1 + 6
 
 
-def test_the_command_on_the_page_does_it_again(crossvalidated: tuple[Path, Result]) -> None:
+def test_the_command_on_the_page_repeats_the_cross_validation(
+    crossvalidated: tuple[Path, Result],
+) -> None:
     cache, result = crossvalidated
     text = result.files["report"].read_text(encoding="utf-8")
     command = re.search(r"<pre><code>(.*?)</code></pre>", text)
@@ -137,7 +145,7 @@ def test_the_command_on_the_page_does_it_again(crossvalidated: tuple[Path, Resul
 
 
 @pytest.mark.parametrize(
-    ("recipe", "baseline", "said"),
+    ("recipe", "baseline", "headline"),
     [
         (0.9, 0.2, "Better than the best baseline: kappa"),
         (0.5, 0.5, "Not shown to be better than the best baseline: kappa"),
@@ -145,55 +153,61 @@ def test_the_command_on_the_page_does_it_again(crossvalidated: tuple[Path, Resul
     ],
 )
 def test_the_headline_says_whether_the_best_baseline_is_beaten(
-    recipe: float, baseline: float, said: str, tmp_path: Path
+    recipe: float, baseline: float, headline: str, tmp_path: Path
 ) -> None:
-    rivals = {"tuned": times(recipe), "prior": times(0.0, 9), "signs": times(baseline, 5)}
+    rivals = {
+        "tuned": repetitions(recipe),
+        "prior": repetitions(0.0, 9),
+        "signs": repetitions(baseline, 5),
+    }
     text = page_of(tmp_path / "page.html", rivals)
     top = words(text[text.index("<body>") : text.index('id="methods"')])
-    assert said in top
+    assert headline in top
     assert "The best baseline, signs (hand-made signs), reaches" in top
-    assert "95 % interval of the difference, it less the recipe:" in top
+    assert "95 % paired interval of the difference, baseline minus recipe:" in top
 
 
-def test_figures_by_which_a_baseline_is_ahead_are_named(tmp_path: Path) -> None:
-    text = page_of(tmp_path / "page.html", {"tuned": times(0.1), "signs": times(0.9, 5)})
-    assert "By other figures it is behind signs by macro F1 (" in words(text)
+def test_metrics_by_which_a_baseline_is_ahead_are_named(tmp_path: Path) -> None:
+    text = page_of(
+        tmp_path / "page.html", {"tuned": repetitions(0.1), "signs": repetitions(0.9, 5)}
+    )
+    assert "On other metrics, the recipe is behind signs (macro F1 " in words(text)
     assert ", beyond chance)" in words(text)
     assert 'class="loses"' in text
 
 
-def test_one_answer_for_everything_is_the_headline(tmp_path: Path) -> None:
+def test_one_score_for_every_video_is_the_headline(tmp_path: Path) -> None:
     constant = Predictions(
-        answers(1).videos, SCORES, np.tile([0.1, 0.7, 0.1, 0.1], (len(SCORES), 1))
+        predictions(1).videos, SCORES, np.tile([0.1, 0.7, 0.1, 0.1], (len(SCORES), 1))
     )
-    rivals = {"tuned": [constant] * 2, "signs": times(0.5)}
+    rivals = {"tuned": [constant] * 2, "signs": repetitions(0.5)}
     text = page_of(tmp_path / "page.html", rivals)
-    assert "tuned answers score 1 for every video." in words(text)
+    assert "tuned predicts score 1 for every video." in words(text)
     assert "it has learned nothing" in words(text)
-    assert constant_folds(by_fold(FOLDS, rivals))[0].startswith("in 4 of 4 folds (r1-f1, ")
-    assert constant_folds(by_fold(FOLDS, CANDIDATES)) == []
+    assert constant_fold_warnings(by_fold(FOLDS, rivals))[0].startswith("In 4 of 4 folds (r1-f1, ")
+    assert constant_fold_warnings(by_fold(FOLDS, CANDIDATES)) == []
 
 
-def test_one_answer_a_fold_is_the_headline_too(tmp_path: Path) -> None:
-    """Pooled they look like several answers."""
-    halves = [np.isin(answers(1).patients, fold.split.test) for fold in FOLDS[::2]]
+def test_one_score_per_fold_is_the_headline_too(tmp_path: Path) -> None:
+    """The pooled predictions have several scores."""
+    halves = [np.isin(predictions(1).patients, fold.split.test) for fold in FOLDS[::2]]
     repeats = [
-        Predictions(answers(1).videos, SCORES, np.eye(4)[half.astype(int)]) for half in halves
+        Predictions(predictions(1).videos, SCORES, np.eye(4)[half.astype(int)]) for half in halves
     ]
-    text = page_of(tmp_path / "page.html", {"tuned": repeats, "signs": times(0.5)})
-    assert "In every fold tuned answers one score for every video." in words(text)
+    text = page_of(tmp_path / "page.html", {"tuned": repeats, "signs": repetitions(0.5)})
+    assert "In every fold, tuned predicts one score for every video." in words(text)
 
 
-def test_one_patient_has_no_interval_and_the_page_says_so(tmp_path: Path) -> None:
+def test_one_patient_has_no_interval_and_the_page_explains_it(tmp_path: Path) -> None:
     one = Predictions([("p0", "1", str(i)) for i in range(4)], np.arange(4), np.eye(4))
     scores = assess(one, 20, 0) | {"comparison": comparison.compare({"a": [one], "b": [one]})}
     scores["folds"] = by_fold([Fold(1, 1, Split((), (), ("p0",)))], {"a": [one], "b": [one]})
     about = about_of("a", methods={"b": "the other"})
-    said = plain_words(about, scores, method_rows(scores["comparison"]), [one])
-    assert "no interval: an interval needs at least two patients" in said["kappa"]
-    assert "their difference has no interval" in said["best"]
-    write_crossval_page(tmp_path / "page.html", about_of("a"), scores, [one], {})
-    assert "of 1 patient each" in words((tmp_path / "page.html").read_text(encoding="utf-8"))
+    write_crossval_page(tmp_path / "page.html", about, scores, [one], {})
+    text = words((tmp_path / "page.html").read_text(encoding="utf-8"))
+    assert "no interval: an interval needs at least two patients" in text
+    assert "The difference has no interval" in text
+    assert "of 1 patient each" in text
 
 
 def test_every_method_is_in_the_table_the_best_first(page: str) -> None:
@@ -207,28 +221,27 @@ def test_every_method_is_in_the_table_the_best_first(page: str) -> None:
             for value in (entry["value"], entry["low"], entry["high"], entry["sd"]):
                 assert three(value) in text
         if less := row["difference"]:
-            own = rows[0]["metrics"]["kappa_quadratic"]["value"]
-            theirs = row["metrics"]["kappa_quadratic"]["value"]
-            assert less["value"] == pytest.approx(theirs - own)  # as in the terminal
+            recipe, method = (r["metrics"]["kappa_quadratic"]["value"] for r in (rows[0], row))
+            assert less["value"] == pytest.approx(method - recipe)  # as in the terminal
             assert less["low"] <= less["value"] <= less["high"]
             assert three(less["low"]) in text
 
 
-def test_a_folds_figures_are_those_of_its_own_patients() -> None:
-    row = by_fold(FOLDS, CANDIDATES)[2]  # the second time over
+def test_the_metrics_of_a_fold_are_those_of_its_patients() -> None:
+    row = by_fold(FOLDS, CANDIDATES)[2]  # the second repetition
     assert (row["name"], row["repeat"], row["patients"], row["videos"]) == ("r2-f1", 2, 5, 30)
     one = CANDIDATES["signs"][1]
     inside = np.isin(one.patients, FOLDS[2].split.test)
     expected = cohen_kappa_score(
         one.scores[inside], one.predicted[inside], labels=range(4), weights="quadratic"
     )
-    assert row["figures"]["signs"]["kappa_quadratic"] == pytest.approx(expected)
-    assert sum(row["scores"]) == sum(row["answers"]) == 30
+    assert row["metrics"]["signs"]["kappa_quadratic"] == pytest.approx(expected)
+    assert sum(row["scores"]) == sum(row["predicted"]) == 30
 
 
-def test_what_answers_follow_is_said_and_what_they_do_not(page: str) -> None:
+def test_confounders_that_predictions_follow_are_named_and_the_others_too(page: str) -> None:
     text = section(page, "confounders")
-    assert "Beyond what the true scores explain, answers follow brightness (+1.000)." in text
+    assert "Beyond what the true scores explain, predictions follow brightness (+1.000)." in text
     assert "They are not shown to follow sector depth." in text
     assert "mean of what is seen" in text
 
@@ -243,7 +256,7 @@ def test_few_patients_and_missing_scores_are_marked(crossvalidated: tuple[Path, 
     assert "hollow: fewer than 5 patients" in folds
 
 
-def test_patients_are_listed_by_how_far_their_mean_is_off() -> None:
+def test_patients_are_sorted_by_the_error_of_their_mean() -> None:
     sums = [
         {"patient": "a", "videos": 10, "true": 10, "predicted": 14, "expected": 12.0},
         {"patient": "b", "videos": 2, "true": 4, "predicted": 1, "expected": 2.0},
@@ -251,9 +264,9 @@ def test_patients_are_listed_by_how_far_their_mean_is_off() -> None:
     assert [(row["patient"], row["off"]) for row in patient_rows(sums)] == [("b", -3), ("a", 4)]
 
 
-def test_videos_have_the_answer_of_each_time(page: str) -> None:
+def test_videos_have_the_prediction_of_each_repetition(page: str) -> None:
     first = shown(page)[0]
-    place = ["/".join(video) for video in answers(1).videos].index(first)
+    place = ["/".join(video) for video in predictions(1).videos].index(first)
     both = ", ".join(str(one.predicted[place]) for one in CANDIDATES["tuned"])
     row = page[page.index(f'data-id="{first}"') :].split("</tr>")[0]
     assert f'<td class="number wider">{both}</td>' in row
@@ -264,7 +277,7 @@ def test_videos_have_the_answer_of_each_time(page: str) -> None:
 
 
 def test_names_cannot_become_markup(tmp_path: Path) -> None:
-    repeats = [answers(0.8, 1, [f"{ATTACK}{name}" for name in NAMES])] * 2
+    repeats = [predictions(0.8, 1, [f"{ATTACK}{name}" for name in NAMES])] * 2
     rivals = {ATTACK: repeats, f"b{ATTACK}": repeats}
     scores = scores_of(rivals, confounders=True)
     for row in scores["confounders"]:
@@ -276,11 +289,13 @@ def test_names_cannot_become_markup(tmp_path: Path) -> None:
     outline = Outline(page)
     assert [tag for tag, _ in outline.tags].count("script") == 1
     assert "img" not in [tag for tag, _ in outline.tags]
-    assert not [name for _, found in outline.tags for name in found if name.startswith("on")]
+    assert not [
+        name for _, attributes in outline.tags for name in attributes if name.startswith("on")
+    ]
     assert f"{ATTACK}p0/1/0" in outline.having("tr", "data-id")
 
 
-def test_the_page_needs_nothing_from_anywhere_and_shares_no_ids(page: str) -> None:
+def test_the_page_loads_nothing_and_has_unique_ids(page: str) -> None:
     outline = Outline(page)
     for tag, attributes in outline.tags:
         for name in ("src", "href", "xlink:href", "action", "srcset"):
@@ -298,15 +313,17 @@ def test_the_page_needs_nothing_from_anywhere_and_shares_no_ids(page: str) -> No
     assert outline.having("figure", "data-figure")[:5] == drawn
 
 
-def test_every_table_and_figure_has_a_name_to_be_read_out(page: str) -> None:
+def test_every_table_and_figure_has_an_accessible_name(page: str) -> None:
     outline = Outline(page)
     tables = page.split("<table")
     for before, after in itertools.pairwise(tables):
         named = "aria-label" in before.rsplit("<", 1)[1] or "aria-label" in after.split(">")[0]
         assert named or "plain" in after[:20]
-    drawings = [found for _, found in outline.tags if found.get("class") == "drawing"]
+    drawings = [
+        attributes for _, attributes in outline.tags if attributes.get("class") == "drawing"
+    ]
     assert drawings
-    assert all(found["role"] == "img" and found["aria-label"] for found in drawings)
+    assert all(each["role"] == "img" and each["aria-label"] for each in drawings)
 
 
 # ----------------------------------------------------------------------------------------- browser
@@ -314,8 +331,8 @@ def test_every_table_and_figure_has_a_name_to_be_read_out(page: str) -> None:
 
 def test_a_browser_shows_it_and_a_click_filters_its_videos(page: str, tmp_path: Path) -> None:
     one = CANDIDATES["tuned"][0]
-    true, answered = next((t, a) for t, a in zip(one.scores, one.predicted, strict=True) if t != a)
-    hits = int(((one.scores == true) & (one.predicted == answered)).sum())
-    dom = loaded(page, tmp_path, f"#true={true}&predicted={answered}")  # under its own policy
+    true, predicted = next((t, a) for t, a in zip(one.scores, one.predicted, strict=True) if t != a)
+    hits = int(((one.scores == true) & (one.predicted == predicted)).sum())
+    dom = loaded(page, tmp_path, f"#true={true}&predicted={predicted}")  # under its own policy
     assert len(shown(dom)) == hits
     assert len(shown(loaded(page, tmp_path))) == len(SCORES)

@@ -1,4 +1,4 @@
-"""lus crossval on a real small study: who is tested by whom, resuming, and that nothing leaks."""
+"""lus crossval on a small study: which model tests which patient, resuming, and no leakage."""
 
 from __future__ import annotations
 
@@ -41,22 +41,22 @@ def a_split(folds: int = 5, **rule: Any) -> Split:
 
 
 @pytest.mark.parametrize("folds", [2, 5, 11])
-def test_everybody_is_tested_on_once_and_never_seen_before(folds: int) -> None:
+def test_every_patient_is_tested_once_by_a_model_that_never_saw_the_patient(folds: int) -> None:
     split = a_split(folds)
     repeats = draw_repeats(split, PATIENTS, SCORES, 3)
     models = folds_of(split, repeats, PATIENTS, SCORES)
     assert len(models) == 3 * folds
     for repeat in (1, 2, 3):
-        own = [m.split for m in models if m.repeat == repeat]
-        tested = [name for one in own for name in one.test]
+        splits = [m.split for m in models if m.repeat == repeat]
+        tested = [name for one in splits for name in one.test]
         assert sorted(tested) == sorted(set(PATIENTS))
-        for one in own:
+        for one in splits:
             groups = [set(one.train), set(one.validation), set(one.test)]
             assert sum(map(len, groups)) == len(set.union(*groups)) == 11
             assert all(groups)
 
 
-def test_the_first_time_has_the_folds_of_the_split_the_others_their_own() -> None:
+def test_the_first_repetition_has_the_folds_of_the_split_the_others_do_not() -> None:
     split = a_split()
     first, second, third = draw_repeats(split, PATIENTS, SCORES, 3)
     assert tuple(first) == split.folds
@@ -65,8 +65,8 @@ def test_the_first_time_has_the_folds_of_the_split_the_others_their_own() -> Non
     assert draw_repeats(split, PATIENTS, SCORES, 3) == [first, second, third]
 
 
-def test_scores_of_a_fold_do_not_choose_who_validates_it() -> None:
-    """With stratification too: the draw looks at the scores of those it draws from only."""
+def test_scores_of_a_fold_do_not_affect_its_validation_part() -> None:
+    """With stratification too: the drawing uses only the scores of the patients it draws from."""
     split = a_split(stratify=True)
     changed = SCORES.copy()
     changed[[name in split.folds[0] for name in PATIENTS]] = 3
@@ -89,25 +89,25 @@ def test_two_patients_leave_one_to_train_on() -> None:
 
 @pytest.fixture
 def done(crossvalidated: tuple[Path, Result]) -> tuple[Path, dict[str, Any]]:
-    """A finished cross-validation, twice over: its cache and its numbers."""
+    """A finished cross-validation with two repetitions: its cache and its numbers."""
     return crossvalidated[0], crossvalidated[1].numbers
 
 
-def test_every_labelled_video_is_answered_by_a_run_that_never_saw_its_patient(done) -> None:
+def test_every_labelled_video_is_predicted_by_a_run_that_never_saw_its_patient(done) -> None:
     cache, numbers = done
     videos = VideoCache(cache / "videos.h5")
     assert numbers["videos"] == int((videos.scores >= 0).sum())
     folder = cache / "crossvals" / "paper-cv-1"
-    answers = sorted((folder / "folds").iterdir())
-    assert len(answers) == 2 * 3
-    for path in answers:
+    files = sorted((folder / "folds").iterdir())
+    assert len(files) == 2 * 3
+    for path in files:
         content = json.loads(path.read_text())
         run = Cache(cache).run(content["run"])
         split, _ = read_split(run.split, videos.patients)
         tested = {patient for patient, _, _ in content["videos"]}
         assert tested <= set(split.test)
         assert not tested & {*split.train, *split.validation}
-    assert not (cache / "latest").exists()  # its runs are no run of the user's
+    assert not (cache / "latest").exists()  # the runs of folds are not the latest run
     written = json.loads((folder / "scores.json").read_text())
     assert written == numbers
     assert written["comparison"]["candidates"][0]["repetitions"] == 2
@@ -120,7 +120,7 @@ def test_every_labelled_video_is_answered_by_a_run_that_never_saw_its_patient(do
         assert (folder / name).stat().st_size
 
 
-def test_times_over_have_other_weights(done) -> None:
+def test_repetitions_have_different_weights(done) -> None:
     cache, _ = done
     first, second = (
         load_file(Cache(cache).run(f"paper-cv-1-r{repeat}-f1").best) for repeat in (1, 2)
@@ -128,8 +128,8 @@ def test_times_over_have_other_weights(done) -> None:
     assert any((first[name] != second[name]).any() for name in first)
 
 
-def test_the_scores_of_a_fold_cannot_reach_its_model(done, exams: Path, tmp_path: Path) -> None:
-    """Other scores for the patients of fold 1: its model is the same, bit for bit."""
+def test_the_scores_of_a_fold_do_not_affect_its_model(done, exams: Path, tmp_path: Path) -> None:
+    """With other scores for the patients of fold 1, its model is the same, bit for bit."""
     cache, _ = done
     other = study(exams, tmp_path)
     fold = json.loads((other / "split.json").read_text())["folds"][0]
@@ -153,7 +153,9 @@ def test_the_scores_of_a_fold_cannot_reach_its_model(done, exams: Path, tmp_path
     assert any((third[name] != fourth[name]).any() for name in third)  # it was trained on fold 1
 
 
-def test_stopped_and_resumed_it_ends_as_if_never_stopped(done, exams: Path, tmp_path: Path) -> None:
+def test_an_interrupted_cross_validation_resumes_to_the_same_result(
+    done, exams: Path, tmp_path: Path
+) -> None:
     cache, numbers = done
     other = study(exams, tmp_path)
     shutil.copy(cache / "split.json", other / "split.json")
@@ -164,24 +166,24 @@ def test_stopped_and_resumed_it_ends_as_if_never_stopped(done, exams: Path, tmp_
 
     with pytest.raises(KeyboardInterrupt):
         crossval.run(config(other, repeats=2), stop)
-    with pytest.raises(LusError, match="paper-cv-1 already"):
+    with pytest.raises(LusError, match="there is already a cross-validation paper-cv-1"):
         crossval.run(config(other, run="paper-cv-1"), silent)
     again = crossval.run(config(other, resume=True), silent).numbers
     assert again == numbers
 
 
-def test_runs_of_an_earlier_one_are_not_taken_for_its_own(done, tmp_path: Path) -> None:
-    """Their recipe, folds and seeds may be others."""
+def test_runs_of_an_earlier_cross_validation_are_not_reused(done, tmp_path: Path) -> None:
+    """Their recipe, folds and seeds may differ."""
     cache = shutil.copytree(done[0], tmp_path / "cache")
     shutil.rmtree(cache / "crossvals")
-    with pytest.raises(LusError, match="paper-cv-1-r1-f1 already, of an earlier"):
+    with pytest.raises(LusError, match="already a run paper-cv-1-r1-f1, from an earlier"):
         crossval.run(config(cache, run="paper-cv-1"), silent)
     assert not (cache / "crossvals").exists()
     assert next_name(Cache(cache), "paper") == "paper-cv-2"
 
 
 @pytest.mark.parametrize("changed", ["recipe", "split"])
-def test_a_run_that_is_not_as_planned_is_not_gone_on_with(
+def test_a_run_that_differs_from_the_plan_is_not_resumed(
     done, tmp_path: Path, changed: str
 ) -> None:
     cache = shutil.copytree(done[0], tmp_path / "cache")
@@ -200,7 +202,7 @@ def test_a_run_that_is_not_as_planned_is_not_gone_on_with(
 
 
 def test_other_scores_are_noticed(done, tmp_path: Path) -> None:
-    """Folds learned from the scores of then; by those of now they would all be judged."""
+    """The folds were trained with the old scores, but would be evaluated with the new ones."""
     cache = shutil.copytree(done[0], tmp_path / "cache")
     notes = cache / "exams" / "Annotations.txt"
     lines = [f"{line[:-1]}{3 - int(line[-1])}" for line in notes.read_text().split()]
@@ -230,18 +232,22 @@ def test_other_scores_are_noticed(done, tmp_path: Path) -> None:
 )
 def test_a_damaged_file_is_one_line(done, tmp_path: Path, name: str, content: str) -> None:
     cache = shutil.copytree(done[0], tmp_path / "cache")
-    if name.startswith("folds") and content != "{":  # without them it would predict again
+    if (
+        name.startswith("folds") and content != "{"
+    ):  # without the weights, the fold would predict again
         weights = weights_digest(Cache(cache).run("paper-cv-1-r1-f1").best)
         content = json.dumps({"weights": weights} | json.loads(content))
     (cache / "crossvals" / "paper-cv-1" / name).write_text(content)
-    with pytest.raises(LusError, match=r"is damaged|is not JSON|no fold of paper-cv-1 answered"):
+    with pytest.raises(
+        LusError, match=r"is damaged|is not JSON|no fold of paper-cv-1 has a prediction"
+    ):
         crossval.run(config(cache, resume=True, run="paper-cv-1"), silent)
     if content == "{":  # the remedy helps
         (cache / "crossvals" / "paper-cv-1" / name).unlink()
         assert crossval.run(config(cache, resume=True, run="paper-cv-1"), silent).numbers == done[1]
 
 
-def test_weights_that_know_the_patients_of_a_fold_are_refused(done, tmp_path: Path) -> None:
+def test_weights_trained_on_the_patients_of_a_fold_are_refused(done, tmp_path: Path) -> None:
     cache, _ = done
     best = Cache(cache).run("paper-cv-1-r1-f1").best
     with pytest.raises(LusError, match="was trained on patient"):
@@ -249,11 +255,13 @@ def test_weights_that_know_the_patients_of_a_fold_are_refused(done, tmp_path: Pa
     assert not (cache / "crossvals" / "knowing").exists()
     split = tmp_path / "split.json"
     shutil.copy(best.with_name("split.json"), split)
-    check_weights(str(best), load_split(split)[0])  # the same split: to go on learning is fair
+    check_weights(
+        str(best), load_split(split)[0]
+    )  # with the same split, further training is allowed
 
 
-def test_a_recipe_cannot_be_taken_for_a_baseline(prepared: Path) -> None:
-    with pytest.raises(LusError, match="a baseline is called signs, too"):
+def test_a_recipe_cannot_have_the_name_of_a_baseline(prepared: Path) -> None:
+    with pytest.raises(LusError, match="a baseline is also called signs"):
         crossval.run(config(prepared, name="signs"), silent)
 
 
@@ -261,7 +269,7 @@ def without_any(_folder: str, names: list[str]) -> list[str]:
     return [name for name in names if name == "crossvals"]
 
 
-def test_the_cards_of_folds_say_how_their_patients_were_chosen(done) -> None:
+def test_the_cards_of_folds_describe_how_their_patients_were_chosen(done) -> None:
     card = Cache(done[0]).run("paper-cv-1-r2-f3").model_card.read_text()
     assert "The test patients are fold 3 of 3 of a cross-validation, repetition 2;" in card
     assert "drawn from the others by validation share 0.2, seed 5, stratify False" in card
@@ -269,7 +277,7 @@ def test_the_cards_of_folds_say_how_their_patients_were_chosen(done) -> None:
     assert "by hand" not in card
 
 
-def test_what_cannot_be_resumed_is_said(done, tmp_path: Path) -> None:
+def test_what_cannot_be_resumed_is_explained(done, tmp_path: Path) -> None:
     cache, _ = done
     with pytest.raises(LusError, match="is unfinished: paper-cv-1 is finished"):
         crossval.run(config(cache, resume=True), silent)
