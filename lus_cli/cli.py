@@ -1,7 +1,7 @@
-"""The command line: options to config, errors to exit codes, results to the terminal or to JSON.
+"""The command line: maps options to a config, errors to exit codes, results to terminal or JSON.
 
-Every command is the same four lines of work: build the step's config from flags and TOML, run the
-step with a progress display, show its result, exit. So commands are made from a table.
+Every command does the same: it builds the step's config from flags and TOML, runs the step with a
+progress display, shows the result and exits. The commands are therefore generated from a table.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ EMPTY = inspect.Parameter.empty
 
 app = typer.Typer(
     name="lus",
-    help="Scores lung ultrasound videos from 0 to 3 and shows where it looked. "
-    "Research software: not a medical device.",
+    help="Score lung ultrasound videos from 0 to 3 and show which regions the model attends to. "
+    "Research software, not a medical device.",
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_show_locals=False,
@@ -35,27 +35,36 @@ app = typer.Typer(
 )
 
 JsonFlag = Annotated[
-    bool, typer.Option("--json", help="One JSON document on stdout, the rest on stderr.")
+    bool,
+    typer.Option("--json", help="Print one JSON document to stdout and everything else to stderr."),
 ]
-QuietFlag = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no tables.")]
-VerboseFlag = Annotated[bool, typer.Option("--verbose", "-v", help="Say more.")]
-ConfigFile = Annotated[Path | None, typer.Option("--config", help="TOML file that sets options.")]
+QuietFlag = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Show no progress, tables or warnings.")
+]
+VerboseFlag = Annotated[
+    bool, typer.Option("--verbose", "-v", help="Show debug messages and all problems.")
+]
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option("--config", help="TOML file of option values, which flags override."),
+]
 RecipeName = Annotated[
     str | None,
     typer.Option(
-        "--recipe", help=f"Recipe that ships with lus. [default: {recipe.DEFAULT_RECIPE}]"
+        "--recipe",
+        help=f"Name of a recipe that ships with lus. [default: {recipe.DEFAULT_RECIPE}]",
     ),
 ]
 
 
 def option_annotation(entry: options.OptionField, default: Any) -> Any:
-    """The field as a Typer parameter that is None unless given; its default shows in the help."""
+    """The field as a Typer parameter. It is None unless given; the help shows the default."""
     kind, info = entry.bare, copy.copy(entry.info)
     if get_origin(kind) is tuple:
-        kind = list[str]  # repeatable, and commas work too
+        kind = list[str]  # repeatable; commas separate values, too
         default = ",".join(map(str, default)) if default else None
     if get_origin(kind) in (Union, UnionType):
-        kind = str  # a number or a word: config tells which
+        kind = str  # a number or a word; OptionField.read decides which
     if kind is bool and not info.param_decls and info.default is ...:
         info.param_decls = (f"{entry.flag}/--no-{entry.flag[2:]}",)
     info.show_default = False
@@ -65,7 +74,7 @@ def option_annotation(entry: options.OptionField, default: Any) -> Any:
 
 
 def parameters_of(config_class: type) -> list[inspect.Parameter]:
-    """A command's parameters: the fields of its config, then what every command takes."""
+    """A command's parameters: the fields of its config, then the options of all commands."""
     defaults = options.defaults_of(config_class)
     annotated: dict[str, tuple[Any, Any]] = {
         name: (option_annotation(entry, defaults.get(name)), None if name in defaults else EMPTY)
@@ -86,38 +95,39 @@ def parameters_of(config_class: type) -> list[inspect.Parameter]:
 
 
 def settings_from(config_class: type, given: dict[str, Any]) -> Any:
-    """The config that flags, `--recipe` or `--config` and the defaults make together."""
-    file, recipe = given.pop("config", None), given.pop("recipe", None)
+    """The config built from flags, `--recipe` or `--config`, and the defaults."""
+    file, recipe_name = given.pop("config", None), given.pop("recipe", None)
     flags = {name: value for name, value in given.items() if value not in (None, [])}
-    if file and recipe:
-        raise UsageError("--config and --recipe both name a recipe", "give one of them")
+    if file and recipe_name:
+        raise UsageError("--config and --recipe both name a recipe", "give only one of them")
     extendable = set(config.EXTENDABLE) if config_class is config.TrainConfig else set()
     if flags.get("resume"):
         planned = {*options.fields_of(recipe.Recipe), "repeats"}
         recipe_flags = [name for name in flags if name in planned - extendable]
-        if file or recipe or recipe_flags:
+        if file or recipe_name or recipe_flags:
             given_too = [options.flag_of(name) for name in recipe_flags] or ["a recipe"]
             raise UsageError(
-                f"--resume goes on with the run's own recipe, not with {', '.join(given_too)}",
-                "leave that out, or start a new run without --resume",
+                f"--resume uses the recipe of the run and cannot be combined with "
+                f"{', '.join(given_too)}",
+                "omit it, or start a new run without --resume",
             )
         settings: Any = options.build(config_class, flags)
         if extendable:
             extended = tuple(name for name in config.EXTENDABLE if name in flags)
             settings = dataclasses.replace(settings, given=extended)
         return settings
-    if not (file or recipe):
+    if not (file or recipe_name):
         return options.build(config_class, flags)
-    path = file or recipe.recipe_path(recipe)
+    path = file or recipe.recipe_path(recipe_name)
     values = options.read_toml(path)
     if issubclass(config_class, recipe.Recipe):
         values = {"name": path.stem} | values
-    options.build(config_class, values, str(path))  # errors in the file name the file
+    options.build(config_class, values, str(path))  # so that an error in the file names the file
     return options.build(config_class, values | flags)
 
 
 def add_command(name: str, module: str, config_class: type, summary: str) -> None:
-    """Add the command `name`, which runs `lus_cli.steps.<module>` on a `config_class`."""
+    """Adds the command `name`, which runs `lus_cli.steps.<module>` on a `config_class`."""
     parameters = parameters_of(config_class)
 
     def command(**given: Any) -> None:
@@ -140,33 +150,35 @@ def add_command(name: str, module: str, config_class: type, summary: str) -> Non
 
 
 add_command(
-    "phantom", "phantom", config.PhantomConfig, "Make a synthetic study to try everything on."
+    "phantom", "phantom", config.PhantomConfig, "Generate a synthetic study for trying out lus."
 )
 add_command(
     "import",
     "import_videos",
     config.ImportConfig,
-    "Turn a folder of video files into an exam tree.",
+    "Convert a folder of video files to an exam tree.",
 )
-add_command("prepare", "prepare", config.PrepareConfig, "Turn an exam tree into the video cache.")
-add_command("train", "train", config.TrainConfig, "Train the model on the training patients.")
+add_command(
+    "prepare", "prepare", config.PrepareConfig, "Build the video cache and split the patients."
+)
+add_command("train", "train", config.TrainConfig, "Train a model on the training patients.")
 add_command(
     "crossval",
     "crossval",
     config.CrossvalConfig,
-    "Cross-validate a recipe by patient, beside simple methods.",
+    "Cross-validate a recipe by patient and compare it with simple baselines.",
 )
-add_command("evaluate", "evaluate", config.EvaluateConfig, "Say how good a trained model is.")
-add_command("attention", "attention", config.AttentionConfig, "Show where a trained model looked.")
+add_command("evaluate", "evaluate", config.EvaluateConfig, "Evaluate a trained model.")
 add_command(
-    "predict", "predict", config.PredictConfig, "Score new videos, without labels or a cache."
+    "attention", "attention", config.AttentionConfig, "Draw the attention maps of a trained model."
 )
-add_command("export", "export", config.ExportConfig, "Write a trained model as ONNX, checked.")
+add_command("predict", "predict", config.PredictConfig, "Score new, unlabelled videos.")
+add_command("export", "export", config.ExportConfig, "Export a trained model to ONNX.")
 add_command(
     "devices",
     "devices",
     config.DevicesConfig,
-    "List what can compute here, and compare it with the CPU.",
+    "List the devices of this machine and compare their results with the CPU.",
 )
 
 
@@ -187,14 +199,14 @@ def top(
 
 
 def main() -> None:
-    """What the `lus` program runs."""
+    """Entry point of the `lus` program."""
     terminal.settle_matplotlib()
     try:
         app()
-    except KeyboardInterrupt:  # before a command began, or after it ended
+    except KeyboardInterrupt:  # before a command starts or after it ends
         raise SystemExit(130) from None
     except OSError as error:
         if error.filename is not None or error.errno not in (errno.ENOSPC, errno.EIO):
             raise
-        terminal.discard_output()  # of --help or a table, to a full disk
+        terminal.discard_output()  # of --help or a table, on a full disk
         raise SystemExit(f"error the output cannot be written ({error.strerror})") from None

@@ -1,8 +1,8 @@
-"""What every step can be told: one frozen dataclass a step, each option written once.
+"""The options of each command: one frozen dataclass per command, each option defined once.
 
-A field's annotation carries its help, unit and range as Typer metadata. The command line makes its
-options from these fields (cli.py), and a TOML file sets the same fields by the same names, checked
-against the same ranges. Precedence: flags over the file, the file over the defaults written here.
+The annotation of a field holds its help, unit and range as Typer metadata. The command line builds
+its options from these fields (cli.py). A TOML file sets the same fields by the same names, checked
+against the same ranges. Flags override the file, and the file overrides the defaults defined here.
 """
 
 from __future__ import annotations
@@ -16,37 +16,43 @@ import typer
 from lus_cli.recipes.recipe import DEFAULT_RECIPE, MAX_SEED, Recipe
 
 DEFAULT_CACHE = Path("cache")
-# Where the report's two patients with the shortest videos go, where the study has them.
+# The two patients with the shortest videos, which the report put into the test part.
 REPORT_TEST_PATIENTS = ("1047", "1051")
 CachePath = Annotated[
-    Path, typer.Option(help="Folder that holds everything lus makes.", envvar="LUS_CACHE")
+    Path, typer.Option(help="Folder for everything that lus writes.", envvar="LUS_CACHE")
 ]
-Force = Annotated[bool, typer.Option("--force", help="Replace what is already there.")]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite existing output.")]
 Workers = Annotated[
-    int, typer.Option(help="Processes that work side by side; 0: one a core.", min=0)
+    int, typer.Option(help="Number of worker processes; 0 starts one per core.", min=0)
+]
+Threads = Annotated[
+    int, typer.Option(help="Number of CPU threads; 0 uses one per core.", min=0, max=1024)
 ]
 Device = Annotated[
     Literal["auto", "cuda", "mps", "cpu"],
-    typer.Option(help="Where the model runs; auto takes the best accelerator there is."),
+    typer.Option(help="Device that runs the model; auto selects the best available accelerator."),
 ]
-RunName = Annotated[str | None, typer.Option(help="Run to use. [default: the latest]")]
+RunName = Annotated[str | None, typer.Option(help="Name of the trained run. [default: the latest]")]
 
 
 @dataclass(frozen=True, kw_only=True)
 class PhantomConfig:
-    """lus phantom."""
+    """Options of `lus phantom`."""
 
     root: Annotated[
-        Path | None, typer.Argument(help="Folder to make. [default: exams/ in the cache]")
+        Path | None,
+        typer.Argument(help="Folder to write the study to. [default: exams/ in the cache]"),
     ] = None
     patients: Annotated[int, typer.Option(help="Number of patients.", min=4, max=1000)] = 11
     videos: Annotated[int, typer.Option(help="Number of videos.", min=4, max=100_000)] = 246
     seed: Annotated[
-        int, typer.Option(help="Seed of everything that is drawn.", min=0, max=MAX_SEED)
+        int, typer.Option(help="Random seed of the whole study.", min=0, max=MAX_SEED)
     ] = 0
-    size: Annotated[int, typer.Option(help="Side of a frame, pixels.", min=32, max=1024)] = 256
+    size: Annotated[
+        int, typer.Option(help="Side length of a frame in pixels.", min=32, max=1024)
+    ] = 256
     max_frames: Annotated[
-        int, typer.Option(help="Length of the longest video, frames.", min=4, max=1000)
+        int, typer.Option(help="Length of the longest video in frames.", min=4, max=1000)
     ] = 252
     workers: Workers = 0
     force: Force = False
@@ -55,27 +61,31 @@ class PhantomConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ImportConfig:
-    """lus import."""
+    """Options of `lus import`."""
 
     videos: Annotated[
-        Path, typer.Argument(help="Folder of video files: mp4, avi, mov, mpeg and the like.")
+        Path, typer.Argument(help="Folder of video files (mp4, avi, mov, mpeg and similar).")
     ]
     root: Annotated[
-        Path | None, typer.Argument(help="Exam tree to make. [default: exams/ in the cache]")
+        Path | None,
+        typer.Argument(help="Folder to write the exam tree to. [default: exams/ in the cache]"),
     ] = None
     labels: Annotated[
         Path | None,
         typer.Option(
-            help="CSV with the columns file,patient,exam,area,score (score may be empty)."
+            help="CSV file with the columns file,patient,exam,area,score; score may be empty."
         ),
     ] = None
     format: Annotated[
         Literal["table", "covid-blues"],
         typer.Option(
-            help="How ids and scores are found: a label table, or COVID-BLUES as published."
+            help="Source of ids and scores: table reads --labels, covid-blues reads the COVID-BLUES "
+            "data set as published."
         ),
     ] = "table"
-    quality: Annotated[int, typer.Option(help="JPEG quality of the frames.", min=50, max=100)] = 95
+    quality: Annotated[
+        int, typer.Option(help="JPEG quality of the written frames.", min=50, max=100)
+    ] = 95
     workers: Workers = 0
     force: Force = False
     cache: CachePath = DEFAULT_CACHE
@@ -83,144 +93,163 @@ class ImportConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class PrepareConfig:
-    """lus prepare."""
+    """Options of `lus prepare`."""
 
     exams: Annotated[
         Path | None,
         typer.Argument(
-            help="Exam tree, or folder of video files, to read. [default: exams/ in the cache]"
+            help="Exam tree or folder of video files to read. [default: exams/ in the cache]"
         ),
     ] = None
     labels: Annotated[
         Path | None,
         typer.Option(
-            help="CSV with the columns file,patient,exam,area,score, for videos that do not lie in "
-            "an exam tree."
+            help="CSV file with the columns file,patient,exam,area,score for videos outside an "
+            "exam tree."
         ),
     ] = None
     annotations: Annotated[
         Path | None,
         typer.Option(
-            help="Scores: id;score lines or a CSV. [default: Annotations.txt in the tree]"
+            help="File of scores: id;score lines or a CSV table. [default: Annotations.txt in the "
+            "exam tree]"
         ),
     ] = None
     mat_scores: Annotated[
         bool,
         typer.Option(
             "--mat-scores",
-            help="Score .mat videos by the highest score in their ..._score.mat.",
+            help="Score each .mat video by the highest score in its _score.mat file.",
         ),
     ] = False
     mask_text: Annotated[
         bool,
         typer.Option(
             "--mask-text",
-            help="Blacken DICOM frames outside their ultrasound regions; without a region, a "
-            "video is left out.",
+            help="Blacken DICOM frames outside their ultrasound regions and leave out DICOM videos "
+            "without a region.",
         ),
     ] = False
-    size: Annotated[int, typer.Option(help="Side of a stored frame, pixels.", min=16, max=2048)] = (
-        256
-    )
+    size: Annotated[
+        int, typer.Option(help="Side length of a stored frame in pixels.", min=16, max=2048)
+    ] = 256
     letterbox: Annotated[
-        bool, typer.Option(help="Keep the aspect ratio, with black bars, instead of stretching.")
+        bool,
+        typer.Option(help="Keep the aspect ratio and pad with black bars instead of stretching."),
     ] = False
-    color: Annotated[bool, typer.Option(help="Keep RGB instead of grayscale.")] = False
+    color: Annotated[bool, typer.Option(help="Store RGB frames instead of grayscale.")] = False
     test_share: Annotated[
-        float, typer.Option(help="Share of the patients in the test part.", min=0.0, max=0.9)
+        float, typer.Option(help="Fraction of the patients in the test part.", min=0.0, max=0.9)
     ] = 0.2
     test_patients: Annotated[
         tuple[str, ...] | None,
         typer.Option(
-            help="Patients that must be in the test part, comma-separated. [default: the report's "
-            f"{' and '.join(REPORT_TEST_PATIENTS)}, where the study has them]"
+            help="Patients to put into the test part, comma-separated. [default: the report's "
+            f"{' and '.join(REPORT_TEST_PATIENTS)}, if the study has them]"
         ),
     ] = None
     validation_share: Annotated[
-        float, typer.Option(help="Share of the other patients in validation.", min=0.0, max=0.9)
+        float,
+        typer.Option(
+            help="Fraction of the other patients in the validation part.", min=0.0, max=0.9
+        ),
     ] = 0.2
     stratify: Annotated[
-        bool, typer.Option(help="Draw the parts so that their shares of each score are alike.")
+        bool, typer.Option(help="Balance the share of each score between the parts of the split.")
     ] = False
     folds: Annotated[
         int | Literal["patients"],
         typer.Option(
-            help="Folds for cross-validation; 0: none; patients: one a patient, to leave one out.",
+            help="Number of cross-validation folds; 0 draws none, patients draws one per patient "
+            "(leave-one-patient-out).",
             min=0,
             max=1000,
             metavar="NUMBER|patients",
         ),
     ] = 5
-    seed: Annotated[int, typer.Option(help="Seed of the split.", min=0, max=MAX_SEED)] = 5
-    strict: Annotated[bool, typer.Option(help="Any problem in the tree is an error.")] = False
-    dry_run: Annotated[bool, typer.Option(help="Only say what would be done.")] = False
+    seed: Annotated[int, typer.Option(help="Random seed of the split.", min=0, max=MAX_SEED)] = 5
+    strict: Annotated[
+        bool, typer.Option(help="Treat every problem in the exam tree as an error.")
+    ] = False
+    dry_run: Annotated[
+        bool, typer.Option(help="Report what would be done without writing anything.")
+    ] = False
     verify: Annotated[
         bool,
-        typer.Option("--verify", help="Only check the cache there is, by its checksums."),
+        typer.Option("--verify", help="Only verify the checksums of the existing cache."),
     ] = False
     workers: Workers = 0
     force: Annotated[
-        bool, typer.Option("--force", help="Draw the split anew, even over one edited by hand.")
+        bool,
+        typer.Option("--force", help="Draw a new split, even if split.json was edited by hand."),
     ] = False
     cache: CachePath = DEFAULT_CACHE
 
 
-EXTENDABLE = ("epochs", "patience")  # of a recipe, what a run may go on with changed
+EXTENDABLE = ("epochs", "patience")  # fields of a recipe that --resume may change
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig(Recipe):
-    """lus train."""
+    """Options of `lus train`."""
 
     device: Device = "auto"
-    threads: Annotated[int, typer.Option(help="CPU threads; 0: one a core.", min=0, max=1024)] = 0
+    threads: Threads = 0
     run: Annotated[
-        str | None, typer.Option(help="Name of the run folder. [default: recipe and a number]")
+        str | None,
+        typer.Option(help="Name of the new run. [default: the recipe's name and a number]"),
     ] = None
     resume: Annotated[
         bool,
         typer.Option(
             "--resume",
-            help="Go on with an interrupted run (--run, or the latest); with --epochs or --patience "
-            "also with a finished one.",
+            help="Resume an interrupted run (--run or the latest), or extend a finished one with "
+            "--epochs or --patience.",
         ),
     ] = False
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", help="One real batch: shapes, time, memory; nothing is kept."),
+        typer.Option(
+            "--dry-run",
+            help="Train on one batch to estimate time and memory; nothing is written.",
+        ),
     ] = False
     cache: CachePath = DEFAULT_CACHE
-    # Of EXTENDABLE, those that stand next to --resume: what the command line notes, not an option.
+    # The fields of EXTENDABLE given together with --resume; set by the command line, not an option.
     given: tuple[str, ...] = field(default=(), metadata={"option": False})
 
 
 @dataclass(frozen=True, kw_only=True)
 class CrossvalConfig(Recipe):
-    """lus crossval."""
+    """Options of `lus crossval`."""
 
     repeats: Annotated[
         int,
         typer.Option(
-            help="Times over: the first with the folds of split.json, then others.", min=1
+            help="Number of repetitions; the first uses the folds of split.json, the others draw "
+            "their own.",
+            min=1,
         ),
     ] = 1
     baselines: Annotated[
-        bool, typer.Option(help="Measure what simple methods reach on the same folds.")
+        bool, typer.Option(help="Evaluate simple baseline methods on the same folds.")
     ] = True
     permutations: Annotated[
         int,
         typer.Option(help="Random permutations for each p-value; 0: none.", min=0, max=100_000),
     ] = 1000
     device: Device = "auto"
-    threads: Annotated[int, typer.Option(help="CPU threads; 0: one a core.", min=0, max=1024)] = 0
+    threads: Threads = 0
     run: Annotated[
         str | None,
         typer.Option(
-            help="Name; its runs add repeat and fold to it. [default: recipe, -cv and a number]"
+            help="Name of the cross-validation, which prefixes the names of its runs. [default: the "
+            "recipe's name, -cv and a number]"
         ),
     ] = None
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the interrupted one that --run names.")
+        bool,
+        typer.Option("--resume", help="Resume the interrupted cross-validation named by --run."),
     ] = False
     cache: CachePath = DEFAULT_CACHE
 
@@ -230,23 +259,29 @@ Part = Literal["train", "validation", "test", "all"]
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateConfig:
-    """lus evaluate."""
+    """Options of `lus evaluate`."""
 
     runs: Annotated[
         tuple[str, ...],
-        typer.Argument(help="Runs to evaluate; several are compared. [default: the latest]"),
+        typer.Argument(
+            help="Names of the runs to evaluate; several are compared. [default: the latest]"
+        ),
     ] = ()
-    split: Annotated[Part, typer.Option(help="Which videos; all includes training patients.")] = (
-        "test"
-    )
+    split: Annotated[
+        Part,
+        typer.Option(help="Part of the study to evaluate on; all includes the training patients."),
+    ] = "test"
     run: RunName = None
     videos: Annotated[
         Path | None,
-        typer.Option(help="videos.h5 of another study: score its labelled videos instead."),
+        typer.Option(help="videos.h5 of another study whose labelled videos are scored instead."),
     ] = None
     trained_patients: Annotated[
         Literal["refuse", "skip", "keep"],
-        typer.Option(help="What becomes of videos in --videos of patients the run was trained on."),
+        typer.Option(
+            help="How to treat patients in --videos that the run was trained on: stop with an "
+            "error, skip their videos, or keep them."
+        ),
     ] = "refuse"
     permutations: Annotated[
         int,
@@ -258,78 +293,80 @@ class EvaluateConfig:
     seed: Annotated[int, typer.Option(help="Seed of the permutations.", min=0, max=MAX_SEED)] = 0
     temperature: Annotated[
         bool,
-        typer.Option(help="Fit a temperature on the validation videos, which are scored for it."),
+        typer.Option(help="Score the validation videos and fit a temperature on them."),
     ] = True
     device: Device = "auto"
-    threads: Annotated[int, typer.Option(help="CPU threads; 0: one a core.", min=0, max=1024)] = 0
+    threads: Threads = 0
     cache: CachePath = DEFAULT_CACHE
 
 
 @dataclass(frozen=True, kw_only=True)
 class AttentionConfig:
-    """lus attention."""
+    """Options of `lus attention`."""
 
     frame: Annotated[
         tuple[str, ...],
-        typer.Option(
-            help="Frame to explain, patient/exam/area/frame; comma-separated for several."
-        ),
+        typer.Option(help="Frames to explain, as patient/exam/area/frame, comma-separated."),
     ] = ()
     video: Annotated[
         tuple[str, ...],
-        typer.Option(help="Video to explain, patient/exam/area; comma-separated for several."),
+        typer.Option(help="Videos to explain, as patient/exam/area, comma-separated."),
     ] = ()
     split: Annotated[
         Part | None,
-        typer.Option(
-            help="Explain every video of a part of the study, and measure what the attention finds."
-        ),
+        typer.Option(help="Part of the study whose videos are all explained and measured."),
     ] = None
     check: Annotated[
         bool,
         typer.Option(
             "--check",
-            help="Say whether the maps change when weights are drawn anew, on videos of the split.",
+            help="Test on videos of --split whether the maps change when weights are randomised.",
         ),
     ] = False
     format: Annotated[
         Literal["mp4", "gif"] | None,
         typer.Option(
-            help="File format of a video; with --split also draws every video. [default: mp4]"
+            help="File format of explained videos; with --split, also draw every video. [default: "
+            "mp4]"
         ),
     ] = None
     exams: Annotated[
-        Path | None, typer.Option(help="Exam tree with the original frames. [default: as prepared]")
+        Path | None,
+        typer.Option(
+            help="Exam tree with the original frames. [default: the one that was prepared]"
+        ),
     ] = None
     run: RunName = None
     device: Device = "auto"
-    threads: Annotated[int, typer.Option(help="CPU threads; 0: one a core.", min=0, max=1024)] = 0
+    threads: Threads = 0
     cache: CachePath = DEFAULT_CACHE
 
 
 @dataclass(frozen=True, kw_only=True)
 class PredictConfig:
-    """lus predict."""
+    """Options of `lus predict`."""
 
     paths: Annotated[
         tuple[Path, ...],
         typer.Argument(
-            help="Folders of frames, video files, DICOM or .mat files, or folders that hold some."
+            help="Folders of frames, video files, DICOM files or .mat files, or folders that "
+            "contain them."
         ),
     ]
     run: RunName = None
     output: Annotated[
         Path | None,
-        typer.Option(help="Folder to write to. [default: predictions/<number> in the run]"),
+        typer.Option(help="Folder for the output. [default: predictions/<number> in the run]"),
     ] = None
     page: Annotated[
-        bool, typer.Option(help="Write a page with the videos playing under their masks.")
+        bool,
+        typer.Option(help="Write an HTML page that plays the videos with their attention masks."),
     ] = True
     temperature: Annotated[
         bool,
         typer.Option(
             "--temperature",
-            help="Scale the probabilities by the temperature that `lus evaluate` fitted.",
+            help="Calibrate the probabilities with the temperature fitted by `lus evaluate`.",
         ),
     ] = False
     mask_text: Annotated[
@@ -337,44 +374,46 @@ class PredictConfig:
         typer.Option(
             "--mask-text/--no-mask-text",
             help="Blacken DICOM frames outside their ultrasound regions, as `lus prepare` does. "
-            "[default: as the run's own study]",
+            "[default: as in the study that the run was trained on]",
         ),
     ] = None
     device: Device = "auto"
-    threads: Annotated[int, typer.Option(help="CPU threads; 0: one a core.", min=0, max=1024)] = 0
+    threads: Threads = 0
     force: Force = False
     cache: CachePath = DEFAULT_CACHE
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExportConfig:
-    """lus export."""
+    """Options of `lus export`."""
 
     run: RunName = None
     frames: Annotated[
         int | None,
         typer.Option(
-            help="Frames of a video that the whole model takes. [default: the recipe's, or those of "
-            "the longest video]",
+            help="Number of frames per video that model.onnx takes. [default: the recipe's number, "
+            "or the length of the longest video]",
             min=1,
         ),
     ] = None
     patients: Annotated[
-        bool, typer.Option("--patients", help="Name the patients of each part in the card.")
+        bool,
+        typer.Option("--patients", help="List the patients of each part in the model card."),
     ] = False
-    threads: Annotated[int, typer.Option(help="CPU threads; 0: one a core.", min=0, max=1024)] = 0
+    threads: Threads = 0
     force: Force = False
     cache: CachePath = DEFAULT_CACHE
 
 
 @dataclass(frozen=True, kw_only=True)
 class DevicesConfig:
-    """lus devices."""
+    """Options of `lus devices`."""
 
     backbone: Annotated[
         str | None,
         typer.Option(
-            help=f"torchvision CNN of the model compared. [default: that of recipe {DEFAULT_RECIPE}]"
+            help="torchvision backbone of the model to compare. [default: that of recipe "
+            f"{DEFAULT_RECIPE}]"
         ),
     ] = None
-    threads: Annotated[int, typer.Option(help="CPU threads; 0: one a core.", min=0, max=1024)] = 0
+    threads: Threads = 0

@@ -1,4 +1,4 @@
-"""What a system can answer to a reader or a writer, as one line for the user."""
+"""Turns errors of the operating system into one line with a remedy."""
 
 from __future__ import annotations
 
@@ -12,49 +12,49 @@ from pathlib import Path
 from lus_cli.errors import CannotReadError, LusError
 
 PLACE = ContextVar("PLACE", default="--cache")
-# What a file system says that keeps no locks: some mounts of NFS, Lustre, FUSE, SMB.
+# The errors of file systems without locks: some mounts of NFS, Lustre, FUSE and SMB.
 NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
 WRITING = {
     errno.ENOSPC: "free some space, or use another {folder}",
     errno.EDQUOT: "free some of your quota, or use another {folder}",
-    errno.EFBIG: "this disk holds no file so large: use another {folder}",
-    errno.EIO: "the disk fails: use another {folder}",
-    errno.ESTALE: "mount the folder that it lies in again, or use another {folder}",
+    errno.EFBIG: "this disk cannot store a file of this size: use another {folder}",
+    errno.EIO: "the disk is failing: use another {folder}",
+    errno.ESTALE: "mount its folder again, or use another {folder}",
     errno.EACCES: "use a {folder} you may write to",
     errno.EPERM: "use a {folder} you may write to",
-    errno.EROFS: "use a {folder} that can be written to",
+    errno.EROFS: "use a {folder} that is not read-only",
     errno.ENOTDIR: "a file is where a folder should be",
     errno.EEXIST: "a file is where a folder should be",
     errno.EISDIR: "a folder is where a file should be",
     errno.ENAMETOOLONG: "use a shorter path",
     errno.EMFILE: "too many files are open: see `ulimit -n`",
-    errno.ENFILE: "too many files are open: end what has them open",
+    errno.ENFILE: "too many files are open: close the programs that use them",
     errno.ENOENT: "its folder is gone: run the command again",
-    errno.EBUSY: "end what is using it, and run the command again",
-    errno.ETXTBSY: "end what is using it, and run the command again",
-    errno.ETIMEDOUT: "the disk does not answer: use another {folder}",
+    errno.EBUSY: "close the program that uses it, and run the command again",
+    errno.ETXTBSY: "close the program that uses it, and run the command again",
+    errno.ETIMEDOUT: "the disk does not respond: use another {folder}",
 }
 READING = {
-    errno.EACCES: "let your user read it",
-    errno.EPERM: "let your user read it",
-    errno.EAGAIN: "end what is writing it, and run the command again",
-    errno.EBUSY: "end what is using it, and run the command again",
-    errno.EIO: "the disk fails: copy what it still gives to another",
+    errno.EACCES: "give your user permission to read it",
+    errno.EPERM: "give your user permission to read it",
+    errno.EAGAIN: "close the program that writes it, and run the command again",
+    errno.EBUSY: "close the program that uses it, and run the command again",
+    errno.EIO: "the disk is failing: copy what can still be read to another disk",
     errno.EMFILE: "too many files are open: see `ulimit -n`",
-    errno.ENFILE: "too many files are open: end what has them open",
-    errno.ENOENT: "it was there a moment ago: run the command again",
-    errno.ESTALE: "mount the folder that it lies in again",
+    errno.ENFILE: "too many files are open: close the programs that use them",
+    errno.ENOENT: "it disappeared meanwhile: run the command again",
+    errno.ESTALE: "mount its folder again",
     errno.ENOMEM: "free some memory",
     errno.EISDIR: "a folder is where a file should be",
-    **dict.fromkeys(NO_LOCKS, "its file system keeps no locks: set HDF5_USE_FILE_LOCKING=FALSE"),
+    **dict.fromkeys(NO_LOCKS, "its file system has no locks: set HDF5_USE_FILE_LOCKING=FALSE"),
 }
-# What a file says that is not what was written: a place in it that cannot be.
+# The errors that damaged files cause, such as a seek to an impossible position.
 DAMAGE = {None, 0, errno.EINVAL, errno.EFBIG, errno.EOVERFLOW}
 
 
 @contextlib.contextmanager
 def placed_by(words: str) -> Iterator[None]:
-    """For the block, in what words a user names another place for the files that are written."""
+    """Within the block, sets how remedies call the place of the files: an option or `folder`."""
     before = PLACE.set(words)
     try:
         yield
@@ -64,7 +64,7 @@ def placed_by(words: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def explaining_disk_errors(path: Path) -> Iterator[None]:
-    """Turns what a disk can do to a writer into one line for the user."""
+    """Turns an OSError while writing `path` into a LusError with a remedy."""
     try:
         yield
     except OSError as error:
@@ -79,13 +79,15 @@ def explaining_disk_errors(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def explaining_refusal(path: Path) -> Iterator[None]:
-    """Makes a CannotReadError of an OSError that is not the file's fault."""
+    """Turns an OSError while reading `path` into a CannotReadError, unless the file is damaged."""
     try:
         yield
     except OSError as error:
         if error.errno in DAMAGE or error.errno not in errno.errorcode:  # or FFmpeg's own number
             raise
         number = error.errno or 0
-        message = f"{path} cannot be read ({os.strerror(number)})"  # HDF5's own has many lines
-        remedy = READING.get(number, "this is what the system says of it; the file may be whole")
+        message = f"{path} cannot be read ({os.strerror(number)})"  # that of HDF5 has many lines
+        remedy = READING.get(
+            number, "the operating system refuses it; the file itself may be intact"
+        )
         raise CannotReadError(message, remedy) from error

@@ -1,20 +1,22 @@
-"""The one exception for what a user can put right."""
+"""Errors that a user can fix."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
 
-ESCAPES = re.compile(r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]")  # ECMA-48, 5.4: what steers a terminal
-LONGEST = 1000  # characters of a message: what a damaged file says may be megabytes
+ESCAPES = re.compile(
+    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"
+)  # ECMA-48, 5.4: terminal control sequences
+LONGEST = 1000  # characters of a message: text from a damaged file may have megabytes
 
 
 class LusError(Exception):
-    """Something could not be done, and the user can do something about it.
+    """An error that the user can fix.
 
-    The command line prints `message` and `remedy` as one line, without a traceback, and exits
-    with `exit_code`: 1 when the work could not be done, 2 when the request itself was wrong.
-    `left_out` has a line for each input that was left out, where that explains it.
+    The command line prints `message` and `remedy` on one line, without a traceback, and exits with
+    `exit_code`: 1 if the work could not be done, 2 if the request was wrong. `left_out` has a line
+    for each input that was left out, if that explains the error.
     """
 
     exit_code = 1
@@ -27,40 +29,40 @@ class LusError(Exception):
         self.left_out = list(left_out)
 
     def __reduce__(self) -> tuple[type[LusError], tuple[str, str, list[str]]]:
-        """Comes out of a worker process with message and remedy apart."""
+        """Keeps message and remedy separate when pickled by a worker process."""
         return type(self), (self.message, self.remedy, self.left_out)
 
 
 class UsageError(LusError):
-    """The request itself was wrong: an option, a recipe, an id that cannot be read."""
+    """The request is wrong, for example an option, a recipe or an id."""
 
     exit_code = 2
 
 
 class CannotReadError(LusError):
-    """The system does not let a file be read. It need not be damaged: nothing may be made anew for it."""
+    """The system refuses to read a file. The file may be intact, so it must not be replaced."""
 
 
 class InUseError(LusError):
-    """Another process is writing there."""
+    """Another process is writing to the same place."""
 
 
 class AlreadyThereError(LusError):
-    """Something has the name already that is to be given."""
+    """The file or folder to be created already exists."""
 
 
 def one_line(text: str) -> str:
-    """The text as it may stand in a message: printable, and cut if it is far too long."""
+    """The text in printable characters, shortened in the middle if it is too long."""
     if len(text) > LONGEST:
         text = f"{text[: LONGEST // 2]} ... {text[-LONGEST // 2 :]}"
     return printable(text)
 
 
 def printable(text: str) -> str:
-    """The text on one line, and with a mark for what is no UTF-8.
+    """The text on one line, without control characters, and with ? for invalid UTF-8.
 
-    A file may be called anything and hold anything: it must not steer the terminal, either. Colours
-    and the like, which PyTorch puts into its messages, go whole, not their first character alone.
+    File names and contents must not control the terminal. Escape sequences, such as the colours in
+    messages of PyTorch, are removed completely.
     """
     text = ESCAPES.sub("", text)
     text = text.encode("utf-8", "replace").decode()

@@ -1,9 +1,9 @@
-"""Files that are written whole, or not at all.
+"""Atomic writing of files, JSON, CSV and fingerprints.
 
-A file is written under a name of its own next to its place and moved there in one step, so a reader
-never meets half a file, and two processes that write the same one never share half of it: the later
-one stays. It is on the disk before it is moved, so that a power cut leaves no empty file under a whole
-name, either. What a killed process left is removed by the next one that writes to its folder.
+A file is written under a unique temporary name in the target folder and then renamed, so a reader
+never sees a partial file. If two processes write the same file, the later one wins. The content is
+synced to the disk before the rename, so a power cut does not leave an empty file. The next process
+that writes to the folder removes the temporary files of killed processes.
 """
 
 from __future__ import annotations
@@ -29,15 +29,14 @@ from lus_cli.disk_errors import explaining_disk_errors
 from lus_cli.errors import LusError
 
 PART = re.compile(r"\..*\.([0-9a-f]{8})-(\d+)-[0-9a-f]{8}\.part")
-LONGEST = 150  # bytes of the own name that a part's name repeats: 255 are all that there are
-STALE_S = (
-    86400.0  # since the last write; of a process that cannot be asked for, or is another by now
-)
+LONGEST = 150  # bytes of the target's name in a temporary name; file systems allow 255 in all
+# Seconds since the last write, for a process that may still exist or cannot be looked up.
+STALE_S = 86400.0
 
 
 @functools.cache
 def here() -> str:
-    """Names this machine, and in a container this container: where a process's number means something."""
+    """Identifies the machine, or the container, in which process ids are unique."""
     container = ""
     with contextlib.suppress(OSError, NotImplementedError):
         container = str(Path("/proc/self/ns/pid").readlink())
@@ -45,13 +44,13 @@ def here() -> str:
 
 
 def part_of(path: Path) -> Path:
-    """A hidden place next to `path` that no other process has, with a name that says whose it is."""
+    """A unique hidden path next to `path`, whose name identifies this process."""
     name = os.fsencode(path.name)[:LONGEST].decode("utf-8", "ignore")
     return path.with_name(f".{name}.{here()}-{os.getpid()}-{secrets.token_hex(4)}.part")
 
 
 def is_stale(part: Path) -> bool:
-    """Whether the process that took a `part_of` some path is gone."""
+    """Whether the process that created the temporary path `part` has ended."""
     match = PART.fullmatch(part.name)
     if match is None:
         return False
@@ -74,7 +73,7 @@ def is_alive(process: int) -> bool:
 
 
 def sweep(folder: Path) -> None:
-    """Removes the files that killed processes left in a folder."""
+    """Removes the temporary files of killed processes in a folder."""
     with contextlib.suppress(OSError):
         for part in folder.glob(".*.part"):
             if is_stale(part) and part.is_file():
@@ -83,17 +82,18 @@ def sweep(folder: Path) -> None:
 
 @functools.cache
 def sweep_once(folder: Path) -> None:
-    """Once a process and folder: there may be as many files to write as there are in it."""
+    """Like `sweep`, once per process and folder, since many files may be written there."""
     sweep(folder)
 
 
 @contextlib.contextmanager
 def replacing(path: Path, *, lasting: bool = True) -> Iterator[Path]:
-    """A place to write a file, moved to `path` when the block ends well and removed when not.
+    """A temporary path to write to, renamed to `path` if the block succeeds, else removed.
 
-    lasting: whether it must outlast a power cut; not needed for one of many that are made again
-    when damaged, as waiting for the disk takes longer than writing a small file.
-    Raises LusError if the disk or the folder's permissions do not allow it.
+    lasting: whether the file must survive a power cut. Syncing takes longer than writing a small
+    file, so it is switched off for files that are made again when they are damaged.
+
+    Raises LusError if the disk or the permissions do not allow writing.
     """
     part = part_of(path)
     with explaining_disk_errors(path):
@@ -101,9 +101,9 @@ def replacing(path: Path, *, lasting: bool = True) -> Iterator[Path]:
         sweep_once(path.parent.absolute())
         try:
             part.touch(exist_ok=False)
-            mode = part.stat().st_mode  # what the user wants of new files
+            mode = part.stat().st_mode  # from the user's umask
             yield part
-            if part.stat().st_mode != mode:  # safetensors gives itself another
+            if part.stat().st_mode != mode:  # safetensors sets its own mode
                 part.chmod(mode)
             if lasting:
                 wait_for_disk(part)
@@ -111,57 +111,59 @@ def replacing(path: Path, *, lasting: bool = True) -> Iterator[Path]:
             if lasting:
                 wait_for_disk(path.parent)
         except BaseException:
-            with contextlib.suppress(OSError):  # which would hide what went wrong
+            with contextlib.suppress(OSError):  # keep the original error
                 part.unlink()
             raise
 
 
 def wait_for_disk(path: Path) -> None:
-    """Returns once a file's content, or the names in a folder, would outlast a power cut."""
-    if os.name != "posix":  # elsewhere a file opened for reading cannot be synced, nor can a folder
+    """Returns when the content of a file, or the names in a folder, survive a power cut."""
+    if os.name != "posix":  # elsewhere, neither read-only files nor folders can be synced
         return
     number = os.open(path, os.O_RDONLY)
     try:
         os.fsync(number)
     except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EROFS):  # a disk that cannot
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EROFS):  # the disk cannot sync
             raise
     finally:
         os.close(number)
 
 
 def check_writable(*folders: Path) -> None:
-    """Raises LusError if no file can be made in a folder, or where it would be made: to be asked before
-    long work, not after it."""
+    """Raises LusError if a folder, or the nearest existing parent, is not writable.
+
+    Called before long work.
+    """
     for folder in folders:
         with explaining_disk_errors(folder):
-            there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
-            trial = part_of(there / "trial")
+            parents = (folder, *folder.absolute().parents)
+            trial = part_of(next(parent for parent in parents if parent.exists()) / "trial")
             trial.touch(exist_ok=False)
             trial.unlink()
 
 
-MAX_JSON = 256 << 20  # bytes: over ten times those of a study of 100,000 videos
+MAX_JSON = 256 << 20  # bytes: over ten times the JSON of a study of 100,000 videos
 
 
 def is_text(name: str) -> bool:
-    """Whether a file's name can be encoded: where its bytes are no UTF-8 Python keeps halves of pairs."""
+    """Whether a file name is valid UTF-8; Python decodes other bytes as surrogates."""
     return not any("\ud800" <= character <= "\udfff" for character in name)
 
 
 def write_text(path: Path, text: str) -> None:
-    """A file's name in it that is no UTF-8 is written as Python shows it, and JSON reads it."""
+    """Writes a text file atomically; characters that are not valid UTF-8 become escapes."""
     with replacing(path) as part:
         part.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes `value` as readable JSON; raises ValueError for NaN, which JSON does not know."""
+    """Writes `value` as readable JSON. Raises ValueError for NaN, which JSON lacks."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def read_json(path: Path, remedy: str) -> dict[str, Any]:
-    """The object in a JSON file. Raises LusError, with `remedy`, if there is none to be read."""
+    """The object in a JSON file. Raises LusError, with `remedy`, if it cannot be read."""
     try:
         if path.stat().st_size > MAX_JSON:
             raise LusError(f"{path} is larger than {MAX_JSON >> 20} MB", remedy)
@@ -173,22 +175,22 @@ def read_json(path: Path, remedy: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise LusError(f"{path} is not JSON ({error})", remedy) from error
     if not isinstance(value, dict):
-        raise LusError(f"{path} holds no JSON object", remedy)
+        raise LusError(f"{path} does not hold a JSON object", remedy)
     return value
 
 
 def fingerprint(value: Any) -> str:
-    """A short, stable name for a JSON-able value: equal values, equal fingerprints."""
+    """A short, stable hash of a JSON-serialisable value."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False)
-    content = text.encode("utf-8", "surrogatepass")  # a file's name may be no UTF-8
+    content = text.encode("utf-8", "surrogatepass")  # file names may contain surrogates
     return hashlib.sha256(content).hexdigest()[:16]
 
 
 def csv_text(rows: Sequence[Mapping[str, Any]], decimals: int | None = 6) -> str:
-    """Rows with the same keys as CSV, under a header. No rows give no text.
+    """Rows, all with the same keys, as CSV with a header; empty text for no rows.
 
-    What is undefined, None or not finite, is an empty cell. decimals: of each float; None: as many as it
-    takes to read the same number back.
+    None and non-finite numbers become empty cells. decimals: of each float; None: as many as
+    needed to read back the same number.
     """
     if not rows:
         return ""

@@ -1,9 +1,10 @@
-"""Folders that are made whole or not at all, alone or several that belong together.
+"""Atomic replacement of one folder or several that belong together, and locks.
 
-Each is filled under a name of its own next to its place. When all are full they are renamed to
-`.name.new`, the first one last: from then on all of them are whole and will be put in place, if need
-be by the next command that writes there. The old ones are out of the way before the first new one is
-in, so no one ever finds the new next to the old.
+Each folder is filled under a unique temporary name next to its target. When all are complete, they
+are renamed to `.name.new`, the first one last. Once that exists, all new folders are complete and
+will be moved to their targets, if necessary by the next command that writes there. All old folders
+are moved away before the first new one takes its place, so a new folder never appears together with
+an old one.
 """
 
 from __future__ import annotations
@@ -27,10 +28,10 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def replacing_folder(path: Path, force: bool, patience: float = 0) -> Iterator[Path]:
-    """An empty folder to fill, moved to `path` when the block ends well and removed when not.
+    """An empty folder to fill, renamed to `path` if the block succeeds, else removed.
 
-    Raises LusError if something is at `path` already and `force` is false, or if another process
-    is making the same folder and does not end within `patience` seconds.
+    Raises LusError if `path` exists and `force` is false, or if another process is writing the same
+    folder and does not finish within `patience` seconds.
     """
     with replacing_folders(path, force=force, patience=patience) as [part]:
         yield part
@@ -38,12 +39,12 @@ def replacing_folder(path: Path, force: bool, patience: float = 0) -> Iterator[P
 
 @contextlib.contextmanager
 def replacing_folders(*paths: Path, force: bool, patience: float = 0) -> Iterator[list[Path]]:
-    """Empty folders to fill, moved to `paths` together, the first one last: see replacing_folder.
+    """Empty folders to fill, renamed to `paths` together: see replacing_folder.
 
-    One but the first that stays empty leaves nothing in its place.
+    For a folder that stays empty, except the first, nothing is put in place.
     """
-    places = [path.resolve() for path in paths]  # what a link points to is replaced, not the link
-    lock = beside(places[0], "lock")
+    places = [path.resolve() for path in paths]  # the target of a link is replaced, not the link
+    lock = hidden(places[0], "lock")
     with explaining_disk_errors(places[0]):
         lock.parent.mkdir(parents=True, exist_ok=True)
         with locked(lock, places[0], keep=False, patience=patience):
@@ -56,7 +57,7 @@ def replacing_folders(*paths: Path, force: bool, patience: float = 0) -> Iterato
                     part.mkdir()
                 yield parts
                 for place, part in reversed([*zip(places, parts, strict=True)]):
-                    part.rename(beside(place, "new"))
+                    part.rename(hidden(place, "new"))
             except BaseException:
                 for part in parts:
                     remove(part)
@@ -65,8 +66,8 @@ def replacing_folders(*paths: Path, force: bool, patience: float = 0) -> Iterato
             settle(places)
 
 
-def beside(place: Path, what: str) -> Path:
-    """Hidden, so that nobody takes it for a study, and never a name that somebody chose."""
+def hidden(place: Path, what: str) -> Path:
+    """A hidden path next to `place`, so that it is not taken for a study or a user's folder."""
     return place.with_name(f".{place.name}.{what}")
 
 
@@ -75,31 +76,31 @@ def refuse_replacing(place: Path, force: bool) -> None:
         raise LusError(f"{place} is a file", "name a folder")
     if place.is_dir() and not is_empty(place) and not force:
         raise AlreadyThereError(
-            f"{place} is already there", "name another folder, or replace it with --force"
+            f"{place} already exists", "name another folder, or replace it with --force"
         )
 
 
 def settle(places: Sequence[Path]) -> None:
-    """Puts new folders in place where all are whole, and removes what is left beside them.
+    """Moves new folders to their places if all are complete, and removes leftovers.
 
-    May be stopped anywhere and done again.
+    Can be interrupted at any point and repeated.
     """
     first, *others = places
-    if beside(first, "new").exists():
+    if hidden(first, "new").exists():
         for place in places:
-            # A place whose new folder is in already holds nothing old.
-            if place.exists() and beside(place, "new").exists():
-                remove(beside(place, "old"))
-                place.rename(beside(place, "old"))
+            # Without .new, the folder at `place` is already the new one.
+            if place.exists() and hidden(place, "new").exists():
+                remove(hidden(place, "old"))
+                place.rename(hidden(place, "old"))
         for place in others:
-            if is_empty(beside(place, "new")):
-                beside(place, "new").rmdir()
+            if is_empty(hidden(place, "new")):
+                hidden(place, "new").rmdir()
         for place in (*others, first):
-            if beside(place, "new").exists():
-                beside(place, "new").rename(place)
+            if hidden(place, "new").exists():
+                hidden(place, "new").rename(place)
     for place in places:
         for what in ("new", "old"):
-            remove(beside(place, what))
+            remove(hidden(place, what))
         for part in place.parent.glob(".*.part"):
             if part.name.startswith(f".{place.name}.") and is_stale(part):
                 remove(part)
@@ -119,9 +120,9 @@ def remove(folder: Path) -> None:
 
 @contextlib.contextmanager
 def only_writer(root: Path) -> Iterator[None]:
-    """Keeps a second command from writing the same artifacts at the same time.
+    """Prevents a second command from writing to `root` at the same time.
 
-    Raises LusError naming the holder.
+    Raises LusError, naming the other process.
     """
     with explaining_disk_errors(root):
         root.mkdir(parents=True, exist_ok=True)
@@ -131,10 +132,11 @@ def only_writer(root: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def locked(path: Path, what: Path, keep: bool = True, patience: float = 0) -> Iterator[None]:
-    """Holds the lock file `path` for whoever writes to `what`; without `keep` it goes afterwards.
+    """Holds the lock file `path` for writing to `what`; without `keep`, removes it afterwards.
 
-    The operating system drops the lock with the process that holds it, so none is ever stale,
-    whatever files a killed process left. Raises LusError naming the holder, after `patience` seconds.
+    The operating system releases the lock when its process ends, so a lock is never stale, even if
+    a killed process left its files. Raises LusError, naming the other process, after `patience`
+    seconds.
     """
     holder = path.with_name(f"{path.name}-holder")
     with explaining_disk_errors(path):
@@ -151,27 +153,31 @@ def locked(path: Path, what: Path, keep: bool = True, patience: float = 0) -> It
 
 
 def acquired(path: Path, what: Path, holder: Path, patience: float) -> BaseFileLock:
-    """The lock of the operating system, or, where a file system has none, a file that says who holds
-    it: that of a process killed on another machine has to be removed by hand."""
+    """A lock of the operating system; on a file system without locks, a file that acts as one.
+
+    Such a file of a process that was killed on another machine must be removed by hand.
+    """
     import filelock
 
     soft = path.with_name(f"{path.name}-soft")
     try:
         try:
-            with warnings.catch_warnings(action="ignore"):  # that it takes a soft one by itself
-                return taken(filelock.FileLock(path), patience)
+            with warnings.catch_warnings(
+                action="ignore"
+            ):  # that it falls back to a soft lock by itself
+                return acquire(filelock.FileLock(path), patience)
         except (OSError, NotImplementedError) as error:
             if isinstance(error, OSError) and error.errno not in {*NO_LOCKS, errno.EINVAL}:
                 raise
-            return taken(filelock.SoftFileLock(soft), patience)
+            return acquire(filelock.SoftFileLock(soft), patience)
     except filelock.Timeout:
-        who = holder.read_text() if holder.is_file() else "another lus"
+        writer = holder.read_text() if holder.is_file() else "another lus"
         remedy = "wait for it to end"
         if soft.exists():
             remedy += f"; if it was killed on another machine, remove {soft}"
-        raise InUseError(f"{who} is writing to {what}", remedy) from None
+        raise InUseError(f"{writer} is writing to {what}", remedy) from None
 
 
-def taken(lock: BaseFileLock, patience: float) -> BaseFileLock:
+def acquire(lock: BaseFileLock, patience: float) -> BaseFileLock:
     lock.acquire(timeout=patience)
     return lock

@@ -17,7 +17,6 @@ from lus_cli.errors import UsageError
 from lus_cli.recipes.recipe import DEFAULT_RECIPE, MAX_SEED, Recipe, recipe_path
 
 MAX_TOML = 1 << 20  # bytes
-# ------------------------------------------------------------------------- fields, TOML in and out
 
 Config = TypeVar("Config")
 
@@ -29,7 +28,7 @@ def flag_of(name: str) -> str:
 
 @dataclass(frozen=True)
 class OptionField:
-    """One field of a config: its bare type and its Typer metadata."""
+    """One field of a config, with its type and its Typer metadata."""
 
     name: str
     type: Any
@@ -53,28 +52,30 @@ class OptionField:
         )
 
     def read(self, value: Any, where: str) -> Any:
-        """`value`, as TOML or the command line gives it, as this field's type and in its range.
+        """Converts `value` from TOML or the command line to this field's type and checks its range.
 
-        Raises UsageError naming `where`.
+        Raises UsageError, naming `where`, if that fails.
         """
         kind, origin = self.bare, get_origin(self.bare)
         if value is None and self.optional:
             return None
         if origin is tuple:
             return self.read_list(value, where)
-        if origin in (Union, UnionType):  # a number, or a word that stands for one
+        if origin in (Union, UnionType):  # a number or a word
             kind, words = get_args(kind)
             if value in get_args(words):
                 return value
             value = whole_number(value, where, get_args(words))
         if origin is Literal:
             if value not in get_args(kind):
-                raise UsageError(f"{where} is {value!r}", f"one of {', '.join(get_args(kind))}")
+                raise UsageError(
+                    f"{where} is {value!r}", f"it must be one of {', '.join(get_args(kind))}"
+                )
             return value
         if kind is Path and isinstance(value, (str, Path)):
             return as_path(value, where)
         if type(value) is int:
-            self.check_range(value, where)  # before it is a float: it may be too large for one
+            self.check_range(value, where)  # before the conversion: it may be too large for a float
             value = kind(value) if kind is float else value
         if type(value) is not kind:
             raise UsageError(f"{where} must be {kind.__name__}, not {value!r}")
@@ -82,11 +83,11 @@ class OptionField:
         return value
 
     def read_list(self, value: Any, where: str) -> tuple[Any, ...]:
-        """Like `read`, for a list, whose items may also be given with commas between them."""
+        """Like `read`, for a list, whose entries may hold several values separated by commas."""
         if not isinstance(value, (list, tuple)):
             raise UsageError(f"{where} must be a list, not {value!r}")
         kind = get_args(self.bare)[0]
-        if kind is Path:  # its name may hold commas and spaces
+        if kind is Path:  # file names may contain commas
             return tuple(as_path(item, where) for item in value)
         items = [item.strip() for entry in value for item in str(entry).split(",")]
         try:
@@ -98,37 +99,42 @@ class OptionField:
         return read
 
     def check_range(self, value: Any, where: str) -> None:
-        """Raises UsageError, naming `where`, for a number out of this field's range."""
+        """Raises UsageError, naming `where`, for a number outside this field's range."""
         if not isinstance(value, (int, float)):
             return
         if isinstance(value, float) and not math.isfinite(value):
-            raise UsageError(f"{where} is {value}", "write a number")
+            raise UsageError(f"{where} is {value}", "give a finite number")
         low, high = getattr(self.info, "min", None), getattr(self.info, "max", None)
         low, high = 0 if low is None else low, MAX_SEED if high is None else high
         if not low <= value <= high:
-            raise UsageError(f"{where} is {value}", f"from {low} to {high}")
+            raise UsageError(f"{where} is {value}", f"it must be from {low} to {high}")
 
 
 def as_path(value: str | Path, where: str) -> Path:
-    """A path that the system can look up. Raises UsageError, naming `where`, for any other."""
+    """A path that the system accepts. Raises UsageError, naming `where`, if it does not."""
     try:
-        Path(value).exists()  # a name that is too long, or holds a NUL, is an error everywhere
+        Path(value).exists()  # fails if the name is too long or contains NUL
     except (OSError, ValueError, TypeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise UsageError(f"{where} is no path that can be used", reason) from None
+        raise UsageError(f"{where} is not a usable path", reason) from None
     return Path(value)
 
 
 def whole_number(value: Any, where: str, words: tuple[str, ...]) -> Any:
-    """The number in a text, anything else as it is; UsageError names the words it could have been."""
+    """Converts a text to a number and leaves other values as they are.
+
+    Raises UsageError, which lists the allowed `words`, for a text that is not a number.
+    """
     try:
         return int(value) if isinstance(value, str) else value
     except ValueError:
-        raise UsageError(f"{where} is {value!r}", f"a number, or {', '.join(words)}") from None
+        raise UsageError(
+            f"{where} is {value!r}", f"it must be a number or {', '.join(words)}"
+        ) from None
 
 
 def fields_of(config: type) -> dict[str, OptionField]:
-    """The fields of a config class, by name, in the order in which they are written."""
+    """The option fields of a config class by name, in the order of their definition."""
     hints = get_type_hints(config, include_extras=True)
     fields = {}
     for entry in dataclasses.fields(config):
@@ -141,15 +147,23 @@ def fields_of(config: type) -> dict[str, OptionField]:
 
 
 def defaults_of(config: type) -> dict[str, Any]:
-    """The values that the fields of a config class take when nobody sets them."""
-    own = {f.name: f.default for f in dataclasses.fields(config)}
+    """The default values of the option fields of a config class, those of the default recipe
+    included."""
     options = fields_of(config)
-    known = {n: v for n, v in own.items() if n in options and v is not dataclasses.MISSING}
-    return known | (read_toml(recipe_path(DEFAULT_RECIPE)) if issubclass(config, Recipe) else {})
+    defaults = {
+        field.name: field.default
+        for field in dataclasses.fields(config)
+        if field.name in options and field.default is not dataclasses.MISSING
+    }
+    return defaults | (read_toml(recipe_path(DEFAULT_RECIPE)) if issubclass(config, Recipe) else {})
 
 
 def build(config: type[Config], values: dict[str, Any], where: str = "") -> Config:
-    """A config from field values; `where` (a file's name) goes before the field in an error."""
+    """A config from field values, with defaults for the rest.
+
+    where: name of the file that the values come from, for error messages.
+    Raises UsageError for an unknown field or an invalid value.
+    """
     fields = fields_of(config)
     checked = {}
     for name, value in (defaults_of(config) | values).items():
@@ -167,7 +181,9 @@ def read_toml(path: Path) -> dict[str, Any]:
     """The fields set in a TOML file. Raises UsageError if it cannot be read."""
     try:
         if path.stat().st_size > MAX_TOML:
-            raise UsageError(f"{path} is larger than {MAX_TOML >> 20} MB", "that is no recipe")
+            raise UsageError(
+                f"{path} is larger than {MAX_TOML >> 20} MB", "it cannot be a file of options"
+            )
         return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise UsageError(f"{path} cannot be read", error.strerror or str(error)) from error
@@ -176,12 +192,12 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def to_toml(config: Any, only: type | None = None) -> str:
-    """Every field of `config` (of the class `only`, if given) as TOML, its help as a comment above.
+    """Every field of `config` (or only those of the class `only`) as TOML, below its help.
 
-    Reading it back with `build` gives the same values. Fields that are None are left out: None is
-    what they are when absent.
+    `build` reads the same values back. Fields that are None are omitted, since None is their
+    default.
     """
-    import tomlkit  # tens of milliseconds, and only run folders need it
+    import tomlkit  # takes tens of milliseconds, and only run folders need it
 
     document = tomlkit.document()
     for name, entry in fields_of(only or type(config)).items():

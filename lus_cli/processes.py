@@ -1,4 +1,7 @@
-"""Work spread over processes: Pillow and NumPy hold the interpreter's lock too much for threads."""
+"""Parallel work in processes, and reading ahead in a thread.
+
+Pillow and NumPy hold the global interpreter lock too often for threads to help with decoding.
+"""
 
 from __future__ import annotations
 
@@ -21,29 +24,29 @@ Outcome = TypeVar("Outcome")
 
 
 def cores() -> int:
-    """The cores that this process may use."""
+    """The number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
-def spread(
+def in_parallel(
     work: Callable[[Task], Outcome], tasks: Sequence[Task], workers: int
 ) -> Generator[tuple[int, Outcome], None, None]:
-    """The position and outcome of each task, as they finish.
+    """Yields the index and the outcome of each task, in the order in which they finish.
 
-    Whoever may stop before the end closes the generator (`contextlib.closing`): then no worker is
-    left writing.
+    A caller that may stop early must close the generator (`contextlib.closing`), so that no worker
+    continues.
 
-    `workers` 0 means one a core; with one worker, or one task, no process is started. `work` must
-    be a module's function and tasks must pickle. At most a few tasks a worker are under way, so
-    memory does not grow with their number.
+    `workers` 0 means one per core; for one worker or one task, no process is started. `work` must
+    be a function of a module, and tasks must pickle. Only a few tasks per worker are submitted at a
+    time, so memory does not grow with their number.
     """
     workers = min(workers or cores(), len(tasks))
     if workers <= 1:
         yield from ((index, work(task)) for index, task in enumerate(tasks))
         return
-    # Spawned, not forked: the progress display runs a thread, and forking with threads can hang.
+    # Spawned, not forked: the progress display has a thread, and forking with threads can hang.
     context = multiprocessing.get_context("spawn")
     executor = ProcessPoolExecutor(workers, mp_context=context, initializer=follow_parent)
     try:
@@ -63,10 +66,10 @@ def spread(
 
 
 def follow_parent() -> None:
-    """Makes a worker end with its parent, and only with it.
+    """Makes a worker process end with its parent, and not before.
 
-    Ctrl-C reaches the whole process group, but the parent decides what it means; and a parent that
-    is killed must not leave workers behind.
+    Ctrl-C reaches all processes, but only the parent handles it. Workers also end when the parent
+    is killed.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=end_with_parent, daemon=True).start()
@@ -84,7 +87,7 @@ Value = TypeVar("Value")
 
 
 def read_ahead(read: Callable[[Key], Value], keys: Iterable[Key]) -> Iterator[Value]:
-    """`read` of each key in order, the next one being read in a thread while one is used."""
+    """Yields `read(key)` in order; a thread reads the next one while the current one is used."""
     with ThreadPoolExecutor(1) as reader:
         coming = None
         for key in keys:

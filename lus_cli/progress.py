@@ -1,4 +1,4 @@
-"""What a step reports while it works, and what it returns."""
+"""What a step reports while it runs, and what it returns."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from typing import Any, Protocol
 
 
 class Progress(Protocol):
-    """Called by a step as it works.
+    """Callback with which a step reports its progress.
 
-    `task` names what is under way, `done` of `total` counts it (`total` None: not known yet), and
-    `facts` are a few short figures worth watching, such as the loss.
+    `task` names the current task, `done` of `total` counts it (`total` None: unknown), and `facts`
+    are a few values to display, such as the loss.
     """
 
     def __call__(self, task: str, done: int, total: int | None = None, **facts: object) -> None: ...
 
 
 def silent(task: str, done: int, total: int | None = None, **facts: object) -> None:
-    """The progress of somebody who does not want to watch."""
+    """A Progress that displays nothing."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """A small table for the terminal: plain values, formatted by whoever shows them."""
+    """A small table of unformatted values for the terminal."""
 
     title: str
     columns: tuple[str, ...]
@@ -32,12 +32,11 @@ class Table:
 
 @dataclass(frozen=True)
 class Result:
-    """What a step hands back.
+    """The result of a step.
 
-    `numbers` go out as JSON, `tables` to the terminal, `files` are what a person opens next.
-    `notes` are sentences that must not be missed. `problems` are the inputs that were left out, a
-    line each; `failed` says that they make the whole command a failure (exit code 1) although the
-    rest was done.
+    `numbers` are printed as JSON and `tables` on the terminal; `files` are the main files that were
+    written. `notes` are important remarks. `problems` has a line for each input that was left out;
+    `failed` says that they make the command fail (exit code 1), although the rest was done.
     """
 
     numbers: dict[str, Any] = field(default_factory=dict)

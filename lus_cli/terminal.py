@@ -1,4 +1,4 @@
-"""What a person sees: progress, tables, errors. Everything but a result's JSON goes to stderr."""
+"""Terminal output: progress, tables and errors go to stderr, the JSON of a result to stdout."""
 
 from __future__ import annotations
 
@@ -36,15 +36,14 @@ from lus_cli.errors import LusError, printable
 from lus_cli.progress import Progress as ProgressCallback
 from lus_cli.progress import Result, silent
 
-LINE_EVERY_S = 10.0  # where there is no terminal to draw a bar on
+LINE_EVERY_S = 10.0  # seconds between progress lines if stderr is not a terminal
 
 
 @contextlib.contextmanager
 def true_interrupts() -> Iterator[None]:
-    """Lets Ctrl-C arrive as KeyboardInterrupt, whatever became of it on the way.
+    """Raises KeyboardInterrupt for Ctrl-C even if a library turned it into another exception.
 
-    C code that it reaches can make an error of its own of it: of a file of weights that was being
-    read safetensors then says that it is damaged.
+    C code can do that: safetensors, interrupted while it reads a file, reports a damaged file.
     """
     pressed = False
 
@@ -71,28 +70,31 @@ def true_interrupts() -> Iterator[None]:
 
 
 def settle_matplotlib() -> None:
-    """Keeps a user's settings of matplotlib away from this process: no figure depends on them, and
-    the backend that a notebook hands to its commands need not exist here."""
+    """Makes matplotlib ignore the user's settings.
+
+    Figures must not depend on them, and the backend that a notebook sets for its subprocesses may
+    not be installed here.
+    """
     os.environ["MPLBACKEND"] = "agg"
     os.environ["MATPLOTLIBRC"] = os.devnull
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # a folder for fonts, a line of a file
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # no warnings about fonts or settings
 
 
 def check_working_folder() -> None:
-    """Raises LusError where the folder that the command runs in is gone: libraries abort there."""
+    """Raises LusError if the working folder no longer exists, in which libraries abort."""
     try:
         Path.cwd()
     except FileNotFoundError:
         raise LusError(
-            "the folder that this runs in was removed", "change to one that is there: cd DIR"
+            "the working folder no longer exists", "change to an existing folder with cd DIR"
         ) from None
 
 
 class Screen:
-    """The terminal of one command."""
+    """The output of one command."""
 
     def __init__(self, *, as_json: bool, quiet: bool, verbose: bool) -> None:
-        if os.environ.get("RANK", "0") != "0":  # torchrun's: the first process speaks for all
+        if os.environ.get("RANK", "0") != "0":  # set by torchrun: only the first process prints
             as_json, quiet = False, True
         self.as_json, self.quiet, self.verbose = as_json, quiet, verbose
         self.console = Console(stderr=True, highlight=False, emoji=False)
@@ -107,7 +109,10 @@ class Screen:
 
     @contextlib.contextmanager
     def catching_errors(self) -> Iterator[None]:
-        """LusError becomes one line and an exit code; Ctrl-C becomes 130; the rest stays a traceback."""
+        """Turns LusError into one line and its exit code, and Ctrl-C into exit code 130.
+
+        Any other exception keeps its traceback.
+        """
         try:
             with true_interrupts():
                 yield
@@ -116,14 +121,15 @@ class Screen:
                 document: dict[str, Any] = {"error": error.message, "remedy": error.remedy}
                 if error.left_out:
                     document["problems"] = error.left_out
-                with contextlib.suppress(LusError):  # which would be about the same full disk
+                with contextlib.suppress(LusError):  # it would be about the same full disk
                     write_document(document)
             self.left_out(error.left_out)
             self.error(str(error))
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:
             self.error(
-                "interrupted: nothing half done is left; run the command again (train: with --resume)"
+                "interrupted: no incomplete output remains; run the command again (train: with "
+                "--resume)"
             )
             raise typer.Exit(130) from None
 
@@ -131,7 +137,7 @@ class Screen:
         self.console.print(f"[bold red]error[/] {escape(' '.join(line.split()))}", soft_wrap=True)
 
     def left_out(self, problems: list[str]) -> None:
-        """Names the inputs that were left out: the first of many, all with -v."""
+        """Prints the inputs that were left out: at most ten, or all with -v."""
         shown = problems if self.verbose else problems[:10]
         for line in shown:
             self.console.print(f"[yellow]left out[/] {escape(printable(line))}", soft_wrap=True)
@@ -140,7 +146,7 @@ class Screen:
 
     @contextlib.contextmanager
     def progress(self) -> Iterator[ProgressCallback]:
-        """A progress callback: bars on a terminal, a plain line now and then elsewhere."""
+        """A progress callback that draws bars on a terminal and prints plain lines elsewhere."""
         if self.quiet:
             yield silent
         elif not self.console.is_terminal:
@@ -159,7 +165,7 @@ class Screen:
                 yield BarProgress(bars)
 
     def show(self, result: Result) -> None:
-        """Tables, problems and files for a person; numbers as JSON where asked for."""
+        """Prints tables, notes, problems and files, and with --json the numbers as JSON."""
         if self.as_json:
             document = result.numbers | {
                 "files": {name: str(path) for name, path in result.files.items()},
@@ -188,25 +194,25 @@ class Screen:
 
 
 def write_document(document: Any, indent: int | None = None) -> None:
-    """Writes JSON to stdout, all of it. Raises LusError if it could not be written."""
+    """Writes a JSON document to stdout. Raises LusError if it cannot be written completely."""
     try:
         print(json.dumps(document, indent=indent), flush=True)  # noqa: T201
     except OSError as error:
         discard_output()
         raise LusError(
             f"the JSON document cannot be written to stdout ({error.strerror})",
-            "what the command wrote to files is there; free some space, or send it elsewhere",
+            "the files of the command are complete; free some space or redirect stdout elsewhere",
         ) from error
 
 
 def discard_output() -> None:
-    """Leaves nothing in the buffer of stdout that Python would try to write when it ends."""
+    """Discards the buffer of stdout, which Python would otherwise try to write at exit."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class WarningPrefix(logging.Formatter):
-    """`warning ...` before warnings, nothing before the rest."""
+    """Prefixes warnings and errors with their level."""
 
     def format(self, record: logging.LogRecord) -> str:
         text = super().format(record)
@@ -214,7 +220,7 @@ class WarningPrefix(logging.Formatter):
 
 
 class BarProgress:
-    """Draws each task as a bar, until it is done and another one begins."""
+    """Draws each task as a bar, which stays until it is finished and another task starts."""
 
     def __init__(self, bars: Progress) -> None:
         self.bars = bars
@@ -233,7 +239,7 @@ class BarProgress:
 
 
 class PlainProgress:
-    """Prints a task's first and last state, and one in between every few seconds."""
+    """Prints the first and last state of a task, and one line every LINE_EVERY_S in between."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -253,7 +259,7 @@ def joined(facts: dict[str, object]) -> str:
 
 
 def formatted(value: Any) -> str:
-    """A table cell: three decimals for a float, a dash for what is not defined."""
+    """A table cell: three decimals for a float, a dash for None and NaN."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return "–"
     if isinstance(value, float):
@@ -262,7 +268,7 @@ def formatted(value: Any) -> str:
 
 
 def without_nan(value: Any) -> Any:
-    """`value` with NaN and infinity, which JSON does not know, as null."""
+    """`value` with NaN and infinity, which JSON does not have, as null."""
     if isinstance(value, dict):
         return {str(key): without_nan(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
@@ -273,7 +279,7 @@ def without_nan(value: Any) -> Any:
 
 
 def shortest(path: Path) -> str:
-    """The path from the working directory where that is shorter."""
+    """The shorter of the absolute path and the path relative to the working folder."""
     absolute = os.path.abspath(path)  # noqa: PTH100 - resolve() would follow links
     relative = os.path.relpath(absolute)
     return min(relative, absolute, key=len)

@@ -5,8 +5,8 @@ All are of synthetic videos. The report page is pictured by Chromium; without it
 
 from __future__ import annotations
 
+import argparse
 import csv
-import sys
 import tempfile
 from pathlib import Path
 
@@ -88,4 +88,8 @@ def screenshot(run: Run) -> Image.Image:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    options = argparse.ArgumentParser(prog="python -m tests.gallery", description=__doc__)
+    options.add_argument("cache", type=Path, metavar="CACHE")
+    options.add_argument("folder", type=Path, metavar="FOLDER")
+    paths = options.parse_args()
+    main(paths.cache, paths.folder)

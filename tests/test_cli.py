@@ -49,15 +49,27 @@ def test_defaults_of_the_paper_recipe_are_shown() -> None:
         (("train", "--cache", "c", "--device", "tpu"), 2, "device"),
         (("train", "--cache", "c", "--run", "../x"), 1, "run `lus prepare` first"),
         (("train", "--cache", "c", "--resume", "--epochs", "3"), 1, "run `lus train` first"),
-        (("train", "--cache", "c", "--resume", "--seed", "3"), 2, "not with --seed"),
+        (("train", "--cache", "c", "--resume", "--seed", "3"), 2, "cannot be combined with --seed"),
         (
             ("train", "--cache", "c", "--resume", "--epochs", "3", "--hidden", "9"),
             2,
             "with --hidden",
         ),
-        (("crossval", "--cache", "c", "--resume", "--epochs", "3"), 2, "not with --epochs"),
-        (("train", "--cache", "c", "--resume", "--recipe", "demo"), 2, "not with a recipe"),
-        (("crossval", "--cache", "c", "--resume", "--repeats", "3"), 2, "not with --repeats"),
+        (
+            ("crossval", "--cache", "c", "--resume", "--epochs", "3"),
+            2,
+            "cannot be combined with --epochs",
+        ),
+        (
+            ("train", "--cache", "c", "--resume", "--recipe", "demo"),
+            2,
+            "cannot be combined with a recipe",
+        ),
+        (
+            ("crossval", "--cache", "c", "--resume", "--repeats", "3"),
+            2,
+            "cannot be combined with --repeats",
+        ),
         (("nonsense",), 2, "nonsense"),
     ],
 )
@@ -101,7 +113,7 @@ def test_json_holds_the_error_too(tmp_path: Path) -> None:
     assert json.loads(done.stdout)["remedy"] == "run `lus prepare` first"
 
 
-def test_quiet_says_nothing(exams: Path, tmp_path: Path) -> None:
+def test_quiet_prints_nothing(exams: Path, tmp_path: Path) -> None:
     done = lus("prepare", exams, "--cache", tmp_path, "--size", "32", "--quiet", "--workers", "1")
     assert done.exit_code == 0
     assert done.output == ""

@@ -1,4 +1,4 @@
-"""Options: written once as fields, read from TOML and flags alike, and nothing slips through."""
+"""Options are defined once as fields, and read and checked alike from TOML and flags."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_only_the_recipe_can_be_written(tmp_path: Path) -> None:
     assert values["epochs"] == 3
 
 
-def test_what_nobody_set_is_not_written() -> None:
+def test_unset_fields_are_not_written() -> None:
     assert "run" not in tomllib.loads(to_toml(build(TrainConfig, {})))
     text = to_toml(build(PrepareConfig, {}))
     assert tomllib.loads(text).keys().isdisjoint({"exams", "annotations", "test_patients"})
@@ -94,7 +94,7 @@ def test_lists_of_words(tmp_path: Path) -> None:
         (b"\xff\xfe", "is not TOML"),
     ],
 )
-def test_what_is_no_toml_is_wrong_usage(tmp_path: Path, content: bytes, complaint: str) -> None:
+def test_what_is_not_toml_is_wrong_usage(tmp_path: Path, content: bytes, complaint: str) -> None:
     path = tmp_path / "mine.toml"
     path.write_bytes(content)
     with pytest.raises(UsageError, match=rf"mine\.toml {complaint}"):
@@ -258,8 +258,8 @@ def test_every_recipe_is_part_of_the_package() -> None:
 def test_options_are_called_like_their_fields(command: str) -> None:
     fields = fields_of(CONFIGS[command])
     shown = {p.name: p for p in COMMANDS[command].params}
-    own = OF_EVERY_COMMAND | ({"recipe"} if issubclass(CONFIGS[command], Recipe) else set())
-    assert set(shown) - {"help"} == set(fields) | own - {"help"}
+    expected = OF_EVERY_COMMAND | ({"recipe"} if issubclass(CONFIGS[command], Recipe) else set())
+    assert set(shown) - {"help"} == set(fields) | expected - {"help"}
     for name, entry in fields.items():
         parameter = shown[name]
         if parameter.param_type_name == "option":

@@ -33,7 +33,7 @@ from lus_cli.cache.video_cache import VideoCache
 from lus_cli.config import ImportConfig, PhantomConfig, PrepareConfig
 from lus_cli.errors import LusError
 from lus_cli.files import replacing
-from lus_cli.folders import beside, locked, only_writer
+from lus_cli.folders import hidden, locked, only_writer
 from lus_cli.phantom.true_masks import masks_folder
 from lus_cli.progress import Result, silent
 from lus_cli.steps import import_videos, phantom, prepare
@@ -433,8 +433,8 @@ def test_a_study_that_was_whole_is_put_in_place_by_the_next_command(tmp_path: Pa
     root = tmp_path / "exams"
     Step(PhantomConfig(root=root, **values))()
     new = digest(root)
-    root.rename(beside(root, "new"))
-    with pytest.raises(LusError, match="is already there"):
+    root.rename(hidden(root, "new"))
+    with pytest.raises(LusError, match="already exists"):
         Step(PhantomConfig(root=root, seed=1, **values))()
     assert digest(root) == new
     only(tmp_path, "exams", "exams-masks")
@@ -470,7 +470,7 @@ def test_a_killed_import_leaves_the_old_tree_or_the_new(tmp_path: Path) -> None:
 def test_of_two_phantoms_at_once_one_is_told(tmp_path: Path) -> None:
     root = tmp_path / "exams"
     with (
-        locked(beside(root, "lock"), root, keep=False),
+        locked(hidden(root, "lock"), root, keep=False),
         pytest.raises(LusError, match=r"process \d+ is writing to .*exams"),
     ):
         Step(PhantomConfig(root=root, patients=3, videos=3, size=64, max_frames=3))()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lus_cli.errors import LusError
-from lus_cli.folders import beside, replacing_folder, replacing_folders
+from lus_cli.folders import hidden, replacing_folder, replacing_folders
 from tests.conftest import dead_part
 
 
@@ -15,7 +15,7 @@ def test_a_folder_is_replaced_only_by_force_and_only_when_whole(tmp_path: Path) 
     path = tmp_path / "folder"
     with replacing_folder(path, force=False) as part:
         (part / "a").touch()
-    with pytest.raises(LusError, match="is already there"), replacing_folder(path, force=False):
+    with pytest.raises(LusError, match="already exists"), replacing_folder(path, force=False):
         pass
     with pytest.raises(RuntimeError), replacing_folder(path, force=True) as part:
         (part / "b").touch()
@@ -55,7 +55,7 @@ def test_of_several_none_is_replaced_when_one_may_not_be(tmp_path: Path, existin
     (tmp_path / existing).mkdir()
     (tmp_path / existing / "mine").touch()
     with (
-        pytest.raises(LusError, match=f"{existing} is already there"),
+        pytest.raises(LusError, match=f"{existing} already exists"),
         replacing_folders(tmp_path / "a", tmp_path / "b", force=False),
     ):
         pass
@@ -78,7 +78,7 @@ def test_of_several_an_empty_one_leaves_nothing_in_its_place(tmp_path: Path) -> 
 
 
 def test_what_a_killed_process_left_goes(tmp_path: Path) -> None:
-    (beside(tmp_path / "folder", "old") / "deep").mkdir(parents=True)
+    (hidden(tmp_path / "folder", "old") / "deep").mkdir(parents=True)
     (dead_part(tmp_path / "folder") / "deep").mkdir(parents=True)
     with replacing_folder(tmp_path / "folder", force=False) as part:
         assert not any(part.iterdir())

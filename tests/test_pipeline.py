@@ -127,7 +127,10 @@ def test_without_frames_it_draws_the_gallery(
 @pytest.mark.parametrize(
     ("frame", "complaint"),
     [
-        ("1017/1048/11/8600", "video 1017/1048/11 has no frame 8600: it has 90 frames, 0 to 89"),
+        (
+            "1017/1048/11/8600",
+            "video 1017/1048/11 has no frame 8600: choose one of its 90 frames, 0 to 89",
+        ),
         ("1017/1048/99/1", "there is no area 99: exam 1017/1048 has areas"),
         ("1017/99/11/1", "there is no exam 99: patient 1017 has exams"),
         ("99/1048/11/1", "there is no patient 99"),

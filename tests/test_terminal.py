@@ -1,4 +1,4 @@
-"""What the terminal shows of a command at work."""
+"""What the terminal shows while a command runs."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def test_finished_bars_make_room_for_new_ones() -> None:
     assert [(bar.description, bar.completed) for bar in bars.tasks] == [("validate", 1)]
 
 
-def test_what_users_call_things_is_shown_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Brackets and colons are markup and emoji to what draws the terminal."""
+def test_names_of_users_are_shown_unchanged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rich would take brackets for markup and colons for emoji."""
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "200")
     screen = Screen(as_json=False, quiet=False, verbose=False)
@@ -49,7 +49,7 @@ def test_what_users_call_things_is_shown_as_it_is(monkeypatch: pytest.MonkeyPatc
     assert "error there is no a:100:b[bold]" in shown
 
 
-def test_elsewhere_than_on_a_terminal_a_line_now_and_then() -> None:
+def test_without_a_terminal_a_line_is_printed_now_and_then() -> None:
     text = io.StringIO()
     progress = PlainProgress(Console(file=text, width=80))
     for done in range(1001):
@@ -74,21 +74,21 @@ def test_the_first_of_several_processes_speaks(
 
 @pytest.fixture
 def pressing() -> Iterator[Callable[[], None]]:
-    """What presses Ctrl-C, where Python takes it as it does by default."""
+    """A function that presses Ctrl-C, with the default handler of Python."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield lambda: os.kill(os.getpid(), signal.SIGINT)
     signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.parametrize("swallowed", [False, True])
-@pytest.mark.parametrize("as_error", [LusError("best.safetensors is no lus model"), TypeError()])
-def test_ctrl_c_is_told_as_such_whatever_was_made_of_it(
+@pytest.mark.parametrize("as_error", [LusError("best.safetensors is not a lus model"), TypeError()])
+def test_ctrl_c_is_reported_as_such_whatever_a_library_raises(
     pressing: Callable[[], None],
     capsys: pytest.CaptureFixture[str],
     as_error: Exception,
     swallowed: bool,
 ) -> None:
-    """What safetensors makes of it while it reads a file says that the file is damaged."""
+    """Interrupted while it reads a file, safetensors reports a damaged file."""
     screen = Screen(as_json=False, quiet=False, verbose=False)
     with pytest.raises(typer.Exit) as ended, screen.catching_errors():
         try:

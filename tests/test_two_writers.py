@@ -16,7 +16,8 @@ from lus_cli.attention.explained import save_png
 from lus_cli.attention.mask_file import read_maps, write_masks
 from lus_cli.cache.chunks import FrameFormat, StoredVideo, store_video
 from lus_cli.cache.layout import Cache
-from lus_cli.cache.video_cache import Entry, VideoCache, write_video_cache
+from lus_cli.cache.video_cache import Entry, VideoCache
+from lus_cli.cache.video_writer import write_video_cache
 from lus_cli.errors import LusError
 from lus_cli.files import read_json, replacing, write_json, write_text
 from lus_cli.folders import replacing_folder, replacing_folders
@@ -24,7 +25,8 @@ from lus_cli.model.checkpoint import load_last, save_last
 from lus_cli.progress import silent
 from lus_cli.steps import train
 from lus_cli.study.ids import VideoId
-from lus_cli.study.video_files import read_frames, write_video
+from lus_cli.study.video_files import read_frames
+from lus_cli.study.video_writing import write_video
 from lus_cli.training import run_names
 from tests.conftest import tiny
 from tests.killing import SERVER
@@ -144,7 +146,7 @@ def test_two_trainings_begun_at_once_have_two_names(tmp_path: Path) -> None:
     with run_names.reserved(cache, None, "paper") as again:
         assert again.name == "paper-1"
     with (
-        pytest.raises(LusError, match="there is a run paper-2 already: choose another --run"),
+        pytest.raises(LusError, match="run paper-2 already exists: choose another --run"),
         run_names.reserved(cache, "paper-2", "paper"),
     ):
         pass

@@ -1,4 +1,4 @@
-"""What is computed from weights is never shown for others: a run goes on after it was evaluated."""
+"""What is computed from weights is never shown for others: a run is resumed after its evaluation."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class StoppedError(Exception):
 
 @pytest.fixture(scope="module")
 def gone_on(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that was interrupted after its first epoch, evaluated, looked at, exported, and then
+    """A run that was interrupted after its first epoch, evaluated, explained, exported, and then
     went on to better weights: read it, do not change it."""
     cache = tmp_path_factory.mktemp("weights") / "cache"
     shutil.copytree(prepared, cache)
@@ -142,7 +142,7 @@ def test_maps_and_pictures_of_other_weights_are_removed(run: Run, exams: Path) -
     model.head.bias.data[0] += 1
     save_best(run.best, model.state_dict(), card)
     result = attention.run(dataclasses.replace(config, video=(second,)), silent)
-    assert any("has other weights than before" in note for note in result.notes)
+    assert any("weights or the videos of the run have changed" in note for note in result.notes)
     assert [p.name for p in run.attention.glob("*.gif")] == [f"{second.replace('/', '-')}.gif"]
     assert (run.attention / "thesis.txt").is_file()
 
@@ -164,10 +164,10 @@ def test_a_fold_with_other_weights_predicts_again(
     model, card = load_best(run.best)
     model.head.bias.data[0] += 5
     save_best(run.best, model.state_dict(), card)
-    answers = cache.crossvals / name / "folds" / "r1-f1.json"
-    before = json.loads(answers.read_text())
+    fold_file = cache.crossvals / name / "folds" / "r1-f1.json"
+    before = json.loads(fold_file.read_text())
     again = crossval.run(config, silent)
-    after = json.loads(answers.read_text())
+    after = json.loads(fold_file.read_text())
     assert after["weights"] == weights_digest(run.best) != before["weights"]
     assert after["probabilities"] != before["probabilities"]
     assert again.numbers["weights"]["r1-f1"] == after["weights"]
@@ -189,7 +189,7 @@ def lone(gone_on: Path, tmp_path: Path) -> Path:
 def test_a_run_that_came_alone_is_evaluated_on_another_study(lone: Path, prepared: Path) -> None:
     config = evaluation(lone, run="mine", videos=prepared / "videos.h5")
     scores = evaluate.run(config, silent).numbers
-    assert any("was trained on is not known" in warning for warning in scores["warnings"])
+    assert any("was trained on are unknown" in warning for warning in scores["warnings"])
     assert scores["trained_patients"] == "unknown"
     card = Cache(lone).run("mine").model_card.read_text()
     assert "patients it was trained on may be among them" in card
@@ -206,9 +206,9 @@ def test_a_run_that_came_alone_is_exported(lone: Path) -> None:
 
 
 def test_a_run_that_came_alone_has_no_parts_to_evaluate(lone: Path, prepared: Path) -> None:
-    with pytest.raises(LusError, match="run mine came without its study") as caught:
+    with pytest.raises(LusError, match="run mine has no study") as caught:
         evaluate.run(evaluation(lone, run="mine"), silent)
     assert "`lus evaluate --videos` another study" in str(caught.value.remedy)
     shutil.copy(prepared / "videos.h5", lone)
-    with pytest.raises(LusError, match="run mine came without whom it was trained on"):
+    with pytest.raises(LusError, match="run mine has no split"):
         evaluate.run(evaluation(lone, run="mine"), silent)

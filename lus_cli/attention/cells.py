@@ -1,8 +1,9 @@
-"""Where on a frame the cells of a CNN's feature map lie.
+"""Where the cells of a CNN's feature map lie on a frame.
 
-A cell sees a patch of the frame whose middle depends on how each layer pads and steps: the cells of
-a torchvision ResNet at a step of 16 pixels are centred on pixels 0, 16, 32, ..., not on 8, 24, 40.
-Drawn as if they split the frame evenly, a mask would lie half a cell off what the model looked at.
+A cell sees a patch of the frame. The centre of the patch depends on the padding and stride of each
+layer: the cells of a torchvision ResNet with a total stride of 16 pixels are centred on pixels 0, 16,
+32, ..., not on 8, 24, 40. If the cells were drawn as an even division of the frame, a mask would be
+shifted by half a cell.
 """
 
 from __future__ import annotations
@@ -14,32 +15,33 @@ import numpy as np
 import torch
 from torch import nn
 
-PROBE = 384, 128  # rows and columns of a frame in whose middle rows cells see no border
+PROBE = 384, 128  # rows and columns of a test frame whose middle cells do not see the border
 
 
 @functools.lru_cache(maxsize=4)
 def cell_centres(backbone: nn.Module, cells: int, size: int) -> tuple[float, ...]:
-    """The pixel, counted from 0, on which each of the `cells` rows (and columns) of the feature map
-    of a frame of `size` pixels is centred.
+    """The pixel, counted from 0, on which each row (and column) of cells is centred.
 
-    The gradient of a cell with respect to the frame shows the patch that it sees. For a CNN whose
-    cells see no such patch, as a transformer's, they split the frame evenly.
+    cells: rows of the feature map of a frame of `size` pixels.
+
+    The patch that a cell sees is the gradient of the cell with respect to the frame. In some
+    networks, such as transformers, a cell does not see a patch. Their cells divide the frame evenly.
     """
-    step, first = step_and_first(plain(backbone))
-    inside = first > -1 and first + step * (cells - 1) < size + 1  # never true of NaN
+    step, first = step_and_first(averaging_copy(backbone))
+    inside = first > -1 and first + step * (cells - 1) < size + 1  # False for NaN
     if not inside:
-        return evenly(cells, size)
+        return even_centres(cells, size)
     return tuple(float(first + step * cell) for cell in range(cells))
 
 
-def evenly(cells: int, size: int) -> tuple[float, ...]:
-    """The middles of cells that split a frame of `size` pixels evenly."""
+def even_centres(cells: int, size: int) -> tuple[float, ...]:
+    """The centres of cells that divide a frame of `size` pixels evenly."""
     step = size / cells
     return tuple((step - 1) / 2 + step * cell for cell in range(cells))
 
 
-def plain(backbone: nn.Module) -> nn.Module:
-    """A copy whose layers only average, so that a cell's gradient is the shape of its patch."""
+def averaging_copy(backbone: nn.Module) -> nn.Module:
+    """A copy whose layers only average, so that the gradient of a cell has the shape of its patch."""
     smooth = copy.deepcopy(backbone).float().cpu().eval().requires_grad_(False)
     for module in list(smooth.modules()):
         if isinstance(module, nn.Conv2d):
@@ -49,43 +51,45 @@ def plain(backbone: nn.Module) -> nn.Module:
         elif isinstance(module, nn.BatchNorm2d):
             module.reset_parameters()
         for name, child in module.named_children():
-            if isinstance(child, nn.ReLU6):  # it has no gradient where it cuts off
+            if isinstance(child, nn.ReLU6):  # its gradient is 0 where it saturates
                 setattr(module, name, nn.ReLU())
-            elif isinstance(
-                child, nn.MaxPool2d
-            ):  # its gradient would go to one pixel of many alike
+            elif isinstance(child, nn.MaxPool2d):  # passes the gradient to one of many equal pixels
                 settings = child.kernel_size, child.stride, child.padding, child.ceil_mode
                 setattr(module, name, nn.AvgPool2d(*settings))
     return smooth
 
 
 def step_and_first(smooth: nn.Module) -> tuple[float, float]:
-    """Pixels between the middles of two cells, and the middle of the first."""
+    """The distance between the centres of two cells, and the centre of the first cell, in pixels."""
     frame = torch.ones(1, 3, *PROBE, requires_grad=True)
     with torch.enable_grad():
         cells = smooth(frame).sum(dim=1)[0]
         middle, column = cells.shape[0] // 2, cells.shape[1] // 2
-        places = []
+        centres = []
         for cell in (middle, middle + 1):
             [patch] = torch.autograd.grad(cells[cell, column], frame, retain_graph=True)
-            places.append(middle_of(patch[0].sum(dim=(0, 2)).double().numpy()))
-    step = places[1] - places[0]
-    return step, places[0] - step * middle
+            centres.append(centre_of_patch(patch[0].sum(dim=(0, 2)).double().numpy()))
+    step = centres[1] - centres[0]
+    return step, centres[0] - step * middle
 
 
-def middle_of(seen: np.ndarray) -> float:
-    """The centre of mass of where a cell sees at least half as well as at best: what looks at the
-    whole frame beside that, such as squeeze and excitation, does not count."""
-    kept = np.where(seen >= seen.max() / 2, seen, 0)
-    total = kept.sum()
-    return float((np.arange(len(seen)) * kept).sum() / total) if total > 0 else float("nan")
+def centre_of_patch(sensitivity: np.ndarray) -> float:
+    """The centre of mass of the rows where a cell's sensitivity is at least half its maximum.
 
-
-def placed(maps: np.ndarray, centres: tuple[float, ...], size: int) -> np.ndarray:
-    """Maps at the size of the frame, each cell where it is centred: (map, row, column) float32.
-
-    Linear between the middles of cells, constant beyond the outermost. maps: (map, row', column').
+    The threshold excludes layers that see the whole frame, such as squeeze-and-excitation.
     """
-    every, cells = np.arange(size), len(centres)
-    weights = np.stack([np.interp(every, centres, unit) for unit in np.eye(cells)], axis=1)
+    weights = np.where(sensitivity >= sensitivity.max() / 2, sensitivity, 0)
+    total = weights.sum()
+    return float((np.arange(len(weights)) * weights).sum() / total) if total > 0 else float("nan")
+
+
+def upsample_maps(maps: np.ndarray, centres: tuple[float, ...], size: int) -> np.ndarray:
+    """Maps at the size of the frame, with each cell at its centre: (map, row, column) float32.
+
+    Values are linear between the centres of cells and constant beyond the outermost ones.
+
+    maps: (map, row', column').
+    """
+    pixels, cells = np.arange(size), len(centres)
+    weights = np.stack([np.interp(pixels, centres, unit) for unit in np.eye(cells)], axis=1)
     return np.einsum("rc,mcd,sd->mrs", weights, maps, weights, optimize=True).astype(np.float32)

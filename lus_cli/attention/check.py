@@ -1,53 +1,56 @@
-"""Whether the maps depend on what a model learned: weights are drawn anew (Adebayo et al. 2018)."""
+"""Check whether the maps depend on what a model learned: randomise its weights (Adebayo et al. 2018)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
 from scipy.stats import spearmanr  # type: ignore[import-untyped]
 
-from lus_cli.attention.saliency import STAGES, explained, randomised, to_largest
+from lus_cli.attention.saliency import STAGES, predict_with_grad_cam, randomised, scale_to_one
 from lus_cli.cache.batches import select_frames
 from lus_cli.model.network import LusModel
 from lus_cli.progress import Progress
 from lus_cli.training.trained_run import TrainedRun
 
 ATTENTION, GRAD_CAM = "attention", "Grad-CAM"
-VIDEOS = 24  # evenly over the split
+VIDEOS = 24  # evenly spaced over the split
 SEEDS = 3
-OTHER = "nothing, but another video"  # how alike the maps of two videos are anyway
-ALIKE = 0.5  # a rank correlation from which two maps show much the same
+OTHER_VIDEO = "none, another video"  # how similar the maps of two different videos are
+SIMILAR = 0.5  # two maps with this rank correlation or more show much the same
+
+# Kind of map -> `spearman` (the mean over frames and seeds), the number of `frames`, and how many of
+# these are `flat` in one of the two maps, so that their correlation is undefined.
+Similarity = dict[str, dict[str, float | None]]
 
 
-def checked(
+def compare_with_randomised(
     trained: TrainedRun, indices: Sequence[int], progress: Progress
-) -> dict[str, dict[str, dict[str, float | None]]]:
-    """How alike maps are before and after weights were drawn anew (Adebayo et al. 2018), by stage
-    and kind of map: mean `spearman` over the cells, over frames and seeds.
+) -> dict[str, Similarity]:
+    """The rank correlation of maps before and after the weights are randomised, for each stage.
 
-    The last row compares the maps of different videos under the weights as they are.
+    The last row compares the maps of different videos under the trained weights.
     """
-    places = np.unique(np.linspace(0, len(indices) - 1, min(len(indices), VIDEOS)).astype(int))
-    videos = [scored_frames(trained, indices[place]) for place in places]
-    now = [both_maps(trained.model, frames, trained.card.longest, None) for frames in videos]
-    answers = [answer for _, answer in now]
-    rows: dict[str, Any] = {}
+    chosen = np.unique(np.linspace(0, len(indices) - 1, min(len(indices), VIDEOS)).astype(int))
+    videos = [scored_frames(trained, indices[number]) for number in chosen]
+    pad_to = trained.card.longest
+    before = [both_maps(trained.model, frames, pad_to, None) for frames in videos]
+    trained_maps = [maps for maps, _ in before]
+    rows: dict[str, Similarity] = {}
     for number, stage in enumerate(STAGES):
-        then = []
+        random_maps = []
         for seed in range(SEEDS):
-            progress("draw weights anew", number * SEEDS + seed, len(STAGES) * SEEDS)
-            some = torch.cat([frames[:2] for frames in videos])
-            fresh = randomised(trained.model, stage, seed, some)
-            then += [
-                both_maps(fresh, frames, trained.card.longest, answer)[0]
-                for frames, answer in zip(videos, answers, strict=True)
+            progress("randomise weights", number * SEEDS + seed, len(STAGES) * SEEDS)
+            sample = torch.cat([frames[:2] for frames in videos])
+            model = randomised(trained.model, stage, seed, sample)
+            random_maps += [
+                both_maps(model, frames, pad_to, score)[0]
+                for frames, (_, score) in zip(videos, before, strict=True)
             ]
-        rows[stage] = alike([maps for maps, _ in now] * SEEDS, then)
-    own = [maps for maps, _ in now]
-    rows[OTHER] = alike(own, own[1:] + own[:1]) if len(own) > 1 else {}
+        rows[stage] = similarity(trained_maps * SEEDS, random_maps)
+    shifted = trained_maps[1:] + trained_maps[:1]
+    rows[OTHER_VIDEO] = similarity(trained_maps, shifted) if len(trained_maps) > 1 else {}
     return rows
 
 
@@ -62,58 +65,65 @@ def scored_frames(trained: TrainedRun, index: int) -> torch.Tensor:
 def both_maps(
     model: LusModel, frames: torch.Tensor, pad_to: int, score: int | None
 ) -> tuple[dict[str, np.ndarray], int]:
-    """The masks and the Grad-CAM of a video's frames, in [0, 1], and the score these speak for."""
-    output, maps = explained(model, frames, pad_to, score)
-    answered = int(output.logits[0].argmax()) if score is None else score
-    grad_cam = to_largest(maps.float().cpu().numpy())
-    return {ATTENTION: output.masks.float().cpu().numpy(), GRAD_CAM: grad_cam}, answered
+    """The masks and the Grad-CAM of a video's frames, in [0, 1], and the score they explain.
+
+    score: None for the predicted score.
+    """
+    output, maps = predict_with_grad_cam(model, frames, pad_to, score)
+    explained_score = int(output.logits[0].argmax()) if score is None else score
+    saliency = scale_to_one(maps.float().cpu().numpy())
+    return {ATTENTION: output.masks.float().cpu().numpy(), GRAD_CAM: saliency}, explained_score
 
 
-def alike(
+def similarity(
     ones: Sequence[dict[str, np.ndarray]], others: Sequence[dict[str, np.ndarray]]
-) -> dict[str, dict[str, float | None]]:
-    """Mean likeness of maps, frame by frame, for each kind."""
-    figures: dict[str, dict[str, float | None]] = {}
+) -> Similarity:
+    """The mean rank correlation of the maps of two sets of videos, frame by frame, for each kind."""
+    by_kind: Similarity = {}
     for kind in (ATTENTION, GRAD_CAM):
         pairs = [
             pair
             for one, other in zip(ones, others, strict=True)
             for pair in zip(one[kind], other[kind], strict=False)
         ]
-        ranks = np.array([spearman(*pair) for pair in pairs])
-        defined = ranks[~np.isnan(ranks)]
-        figures[kind] = {
+        correlations = np.array([spearman(*pair) for pair in pairs])
+        defined = correlations[~np.isnan(correlations)]
+        by_kind[kind] = {
             "spearman": float(defined.mean()) if len(defined) else None,
             "frames": len(pairs),
             "flat": len(pairs) - len(defined),
         }
-    return figures
+    return by_kind
 
 
 def spearman(one: np.ndarray, other: np.ndarray) -> float:
-    """The rank correlation of two maps, cell by cell; NaN if either is the same everywhere."""
+    """The rank correlation of two maps over their cells. NaN if one of them is constant."""
     if np.ptp(one) == 0 or np.ptp(other) == 0:
         return float("nan")
     return float(spearmanr(one, other, axis=None).statistic)
 
 
-def in_words(found: dict[str, Any]) -> list[str]:
-    """What the check says of each kind of map: a row is kept for every stage."""
-    words = []
+def describe_check(rows: dict[str, Similarity]) -> list[str]:
+    """The result for each kind of map, one sentence or two each."""
+    sentences = []
     for kind, stage in ((ATTENTION, "attention"), (GRAD_CAM, STAGES[0])):
-        some, whole = (found[name][kind]["spearman"] for name in (stage, STAGES[-1]))
-        other = found[OTHER].get(kind, {}).get("spearman")
-        if some is None or whole is None:
-            words.append(f"{kind}: flat under random weights, so nothing can be compared.")
+        part, whole = (rows[name][kind]["spearman"] for name in (stage, STAGES[-1]))
+        other_video = rows[OTHER_VIDEO].get(kind, {}).get("spearman")
+        if part is None or whole is None:
+            sentences.append(f"{kind}: the maps of random weights are constant: no comparison.")
             continue
-        depends = max(some, whole) < ALIKE
+        learned = max(part, whole) < SIMILAR
         text = (
-            f"{kind}: rank correlation with what it was {some:.2f} once the {stage} is drawn anew, "
-            f"{whole:.2f} once everything is; "
+            f"{kind}: the rank correlation with the original map is {part:.2f} after the weights of "
+            f"the {stage} are randomised, and {whole:.2f} after all weights are; "
         )
-        text += "it depends on what was learned" if depends else "much of it is there untrained"
-        if other is not None:
-            text += f". Between two videos it is {other:.2f}"
-            text += ": it hardly depends on the video" if other >= ALIKE else ""
-        words.append(text + ".")
-    return words
+        text += (
+            "the map depends on what the model learned"
+            if learned
+            else "much of the map appears without training"
+        )
+        if other_video is not None:
+            text += f". Between two videos it is {other_video:.2f}"
+            text += ": the map hardly depends on the video" if other_video >= SIMILAR else ""
+        sentences.append(text + ".")
+    return sentences

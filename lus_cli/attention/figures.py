@@ -1,4 +1,4 @@
-"""How well attention finds artefacts, drawn from the numbers of localisation.py."""
+"""The figure of how well attention locates artefacts, from the metrics of localisation.py."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from lus_cli.attention.localisation import CENTRE, FRAME, SECTOR
 from lus_cli.figures import ACCENT, INK, MUTED, SECOND, WIDTH, styled
 
 TITLES = {
-    "pointing": "Largest on an artefact",
+    "pointing": "Maximum on an artefact",
     "energy": "Share on artefacts",
     "iou": "Best overlap (IoU)",
 }
-# Shape and fill tell the maps apart, too, so that a print in gray does.
+# Shape and fill differ as well, so that the maps can be told apart in grayscale prints.
 MARKS: dict[str, dict[str, Any]] = {
     "attention": {"marker": "o", "color": ACCENT, "markersize": 6},
     "Grad-CAM": {"marker": "s", "color": SECOND, "markersize": 5},
@@ -29,17 +29,19 @@ NAMES = {"all": "scores 1 to 3"}
 
 @styled
 def localisation(scores: dict[str, Any]) -> Figure:
-    """Pointing, energy and overlap of every kind of map, for each score and for 1 to 3 together,
-    with 95 % intervals. scores: as `localisation.summarised` gives them."""
+    """Pointing, energy and IoU of every kind of map with 95 % intervals, a row of points per score.
+
+    scores: as `localisation.summarise` returns them; "all" are the scores 1 to 3 together.
+    """
     groups = list(scores)
     figure = Figure(figsize=(WIDTH, 0.7 + 0.72 * len(groups)), layout="constrained")
     panels = figure.subplots(1, len(TITLES), sharey=True)
-    spread = np.linspace(-0.3, 0.3, len(MARKS))
+    offsets = np.linspace(-0.3, 0.3, len(MARKS))
     for axes, (name, title) in zip(panels, TITLES.items(), strict=True):
-        for shift, (kind, style) in zip(spread, MARKS.items(), strict=True):
+        for offset, (kind, style) in zip(offsets, MARKS.items(), strict=True):
             for place, group in enumerate(groups):
                 estimate = scores[group][kind][name]
-                row = place + shift
+                row = place + offset
                 if estimate["low"] is not None:
                     axes.plot([estimate["low"], estimate["high"]], [row, row], color=style["color"])
                 label = kind if place == 0 else None

@@ -1,5 +1,7 @@
-"""The attention of a whole split: a picture and the raw maps of every video, one video in memory at
-a time. Stopped at any moment, it goes on where it was."""
+"""The attention of a whole split: a picture and the maps of every video.
+
+Only one video is in memory at a time. An interrupted command resumes at the next video.
+"""
 
 from __future__ import annotations
 
@@ -11,32 +13,32 @@ from pathlib import Path
 import numpy as np
 
 from lus_cli.attention.explained import (
-    Explained,
+    Explanation,
     all_masks,
     card,
     explain,
     original_frames,
     save_png,
 )
-from lus_cli.attention.mask_file import joined, read_maps, write_masks, written
+from lus_cli.attention.mask_file import merge_files, read_maps, stored_videos, write_masks
 from lus_cli.disk_errors import explaining_disk_errors
 from lus_cli.files import read_json, write_json
 from lus_cli.progress import Progress
 from lus_cli.study.ids import VideoId
 from lus_cli.training.trained_run import TrainedRun
 
-# What lus attention writes, besides pictures that are called after their video.
-MADE = {"masks.h5", "check.json", "findings.json", "localisation.json"} | {
+# The files of lus attention, except the pictures that are named after a video.
+OUTPUTS = {"masks.h5", "check.json", "findings.json", "localisation.json"} | {
     f"{name}.{suffix}" for name in ("gallery", "localisation") for suffix in ("png", "svg")
 }
 PICTURES = (".png", ".mp4", ".gif")
-# Draws the masks of all frames of a video, (frame, row, column), over these.
-Film = Callable[[Explained, np.ndarray, Path], None]
+# Writes a video file: the masks of all frames, (frame, row, column), over the frames.
+WriteFilm = Callable[[Explanation, np.ndarray, Path], None]
 
 
 @dataclass(frozen=True)
 class MaskFolder:
-    """runs/<run>/attention/, or <split>/ in it: pictures and masks.h5."""
+    """The folder runs/<run>/attention/, or <split>/ in it, with pictures and masks.h5."""
 
     root: Path
 
@@ -46,7 +48,7 @@ class MaskFolder:
 
     @property
     def parts(self) -> Path:
-        """What is done of masks.h5, a file a video, while it is not whole."""
+        """The folder with one file per finished video, while masks.h5 is incomplete."""
         return self.root / "parts"
 
     @property
@@ -59,7 +61,7 @@ class MaskFolder:
     def picture(self, video: VideoId, suffix: str, frame: int | None = None) -> Path:
         """1017-1048-11.png, 1017-1048-11-86.png.
 
-        A dash or tilde in an id gets a tilde before it, so that no two videos share a picture.
+        A dash or tilde in an id is escaped by a tilde, so that each video has its own picture.
         """
         parts = [part.replace("~", "~~").replace("-", "~-") for part in video]
         if frame is not None:
@@ -73,81 +75,91 @@ def draw_videos(
     folder: MaskFolder,
     indices: Sequence[int],
     *,
-    films: tuple[str, Film] | None,
+    films: tuple[str, WriteFilm] | None,
     progress: Progress,
 ) -> list[str]:
-    """Draws every video of a split and keeps its maps in masks.h5; says what it did not draw anew.
+    """Draws every video of a split and stores its maps in masks.h5. Returns notes for the user.
 
-    root: the exam tree. films: their suffix and who draws one, if films are wanted.
+    Videos that were drawn before are skipped.
+
+    root: the exam tree. films: the suffix of the video files and the function that writes one.
     """
     ids = {index: trained.videos.ids[index] for index in indices}
-    notes = forget_others(trained, folder)
-    have = written(folder.masks, ids.values())
-    before = 0
+    notes = remove_outdated(trained, folder)
+    in_file = stored_videos(folder.masks, ids.values())
+    skipped = 0
     for done, (index, video) in enumerate(ids.items(), start=1):
-        wanted = [folder.picture(video, suffix) for suffix in ("png", *(films or ())[:1])]
-        known = video in have or folder.part(video).is_file()
-        if known and all(path.is_file() for path in wanted):
-            before += 1
+        pictures = [folder.picture(video, suffix) for suffix in ("png", *(films or ())[:1])]
+        has_maps = video in in_file or folder.part(video).is_file()
+        if has_maps and all(path.is_file() for path in pictures):
+            skipped += 1
         else:
             draw_one(trained, root, folder, index, films)
         progress("draw", done, len(ids))
     parts = {video: path for video in ids.values() if (path := folder.part(video)).is_file()}
-    new = {video: path for video, path in parts.items() if video not in have}
-    joined(folder.masks, new, trained.weights)
+    new = {video: path for video, path in parts.items() if video not in in_file}
+    merge_files(folder.masks, new, trained.weights)
     shutil.rmtree(folder.parts, ignore_errors=True)
-    return notes + ([f"{before} of {len(ids)} videos had been drawn before."] if before else [])
+    return notes + ([f"{skipped} of {len(ids)} videos had been drawn before."] if skipped else [])
 
 
 def draw_one(
-    trained: TrainedRun, root: Path, folder: MaskFolder, index: int, films: tuple[str, Film] | None
+    trained: TrainedRun,
+    root: Path,
+    folder: MaskFolder,
+    index: int,
+    films: tuple[str, WriteFilm] | None,
 ) -> None:
-    """Draws a video's telling frame, and the video if wanted, and keeps its maps."""
-    shown, masks = explain(trained, index), all_masks(trained, index)
+    """Draws the clearest frame of a video, and the whole video if wanted, and stores the maps."""
+    explanation, masks = explain(trained, index), all_masks(trained, index)
+    video, clearest = explanation.id, explanation.clearest
     numbers = trained.videos.frame_numbers(index)
-    frame = int(numbers[shown.positions[shown.telling]])
-    [original] = original_frames(trained, root, index, [frame])
-    save_png(folder.picture(shown.id, "png"), card(trained, shown, shown.telling, original))
+    scored = numbers[explanation.positions]
+    [original] = original_frames(trained, root, index, [int(scored[clearest])])
+    save_png(folder.picture(video, "png"), card(trained, explanation, clearest, original))
     if films:
-        films[1](shown, masks, folder.picture(shown.id, films[0]))
+        suffix, write_film = films
+        write_film(explanation, masks, folder.picture(video, suffix))
     maps = {
         "frame_number": numbers,
         "mask": masks,
-        "scored": numbers[shown.positions],
-        "grad_cam": shown.grad_cam,
-        "probability": np.array(shown.probabilities),
+        "scored": scored,
+        "grad_cam": explanation.grad_cam,
+        "probability": np.array(explanation.probabilities),
     }
-    # Last, so that a video whose maps are there is a video that is done.
-    write_masks(folder.part(shown.id), {shown.id: maps}, trained.weights)
+    # The maps are written last: a video that has maps is finished.
+    write_masks(folder.part(video), {video: maps}, trained.weights)
 
 
-def forget_others(trained: TrainedRun, folder: MaskFolder) -> list[str]:
-    """Drops the maps, pictures and measures of other weights, and says so: a run that was resumed may
-    have better ones."""
-    mine = {"weights": trained.weights, "videos": trained.videos.fingerprint}
-    before = read_json(folder.made_by, "delete it") if folder.made_by.is_file() else None
-    if before == mine:
+def remove_outdated(trained: TrainedRun, folder: MaskFolder) -> list[str]:
+    """Removes the outputs of other weights or videos, and returns a note if there were any.
+
+    A resumed run may have other weights than before.
+    """
+    current = {"weights": trained.weights, "videos": trained.videos.fingerprint}
+    stored = read_json(folder.made_by, "delete it") if folder.made_by.is_file() else None
+    if stored == current:
         return []
     pictures = [path for path in folder.root.glob("*-*-*") if path.suffix in PICTURES]
-    stale = [*pictures, *(folder.root / name for name in MADE)]
-    had_some = folder.masks.exists() or folder.parts.exists()
+    outdated = [*pictures, *(folder.root / name for name in OUTPUTS)]
+    had_maps = folder.masks.exists() or folder.parts.exists()
     with explaining_disk_errors(folder.root):
-        for path in stale:
+        for path in outdated:
             path.unlink(missing_ok=True)
     shutil.rmtree(folder.parts, ignore_errors=True)
-    write_json(folder.made_by, mine)
-    if not had_some:
+    write_json(folder.made_by, current)
+    if not had_maps:
         return []
     name = f"{folder.root.name}/{folder.masks.name}"
     return [
-        f"The run has other weights than before, or other videos: {name} is started again, and the "
-        "pictures in its folder, which showed those, are removed."
+        f"The weights or the videos of the run have changed: {name} is started again, and the old "
+        "pictures in its folder are removed."
     ]
 
 
 @dataclass(frozen=True)
-class Maps:
-    """What masks.h5 knows of a video's scored frames: see mask_file."""
+class ScoredMaps:
+    """The maps of a video's scored frames, as masks.h5 stores them: see mask_file."""
 
     index: int
     id: VideoId
@@ -157,17 +169,19 @@ class Maps:
     probabilities: np.ndarray
 
 
-def kept(trained: TrainedRun, folder: MaskFolder, indices: Sequence[int]) -> Iterator[Maps]:
-    """The maps of each video of a split, one after the other."""
+def read_scored_maps(
+    trained: TrainedRun, folder: MaskFolder, indices: Sequence[int]
+) -> Iterator[ScoredMaps]:
+    """The maps of each video of a split, one video at a time."""
     for index in indices:
         video = trained.videos.ids[index]
         maps = read_maps(folder.masks, video)
-        among = np.searchsorted(maps["frame_number"], maps["scored"])
-        yield Maps(
+        scored = np.searchsorted(maps["frame_number"], maps["scored"])
+        yield ScoredMaps(
             index,
             video,
             maps["scored"],
-            maps["mask"][among],
+            maps["mask"][scored],
             maps["grad_cam"],
             maps["probability"],
         )

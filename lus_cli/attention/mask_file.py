@@ -1,9 +1,10 @@
-"""masks.h5: where a model looked, as numbers.
+"""masks.h5: the masks of videos, as numbers.
 
-A group patient/exam/area a video, with `frame_number` (frame,) int32 and `mask` (frame, row, column)
-float32 in [0, 1]. Of a whole split also `scored` (scored frame,) int32, the numbers of the frames
-that the answer rests on, `grad_cam` (scored frame, row, column) float32, 0 and more, and
-`probability` (score,) float32. The attribute `weights` is the digest of those that made the maps.
+Each video has a group patient/exam/area with the datasets `frame_number`, (frame,) int32, and `mask`,
+(frame, row, column) float32 in [0, 1]. If the whole split was explained, the group also has `scored`,
+(scored frame,) int32, the numbers of the frames that the prediction is based on; `grad_cam`,
+(scored frame, row, column) float32, non-negative; and `probability`, (score,) float32. The attribute
+`weights` of the file is the digest of the weights that made the maps.
 """
 
 from __future__ import annotations
@@ -22,69 +23,71 @@ from lus_cli.files import replacing
 from lus_cli.study.hdf5_reading import open_hdf5
 from lus_cli.study.ids import VideoId
 
-NUMBERS = "frame_number", "scored"  # the datasets of whole numbers
+INTEGERS = "frame_number", "scored"  # the datasets of integers
 Maps = Mapping[str, np.ndarray]  # the datasets of one video, by name
 
 
 def write_masks(path: Path, videos: Mapping[VideoId, Maps], weights: str = "") -> None:
-    """Adds videos to the file, and frames to a video. What is in it already stays, but for a frame
-    that is given again."""
+    """Adds videos to the file, or frames to a video. A frame that is already stored is replaced."""
     with explaining_damage(path):
-        before = {video: read_maps(path, video) for video in written(path, videos)}
-        whole = {video: merged(before.get(video, {}), maps) for video, maps in videos.items()}
+        stored = {video: read_maps(path, video) for video in stored_videos(path, videos)}
+        merged = {video: merge_maps(stored.get(video, {}), maps) for video, maps in videos.items()}
     with adding(path, videos, weights) as (file, disk):
-        for video, maps in whole.items():
+        for video, maps in merged.items():
             group = file.create_group(str(video))
             for name, values in maps.items():
-                kind = np.int32 if name in NUMBERS else np.float32
-                packed = "gzip" if values.ndim > 1 else None
-                group.create_dataset(name, data=values.astype(kind), compression=packed)
-            disk.tell_error()
+                dtype = np.int32 if name in INTEGERS else np.float32
+                compression = "gzip" if values.ndim > 1 else None
+                group.create_dataset(name, data=values.astype(dtype), compression=compression)
+            disk.raise_error()
 
 
-def merged(before: Maps, now: Maps) -> Maps:
-    """The masks of all frames, in their order; of a frame in both, the one of `now`.
+def merge_maps(stored: Maps, new: Maps) -> Maps:
+    """The masks of all frames in the order of their numbers. For a frame in both, that of `new`.
 
-    What more is known of a video is of all its frames together, and is not merged but replaced.
-    Raises one of many exceptions for what does not fit together.
+    The other datasets describe the frames of a video together. They cannot be merged, so a video
+    that has them is replaced. Raises one of several exceptions if the datasets are inconsistent.
     """
-    if set(before) != {"frame_number", "mask"} or set(now) != set(before):
-        return now
-    stays = ~np.isin(before["frame_number"], now["frame_number"])
-    numbers = np.concatenate([before["frame_number"][stays], now["frame_number"]])
-    masks = np.concatenate([before["mask"][stays], now["mask"]])
+    if set(stored) != {"frame_number", "mask"} or set(new) != set(stored):
+        return new
+    kept = ~np.isin(stored["frame_number"], new["frame_number"])
+    numbers = np.concatenate([stored["frame_number"][kept], new["frame_number"]])
+    masks = np.concatenate([stored["mask"][kept], new["mask"]])
     order = np.argsort(numbers)
     return {"frame_number": numbers[order], "mask": masks[order]}
 
 
-def joined(path: Path, parts: Mapping[VideoId, Path], weights: str = "") -> None:
-    """Adds to the file what lies in a file of its own for each video."""
+def merge_files(path: Path, parts: Mapping[VideoId, Path], weights: str = "") -> None:
+    """Adds videos to the file, each from a file of its own."""
     with adding(path, parts, weights) as (file, disk):
-        for video, own in parts.items():
-            with reading(own) as source:
+        for video, part in parts.items():
+            with reading(part) as source:
                 source.copy(str(video), file, str(video))
-            disk.tell_error()
+            disk.raise_error()
 
 
 @contextlib.contextmanager
 def adding(path: Path, videos: Iterable[VideoId], weights: str) -> Iterator[tuple[h5py.File, Disk]]:
-    """A file that holds all of the one there is but these videos, which are to be added; put in its
-    place when the block ends well. In a file that is changed HDF5 does not give space back."""
-    others = {str(video) for video in videos}
+    """A new file with the content of the old one, except these videos, which the block adds.
+
+    It replaces the old file when the block succeeds. HDF5 does not free space in a file that is
+    changed in place.
+    """
+    added = {str(video) for video in videos}
     with replacing(path) as part, explaining_damage(path), writing(part) as (file, disk):
         file.attrs["weights"] = weights
         if path.is_file():
             with reading(path) as old:
                 names = [f"{p}/{e}/{a}" for p in old for e in old[p] for a in old[p][e]]
                 for name in names:
-                    if name not in others:
+                    if name not in added:
                         old.copy(name, file, name)
-                        disk.tell_error()
+                        disk.raise_error()
         yield file, disk
 
 
-def written(path: Path, videos: Iterable[VideoId]) -> set[VideoId]:
-    """Which of the videos are in the file; none if there is no file.
+def stored_videos(path: Path, videos: Iterable[VideoId]) -> set[VideoId]:
+    """Those of the videos that the file holds. Empty if the file does not exist.
 
     Raises LusError if it cannot be read.
     """
@@ -95,27 +98,27 @@ def written(path: Path, videos: Iterable[VideoId]) -> set[VideoId]:
 
 
 def read_maps(path: Path, video: VideoId) -> dict[str, np.ndarray]:
-    """Everything in the file about one video. Raises LusError if there is nothing to be read."""
+    """The datasets of one video, by name. Raises LusError if they cannot be read."""
     with reading(path) as file:
         return {name: values[:] for name, values in file[str(video)].items()}
 
 
 @contextlib.contextmanager
 def reading(path: Path) -> Iterator[h5py.File]:
-    """Raises LusError, also for what is read of the file in the block."""
+    """Opens the file. Raises LusError if it, or what the block reads of it, cannot be read."""
     with explaining_damage(path), explaining_refusal(path), open_hdf5(path) as file:
         yield file
 
 
 @contextlib.contextmanager
 def explaining_damage(path: Path) -> Iterator[None]:
-    """Makes a LusError of what a damaged file makes of HDF5, which has no one exception for it."""
+    """Turns the many exceptions that h5py raises for a damaged file into a LusError."""
     try:
         yield
     except (AttributeError, LookupError, TypeError, ValueError, RuntimeError) as error:
         raise damaged(path) from error
     except OSError as error:
-        if error.errno is not None:  # the disk's fault, not the file's
+        if error.errno is not None:  # an error of the disk, not of the file
             raise
         raise damaged(path) from error
 

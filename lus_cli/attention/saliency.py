@@ -1,11 +1,12 @@
-"""Grad-CAM, beside the model's own mask, and whether either depends on what the model learned.
+"""Grad-CAM, and randomised models to check whether a map depends on what a model learned.
 
-Grad-CAM (Selvaraju et al. 2017) asks of any model which cells of the CNN's last feature map spoke for
-an answer. The answer here is a video's: its gradient comes back through the BiLSTM and the mask, so a
-frame's map depends on the frames it is scored with. A single frame is a video of length one.
+Grad-CAM (Selvaraju et al. 2017) shows, for any model, which cells of the CNN's last feature map
+support a prediction. Here the prediction is that of a video: its gradient flows back through the
+BiLSTM and the mask, so the map of a frame depends on the other frames of the video. A single frame is
+a video of length one.
 
-A map that stays as it is when the weights are drawn anew shows the image, not what was learned
-(Adebayo et al. 2018): `randomised` draws them, attention_check.py compares.
+A map that does not change when the weights are randomised shows the image, not what the model learned
+(Adebayo et al. 2018). `randomised` randomises the weights; check.py compares the maps.
 """
 
 from __future__ import annotations
@@ -19,27 +20,27 @@ from torch.nn import functional as F
 
 from lus_cli.model.network import LusModel, Output
 
-# What is drawn anew, the answer's side first: each stage keeps what the ones before it drew.
+# The parts that are randomised, from the output backwards. Each stage includes the stages before it.
 STAGES = ("frames in time", "attention", "CNN")
 
 
-def explained(
+def predict_with_grad_cam(
     model: LusModel, frames: Tensor, pad_to: int = 0, score: int | None = None
 ) -> tuple[Output, Tensor]:
-    """What the model says about one video, and the Grad-CAM of every frame for one of the scores.
+    """The model's output for one video, and the Grad-CAM of every frame for one score.
 
-    frames: (frame, row, column[, channel]) uint8. score: None for the answered one. The maps are
-    (frame, row, column) float32, 0 and more, at the resolution of the feature map.
+    frames: (frame, row, column[, channel]) uint8. score: None for the predicted score. The maps are
+    (frame, row, column) float32, non-negative, at the resolution of the feature map.
     """
-    if model.masks_videos:  # its masks are what speaks for its answer
+    if model.masks_videos:  # the masks of such a model are its explanation
         with torch.inference_mode():
             output = model(frames, torch.tensor([len(frames)]), pad_to)
         return output, output.masks
     with torch.no_grad():
         features = model.features(frames)
-    # The gradient is wanted with respect to the maps, so it need not go through the CNN.
+    # The gradient is taken with respect to the features, so it need not pass through the CNN.
     features = features.detach().clone().requires_grad_()
-    # cuDNN has no gradient of an LSTM in evaluation mode.
+    # cuDNN cannot compute the gradient of an LSTM in evaluation mode.
     with torch.enable_grad(), torch.backends.cudnn.flags(enabled=False):
         output = model.score(features, torch.tensor([len(frames)]), pad_to)
         logits = output.logits[0]
@@ -51,38 +52,39 @@ def explained(
 
 
 def grad_cam(features: Tensor, gradient: Tensor) -> Tensor:
-    """Selvaraju et al. 2017, eq. 1 and 2: each channel weighs as much as the mean of the answer's
-    gradient over it; what speaks against the answer is cut off.
+    """Grad-CAM of each frame (Selvaraju et al. 2017, equations 1 and 2).
 
-    features, gradient: (frame, channel, row, column) -> (frame, row, column), 0 and more.
+    The weight of a channel is the mean of the prediction's gradient over it. Negative values, which
+    contradict the prediction, are set to 0.
+
+    features, gradient: (frame, channel, row, column) -> (frame, row, column), non-negative.
     """
     weights = gradient.mean(dim=(2, 3), keepdim=True)
     return F.relu((weights * features).sum(dim=1))
 
 
-def to_largest(maps: np.ndarray) -> np.ndarray:
-    """Maps over their largest value, each by itself, so that they can be drawn: (map, row, column)
-    in [0, 1]. A map of zeros stays one."""
-    largest = maps.max(axis=(1, 2), keepdims=True)
-    return np.divide(maps, largest, out=np.zeros_like(maps), where=largest > 0)
+def scale_to_one(maps: np.ndarray) -> np.ndarray:
+    """Each map divided by its maximum: (map, row, column) in [0, 1]. A map of zeros is unchanged."""
+    maximum = maps.max(axis=(1, 2), keepdims=True)
+    return np.divide(maps, maximum, out=np.zeros_like(maps), where=maximum > 0)
 
 
-# ------------------------------------------------------------------------------ the check by chance
+# --------------------------------------------------------------------------------- randomised models
 
 
 def randomised(model: LusModel, stage: str, seed: int, frames: Tensor) -> LusModel:
-    """A copy of a model with the weights up to `stage` (see STAGES) drawn anew.
+    """A copy of a model with the weights up to `stage` (see STAGES) re-initialised.
 
-    Batch norms that were reset measure their statistics on `frames`, uint8: those of a new one are
-    not what any network has after its first steps, and would let activations vanish or explode.
+    Reset batch norms measure their statistics on `frames`, uint8. With the statistics of a new batch
+    norm, activations would vanish or explode, unlike in any network after its first training steps.
     """
-    fresh = copy.deepcopy(model).eval()
-    parts: list[nn.Module | None] = [fresh.lstm, fresh.head, fresh.frame_score]
-    at = STAGES.index(stage)
-    parts += [fresh.attention] if at >= 1 else []
-    parts += [fresh.backbone] if at >= 2 else []
+    copied = copy.deepcopy(model).eval()
+    parts: list[nn.Module | None] = [copied.lstm, copied.head, copied.frame_score]
+    number = STAGES.index(stage)
+    parts += [copied.attention] if number >= 1 else []
+    parts += [copied.backbone] if number >= 2 else []
     norms = []
-    # Drawn from torch's global generator, which must go on for others as if nothing had been drawn.
+    # Initialisation uses torch's global generator, whose state must not change for other users.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         for module in (m for part in parts if part is not None for m in part.modules()):
@@ -92,8 +94,8 @@ def randomised(model: LusModel, stage: str, seed: int, frames: Tensor) -> LusMod
                 norms.append(module)
     for norm in norms:
         norm.train()
-        norm.momentum = None  # statistics over all frames alike
+        norm.momentum = None  # a plain average over all frames
     if norms:
         with torch.no_grad():
-            fresh.mask(frames)
-    return fresh.eval()
+            copied.mask(frames)
+    return copied.eval()

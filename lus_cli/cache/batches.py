@@ -1,8 +1,7 @@
-"""Batches of videos: which, in what order, which of their frames, and how they are varied.
+"""Batches of videos: which of their frames are used, and how they are loaded.
 
-Everything drawn at random is a pure function of (seed, epoch, video, how often the video has come up
-in the epoch before), so an interrupted run that goes on draws the same as one that was never
-interrupted.
+Every random draw is a pure function of (seed, epoch, video, number of earlier occurrences of the
+video in the epoch), so a resumed run draws the same as one that was never interrupted.
 """
 
 from __future__ import annotations
@@ -18,27 +17,27 @@ from lus_cli.cache.video_cache import VideoCache
 from lus_cli.processes import read_ahead
 from lus_cli.recipes.recipe import Recipe
 
-# Frames are kept in memory up to this; beyond, they are read again every epoch.
+# Frames are kept in memory up to this size; the rest is read again in every epoch.
 KEEP_BYTES = 4 * 2**30
-AUGMENTATION, JITTER = 0, 1  # tell their random generators apart
+AUGMENTATION, JITTER = 0, 1  # purposes, which distinguish random generators
 
 
 @dataclass(frozen=True)
 class Batch:
-    """A few videos, their frames one after the other.
+    """A few videos with their frames concatenated.
 
-    `frames` is uint8 (frame, row, column[, channel]), or what a frozen CNN made of them: feature
-    maps, (frame, channel, row, column) floating point.
+    `frames` is uint8 (frame, row, column[, channel]), or the feature maps of a frozen CNN, floating
+    point (frame, channel, row, column).
     """
 
-    indices: list[int]  # where the videos lie in the cache
+    indices: list[int]  # of the videos in the cache
     frames: Tensor
     lengths: Tensor  # (video,) int64: frames of each video
     scores: Tensor  # (video,) int64; -1 unlabelled
-    turns: Sequence[int] = ()  # how often each has come up in the epoch before; (): none has
+    turns: Sequence[int] = ()  # earlier occurrences of each video in the epoch; (): none
 
     def to(self, device: torch.device) -> Batch:
-        """The batch with frames and scores on a device; lengths stay where they steer."""
+        """The batch with frames and scores on a device; lengths stay on the CPU, which needs them."""
         frames = self.frames.to(device, non_blocking=True)
         return replace(self, frames=frames, scores=self.scores.to(device, non_blocking=True))
 
@@ -49,26 +48,27 @@ def select_frames(
     frames_per_video: int,
     random: np.random.Generator | None = None,
 ) -> np.ndarray:
-    """Positions of the frames to use of a video: every `stride`-th, then, if still more than
-    `frames_per_video` (0: no limit), so many of these, evenly spread from first to last.
+    """Positions of the frames of a video to use: (frame,) int.
 
-    With `random` one is drawn from each of as many even stretches instead.
+    Every `stride`-th frame; if these are more than `frames_per_video` (0: no limit), that many of
+    them, evenly spaced from first to last. With `random`, one frame is drawn from each of
+    `frames_per_video` equal intervals instead.
     """
     positions = np.arange(0, length, stride)
     if not 0 < frames_per_video < len(positions):
         return positions
     if random is None:
-        spread = np.linspace(0, len(positions) - 1, frames_per_video)
-        return positions[np.round(spread).astype(int)]
+        chosen = np.linspace(0, len(positions) - 1, frames_per_video)
+        return positions[np.round(chosen).astype(int)]
     edges = np.linspace(0, len(positions), frames_per_video + 1)
     return positions[np.floor(random.uniform(edges[:-1], edges[1:])).astype(int)]
 
 
 class BatchLoader:
-    """Reads batches of videos from the cache, one batch ahead of who uses them.
+    """Reads batches of videos from the cache, one batch ahead.
 
-    With `keep`, for videos that are read every epoch, what was read stays in memory, on a CUDA
-    device in its own, as far as there is room.
+    With `keep`, for videos that are read in every epoch, the frames stay in memory as far as there
+    is room: in the memory of `device` if it is a CUDA device, else in main memory.
     """
 
     def __init__(
@@ -87,21 +87,24 @@ class BatchLoader:
             self.room = torch.cuda.mem_get_info(self.device)[0] // 2  # bytes free now
 
     def positions(self, index: int, epoch: int | None = None, turn: int = 0) -> np.ndarray:
-        """The frames of a video that the recipe uses; in training (`epoch` not None) a recipe with
-        jitter looks at others every epoch, and every turn of a video within one."""
+        """Positions of the frames of a video that the recipe uses: (frame,) int.
+
+        In training (`epoch` not None), a recipe with jitter draws other frames in every epoch, and
+        in every turn of a video within an epoch.
+        """
         recipe, random = self.recipe, None
         if recipe.jitter and epoch is not None:
             random = random_of(recipe, epoch, index, turn, JITTER)
         length = int(self.videos.lengths[index])
         return select_frames(length, recipe.stride, recipe.frames_per_video, random)
 
-    def wanted(self, index: int) -> np.ndarray:
-        """The frames of a video that are used sooner or later: with jitter, every one."""
+    def needed(self, index: int) -> np.ndarray:
+        """Positions of all frames of a video that any epoch uses: with jitter, every frame."""
         length = int(self.videos.lengths[index])
         return np.arange(length) if self.recipe.jitter else self.positions(index)
 
     def frames(self, index: int, epoch: int | None, turn: int = 0) -> Tensor:
-        """The frames that the recipe uses of one video: uint8 (frame, row, column[, channel])."""
+        """The frames of one video that the recipe uses: uint8 (frame, row, column[, channel])."""
         frames = self.kept.get(index)
         if frames is None:
             frames = self.read(index)
@@ -116,13 +119,13 @@ class BatchLoader:
         return frames[positions.to(frames.device)]
 
     def read(self, index: int) -> Tensor:
-        """The `wanted` frames of one video, from where they are stored."""
-        return torch.from_numpy(self.videos.read(index, self.wanted(index)))
+        """The `needed` frames of one video, read from the cache."""
+        return torch.from_numpy(self.videos.read(index, self.needed(index)))
 
     def load(
         self, indices: Sequence[int], epoch: int | None = None, turns: Sequence[int] = ()
     ) -> Batch:
-        """The videos as one batch; `turns` as Batch has them."""
+        """The videos as one batch; for `turns` see Batch."""
         each = zip(indices, turns or [0] * len(indices), strict=True)
         pieces = [self.frames(index, epoch, turn) for index, turn in each]
         shape = self.videos.frame_format.shape
@@ -140,13 +143,13 @@ class BatchLoader:
         epoch: int | None = None,
         turns: Sequence[Sequence[int]] | None = None,
     ) -> Iterator[Batch]:
-        """The batches of `groups` in order, the next one being read while one is used."""
+        """The batches of `groups` in order; the next one is read while one is used."""
         keys = list(zip(groups, turns or [()] * len(groups), strict=True))
         return read_ahead(lambda key: self.load(key[0], epoch, key[1]), keys)
 
 
 def grouped(indices: Sequence[int], batch_size: int) -> list[list[int]]:
-    """Every index once, in batches; the last one may be smaller."""
+    """Every index once, in batches; the last batch may be smaller."""
     return [list(indices[i : i + batch_size]) for i in range(0, len(indices), batch_size)]
 
 
@@ -154,6 +157,6 @@ def random_of(
     recipe: Recipe, epoch: int, index: int, turn: int, purpose: int
 ) -> np.random.Generator:
     """The generator of one video's AUGMENTATION or JITTER in one turn of an epoch."""
-    # NumPy takes zeros at the end of a short key for no key at all, so only later turns have a fifth.
+    # NumPy ignores trailing zeros of a short key, so only later turns have a fifth number.
     key = [recipe.seed, epoch, index, purpose]
     return np.random.default_rng([*key, turn] if turn else key)

@@ -1,4 +1,4 @@
-"""One video as it lies in videos.h5: compressed chunks, and a file of its own on the way there."""
+"""One video as stored in videos.h5: compressed chunks, and the shard that holds them before."""
 
 from __future__ import annotations
 
@@ -16,28 +16,29 @@ import zstandard
 from lus_cli.files import replacing
 
 CHUNK_FRAMES = 16
-ZSTD_LEVEL = 1  # 3 takes 2.4 times as long and saves a seventh
+ZSTD_LEVEL = 1  # level 3 takes 2.4 times as long and saves one seventh
 SHARD_SUFFIX = ".video"
 
 
 @dataclass(frozen=True)
 class StoredVideo:
-    """One video as it lies in videos.h5: compressed chunks and what belongs to them."""
+    """One video as stored in videos.h5: compressed chunks and their metadata."""
 
     frame_numbers: np.ndarray  # (frame,) int32
     checksum: str  # of the stored pixels
     source_shape: tuple[int, int]  # rows, columns of the original frames
     chunks: tuple[bytes, ...]
-    notes: tuple[str, ...] = ()  # what its reader had to say, a sentence each
+    notes: tuple[str, ...] = ()  # sentences of the reader, see study.notes
 
     @property
     def length(self) -> int:
         return len(self.frame_numbers)
 
     def save(self, path: Path) -> None:
-        """Writes the video to a file of its own, whole or not at all.
+        """Writes the video to a file of its own, atomically.
 
-        A line of JSON, the chunks, and a CRC-32 of both: faster than NumPy's .npz, most for short videos.
+        The file is a line of JSON, the chunks, and a CRC-32 of both. This is faster than NumPy's
+        .npz, mostly for short videos.
         """
         head = json.dumps(
             {
@@ -57,7 +58,7 @@ class StoredVideo:
 
     @classmethod
     def load(cls, path: Path) -> StoredVideo | None:
-        """Reads what `save` wrote; None if it is not there or not whole."""
+        """Reads a file that `save` wrote; None if it is missing or damaged."""
         try:
             with path.open("rb") as file:
                 line = file.readline()
@@ -79,7 +80,7 @@ class StoredVideo:
 def store_video(
     frames: Iterable[np.ndarray], frame_numbers: Sequence[int], source_shape: tuple[int, int]
 ) -> StoredVideo:
-    """Compresses frames, each (row, column[, channel]) uint8, holding one chunk in memory."""
+    """Compresses frames, each (row, column[, channel]) uint8; keeps one chunk in memory."""
     compressor = zstandard.ZstdCompressor(level=ZSTD_LEVEL, write_checksum=True)
     digest = xxhash.xxh3_128()
     chunks: list[bytes] = []
@@ -101,12 +102,12 @@ def store_video(
     return StoredVideo(numbers, digest.hexdigest(), source_shape, tuple(chunks))
 
 
-MAX_SIZE = 2048  # pixels: the largest frames that `lus prepare` stores
+MAX_SIZE = 2048  # pixels: side of the largest frames that `lus prepare` stores
 
 
 @dataclass(frozen=True)
 class FrameFormat:
-    """How frames are stored: what a video must be turned into before the model sees it."""
+    """How frames are stored, and therefore what the model gets: size in pixels, aspect, colour."""
 
     size: int
     letterbox: bool
@@ -119,9 +120,9 @@ class FrameFormat:
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> FrameFormat:
-        """What `asdict` made. Raises ValueError or TypeError if it is no format."""
-        read = cls(**content)
-        kinds = type(read.size), type(read.letterbox), type(read.color)
-        if kinds != (int, bool, bool) or not 0 < read.size <= MAX_SIZE:
-            raise ValueError(f"no frame format: {content}")
-        return read
+        """The inverse of `asdict`. Raises ValueError or TypeError if `content` is not a format."""
+        frame_format = cls(**content)
+        types = tuple(map(type, (frame_format.size, frame_format.letterbox, frame_format.color)))
+        if types != (int, bool, bool) or not 0 < frame_format.size <= MAX_SIZE:
+            raise ValueError(f"not a frame format: {content}")
+        return frame_format

@@ -1,7 +1,7 @@
 """The contact sheet: the middle frame of every video of a study, grouped by score.
 
-Pages as wide as a screen, each a PNG. Small studies get large frames; where even the smallest do not
-all fit on one page, there are more pages, and no video is left out.
+Each page is a PNG as wide as a screen. Frames are as large as fit on one page. If even the smallest
+frames do not fit, there are several pages; no video is left out.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from lus_cli.study.annotations import SCORES, UNKNOWN
 from lus_cli.words import counted
 
 # Pixels.
-WIDTH, HEIGHT = 2000, 3200  # of a page, at most this tall
+WIDTH, HEIGHT = 2000, 3200  # of a page; the height is the maximum
 MARGIN, GAP = 28, 8
-TITLE, HEADER, CAPTION = 56, 52, 22  # heights, with the space around them
-COLUMNS = (8, 10, 12, 14, 16)  # frames side by side
-TALLEST = 1.25  # rows per column of a frame; what is taller is made smaller
+TITLE, HEADER, CAPTION = 56, 52, 22  # heights, including margins
+COLUMNS = (8, 10, 12, 14, 16)  # possible numbers of frames per row
+TALLEST = 1.25  # height over width of a frame; taller frames are drawn smaller
 
 FONTS = Path(matplotlib.get_data_path()) / "fonts/ttf"  # the figures' own
 PLAIN, BOLD = FONTS / "DejaVuSans.ttf", FONTS / "DejaVuSans-Bold.ttf"
@@ -33,19 +33,19 @@ PLAIN, BOLD = FONTS / "DejaVuSans.ttf", FONTS / "DejaVuSans-Bold.ttf"
 
 @dataclass(frozen=True)
 class Row:
-    """Videos side by side: of one score, the first row of it or a later one."""
+    """One row of frames, all of one score."""
 
     score: int
-    videos: tuple[int, ...]  # indices; none in the only row of a score that no video has
-    first: bool
+    videos: tuple[int, ...]  # indices; empty for a score without videos
+    first: bool  # of its score
 
 
 @dataclass(frozen=True)
 class Grid:
-    """How large frames are when so many stand side by side."""
+    """The size of frames for a number of columns."""
 
     columns: int
-    shape: float  # rows per column of the tallest frame
+    shape: float  # height over width of the tallest frame
 
     @property
     def width(self) -> int:
@@ -56,27 +56,32 @@ class Grid:
         return round(self.width * self.shape)
 
     def height_of(self, row: Row, headed: bool) -> int:
-        """A row with captions, and with the header over it."""
+        """The height of a row with captions and, if `headed`, with the header above it."""
         frames = self.height + CAPTION + GAP if row.videos else 0
         return frames + (HEADER if headed else 0)
 
 
 def write_pages(videos: VideoCache, folder: Path) -> list[Path]:
-    """Writes contact_sheet_1.png and so on; gives their paths. Raises LusError for a damaged video."""
-    grid, pages = arranged(videos)
+    """Writes contact_sheet_1.png and so on, and returns their paths.
+
+    Raises LusError for a damaged video.
+    """
+    grid, pages = arrange(videos)
     digits = len(str(len(pages)))
     paths = []
     for number, rows in enumerate(pages, start=1):
         path = folder / f"contact_sheet_{number:0{digits}}.png"
         page = draw_page(videos, grid, rows, f"page {number} of {len(pages)}")
         with replacing(path) as part:
-            page.save(part, "PNG", compress_level=3)  # 6 takes twice the time for the same size
+            page.save(
+                part, "PNG", compress_level=3
+            )  # level 6 takes twice the time for the same size
         paths.append(path)
     return paths
 
 
-def arranged(videos: VideoCache) -> tuple[Grid, list[list[Row]]]:
-    """The rows of each page, with frames as large as one page allows, else as small as may be."""
+def arrange(videos: VideoCache) -> tuple[Grid, list[list[Row]]]:
+    """The rows of each page, with the largest frames that fit on one page, else the smallest."""
     tallest = max((shape_of(videos, index) for index in range(len(videos))), default=1.0)
     for columns in COLUMNS:
         grid = Grid(columns, min(tallest, TALLEST))
@@ -87,17 +92,17 @@ def arranged(videos: VideoCache) -> tuple[Grid, list[list[Row]]]:
 
 
 def rows_of(scores: np.ndarray, columns: int) -> Iterator[Row]:
-    """Every video, by score, in the study's order; unlabelled ones last, if there are any."""
+    """All videos by score, in the order of the study; unlabelled videos last."""
     for score in (*SCORES, UNKNOWN):
-        own = np.flatnonzero(scores == score).tolist()
-        if score == UNKNOWN and not own:
+        indices = np.flatnonzero(scores == score).tolist()
+        if score == UNKNOWN and not indices:
             continue
-        for start in range(0, max(len(own), 1), columns):
-            yield Row(score, tuple(own[start : start + columns]), first=start == 0)
+        for start in range(0, max(len(indices), 1), columns):
+            yield Row(score, tuple(indices[start : start + columns]), first=start == 0)
 
 
 def paged(grid: Grid, rows: list[Row]) -> list[list[Row]]:
-    """Rows page by page; each page begins with a header, and so does each score."""
+    """The rows of each page. Each page and each score begins with a header."""
     room = HEIGHT - TITLE - MARGIN
     pages: list[list[Row]] = []
     left = 0
@@ -130,7 +135,7 @@ def draw_page(videos: VideoCache, grid: Grid, rows: list[Row], number: str) -> I
 
 
 def draw_header(pen: ImageDraw.ImageDraw, row: Row, videos: int, top: int) -> None:
-    """A bar in the score's colour over the width of the page."""
+    """Draws a bar in the colour of the score across the page."""
     name = f"score {row.score}" if row.score in SCORES else "no score"
     colour = SCORE_COLOURS[row.score] if row.score in SCORES else GRID
     ink = "#fefefe" if row.score in SCORES[1:] else "#000000"
@@ -148,7 +153,7 @@ def draw_video(
     grid: Grid,
     place: tuple[int, int],
 ) -> None:
-    """The middle frame in its own proportions, and the video's id under it."""
+    """Draws the middle frame of a video in its original aspect ratio, with the id below."""
     frame = videos.read(index, np.array([videos.lengths[index] // 2]))[0]
     shape = shape_of(videos, index)
     width = min(grid.width, round(grid.height / shape))
@@ -163,13 +168,13 @@ def draw_video(
 
 
 def shape_of(videos: VideoCache, index: int) -> float:
-    """Rows per column of a frame as it was; a letterboxed one keeps its bars."""
+    """Height over width of an original frame; a letterboxed frame is square with its bars."""
     rows, columns = videos.source_shapes[index].tolist()
     return 1.0 if videos.frame_format.letterbox or not columns else rows / columns
 
 
 def fitted(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
-    """`text`, or its beginning and end around an ellipsis, no wider than `width` pixels."""
+    """`text`, shortened in the middle by an ellipsis to at most `width` pixels."""
     kept = len(text)
     short = text
     while font.getlength(short) > width and kept > 2:

@@ -1,4 +1,4 @@
-"""From the frames of a source to the compressed video that the cache stores."""
+"""Decodes a source into the compressed video that the cache stores."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from lus_cli.cache.chunks import FrameFormat, StoredVideo, store_video
-from lus_cli.cache.ledger import take_reading, write_ledger
 from lus_cli.cache.video_cache import FORMAT_VERSION
 from lus_cli.errors import LusError, printable
 from lus_cli.files import fingerprint
-from lus_cli.processes import spread
+from lus_cli.processes import in_parallel
 from lus_cli.progress import Progress
 from lus_cli.study.frames import Mode, fit_frame, has_many_bits, read_frame
-from lus_cli.study.notes import Note, unheard
+from lus_cli.study.notes import Note, ignore
 from lus_cli.study.sources import FrameFolder, Source
 
 
@@ -32,29 +31,32 @@ class DecodeTask:
 
 @dataclass(frozen=True)
 class Decoded:
-    """What became of one video: its frames, or the reason why there are none."""
+    """The outcome for one video: its number of frames, or the reason why it cannot be decoded."""
 
     frames: int = 0
     reason: str = ""
 
 
 def source_key(source: Source, frame_format: FrameFormat) -> str:
-    """Names a stored video by what it is made from: files by name, size and time, and the format.
+    """Identifies a stored video by its source files, the reader's options and the frame format.
 
-    The format's version is in it: another lus may decode or store frames in another way.
+    A file counts by its name, size and modification time in ns, not by its content. So a touched
+    or copied file is decoded again, and a file that is rewritten with the same size within one
+    tick of the file system's clock (2 s on FAT) is taken for unchanged. The format version is part
+    of the key, because another version of lus may decode or store frames differently.
 
-    Raises LusError if one of the files cannot be asked for them.
+    Raises LusError if a file cannot be read.
     """
     root = f"{source.root.as_posix()}/"  # Path.relative_to is slow, and this is for every frame
     files = []
     for path in source.files:
         try:
-            known = path.stat()
+            status = path.stat()
         except OSError as error:
             raise LusError(
                 f"video {source.id}: {path} cannot be read", error.strerror or str(error)
             ) from error
-        files.append([path.as_posix().removeprefix(root), known.st_size, known.st_mtime_ns])
+        files.append([path.as_posix().removeprefix(root), status.st_size, status.st_mtime_ns])
     made_of = [asdict(frame_format), source.id, source.kind, source.options, files]
     return fingerprint([FORMAT_VERSION, *made_of])
 
@@ -62,15 +64,15 @@ def source_key(source: Source, frame_format: FrameFormat) -> str:
 def decode_all(
     tasks: Sequence[DecodeTask], workers: int, progress: Progress
 ) -> list[tuple[DecodeTask, str]]:
-    """Decodes videos into shards, side by side; returns those that failed, with the reason."""
+    """Decodes videos into shards in parallel. Returns the failed ones, each with the reason."""
     failed = []
     lengths = [task.source.length for task in tasks]
-    # Only folders say beforehand how many frames they hold.
+    # Only for folders is the number of frames known before decoding.
     total = None if None in lengths else sum(length or 0 for length in lengths)
     done = 0
     if tasks:
         progress("decode", 0, total)
-    with contextlib.closing(spread(decode_shard, tasks, workers)) as decoded:
+    with contextlib.closing(in_parallel(decode_shard, tasks, workers)) as decoded:
         for videos, (index, outcome) in enumerate(decoded, start=1):
             if outcome.reason:
                 failed.append((tasks[index], outcome.reason))
@@ -80,20 +82,18 @@ def decode_all(
 
 
 def decode_shard(task: DecodeTask) -> Decoded:
-    """Decodes one video into its shard; hands back the reason if it cannot be decoded.
+    """Decodes one video into its shard. Returns the reason if it cannot be decoded.
 
-    Raises LusError if the source changes meanwhile: a disk that went away, or a copy still under
-    way, is no damaged video, and a cache without it would be the wrong answer.
+    Raises LusError if the source changes during decoding, for example because its disk is gone or
+    a copy is still running. Such a video is not damaged, so it must not be left out of the cache.
     """
     try:
-        reading = take_reading(task.source, task.frame_format)
         video = decode_video(task)
     except LusError as error:
         refuse_change(task)
         return Decoded(reason=f"video {task.source.id}: {error}")
     refuse_change(task)
-    write_ledger(task.shard.with_suffix(".json"), {task.shard.stem: reading})
-    video.save(task.shard)  # a full disk is not the video's fault: that error goes up
+    video.save(task.shard)  # outside `try`: an error of the disk is not an error of the video
     return Decoded(video.length)
 
 
@@ -101,12 +101,15 @@ def refuse_change(task: DecodeTask) -> None:
     if source_key(task.source, task.frame_format) != task.shard.stem:
         raise LusError(
             f"video {task.source.id} changed while it was read",
-            "run `lus prepare` again when nothing writes to its files",
+            "run `lus prepare` again when no other program writes to its files",
         )
 
 
 def decode_video(task: DecodeTask) -> StoredVideo:
-    """Reads, resizes and compresses the frames of one video. Raises LusError if one is no image."""
+    """Reads, resizes and compresses the frames of one video.
+
+    Raises LusError if a frame cannot be decoded.
+    """
     notes: list[str] = []
     return stored_frames(fitted_frames(task.source, task.frame_format, notes.append), notes)
 
@@ -114,9 +117,9 @@ def decode_video(task: DecodeTask) -> StoredVideo:
 def stored_frames(
     frames: Iterable[tuple[int, np.ndarray, tuple[int, int]]], notes: Sequence[str] = ()
 ) -> StoredVideo:
-    """Compresses what `fitted_frames` yields; `notes` may grow meanwhile, and are kept.
+    """Compresses the frames that `fitted_frames` yields, and stores `notes`, which may grow meanwhile.
 
-    Raises LusError for frames of different sizes, or if there is none.
+    Raises LusError if the frames differ in size, or if there are none.
     """
     shapes: set[tuple[int, int]] = set()
     numbers: list[int] = []
@@ -127,24 +130,25 @@ def stored_frames(
             if len(shapes) > 1:
                 sizes = " and ".join(f"{width}x{height}" for height, width in sorted(shapes))
                 raise LusError(
-                    f"frame {number} has another size ({sizes})", "a video's frames have one size"
+                    f"frame {number} has another size ({sizes})",
+                    "all frames of a video must have the same size",
                 )
             numbers.append(number)
             yield frame
 
     stored = store_video(pixels(), numbers, (0, 0))
     if not numbers:
-        raise LusError("it holds no frame", "remove it, or export it again")
-    # Once each: a reader may say the same of every frame.
+        raise LusError("it contains no frame", "remove it, or export it again")
+    # Each sentence once: a reader may repeat it for every frame.
     return replace(
         stored, source_shape=shapes.pop(), notes=tuple(map(printable, dict.fromkeys(notes)))
     )
 
 
 def fitted_frames(
-    source: Source, frame_format: FrameFormat, note: Note = unheard
+    source: Source, frame_format: FrameFormat, note: Note = ignore
 ) -> Iterator[tuple[int, np.ndarray, tuple[int, int]]]:
-    """Each frame's number, its pixels as they are stored, and its rows and columns in the source.
+    """Yields the number of each frame, its pixels as stored, and its rows and columns in the source.
 
     Raises LusError for a frame that cannot be decoded.
     """
@@ -158,8 +162,7 @@ def fitted_frames(
             yield number, frame, shape
         if is_black and has_many_bits(source.frame_files[0].path):
             raise LusError(
-                "its frames have 16 bits a pixel, of which the upper 8 are empty in all of them, "
-                "and would be black",
+                "all its frames have 16 bits per pixel and use only the lower 8, so they would be black",
                 "save them with 8 bits",
             )
     else:

@@ -1,4 +1,4 @@
-"""Which figures of a folder still show what there is, and which have to be drawn."""
+"""Draws the figures of a folder that are missing or out of date."""
 
 from __future__ import annotations
 
@@ -10,11 +10,8 @@ import numpy as np
 
 import lus_cli
 from lus_cli.cache.layout import Cache
-from lus_cli.cache.split import (
-    PARTS,
-    Split,
-    count_table,
-)
+from lus_cli.cache.split import PARTS, Split
+from lus_cli.cache.split_drawing import count_table
 from lus_cli.cache.video_cache import VideoCache
 from lus_cli.disk_errors import explaining_disk_errors
 from lus_cli.errors import LusError
@@ -27,18 +24,18 @@ RECORD = "drawn.json"
 def draw_new(
     folder: Path, shows: Mapping[str, Any], draw: Callable[[str], list[Path]]
 ) -> dict[str, list[Path]]:
-    """Draws what shows something new or has lost a file; gives the files of every figure by name.
+    """Draws figures whose content changed or that lost a file; returns the files of each figure.
 
-    `shows` is, by a figure's name, all that it shows, JSON-able; `draw` writes the figure of a name
-    into `folder` and gives its files. Files that a figure no longer has are removed. `drawn.json`
-    in the folder keeps what was drawn from what.
+    `shows` maps the name of a figure to its content, JSON-serialisable; `draw` writes a figure into
+    `folder` and returns its files. Old files that a figure no longer has are removed. `drawn.json`
+    in the folder stores a fingerprint of the content of each figure.
     """
     record = read_record(folder / RECORD)
     for name, shown in shows.items():
         key = fingerprint([lus_cli.__version__, shown])
-        known, names = record.get(name, ("", []))
+        drawn_key, names = record.get(name, ("", []))
         before = [folder / file for file in names]
-        if known == key and before and all(path.is_file() for path in before):
+        if drawn_key == key and before and all(path.is_file() for path in before):
             continue
         files = draw(name)
         for path in set(before) - set(files):
@@ -50,10 +47,10 @@ def draw_new(
 
 
 def read_record(path: Path) -> dict[str, tuple[str, list[str]]]:
-    """Fingerprint and files by figure; of a record that cannot be read nothing: all is drawn anew."""
+    """Fingerprint and files of each figure; empty if the record cannot be read: all are drawn again."""
     try:
         content = read_json(path, "") if path.exists() else {}
-        # Names only: the files lie in this folder, whatever the record says.
+        # Names only: the files must be in this folder, whatever the record says.
         return {
             name: (str(key), [Path(file).name for file in files])
             for name, (key, files) in content.items()
@@ -63,7 +60,7 @@ def read_record(path: Path) -> dict[str, tuple[str, list[str]]]:
 
 
 def part_counts(videos: VideoCache, split: Split) -> dict[str, list[int]]:
-    """Videos per score in each part (Table I of the report)."""
+    """Number of videos of each score in each part (Table I of the report)."""
     table = count_table(videos.patients, videos.scores)
     none = np.zeros(len(SCORES), int)
     return {
@@ -73,7 +70,7 @@ def part_counts(videos: VideoCache, split: Split) -> dict[str, list[int]]:
 
 
 def draw_figures(cache: Cache, videos: VideoCache, split: Split) -> dict[str, Path]:
-    """Figures 3 and 4, Table I and the contact sheet: those of them that show something new."""
+    """Figures 3 and 4, Table I and the contact sheet; draws those that are out of date."""
     lengths, scores, counts = videos.lengths, videos.scores, part_counts(videos, split)
     shows = {
         "lengths_by_score": [lengths.tolist(), scores.tolist()],

@@ -1,4 +1,4 @@
-"""The figures of a study: its lengths (the report's Figs. 3 and 4) and its scores (Table I)."""
+"""The figures of a study: video lengths (Figs. 3 and 4 of the report) and scores (Table I)."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ from lus_cli.figures import (
 from lus_cli.study.ids import natural_key
 from lus_cli.words import counted
 
-ROW, LEAST_ROW = 0.22, 0.13  # inches: a patient's row, and the least on which its name can be read
-ROWS_HEIGHT = 7.3  # inches: so many rows fill a page
-NAMED = 3  # patients named at either end where there is no room for all
+ROW, LEAST_ROW = 0.22, 0.13  # inches: height of a patient's row, and the least legible height
+ROWS_HEIGHT = 7.3  # inches: height of all rows on a full page
+NAMED = 3  # patients named at either end if there is no room for all
 PALE, MIDDLE = "#d8e3f1", "#8fb0d9"  # tints of ACCENT, for ranges
 
 
 @styled
 def lengths_by_score(lengths: np.ndarray, scores: np.ndarray) -> Figure:
-    """How long the videos of each score are (the report's Fig. 3), one histogram a score.
+    """Histogram of the video lengths of each score (Fig. 3 of the report).
 
-    lengths: (video,) frames; scores: (video,) 0..3, or -1 for an unlabelled video, left out.
+    lengths: (video,) frames; scores: (video,) 0..3, or -1 for unlabelled videos, which are left out.
     """
     figure, axes = blank(3.6)
     edges = np.histogram_bin_edges(lengths, bins=30, range=(0, max(lengths, default=1)))
@@ -67,10 +67,10 @@ def lengths_by_score(lengths: np.ndarray, scores: np.ndarray) -> Figure:
 
 @styled
 def lengths_by_patient(lengths: np.ndarray, patients: Sequence[str]) -> Figure:
-    """How long the videos of each patient are (the report's Fig. 4), shortest patients first.
+    """Video lengths of each patient (Fig. 4 of the report), ordered by median length.
 
-    A row a patient where a page holds them all, with every video a dot; else bands over all
-    patients side by side. lengths: (video,) frames; patients: the patient of each video.
+    Draws one row per patient if all rows fit on a page, with a dot per video; otherwise quantile
+    bands over all patients. lengths: (video,) frames; patients: the patient of each video.
     """
     by_patient: dict[str, list[int]] = {}
     for patient, length in zip(patients, lengths.tolist(), strict=True):
@@ -82,7 +82,7 @@ def lengths_by_patient(lengths: np.ndarray, patients: Sequence[str]) -> Figure:
 
 
 def rows_of_patients(by_patient: Mapping[str, np.ndarray]) -> Figure:
-    """A row a patient: every video a dot, the median and the middle half over them."""
+    """One row per patient: a dot per video, with the median and the middle half on top."""
     count = len(by_patient)
     row = min(ROW, max(LEAST_ROW, ROWS_HEIGHT / max(count, 1)))
     figure, axes = blank(1.1 + row * max(count, 6))
@@ -102,11 +102,13 @@ def rows_of_patients(by_patient: Mapping[str, np.ndarray]) -> Figure:
 
 
 def bands_of_patients(by_patient: Mapping[str, np.ndarray]) -> Figure:
-    """All patients side by side: bands from shortest to longest video, and how many they have."""
+    """Quantile bands of the video lengths over all patients, and their numbers of videos."""
     figure = Figure(figsize=(WIDTH, 4.4), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
-    quantiles = np.array([np.percentile(own, (0, 25, 50, 75, 100)) for own in by_patient.values()])
-    # One more place at the end, so that the last patient is as wide as the others.
+    quantiles = np.array(
+        [np.percentile(values, (0, 25, 50, 75, 100)) for values in by_patient.values()]
+    )
+    # One more edge, so that the last patient is as wide as the others.
     place = np.arange(len(by_patient) + 1) + 0.5
     least, low, middle, high, most = np.vstack([quantiles, quantiles[-1]]).T
     upper.fill_between(place, least, most, step="post", color=PALE, linewidth=0, label="all videos")
@@ -114,10 +116,10 @@ def bands_of_patients(by_patient: Mapping[str, np.ndarray]) -> Figure:
     upper.step(place, middle, where="post", color=INK, linewidth=1.4, label="median")
     upper.set(ylim=(0, most.max() * 1.05), ylabel="length, frames")
     upper.set_title("Length of the videos by patient")
-    beside_title = {"loc": "lower right", "bbox_to_anchor": (1, 1), "borderaxespad": 0.2}
-    upper.legend(**beside_title, ncols=3, handlelength=1.2, columnspacing=1.2)
+    above = {"loc": "lower right", "bbox_to_anchor": (1, 1), "borderaxespad": 0.2}
+    upper.legend(**above, ncols=3, handlelength=1.2, columnspacing=1.2)
     upper.grid(axis="y")
-    videos = [len(own) for own in by_patient.values()]
+    videos = list(map(len, by_patient.values()))
     lower.fill_between(place, [*videos, videos[-1]], step="post", color=ACCENT, alpha=0.55, lw=0)
     lower.set(ylim=(0, max(videos) * 1.05), ylabel="videos", xlim=(0.5, place[-1]))
     lower.yaxis.set_major_locator(MaxNLocator(3, integer=True))
@@ -130,7 +132,7 @@ def bands_of_patients(by_patient: Mapping[str, np.ndarray]) -> Figure:
 
 
 def mark_quartiles(axes: Axes, values: np.ndarray, y: float, scale: float = 1.0) -> None:
-    """A dot at the median and a line over the middle half of `values`, at height `y`."""
+    """Draws a dot at the median and a line over the middle half of `values`, at height `y`."""
     if len(values):
         low, middle, high = np.percentile(values, (25, 50, 75))
         axes.plot([low, high], [y, y], color=INK, linewidth=1.8 * scale)
@@ -139,7 +141,7 @@ def mark_quartiles(axes: Axes, values: np.ndarray, y: float, scale: float = 1.0)
 
 @styled
 def scores_by_part(counts: Mapping[str, Sequence[int]]) -> Figure:
-    """Shares of the scores in each part of the split (the report's Table I), with the numbers.
+    """Shares of the scores in each part of the split, with numbers (Table I of the report).
 
     counts: part -> number of videos of each score 0..3.
     """

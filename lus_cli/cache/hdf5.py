@@ -1,5 +1,8 @@
-"""Writing HDF5 to a disk that may get full, or until Ctrl-C is pressed, of which HDF5 bears neither: it
-goes on and loses what it was writing, or crashes, and Python with it."""
+"""Writing HDF5 files safely, and sealing them with a checksum.
+
+HDF5 survives neither a write error, such as a full disk, nor Ctrl-C during a write: it loses data, or
+crashes together with Python.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +20,10 @@ import xxhash
 
 
 class Disk(io.RawIOBase):
-    """A file that takes all that HDF5 writes, and keeps what ends the writing for afterwards: the disk's
-    first error, or Ctrl-C.
+    """A file that never fails for HDF5: it stores the first error of the disk, or Ctrl-C, for later.
 
-    HDF5 does not bear an error while it closes a file: it prints it once for every object of the
-    file, and may crash.
+    HDF5 does not handle an error while it closes a file: it prints the error once for each object
+    of the file, and may crash.
     """
 
     def __init__(self, raw: io.FileIO) -> None:
@@ -29,7 +31,7 @@ class Disk(io.RawIOBase):
         self.error: OSError | KeyboardInterrupt | None = None
 
     def press(self, _number: int, _frame: FrameType | None) -> None:
-        """Takes SIGINT."""
+        """Handles SIGINT."""
         self.error = self.error or KeyboardInterrupt()
 
     def write(self, content: Any) -> int:
@@ -58,8 +60,8 @@ class Disk(io.RawIOBase):
     def tell(self) -> int:
         return self.raw.tell()
 
-    def tell_error(self) -> None:
-        """Raises the error that was kept: to be asked now and then, or all is written in vain."""
+    def raise_error(self) -> None:
+        """Raises the stored error. Call it regularly, to stop writing soon after an error."""
         if self.error is not None:
             raise self.error
 
@@ -68,10 +70,10 @@ class Disk(io.RawIOBase):
 def writing(
     path: Path, *, new: bool = True, libver: str | None = None
 ) -> Iterator[tuple[h5py.File, Disk]]:
-    """A file that is made, in place of what is there, or else added to; and what it is written by.
+    """Opens an HDF5 file for writing, empty if `new`, and the Disk that receives its bytes.
 
-    Raises OSError, with the system's number, if the disk did not take everything. Ctrl-C waits for
-    `tell_error`, or for the end.
+    Raises OSError with the system's error number if the disk did not take everything. Ctrl-C is
+    raised by `raise_error`, or at the end.
     """
     with path.open("w+b" if new else "r+b", buffering=0) as raw:
         disk = Disk(raw)
@@ -82,20 +84,20 @@ def writing(
             ):
                 yield file, disk
         finally:
-            disk.tell_error()  # before what HDF5 made of it
+            disk.raise_error()  # instead of the error that HDF5 raises
 
 
 @contextlib.contextmanager
 def keeping_interrupts(disk: Disk) -> Iterator[None]:
-    usual = signal.getsignal(signal.SIGINT)
-    if not callable(usual) or threading.current_thread() is not threading.main_thread():
-        yield  # nobody is to be interrupted, or not here
+    handler = signal.getsignal(signal.SIGINT)
+    if not callable(handler) or threading.current_thread() is not threading.main_thread():
+        yield  # SIGINT is ignored, or does not arrive in this thread
         return
     signal.signal(signal.SIGINT, disk.press)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, usual)
+        signal.signal(signal.SIGINT, handler)
 
 
 MARK = b"lus xxh3 "
@@ -105,7 +107,7 @@ LENGTH = len(MARK) + xxhash.xxh3_128().digest_size
 
 @contextlib.contextmanager
 def sealing(path: Path) -> Iterator[None]:
-    """Seals the file at `path` when the block that writes it ends well."""
+    """Appends a checksum to the file at `path` when the block that writes it succeeds."""
     yield
     with path.open("r+b") as file:
         digest = digest_of(file, path.stat().st_size)
@@ -113,14 +115,14 @@ def sealing(path: Path) -> Iterator[None]:
 
 
 def is_sealed(path: Path) -> bool:
-    """Whether every byte of a file is as it was when it was sealed."""
+    """Whether every byte of a file is the same as when it was sealed."""
     size = path.stat().st_size - LENGTH
     with path.open("rb") as file:
         return size >= 0 and MARK + digest_of(file, size) == file.read()
 
 
 def digest_of(file: BinaryIO, size: int) -> bytes:
-    """The digest of the next `size` bytes; the file is left where they end."""
+    """The digest of the next `size` bytes; leaves the file position after them."""
     digest = xxhash.xxh3_128()
     while size > 0 and (block := file.read(min(size, BLOCK))):
         digest.update(block)

@@ -1,4 +1,4 @@
-"""Where everything under cache/ lies; its JSON files and texts, and names for contents."""
+"""The paths of all artifacts under the cache folder."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ from lus_cli.files import is_text
 
 @dataclass(frozen=True)
 class Cache:
-    """The names of the artifacts under one cache folder."""
+    """The paths of the artifacts under one cache folder."""
 
     root: Path
 
     def __post_init__(self) -> None:
-        """Raises UsageError for a name that libraries in C do not take."""
+        """Raises UsageError for a name that C libraries do not accept."""
         if not is_text(str(self.root)):
-            raise UsageError(f"--cache {self.root}: its name is no UTF-8", "use another")
+            raise UsageError(
+                f"--cache {self.root}: its name is not valid UTF-8", "use another folder"
+            )
 
     @property
     def exams(self) -> Path:
@@ -28,10 +30,6 @@ class Cache:
     @property
     def videos(self) -> Path:
         return self.root / "videos.h5"
-
-    @property
-    def sources(self) -> Path:
-        return self.root / "sources.json"
 
     @property
     def split(self) -> Path:
@@ -62,7 +60,10 @@ class Cache:
         return self.root / "latest"
 
     def run(self, name: str | None) -> Run:
-        """The run called `name`, or the latest. Raises LusError naming the runs there are."""
+        """The run called `name`, or the latest one.
+
+        Raises LusError, naming the existing runs, if there is no such run.
+        """
         wanted = name
         if name is None and self.latest.is_file():
             wanted = self.latest.read_text(encoding="utf-8", errors="replace").strip() or None
@@ -79,7 +80,7 @@ class Cache:
         )
 
     def new_run(self, name: str) -> Run:
-        """The run folder that `name` would have. Raises UsageError for a name that is a path."""
+        """The paths of a run called `name`. Raises UsageError for an invalid name."""
         if not re.fullmatch(r"\w[\w.\-]{0,99}", name):
             raise UsageError(f"{name!r} cannot name a run", "use letters, digits, - _ and .")
         return Run(self.runs / name)
@@ -87,7 +88,7 @@ class Cache:
 
 @dataclass(frozen=True)
 class Run:
-    """The names of the artifacts of one training run."""
+    """The paths of the artifacts of one training run."""
 
     root: Path
 

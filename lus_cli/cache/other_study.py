@@ -1,4 +1,4 @@
-"""Videos of a study that a model was not made for, their frames made what it was trained on."""
+"""Videos of a study other than the one a model was trained on, in the model's frame format."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lus_cli.study.frames import fit_box, fit_frame
 
 
 class OtherStudy(VideoCache):
-    """A cache prepared with settings of its own; `frame_format` is the one it is asked for in."""
+    """A cache with its own frame settings, which returns frames in another `frame_format`."""
 
     def __init__(self, path: Path, frame_format: FrameFormat) -> None:
         super().__init__(path / "videos.h5" if path.is_dir() else path)
@@ -30,10 +30,12 @@ class OtherStudy(VideoCache):
         return np.stack(fitted) if fitted else np.zeros((0, *self.frame_format.shape), np.uint8)
 
     def fitted(self, frame: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-        """A stored frame in the format asked for; `shape`: its rows and columns before it was
-        stored, from which its borders and its aspect follow."""
+        """A stored frame in the requested format.
+
+        `shape` is its original rows and columns, which determine its borders and its aspect.
+        """
         stored, wanted = self.stored_format, self.frame_format
-        if stored.letterbox:  # the borders are no part of the picture
+        if stored.letterbox:  # the borders are not part of the picture
             left, top, width, height = fit_box(shape[1], shape[0], stored.size, letterbox=True)
             frame = frame[top : top + height, left : left + width]
         if stored.color != wanted.color:
@@ -43,7 +45,7 @@ class OtherStudy(VideoCache):
 
     @property
     def changed(self) -> str:
-        """What is done to every frame, in words; empty if nothing."""
+        """A sentence on how frames are converted; empty if they are not."""
         stored, wanted = self.stored_format, self.frame_format
         if stored == wanted:
             return ""
@@ -58,7 +60,7 @@ class OtherStudy(VideoCache):
             "--color" if wanted.color else "",
         ]
         return (
-            f"frames are brought from {', '.join(filter(None, words))}, as the model knows them; "
+            f"frames are converted for the model: {', '.join(filter(None, words))}; "
             f"`lus prepare {' '.join(filter(None, flags))}` does so from the original frames"
         )
 
@@ -72,28 +74,30 @@ def colour(frame_format: FrameFormat) -> str:
 
 
 def not_compared(videos: VideoCache, trained_on: VideoCache | None) -> str:
-    """Why videos of patients that a run knows, under other names, could not be looked for; empty if
-    they could: frames are compared as they are stored."""
+    """Why the videos cannot be compared with those of the run's patients; empty if they can.
+
+    Comparing stored frames finds a patient who has another id in this study.
+    """
     if trained_on is None:
-        why = "the videos that the run was trained on are not in the cache any more"
+        why = "the videos that the run was trained on are no longer in the cache"
     elif trained_on.stored_format != getattr(videos, "stored_format", None):
-        why = "the two studies were prepared with frames of different kinds"
+        why = "the two studies have different frame settings"
     else:
         return ""
-    return f"whether its patients are among these under other names could not be looked for: {why}"
+    return f"cannot check whether the run's patients are among these under other ids: {why}"
 
 
 def foreign(
     videos: VideoCache, trained_on: VideoCache | None, patients: set[str], policy: str
 ) -> list[int]:
-    """The labelled videos of another study that a run may be judged by.
+    """Indices of the labelled videos of another study on which a run may be evaluated.
 
-    trained_on: the videos it was trained on, where they are still there: the same pixels under
-        another patient's name are found, too.
-    patients: those it was trained and selected on.
-    policy: what happens to their videos: refuse, skip or keep.
+    trained_on: the videos of the run's own study, if they are still in the cache. They reveal the
+        same pixels under another patient id.
+    patients: the patients the run was trained and selected on.
+    policy: what to do with videos of these patients: refuse, skip or keep.
 
-    Raises LusError for such a video, where they are refused, or if no other is labelled.
+    Raises LusError if there are such videos and the policy is refuse, or if no video is left.
     """
     pixels = set()
     if trained_on is not None:
@@ -109,14 +113,14 @@ def foreign(
         names = list(dict.fromkeys(videos.ids[index].patient for index in seen))
         raise LusError(
             f"the run was trained on patient {in_words(names)} of {videos.path}",
-            "leave their videos out with --trained-patients skip, or, if only the ids are the "
-            "same, score them with --trained-patients keep",
+            "leave their videos out with --trained-patients skip; if only the ids are equal, "
+            "keep them with --trained-patients keep",
         )
     chosen = [i for i in labelled if i not in set(seen)] if policy == "skip" else labelled
     if not chosen:
         raise LusError(
             f"{videos.path} holds no labelled video"
-            + (" of a patient that the run does not know" if labelled else ""),
-            "prepare it with annotations" if not labelled else "score another study",
+            + (" of a patient that the run was not trained on" if labelled else ""),
+            "prepare it with annotations" if not labelled else "evaluate another study",
         )
     return chosen

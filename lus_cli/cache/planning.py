@@ -1,40 +1,39 @@
-"""What `lus prepare` has to do: the videos of the study against those that are decoded already."""
+"""Compares the study with the videos that are already decoded: what `lus prepare` has to do."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from lus_cli.cache.chunks import SHARD_SUFFIX, FrameFormat
 from lus_cli.cache.decoding import DecodeTask, source_key
 from lus_cli.cache.layout import Cache
-from lus_cli.cache.ledger import Ledger, Reading, read_ledger, sizes_of, take_readings
 from lus_cli.cache.video_cache import Entry, VideoCache
 from lus_cli.config import PrepareConfig
 from lus_cli.errors import LusError
-from lus_cli.progress import Progress
 from lus_cli.study.annotations import UNKNOWN, Findings
 from lus_cli.study.ids import VideoId
 from lus_cli.study.sources import Source
-from lus_cli.study.study import counted_frames, read_study
+from lus_cli.study.study import read_study, time_order_notes
+from lus_cli.words import counted, shortened
 
 log = logging.getLogger("lus.prepare")
 
-SHOWN_SCORES = 5  # that changed, in one sentence
+SHOWN_SCORES = 5  # changed scores named in one sentence
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What the cache is to hold, and what has to be left out of it."""
+    """What the cache should hold, and a line for each video that is left out."""
 
     frame_format: FrameFormat
     sources: dict[VideoId, Source]
     entries: list[Entry]
     problems: list[str]
     provenance: dict[str, object]
-    notes: list[str] = field(default_factory=list)  # what must be said of how they are read
+    notes: list[str] = field(default_factory=list)  # on how videos are read
 
     def task(self, entry: Entry, cache: Cache) -> DecodeTask:
         return DecodeTask(self.sources[entry.id], self.frame_format, shard_of(entry, cache))
@@ -46,29 +45,29 @@ def make_plan(config: PrepareConfig, root: Path) -> Plan:
     study = read_study(config, root)
     entries, problems = [], list(study.problems)
     for video, source in study.sources.items():
-        seen = study.findings.get(video, Findings(None, None))
+        findings = study.findings.get(video, Findings(None, None))
         try:
             key = source_key(source, frame_format)
         except LusError as error:
             problems.append(str(error))
             continue
-        a_lines, b_lines = known(seen.a_lines), known(seen.b_lines)
+        a_lines, b_lines = as_number(findings.a_lines), as_number(findings.b_lines)
         score = study.scores[video]
         entries.append(Entry(video, score, a_lines, b_lines, key, source.kind, source.path))
     if not entries:
         raise LusError(
-            f"no video in {root} can be read, the first", problems[0], left_out=problems[1:]
+            f"no video in {root} can be read; the first problem", problems[0], left_out=problems[1:]
         )
     provenance = {"exams": str(root.absolute()), "mask_text": config.mask_text}
-    notes = counted_frames(study.sources[entry.id] for entry in entries)
+    notes = time_order_notes(study.sources[entry.id] for entry in entries)
     return Plan(frame_format, study.sources, entries, problems, provenance, notes)
 
 
-def known(finding: bool | None) -> int:
+def as_number(finding: bool | None) -> int:
     return UNKNOWN if finding is None else int(finding)
 
 
-# -------------------------------------------------------------------------- what is decoded already
+# ---------------------------------------------------------------------------------- decoded videos
 
 
 def shards_folder(cache: Cache) -> Path:
@@ -79,117 +78,46 @@ def shard_of(entry: Entry, cache: Cache) -> Path:
     return shards_folder(cache) / f"{entry.source_key}{SHARD_SUFFIX}"
 
 
-def shard_readings(cache: Cache) -> Ledger:
-    """What was read for the shards that there are."""
-    readings: Ledger = {}
-    for path in shards_folder(cache).glob("*.json"):
-        readings |= read_ledger(path)
-    return readings
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a video lies decoded, and what its files held then, where that is known."""
-
-    index: int | None  # in the old cache; None: in a shard
-    reading: Reading | None
-    same_files: bool  # by name, size and time; else by name and size alone
-
-    @property
-    def certain(self) -> bool:
-        return self.same_files and (self.reading is None or not self.reading.racy)
-
-
 @dataclass(frozen=True)
 class Work:
-    """What is left to do for a plan."""
+    """The work that a plan requires."""
 
-    kept: dict[str, int]  # where in the old cache the video of a source key lies
-    new: list[Entry]  # to be decoded
-    ledger: Ledger  # what is known of the files of all others
-    compared: int  # videos whose content had to be looked at
+    kept: dict[str, int]  # source key -> index of the video in the old cache
+    new: list[Entry]  # videos to decode
     remarks: list[str] = field(default_factory=list)
 
 
-def find_work(plan: Plan, old: VideoCache | None, cache: Cache, progress: Progress) -> Work:
-    """Finds what is decoded already; reads files only where their times leave a doubt."""
-    ledger = read_ledger(cache.sources)
-    places = find_decoded(plan, old, cache, ledger)
-    doubtful = [e for e in plan.entries if places[e.id] and not any_certain(places[e.id])]
-    if doubtful:
-        progress("compare", 0, len(doubtful))
-    sources = (plan.sources[entry.id] for entry in doubtful)
-    readings = take_readings(sources, plan.frame_format)
-    now = {entry.id: reading for entry, reading in zip(doubtful, readings, strict=True)}
-    if doubtful:
-        progress("compare", len(doubtful), len(doubtful))
-    kept, new, known_readings = {}, [], {}
-    for entry in plan.entries:
-        fitting = [p for p in places[entry.id] if p.certain or same(p.reading, now.get(entry.id))]
-        place = next(iter(sorted(fitting, key=lambda place: not place.certain)), None)
-        if place is None:
-            new.append(entry)
-            continue
-        if place.index is not None:
-            kept[entry.source_key] = place.index
-        reading = now.get(entry.id) or place.reading
-        if reading is not None:
-            known_readings[entry.source_key] = reading
-    return Work(kept, new, known_readings, len(doubtful), list(remarks(plan, old, new)))
-
-
-def find_decoded(
-    plan: Plan, old: VideoCache | None, cache: Cache, ledger: Ledger
-) -> dict[VideoId, list[Place]]:
-    """Where each video of the plan may lie decoded."""
+def find_work(plan: Plan, old: VideoCache | None, cache: Cache) -> Work:
+    """Finds the videos that are already decoded, in the old cache or as a shard, by source key."""
     by_key = {key: index for index, key in enumerate(old.source_keys)} if old else {}
-    by_id = {video: index for index, video in enumerate(old.ids)} if old else {}
-    of_shards = shard_readings(cache)
     shards = {path.stem for path in shards_folder(cache).glob(f"*{SHARD_SUFFIX}")}
-    places: dict[VideoId, list[Place]] = {}
-    for entry in plan.entries:
-        key, found = entry.source_key, places.setdefault(entry.id, [])
-        if key in by_key:
-            found.append(Place(by_key[key], ledger.get(key), True))
-        elif old is not None and entry.id in by_id:
-            index = by_id[entry.id]
-            reading = ledger.get(old.source_keys[index])
-            if reading and reading.sizes == sizes_of(plan.sources[entry.id], plan.frame_format):
-                found.append(Place(index, reading, False))  # copied or touched, or rewritten
-        if key in shards:
-            found.append(Place(None, of_shards.get(key), True))
-    return places
-
-
-def any_certain(places: Iterable[Place]) -> bool:
-    return any(place.certain for place in places)
-
-
-def same(before: Reading | None, now: Reading | None) -> bool:
-    return before is not None and now is not None and before.content == now.content
+    kept = {e.source_key: by_key[e.source_key] for e in plan.entries if e.source_key in by_key}
+    new = [e for e in plan.entries if e.source_key not in kept and e.source_key not in shards]
+    return Work(kept, new, list(remarks(plan, old, new)))
 
 
 def remarks(plan: Plan, old: VideoCache | None, new: list[Entry]) -> Iterator[str]:
-    """Why videos are decoded that were decoded before, and which are gone."""
+    """Sentences on videos that are decoded again, changed scores and removed videos."""
     if old is None:
         return
     before, now = set(old.ids), {entry.id for entry in plan.entries}
     if old.frame_format != plan.frame_format:
         yield (
-            f"frame settings changed from {described(old.frame_format)} to "
-            f"{described(plan.frame_format)}: every video is decoded again"
+            f"frame settings changed from {format_words(old.frame_format)} to "
+            f"{format_words(plan.frame_format)}: every video is decoded again"
         )
     elif changed := [entry.id for entry in new if entry.id in before]:
+        number = counted(len(changed), "video")
         masking = old.provenance.get("mask_text") != plan.provenance["mask_text"]
-        why = "--mask-text or their files" if masking else "their files"
-        yield f"{counted(changed)} decoded again: {why} changed"
-    yield from rescored(changed_scores(plan, old))
+        why = " (--mask-text, or the files)" if masking else ""
+        yield f"{number} changed{why}: {first_of(changed)} decoded again"
+    yield from score_sentences(changed_scores(plan, old))
     if gone := [video for video in old.ids if video not in now]:
-        yield f"{counted(gone)} no longer in the study"
+        yield f"{first_of(gone)} no longer in the study"
 
 
 def changed_scores(plan: Plan, old: VideoCache | None) -> list[str]:
-    """`video 3 -> 2` for each video that had another score in the old cache."""
+    """`<video> 3 -> 2` for each video whose score differs from the old cache."""
     before = {entry.id: entry.score for entry in old.entries} if old else {}
     return [
         f"{entry.id} {before[entry.id]} -> {entry.score}"
@@ -198,26 +126,23 @@ def changed_scores(plan: Plan, old: VideoCache | None) -> list[str]:
     ]
 
 
-def rescored(changes: Sequence[str]) -> list[str]:
-    """A sentence about scores that changed, with the first of them."""
+def score_sentences(changes: Sequence[str]) -> list[str]:
+    """At most one sentence: the number of changed scores, and the first of them."""
     if not changes:
         return []
-    number = "1 score" if len(changes) == 1 else f"{len(changes)} scores"
-    more = len(changes) - SHOWN_SCORES
-    return [
-        f"{number} changed: {', '.join(changes[:SHOWN_SCORES])}"
-        + (f" and {more} more (-v)" if more > 0 else "")
-    ]
+    more = " (-v)" if len(changes) > SHOWN_SCORES else ""
+    return [f"{counted(len(changes), 'score')} changed: {shortened(changes, SHOWN_SCORES)}{more}"]
 
 
-def described(frame_format: FrameFormat) -> str:
+def format_words(frame_format: FrameFormat) -> str:
     kind = "letterboxed " if frame_format.letterbox else ""
     return (
         f"{kind}{frame_format.size}x{frame_format.size} {'RGB' if frame_format.color else 'gray'}"
     )
 
 
-def counted(videos: list[VideoId]) -> str:
+def first_of(videos: Sequence[VideoId]) -> str:
+    """The subject and verb of a sentence about videos: `video p/1/2 and 3 more are`."""
     first = f"video {videos[0]}"
     return f"{first} is" if len(videos) == 1 else f"{first} and {len(videos) - 1} more are"
 

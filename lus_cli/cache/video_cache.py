@@ -1,9 +1,10 @@
-"""videos.h5: how the padded video tensor is written and read.
+"""videos.h5: its layout, and how it is read.
 
-`frames` is uint8 (video, frame, row, column[, channel]), zero-padded to the longest video. A chunk
-is CHUNK_FRAMES frames of one video, Zstandard-compressed; a chunk of padding is never written, so
-padding costs neither disk nor time. Any h5py reads the file once hdf5plugin is imported. Here
-chunks are compressed and decompressed outside HDF5, whose lock would let one core work at a time.
+The dataset `frames` is uint8 (video, frame, row, column[, channel]), zero-padded to the longest
+video. A chunk is CHUNK_FRAMES frames of one video, compressed with Zstandard. Chunks of padding are
+not written, so padding costs neither space nor time. h5py reads the file once hdf5plugin is
+imported. lus compresses and decompresses chunks outside HDF5, whose global lock would limit it to
+one core.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,122 +23,35 @@ import numpy as np
 import xxhash
 import zstandard
 
-import lus_cli
-from lus_cli.cache.chunks import CHUNK_FRAMES, ZSTD_LEVEL, FrameFormat, StoredVideo
-from lus_cli.cache.hdf5 import sealing, writing
+from lus_cli.cache.chunks import CHUNK_FRAMES, FrameFormat, StoredVideo
 from lus_cli.disk_errors import explaining_refusal
 from lus_cli.errors import LusError
-from lus_cli.files import fingerprint, replacing
-from lus_cli.processes import read_ahead
-from lus_cli.study.annotations import UNKNOWN
+from lus_cli.files import fingerprint
 from lus_cli.study.hdf5_reading import open_hdf5
 from lus_cli.study.ids import VideoId, is_name, leads_out
 
-FORMAT_VERSION = 4  # to be raised when frames are decoded or stored in another way
+FORMAT_VERSION = 4  # increase it when frames are decoded or stored differently
 TABLES = "tables_checksum"  # the attribute
-MAX_TABLE = 10**9  # values of a table: one of a million long videos has fewer
-# What reading a damaged file raises: HDF5 has no one exception for it.
+MAX_TABLE = 10**9  # values of a table: that of a million long videos has fewer
+# What reading a damaged file raises: HDF5 has no single exception for it.
 READING = (OSError, AttributeError, LookupError, TypeError, ValueError, RuntimeError)
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What the cache knows of a video beside its pixels."""
+    """The metadata of a video in the cache."""
 
     id: VideoId
     score: int  # UNKNOWN if unlabelled
     a_lines: int  # 0, 1 or UNKNOWN
     b_lines: int  # 0, 1 or UNKNOWN
     source_key: str  # changes when the source files or the frame format change
-    source_kind: str = "frames"  # what the original frames lie in: see sources.Kind
-    source_path: str = ""  # where, from the root of the study; "": patient/exam/area
-
-
-def write_video_cache(
-    path: Path,
-    entries: Sequence[Entry],
-    video_of: Callable[[Entry], StoredVideo],
-    frame_format: FrameFormat,
-    provenance: dict[str, Any],
-) -> None:
-    """Writes videos.h5, whole or not at all, holding two videos' chunks in memory at a time.
-
-    `video_of` hands over the compressed video of an entry; `provenance` is kept as JSON.
-    """
-    import hdf5plugin  # registers the Zstandard filter that the file declares
-
-    count, shape = len(entries), frame_format.shape
-    with (
-        replacing(path) as part,
-        sealing(part),
-        writing(part, libver="v110") as (file, disk),
-    ):
-        frames = file.create_dataset(
-            "frames",
-            shape=(count, 0, *shape),
-            maxshape=(count, None, *shape),
-            chunks=(1, CHUNK_FRAMES, *shape),
-            dtype=np.uint8,
-            **hdf5plugin.Zstd(clevel=ZSTD_LEVEL),
-        )
-        for axis, label in enumerate(
-            ("video", "frame", "row", "column", "channel")[: 2 + len(shape)]
-        ):
-            frames.dims[axis].label = label
-        numbers, checksums, source_shapes, notes = [], [], [], []
-        for index, video in enumerate(read_ahead(video_of, entries)):
-            if video.length > frames.shape[1]:
-                frames.resize(video.length, axis=1)
-            for position, chunk in enumerate(video.chunks):
-                offset = (index, position * CHUNK_FRAMES, *(0 for _ in shape))
-                frames.id.write_direct_chunk(offset, chunk)
-            numbers.append(video.frame_numbers)
-            checksums.append(video.checksum)
-            source_shapes.append(video.source_shape)
-            notes.append(json.dumps(video.notes))
-            disk.tell_error()
-        write_tables(file, entries, numbers, checksums, source_shapes)
-        file.create_dataset("notes", data=notes, dtype=h5py.string_dtype())
-        file.attrs["format_version"] = FORMAT_VERSION
-        file.attrs["tool_version"] = lus_cli.__version__
-        file.attrs["frame_format"] = json.dumps(asdict(frame_format))
-        file.attrs["provenance"] = json.dumps(provenance)
-        file.attrs["fingerprint"] = fingerprint(
-            [asdict(frame_format), [[*e.id, c] for e, c in zip(entries, checksums, strict=True)]]
-        )
-        file.attrs[TABLES] = tables_checksum(file)
-        file.flush()
-
-
-def write_tables(
-    file: h5py.File,
-    entries: Sequence[Entry],
-    numbers: list[np.ndarray],
-    checksums: list[str],
-    source_shapes: list[tuple[int, int]],
-) -> None:
-    """The datasets beside the frames, one row a video."""
-    longest = max(map(len, numbers))
-    padded = np.full((len(entries), longest), UNKNOWN, np.int32)
-    for row, known in zip(padded, numbers, strict=True):
-        row[: len(known)] = known
-    file["frame_number"] = padded
-    file["length"] = np.array([len(known) for known in numbers], np.int32)
-    file["source_shape"] = np.array(source_shapes, np.int32).reshape(-1, 2)
-    for name in ("score", "a_lines", "b_lines"):
-        file[name] = np.array([getattr(entry, name) for entry in entries], np.int8)
-    text = h5py.string_dtype()
-    for name in ("patient", "exam", "area"):
-        file.create_dataset(name, data=[getattr(e.id, name) for e in entries], dtype=text)
-    file.create_dataset("source_key", data=[e.source_key for e in entries], dtype=text)
-    file.create_dataset("source_kind", data=[e.source_kind for e in entries], dtype=text)
-    paths = [e.source_path or str(e.id) for e in entries]
-    file.create_dataset("source_path", data=paths, dtype=text)
-    file.create_dataset("checksum", data=checksums, dtype=text)
+    source_kind: str = "frames"  # of the original frames: see sources.Kind
+    source_path: str = ""  # relative to the root of the study; "": patient/exam/area
 
 
 def tables_checksum(file: h5py.File) -> str:
-    """Of everything in the file but the frames, which have checksums of their own."""
+    """The checksum of everything in the file except the frames, which have their own."""
     digest = hashlib.blake2b(digest_size=16)
     for name in sorted(set(file) - {"frames"}):
         values = file[name][:]
@@ -149,12 +63,24 @@ def tables_checksum(file: h5py.File) -> str:
 
 
 class VideoCache:
-    """Reads videos.h5. The file is opened when first needed, so a reader may be pickled."""
+    """Reads videos.h5. The file is opened on first use, so a VideoCache can be pickled.
+
+    Example:
+        >>> videos = VideoCache(Path("cache/videos.h5"))
+        >>> len(videos), str(videos.ids[0])
+        (18, '1017/1048/11')
+        >>> frames = videos.read(0, np.array([0, 5]))  # None: all frames
+        >>> frames.dtype, frames.shape
+        (dtype('uint8'), (2, 64, 64))
+        >>> videos.frame_numbers(0)[[0, 5]]  # of these frames in the study
+        array([0, 5], dtype=int32)
+
+    """
 
     def __init__(self, path: Path) -> None:
-        """Reads the tables. Raises LusError if there is no whole cache of this format at `path`."""
+        """Reads the tables. Raises LusError if `path` is missing, damaged or of another format."""
         self.path = path
-        self._sound: set[tuple[int, int]] = set()  # chunks that fit their checksum
+        self._verified: set[tuple[int, int]] = set()  # chunks that match their checksum
         if not path.is_file():
             raise LusError(f"there is no {path}", "run `lus prepare` first")
         try:
@@ -169,24 +95,24 @@ class VideoCache:
         version = int(file.attrs["format_version"])
         if version != FORMAT_VERSION:
             raise LusError(
-                f"{self.path} has format {version}, this lus reads {FORMAT_VERSION}",
+                f"{self.path} has format {version}, but this version of lus reads {FORMAT_VERSION}",
                 "run `lus prepare` again",
             )
         if any(file[name].size > MAX_TABLE for name in set(file) - {"frames"}):
-            raise ValueError("a table is too large to be one")
+            raise ValueError("a table is too large")
         if tables_checksum(file) != file.attrs[TABLES]:
-            raise ValueError("its table of ids, scores and settings is not what was written")
+            raise ValueError("its table of ids, scores and settings does not match its checksum")
         self.stored_format = FrameFormat.from_json(json.loads(file.attrs["frame_format"]))
-        self.frame_format = self.stored_format  # in which frames are handed out
+        self.frame_format = self.stored_format  # of the frames that `read` returns
         self.provenance: dict[str, Any] = json.loads(file.attrs["provenance"])
         self.fingerprint = str(file.attrs["fingerprint"])
         columns = (file[name].asstr()[:] for name in ("patient", "exam", "area"))
         self.ids = [VideoId(*row) for row in zip(*columns, strict=True)]
         if not all(is_name(part) for video in self.ids for part in video):
-            raise ValueError("an id that is no name")  # files are called after them
+            raise ValueError("an id is not a valid name")  # ids become file names
         self.lengths: np.ndarray = file["length"][:]
         if not ((self.lengths >= 0) & (self.lengths <= file["frames"].shape[1])).all():
-            raise ValueError("a length that no video has")
+            raise ValueError("a length is out of range")
         self.scores: np.ndarray = file["score"][:].astype(np.int64)
         self.a_lines: np.ndarray = file["a_lines"][:]
         self.b_lines: np.ndarray = file["b_lines"][:]
@@ -195,7 +121,7 @@ class VideoCache:
         self.source_kinds = list(file["source_kind"].asstr()[:])
         self.source_paths = list(file["source_path"].asstr()[:])
         if any(leads_out(path) for path in self.source_paths):
-            raise ValueError("a source that is not in its study")
+            raise ValueError("a source path leads out of its study")
         self.checksums = list(file["checksum"].asstr()[:])
         self.notes = [tuple(map(str, json.loads(row))) for row in file["notes"].asstr()[:]]
         self._numbers: np.ndarray = file["frame_number"][:]
@@ -205,8 +131,13 @@ class VideoCache:
         """Raises LusError if `lus prepare` replaced the file since its tables were read."""
         file = open_hdf5(self.path)
         if self.__dict__.get("fingerprint", file.attrs["fingerprint"]) != file.attrs["fingerprint"]:
-            raise LusError(f"{self.path} was replaced while it was read", "run the command again")
+            raise LusError(f"{self.path} was replaced while it was in use", "run the command again")
         return file
+
+    def close(self) -> None:
+        """Closes the file. It is opened again when it is needed."""
+        if (file := self.__dict__.pop("file", None)) is not None:
+            file.close()
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "file"}
@@ -221,27 +152,27 @@ class VideoCache:
 
     @cached_property
     def labels(self) -> str:
-        """Changes when a score does, as `fingerprint` does when a pixel does."""
+        """A fingerprint of ids and scores, as `fingerprint` is one of ids and pixels."""
         rows = zip(self.ids, self.scores.tolist(), strict=True)
         return fingerprint([[*video, score] for video, score in rows])
 
     def index(self, video: VideoId) -> int:
-        """Where a video lies in the cache. Raises LusError that says what there is instead."""
+        """The index of a video. Raises LusError, naming the existing ids, if it is not in the cache."""
         if video in self.ids:
             return self.ids.index(video)
         for depth, (kind, kinds) in enumerate(
             (("patient", "patients"), ("exam", "exams"), ("area", "areas"))
         ):
-            known = [other for other in self.ids if other[:depth] == video[:depth]]
-            if not any(other[depth] == video[depth] for other in known):
-                there = list(dict.fromkeys(other[depth] for other in known))
+            siblings = [other for other in self.ids if other[:depth] == video[:depth]]
+            if not any(other[depth] == video[depth] for other in siblings):
+                names = list(dict.fromkeys(other[depth] for other in siblings))
                 owner = (
                     f"{('the study', 'patient', 'exam')[depth]} {'/'.join(video[:depth])}".strip()
                 )
                 raise LusError(
-                    f"there is no {kind} {video[depth]}", f"{owner} has {kinds} {', '.join(there)}"
+                    f"there is no {kind} {video[depth]}", f"{owner} has {kinds} {', '.join(names)}"
                 )
-        raise AssertionError("a video whose parts are all known is known")
+        raise AssertionError("patient, exam and area exist, but not the video")
 
     def frame_numbers(self, index: int) -> np.ndarray:
         """The original number of each real frame of a video: (frame,) int32."""
@@ -250,8 +181,8 @@ class VideoCache:
     def read(self, index: int, positions: np.ndarray | None = None) -> np.ndarray:
         """Frames of one video: (frame, row, column[, channel]) uint8.
 
-        `positions` counts from 0 over the real frames, in any order; None reads them all. Raises
-        IndexError for a position on padding, LusError if a chunk is damaged.
+        `positions` are indices of frames, in any order; None reads all frames. Raises IndexError
+        for a position beyond the length of the video, LusError if a chunk is damaged.
         """
         length = int(self.lengths[index])
         if positions is None:
@@ -260,11 +191,11 @@ class VideoCache:
                 into = out[start : start + CHUNK_FRAMES]
                 into[...] = self._chunk(index, start // CHUNK_FRAMES)[: len(into)]
             return out
-        wanted = np.asarray(positions)
-        if len(wanted) and not (wanted.min() >= 0 and wanted.max() < length):
+        positions = np.asarray(positions)
+        if len(positions) and not (positions.min() >= 0 and positions.max() < length):
             raise IndexError(f"video {self.ids[index]} has {length} frames")
-        out = np.empty((len(wanted), *self.stored_format.shape), np.uint8)
-        chunk_of, inside = np.divmod(wanted, CHUNK_FRAMES)
+        out = np.empty((len(positions), *self.stored_format.shape), np.uint8)
+        chunk_of, inside = np.divmod(positions, CHUNK_FRAMES)
         for chunk in np.unique(chunk_of):
             where = np.flatnonzero(chunk_of == chunk)
             frames = int(inside[where].max()) + 1
@@ -272,20 +203,21 @@ class VideoCache:
         return out
 
     def _chunk(self, index: int, chunk: int, frames: int = CHUNK_FRAMES) -> np.ndarray:
-        """At least the first `frames` frames of a chunk; not more, once it is known to be sound.
+        """At least the first `frames` frames of a chunk.
 
-        Only a whole chunk can be compared with its checksum, so the first time it is read whole.
+        The checksum covers a whole chunk. So a chunk is decompressed completely the first time, and
+        afterwards only up to the frames needed.
         """
         frame_shape = self.stored_format.shape
         try:
             with explaining_refusal(self.path):
                 raw = self.raw_chunk(index, chunk)
             decompressor = zstandard.ZstdDecompressor()
-            if frames == CHUNK_FRAMES or (index, chunk) not in self._sound:
+            if frames == CHUNK_FRAMES or (index, chunk) not in self._verified:
                 if zstandard.frame_content_size(raw) != CHUNK_FRAMES * math.prod(frame_shape):
-                    raise ValueError("a chunk of another size")
+                    raise ValueError("a chunk has the wrong size")
                 whole = decompressor.decompress(raw)
-                self._sound.add((index, chunk))
+                self._verified.add((index, chunk))
                 return np.frombuffer(whole, np.uint8).reshape(CHUNK_FRAMES, *frame_shape)
             pixels = np.empty((frames, *frame_shape), np.uint8)
             if decompressor.stream_reader(raw).readinto(pixels.reshape(-1).data) != pixels.size:
@@ -298,13 +230,13 @@ class VideoCache:
             ) from error
 
     def raw_chunk(self, index: int, chunk: int) -> bytes:
-        """One chunk as stored."""
+        """One chunk as stored, compressed."""
         frames = self.file["frames"]
         offset = (index, chunk * CHUNK_FRAMES, *(0 for _ in self.stored_format.shape))
         return bytes(frames.id.read_direct_chunk(offset)[1])
 
     def stored(self, index: int) -> StoredVideo:
-        """One video as stored, to be copied into another cache without decoding."""
+        """One video as stored, for copying it into another cache without decoding."""
         chunks = -(-int(self.lengths[index]) // CHUNK_FRAMES)
         return StoredVideo(
             self.frame_numbers(index),
@@ -316,14 +248,14 @@ class VideoCache:
 
     @property
     def entries(self) -> list[Entry]:
-        """What is known of each video beside its pixels."""
+        """The metadata of each video."""
         columns = (self.scores, self.a_lines, self.b_lines)
         numbers = (map(int, column) for column in columns)
         sources = (self.source_keys, self.source_kinds, self.source_paths)
         return [Entry(*row) for row in zip(self.ids, *numbers, *sources, strict=True)]
 
     def damaged(self) -> Iterator[tuple[int, bool]]:
-        """Reads every video end to end: its index and whether it fails its checksum."""
+        """Reads every video completely; yields its index and whether it fails its checksum."""
         for index in range(len(self)):
             try:
                 digest = xxhash.xxh3_128(self.read(index).data).hexdigest()

@@ -1,7 +1,7 @@
-"""What a network has to beat, on the same folds: from answers that need no look to a frozen CNN.
+"""Baselines for a network on the same folds: from the most frequent score to a frozen CNN.
 
-A baseline is handed the training videos with their scores and patients, and of the test videos the
-features alone, so their scores cannot reach it. What is chosen, is chosen inside the training
+A baseline gets the training videos with their scores and patients, but only the features of the test
+videos, so the test scores cannot leak into it. Hyper-parameters are selected within the training
 patients.
 """
 
@@ -18,12 +18,11 @@ from lus_cli.crossval.features import CNN_FRAMES, Features
 from lus_cli.evaluation.metrics import SCORES
 
 if TYPE_CHECKING:
-    from lus_cli.crossval.aggregation import How
+    from lus_cli.crossval.aggregation import Aggregation
 
-FOLDS = 5  # inside the training patients
-STRENGTHS = tuple(
-    10.0**power for power in range(-5, 0)
-)  # scikit-learn's C, weak features to strong
+FOLDS = 5  # within the training patients
+# Candidates for scikit-learn's C; a small C is a strong penalty.
+STRENGTHS = tuple(10.0**power for power in range(-5, 0))
 SEED = 0
 
 
@@ -31,7 +30,7 @@ SEED = 0
 class Training:
     """The videos a baseline learns from.
 
-    features: kind -> (video, feature); scores: (video,) int in 0..3; patients: of each video.
+    features: kind -> (video, feature). scores: (video,) int in 0..3. patients: that of each video.
     """
 
     features: Features
@@ -41,26 +40,26 @@ class Training:
 
 @dataclass(frozen=True)
 class Baseline:
-    """A way to answer: its name in tables, and what it is in words.
+    """A simple method: its name in tables, and its description.
 
-    fit: learns from training videos and answers the test videos, of which it gets the features:
+    fit: learns from the training videos and predicts the test videos from their features. Returns
         (video, class) float64, rows summing to 1.
-    drawn: its answers are drawn by these probabilities; see metrics.Predictions.
+    drawn: the predicted scores are drawn with these probabilities; see metrics.Predictions.
     """
 
     name: str
-    words: str
+    description: str
     fit: Callable[[Training, Features], np.ndarray]
     drawn: bool = False
 
     def fit_predict(self, train: Training, test: Features) -> np.ndarray:
         """The probabilities of the test videos. Raises ValueError if there is no training video."""
         if not len(train.scores):
-            raise ValueError("a baseline needs a training video")
+            raise ValueError("a baseline needs at least one training video")
         return self.fit(train, test)
 
 
-def answers(
+def predict(
     baseline: Baseline,
     features: Features,
     scores: np.ndarray,
@@ -69,18 +68,18 @@ def answers(
 ) -> np.ndarray:
     """A baseline's probabilities for the test videos of one fold, (video, class).
 
-    split: the indices of the training and of the test videos. Raises ValueError if a patient is in
-    both.
+    split: the indices of the training videos and of the test videos. Raises ValueError if a patient
+    is in both.
     """
     train, test = (np.asarray(part, int) for part in split)
     names = np.asarray(patients)
     if shared := sorted(set(names[train]) & set(names[test])):
-        raise ValueError(f"patient {shared[0]} is in training and in test")
-    known = Training(rows(features, train), scores[train], names[train].tolist())
-    return baseline.fit_predict(known, rows(features, test))
+        raise ValueError(f"patient {shared[0]} is in the training and in the test videos")
+    training = Training(select(features, train), scores[train], names[train].tolist())
+    return baseline.fit_predict(training, select(features, test))
 
 
-def rows(features: Features, indices: np.ndarray) -> Features:
+def select(features: Features, indices: np.ndarray) -> Features:
     return {kind: matrix[indices] for kind, matrix in features.items()}
 
 
@@ -89,40 +88,43 @@ def videos_in(features: Features) -> int:
 
 
 def shares(scores: np.ndarray) -> np.ndarray:
-    """How often each score occurs: (class,) float64, summing to 1."""
+    """The relative frequency of each score: (class,) float64, summing to 1."""
     counts = np.bincount(scores, minlength=len(SCORES)).astype(float)
     return counts / counts.sum()
 
 
 def majority(train: Training, test: Features) -> np.ndarray:
-    """The most frequent score of the training videos, for certain; the lowest of equals."""
+    """Always the most frequent score of the training videos; the lowest of equally frequent ones."""
     certain = np.eye(len(SCORES))[shares(train.scores).argmax()]
     return np.tile(certain, (videos_in(test), 1))
 
 
 def prior(train: Training, test: Features) -> np.ndarray:
-    """How often each score occurs in training, for every video: its answer is drawn by that."""
+    """For every video, the frequencies of the training scores. The predicted score is drawn from them."""
     return np.tile(shares(train.scores), (videos_in(test), 1))
 
 
 def logistic(kind: str) -> Callable[[Training, Features], np.ndarray]:
-    """Logistic regression on one kind of features, each with mean 0 and spread 1 in training.
+    """Logistic regression on one kind of features, standardised on the training videos.
 
-    Scores weigh alike, however rare. The strength of the penalty is that with the least loss on
-    patients left out of the training patients, in groups.
+    Classes are balanced. The penalty is the one with the lowest loss in a cross-validation within
+    the training patients.
     """
 
     def fit(train: Training, test: Features) -> np.ndarray:
-        known, new = train.features[kind], test[kind]
-        strength = best_strength(known, train.scores, train.patients)
-        return fitted(regression(strength), known, train.scores, new)
+        training, new = train.features[kind], test[kind]
+        strength = best_strength(training, train.scores, train.patients)
+        return fit_predict(regression(strength), training, train.scores, new)
 
     return fit
 
 
 def regression(strength: float) -> Any:
-    """Turned to its principal axes first: the same answers, since the penalty knows no direction,
-    from no more numbers than there are videos."""
+    """Logistic regression on all principal components of the standardised features.
+
+    The penalty is invariant to rotation, so the predictions are those of the features themselves,
+    but there are at most as many components as videos.
+    """
     from sklearn.decomposition import PCA
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
@@ -133,23 +135,24 @@ def regression(strength: float) -> Any:
 
 
 def best_strength(features: np.ndarray, scores: np.ndarray, patients: Sequence[str]) -> float:
-    """The C with the least log loss over GroupKFold; the middle one where there is one patient."""
+    """The C with the lowest log loss over GroupKFold; the middle one if there is only one patient."""
     from sklearn.model_selection import GroupKFold
 
     count = min(FOLDS, len(set(patients)))
     if count < 2:
         return STRENGTHS[len(STRENGTHS) // 2]
     loss = np.zeros(len(STRENGTHS))
-    for known, held_out in GroupKFold(count).split(features, scores, patients):
-        for place, strength in enumerate(STRENGTHS):
-            given = fitted(regression(strength), features[known], scores[known], features[held_out])
-            right = given[np.arange(len(held_out)), scores[held_out]]
-            loss[place] -= np.log(np.maximum(right, 1e-6)).sum()
+    for rest, held_out in GroupKFold(count).split(features, scores, patients):
+        for index, strength in enumerate(STRENGTHS):
+            model = regression(strength)
+            predicted = fit_predict(model, features[rest], scores[rest], features[held_out])
+            of_truth = predicted[np.arange(len(held_out)), scores[held_out]]
+            loss[index] -= np.log(np.maximum(of_truth, 1e-6)).sum()
     return STRENGTHS[int(loss.argmin())]
 
 
 def boosting(kind: str) -> Callable[[Training, Features], np.ndarray]:
-    """Gradient-boosted trees on one kind of features: small ones, fixed beforehand."""
+    """Gradient boosting on one kind of features: small trees with fixed hyper-parameters."""
 
     def fit(train: Training, test: Features) -> np.ndarray:
         from sklearn.ensemble import HistGradientBoostingClassifier
@@ -164,63 +167,76 @@ def boosting(kind: str) -> Callable[[Training, Features], np.ndarray]:
             early_stopping=False,
             random_state=SEED,
         )
-        return fitted(model, train.features[kind], train.scores, test[kind])
+        return fit_predict(model, train.features[kind], train.scores, test[kind])
 
     return fit
 
 
-def framewise(how: How) -> Callable[[Training, Features], np.ndarray]:
-    """Logistic regression on frames, each with its video's score, and one answer of a video's
-    frames (Roy et al. 2020: see aggregation)."""
+def framewise(aggregation: Aggregation) -> Callable[[Training, Features], np.ndarray]:
+    """Logistic regression on frames, each labelled with the score of its video.
+
+    The predictions of the frames are aggregated to one of the video (Roy et al. 2020; see
+    aggregation.py).
+    """
 
     def fit(train: Training, test: Features) -> np.ndarray:
         import torch
 
-        from lus_cli.crossval import aggregation
+        from lus_cli.crossval.aggregation import learned_neutral, uninorm, worst
 
         model = regression(best_strength(train.features["frames"], train.scores, train.patients))
-        known, new = train.features["framewise"], test["framewise"]
-        frames = torch.from_numpy(of_frames(model, known, train.scores, new))
-        if how == "mean":
-            answers = frames.mean(dim=0)
-        elif how == "max":
-            answers = aggregation.worst(frames)
+        training, new = train.features["framewise"], test["framewise"]
+        frames = torch.from_numpy(predict_frames(model, training, train.scores, new))
+        if aggregation == "mean":
+            probabilities = frames.mean(dim=0)
+        elif aggregation == "max":
+            probabilities = worst(frames)
         else:
-            left_out = torch.from_numpy(of_frames_left_out(model, train))
+            held_out = torch.from_numpy(predict_held_out_frames(model, train))
             scores = torch.from_numpy(train.scores.astype(np.int64))
-            neutral = aggregation.learned_neutral(left_out, scores)
-            answers = torch.softmax(aggregation.uninorm(frames, neutral), dim=1)
-        return np.asarray(answers.numpy())
+            neutral = learned_neutral(held_out, scores)
+            probabilities = torch.softmax(uninorm(frames, neutral), dim=1)
+        return np.asarray(probabilities.numpy())
 
     return fit
 
 
-def of_frames(model: Any, known: np.ndarray, scores: np.ndarray, new: np.ndarray) -> np.ndarray:
-    """What a classifier of frames says of each frame of new videos: (frame, video, class)."""
-    apart, wanted = (
-        rows.reshape(len(rows) * CNN_FRAMES, rows.shape[1] // CNN_FRAMES) for rows in (known, new)
+def predict_frames(
+    model: Any, training: np.ndarray, scores: np.ndarray, new: np.ndarray
+) -> np.ndarray:
+    """Probabilities for each frame of new videos by a classifier of frames: (frame, video, class)."""
+    training_frames, new_frames = (
+        rows.reshape(len(rows) * CNN_FRAMES, rows.shape[1] // CNN_FRAMES)
+        for rows in (training, new)
     )
-    given = fitted(model, apart, np.repeat(scores, CNN_FRAMES), wanted)
-    return np.ascontiguousarray(given.reshape(len(new), CNN_FRAMES, -1).swapaxes(0, 1))
+    predicted = fit_predict(model, training_frames, np.repeat(scores, CNN_FRAMES), new_frames)
+    return np.ascontiguousarray(predicted.reshape(len(new), CNN_FRAMES, -1).swapaxes(0, 1))
 
 
-def of_frames_left_out(model: Any, train: Training) -> np.ndarray:
-    """The same of the training videos, by classifiers that never saw their patients."""
-    known, count = train.features["framewise"], min(FOLDS, len(set(train.patients)))
-    if count < 2:
-        return of_frames(model, known, train.scores, known)
-    given = np.zeros((CNN_FRAMES, len(known), len(SCORES)))
+def predict_held_out_frames(model: Any, train: Training) -> np.ndarray:
+    """The same for the training videos, by classifiers that never saw their patients.
+
+    With only one patient, by a classifier of that patient.
+    """
     from sklearn.model_selection import GroupKFold
 
-    for some, rest in GroupKFold(count).split(known, train.scores, train.patients):
-        given[:, rest] = of_frames(model, known[some], train.scores[some], known[rest])
-    return given
+    vectors, scores = train.features["framewise"], train.scores
+    count = min(FOLDS, len(set(train.patients)))
+    if count < 2:
+        return predict_frames(model, vectors, scores, vectors)
+    predicted = np.zeros((CNN_FRAMES, len(vectors), len(SCORES)))
+    for rest, held_out in GroupKFold(count).split(vectors, scores, train.patients):
+        predicted[:, held_out] = predict_frames(
+            model, vectors[rest], scores[rest], vectors[held_out]
+        )
+    return predicted
 
 
-def likeness(kind: str, parts: int) -> Callable[[Training, Features], np.ndarray]:
-    """Kernel ridge regression on the score, cut where the scores come up as often as in training.
+def similarity(kind: str, parts: int) -> Callable[[Training, Features], np.ndarray]:
+    """Kernel ridge regression on the score. Its cuts give the scores their training frequencies.
 
-    parts: vectors of equal length that a row is made of, each compared by itself. See kernel_head.
+    parts: the number of vectors of equal length in a row, which the kernel compares separately. See
+    kernel_head.
     """
 
     def fit(train: Training, test: Features) -> np.ndarray:
@@ -228,62 +244,68 @@ def likeness(kind: str, parts: int) -> Callable[[Training, Features], np.ndarray
 
         from lus_cli.model import kernel_head
 
-        known, new = (
+        training, new = (
             np.ascontiguousarray(features[kind].reshape(videos_in(features), parts, -1), np.float32)
             for features in (train.features, test)
         )
-        head, _ = kernel_head.fit(known, train.scores, train.patients, SEED)
+        head, _ = kernel_head.fit(training, train.scores, train.patients, SEED)
         with torch.inference_mode():
-            answers = torch.softmax(head(torch.from_numpy(new)).double(), dim=1)
-        return np.asarray(answers.numpy())
+            probabilities = torch.softmax(head(torch.from_numpy(new)).double(), dim=1)
+        return np.asarray(probabilities.numpy())
 
     return fit
 
 
-def fitted(model: Any, known: np.ndarray, scores: np.ndarray, new: np.ndarray) -> np.ndarray:
-    """A scikit-learn classifier's probabilities of every score, 0 for one it never saw."""
+def fit_predict(
+    model: Any, training: np.ndarray, scores: np.ndarray, new: np.ndarray
+) -> np.ndarray:
+    """The probabilities of a scikit-learn classifier for every score; 0 for scores not in training."""
     from sklearn.exceptions import ConvergenceWarning
 
-    seen = np.unique(scores)
-    given = np.zeros((len(new), len(SCORES)))
-    if len(seen) == 1:
-        given[:, seen[0]] = 1
-        return given
+    classes = np.unique(scores)
+    predicted = np.zeros((len(new), len(SCORES)))
+    if len(classes) == 1:
+        predicted[:, classes[0]] = 1
+        return predicted
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # a fit cut short is a fit all the same
-        model.fit(known, scores)
-    given[:, model.classes_] = model.predict_proba(new)
-    return given
+        warnings.simplefilter("ignore", ConvergenceWarning)  # the unconverged fit is good enough
+        model.fit(training, scores)
+    predicted[:, model.classes_] = model.predict_proba(new)
+    return predicted
 
 
 BASELINES = (
-    Baseline("majority", "the most frequent score, always", majority),
-    Baseline("prior", "a score drawn as often as it occurs, expected value", prior, drawn=True),
+    Baseline("majority", "always the most frequent score", majority),
+    Baseline("prior", "scores drawn with their frequencies; expected values", prior, drawn=True),
     Baseline(
-        "confounders", "gain, depth and sector alone; logistic regression", logistic("confounders")
+        "confounders", "only gain, depth and sector; logistic regression", logistic("confounders")
     ),
-    Baseline("signs", "hand-made LUS signs; logistic regression", logistic("signs")),
-    Baseline("signs-boosted", "hand-made LUS signs; gradient boosting", boosting("signs")),
+    Baseline("signs", "hand-made signs of lung ultrasound; logistic regression", logistic("signs")),
     Baseline(
-        "frozen", "frozen ImageNet features of frames; logistic regression", logistic("frames")
+        "signs-boosted", "hand-made signs of lung ultrasound; gradient boosting", boosting("signs")
+    ),
+    Baseline(
+        "frozen",
+        "frozen ImageNet features, mean over frames; logistic regression",
+        logistic("frames"),
     ),
     *(
         Baseline(
-            f"frames-{how}",
-            f"frozen ImageNet features; logistic regression on frames, {how} of their answers",
-            framewise(how),
+            f"frames-{aggregation}",
+            f"frozen ImageNet features; logistic regression on frames, {aggregation} over frames",
+            framewise(aggregation),
         )
-        for how in ("mean", "max", "uninorm")
+        for aggregation in ("mean", "max", "uninorm")
     ),
     Baseline(
         "projections",
-        "frozen ImageNet features of max, mean and min over time; logistic regression",
+        "frozen ImageNet features of the maximum, mean and minimum over time; logistic regression",
         logistic("projections"),
     ),
     Baseline(
-        "likeness",
+        "similarity",
         "the same features; kernel ridge regression on the score, cut at the training frequencies",
-        likeness("projections", parts=3),
+        similarity("projections", parts=3),
     ),
 )
 DRAWN = {baseline.name for baseline in BASELINES if baseline.drawn}

@@ -1,8 +1,8 @@
-"""Whether answers follow the lung or how it was filmed: brightness, depth and the like.
+"""Whether predictions depend on the lung or on how it was filmed: brightness, depth and others.
 
-A model may score well by reading the gain of the device, if the sick were filmed with another. Two
-looks at it: figures within videos that are alike in the confounder, and the correlation of answers
-with it beyond what the true scores explain.
+A model may score well by reading the gain of the device if diseased patients were filmed with another
+gain. Two analyses show this: metrics within videos that are similar in the confounder, and the
+correlation of predictions with the confounder beyond what the true scores explain.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from lus_cli.evaluation.metrics import LIMITS, Predictions
 from lus_cli.evaluation.resampling import PatientSums
 
 STRATA = 3
-FIGURES = ("accuracy", "kappa_quadratic", "mean_absolute_error")
+METRICS = ("accuracy", "kappa_quadratic", "mean_absolute_error")
 
 
 def confounding(
     predictions: Predictions, measured: Mapping[str, np.ndarray]
 ) -> list[dict[str, Any]]:
-    """A row a confounder, ready for JSON.
+    """One row per confounder, ready for JSON.
 
-    measured: (video,) float of each, in the order of the predictions.
+    measured: name -> (video,) float values, in the order of the predictions.
 
-    `strata` are thirds of the videos, from the lowest values to the highest, with their figures.
-    `with_score` and `with_answer` are rank correlations (Spearman) of the confounder with the true
-    and with the expected score; `beyond_score` is the partial one, of the answer given the true
-    score (Kendall 1942, on ranks): what the model takes from the confounder and not from the lung,
-    or 0. Intervals are over patients, ranks being those of all videos.
+    `strata` are thirds of the videos, from the lowest to the highest values, with their metrics.
+    `with_score` and `with_prediction` are the rank correlations (Spearman) of the confounder with
+    the true and with the expected score. `beyond_score` is the partial rank correlation with the
+    expected score given the true score (Kendall 1942): 0 if the model takes nothing from the
+    confounder beyond the score. Intervals are over patients, with the ranks of all videos.
     """
     names, patient = np.unique(predictions.patients, return_inverse=True)
     jackknife = Jackknife(len(names))
@@ -45,7 +45,7 @@ def confounding(
         left_out = correlations(columns, jackknife.draws[:, patient])
         entry: dict[str, Any] = {"name": name}
         for key in whole:
-            why = "one of the two never varies"
+            why = "one of the two is constant"
             entry[key] = jackknife.estimate(
                 whole[key][0], left_out[key], len(names), CORRELATION, why
             )
@@ -55,9 +55,9 @@ def confounding(
 
 
 def correlations(columns: list[np.ndarray], weights: np.ndarray) -> dict[str, np.ndarray]:
-    """Correlations among confounder, true score and answer per resample; NaN where one is constant.
+    """Correlations of confounder, true score and prediction per resample; NaN if one is constant.
 
-    weights: (resample, video) how often each video counts.
+    weights: (resample, video), how often each video counts.
     """
     total = weights.sum(axis=1)
     means = [weights @ column / total for column in columns]
@@ -72,55 +72,63 @@ def correlations(columns: list[np.ndarray], weights: np.ndarray) -> dict[str, np
             moment(i, j), spread, out=np.full_like(spread, np.nan), where=spread > 1e-9
         )
 
-    with_score, with_answer, right = correlation(0, 1), correlation(0, 2), correlation(1, 2)
+    with_score, with_prediction, right = correlation(0, 1), correlation(0, 2), correlation(1, 2)
     left = np.sqrt(np.maximum((1 - with_score**2) * (1 - right**2), 0))
     beyond = np.divide(
-        with_answer - with_score * right, left, out=np.full_like(left, np.nan), where=left > 1e-9
+        with_prediction - with_score * right,
+        left,
+        out=np.full_like(left, np.nan),
+        where=left > 1e-9,
     )
-    return {"with_score": with_score, "with_answer": with_answer, "beyond_score": beyond}
+    return {"with_score": with_score, "with_prediction": with_prediction, "beyond_score": beyond}
 
 
 def strata(predictions: Predictions, values: np.ndarray) -> list[dict[str, Any]]:
-    """The thirds of the videos by value, with their figures; equal values are never parted."""
+    """The thirds of the videos by value, with their metrics. Equal values are in the same third."""
     edges = np.quantile(values, np.arange(1, STRATA) / STRATA)
     group, rows = np.searchsorted(edges, values, side="right"), []
     for number in range(STRATA):
         inside = np.flatnonzero(group == number)
         if not len(inside):
             continue
-        some = Predictions(
+        in_group = Predictions(
             [predictions.videos[i] for i in inside],
             predictions.scores[inside],
             predictions.probabilities[inside],
         )
-        sums = PatientSums(some)
+        sums = PatientSums(in_group)
         jackknife = Jackknife(len(sums.names))
-        own, left_out = sums.metrics(sums.unweighted), sums.metrics(jackknife.draws)
+        point, left_out = sums.metrics(sums.unweighted), sums.metrics(jackknife.draws)
         row: dict[str, Any] = {
             "low": float(values[inside].min()),
             "high": float(values[inside].max()),
             "videos": len(inside),
             "patients": len(sums.names),
         }
-        for figure in FIGURES:
-            why = "all videos have one score, and it is every answer"
-            limits = LIMITS.get(figure, SHARE)
-            row[figure] = jackknife.estimate(
-                own[figure][0], left_out[figure], len(sums.names), limits, why
+        for metric in METRICS:
+            why = "all videos have one score, and it is every prediction"
+            limits = LIMITS.get(metric, SHARE)
+            row[metric] = jackknife.estimate(
+                point[metric][0], left_out[metric], len(sums.names), limits, why
             )
         rows.append(row)
     return rows
 
 
-def followed(rows: list[dict[str, Any]]) -> list[str]:
-    """The confounders that answers follow beyond the true scores, a sentence each."""
+def excludes_zero(estimate: Mapping[str, Any]) -> bool:
+    """Whether an estimate has an interval that does not contain 0."""
+    return estimate["low"] is not None and not estimate["low"] <= 0 <= estimate["high"]
+
+
+def confounder_warnings(rows: list[dict[str, Any]]) -> list[str]:
+    """The confounders that predictions follow beyond the true scores, one sentence each."""
     sentences = []
     for row in rows:
         beyond = row["beyond_score"]
-        if beyond["low"] is not None and not beyond["low"] <= 0 <= beyond["high"]:
+        if excludes_zero(beyond):
             sentences.append(
-                f"answers follow {row['name'].replace('_', ' ')} beyond what the true scores "
+                f"Predictions follow {row['name'].replace('_', ' ')} beyond what the true scores "
                 f"explain: partial rank correlation {beyond['value']:+.2f} "
-                f"({beyond['low']:+.2f} to {beyond['high']:+.2f})"
+                f"({beyond['low']:+.2f} to {beyond['high']:+.2f})."
             )
     return sentences

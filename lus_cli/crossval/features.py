@@ -1,14 +1,15 @@
-"""What the baselines know of a video: a few vectors, computed once and kept in cache/features/.
+"""The features of the baselines: a few vectors per video, computed once and kept in cache/features/.
 
-signs, confounders  hand-made: see signs.
-framewise           a frozen CNN's features of evenly spread frames, each averaged over the view, side
-                    by side.
+signs, confounders  hand-made features; see signs.
+framewise           the features of a frozen CNN for evenly spaced frames, each averaged over the
+                    frame; concatenated.
 frames              the mean of these over the frames.
-projections         the same CNN's features of the maximum, the mean and the minimum of each pixel over
-                    time, side by side (Khan et al. 2024: a video compressed to three frames).
+projections         the features of the same CNN for the maximum, the mean and the minimum of each
+                    pixel over time, concatenated (Khan et al. 2024: a video compressed to three
+                    frames).
 
-A file is named by everything its vectors depend on, so none is ever stale, and an interrupted
-computation goes on where it was.
+The name of a file depends on everything that its vectors depend on, so a file is never outdated, and
+an interrupted computation resumes at the next video.
 """
 
 from __future__ import annotations
@@ -32,26 +33,26 @@ log = logging.getLogger("lus.features")
 
 KINDS = ("signs", "confounders", "framewise", "frames", "projections")
 BACKBONE, WEIGHTS = "efficientnet_lite0", "imagenet"
-CNN_FRAMES = 8  # evenly spread over the video; of a shorter one, some more than once
+CNN_FRAMES = 8  # evenly spaced over the video; in a shorter video, some are repeated
 
 Features = dict[str, np.ndarray]  # kind -> (video, feature) float64
 Vectors = dict[str, np.ndarray]  # kind -> (feature,) float32, of one video
 
 
 def compute_features(videos: VideoCache, folder: Path, progress: Progress) -> Features:
-    """The vectors of every video of the cache, a row each, by kind."""
+    """The vectors of every video of the cache by kind, one row per video."""
     cnn = FrozenCNN()
-    columns = sum(1 for _ in signs.SIGNS)
+    columns = len(signs.SIGNS)
     rows: list[Vectors] = []
     for index in range(len(videos)):
-        made_from = [videos.checksums[index], asdict(videos.frame_format)]
-        measured = kept(
-            folder / f"{fingerprint([*made_from, 'signs', signs.VERSION])}.npz",
+        source = [videos.checksums[index], asdict(videos.frame_format)]
+        hand_made_vector = load_or_compute(
+            folder / f"{fingerprint([*source, 'signs', signs.VERSION])}.npz",
             lambda at=index: {"all": hand_made(videos.read(at))},  # type: ignore[misc]
         )["all"]
-        vectors = {"signs": measured[:columns], "confounders": measured[columns:]}
-        name = fingerprint([*made_from, "framewise", cnn.made_by, CNN_FRAMES])
-        vectors |= kept(
+        vectors = {"signs": hand_made_vector[:columns], "confounders": hand_made_vector[columns:]}
+        name = fingerprint([*source, "framewise", cnn.made_by, CNN_FRAMES])
+        vectors |= load_or_compute(
             folder / f"{name}.npz",
             lambda at=index: cnn.vectors(videos.read(at)),  # type: ignore[misc]
         )
@@ -61,14 +62,14 @@ def compute_features(videos: VideoCache, folder: Path, progress: Progress) -> Fe
     return {kind: np.array([row[kind] for row in rows], np.float64) for kind in KINDS}
 
 
-def kept(path: Path, compute: Callable[[], Vectors]) -> Vectors:
-    """The vectors in a file; computed and written if they are not there or not whole."""
+def load_or_compute(path: Path, compute: Callable[[], Vectors]) -> Vectors:
+    """The vectors in a file. Computed and written if the file is missing or damaged."""
     try:
         if path.is_file():
             with explaining_refusal(path), np.load(path, allow_pickle=False) as stored:
                 return dict(stored)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        log.warning("%s is damaged: computed again", path)
+        log.warning("%s is damaged: its features are computed again", path)
     vectors = compute()
     with replacing(path, lasting=False) as part, part.open("wb") as file:
         np.savez(file, **vectors)  # type: ignore[arg-type]
@@ -76,13 +77,13 @@ def kept(path: Path, compute: Callable[[], Vectors]) -> Vectors:
 
 
 def hand_made(frames: np.ndarray) -> np.ndarray:
-    """Signs, then confounders, of a video: (frame, row, column[, channel]) uint8 -> (feature,)."""
+    """The signs, then the confounders: (frame, row, column[, channel]) uint8 -> (feature,) float32."""
     gray = frames if frames.ndim == 3 else frames.mean(axis=3).round().astype(np.uint8)
     return np.array(list(signs.measure(gray).values()), np.float32)
 
 
 class FrozenCNN:
-    """A CNN as ImageNet made it, on the CPU."""
+    """A CNN with ImageNet weights on the CPU."""
 
     def __init__(self) -> None:
         from lus_cli.model.backbones import build_backbone
@@ -92,7 +93,7 @@ class FrozenCNN:
         self.made_by = checksum(f"{self.body!r}", self.body.state_dict())
 
     def vectors(self, frames: np.ndarray) -> Vectors:
-        """The CNN's view of a video, (frame, row, column[, channel]) uint8."""
+        """The CNN's features of a video, (frame, row, column[, channel]) uint8."""
         chosen = np.linspace(0, len(frames) - 1, CNN_FRAMES).round().astype(int)
         pooled = self.pooled(np.concatenate([frames[chosen], projections(frames)]))
         return {
@@ -101,7 +102,7 @@ class FrozenCNN:
         }
 
     def pooled(self, frames: np.ndarray) -> np.ndarray:
-        """(frame, row, column[, channel]) uint8 -> (frame, channel) float32, means over the view."""
+        """(frame, row, column[, channel]) uint8 -> (frame, channel) float32, means over the frame."""
         import torch
 
         from lus_cli.model.network import normalised

@@ -1,6 +1,6 @@
-"""The figures of a cross-validation: methods beside each other, folds, and what answers follow.
+"""The figures of a cross-validation: methods, folds, strata and confounders.
 
-All take what the step writes into scores.json.
+All are drawn from the content of scores.json.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from lus_cli.crossval.confounders import excludes_zero
 from lus_cli.evaluation.comparison import conclusion
 from lus_cli.evaluation.comparison_figures import short
 from lus_cli.evaluation.intervals import FEW_PATIENTS
@@ -36,9 +37,9 @@ NOTE = {"color": MUTED, "fontsize": "small"}
 
 @styled
 def forest(compared: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Figure:
-    """Kappa of each method with its interval, and by how much it differs from the recipe’s, paired.
+    """Kappa of each method with its interval, and its paired difference from that of the recipe.
 
-    compared: as comparison.compare gives it. rows: its candidates, in the order to be drawn.
+    compared: as comparison.compare returns it. rows: its candidates, in the order of the rows.
     """
     reference = compared["reference"]
     figure = Figure(figsize=(WIDTH, 1.25 + 0.29 * len(rows)), layout="constrained")
@@ -69,7 +70,7 @@ def forest(compared: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Fi
 def draw_entry(
     axes: Axes, place: float, entry: Mapping[str, Any], colour: str, *, hollow: bool = False
 ) -> None:
-    """A dot at a row's value on the line of its interval; nothing where it is undefined."""
+    """Draws a dot at the value and a line along the interval; nothing for an undefined value."""
     if entry["value"] is None:
         return
     if entry["low"] is not None:
@@ -82,10 +83,10 @@ def draw_entry(
 def folds(
     rows: Sequence[Mapping[str, Any]], methods: Sequence[str], pooled: Mapping[str, float | None]
 ) -> Figure:
-    """Kappa of every fold by itself, a row a method; hollow where patients are few.
+    """Kappa of every single fold, one row per method; hollow dots for folds of few patients.
 
-    rows: as fold_results.by_fold gives them. methods: names, in the order to be drawn, the recipe
-    first. pooled: each one's kappa over all folds together, a stroke.
+    rows: as predictions.by_fold returns them. methods: names in the order of the rows, the recipe
+    first. pooled: the kappa of each method over all folds together, drawn as a stroke.
     """
     figure = Figure(figsize=(WIDTH, 1.25 + 0.3 * len(methods)), layout="constrained")
     axes = figure.subplots()
@@ -94,7 +95,7 @@ def folds(
     for place, method in enumerate(methods):
         colour = INK if place else ACCENT
         for index, row in enumerate(rows):
-            kappa = row["figures"][method][KAPPA]
+            kappa = row["metrics"][method][KAPPA]
             if kappa is None:
                 continue
             hollow = row["patients"] < FEW_PATIENTS
@@ -110,25 +111,25 @@ def folds(
     axes.grid(axis="x")
     bare_left(axes)
     axes.set_title("Kappa of each fold")
-    note = "; hollow: fewer than 5 patients" if few else ""
-    figure.supxlabel(f"dot: one fold; stroke: all together{note}", **NOTE)
+    note = f"; hollow: fewer than {FEW_PATIENTS} patients" if few else ""
+    figure.supxlabel(f"dot: one fold; stroke: all folds together{note}", **NOTE)
     return figure
 
 
 @styled
 def strata(rows: Sequence[Mapping[str, Any]], overall: Mapping[str, float | None]) -> Figure:
-    """Kappa and accuracy in thirds of the videos, a panel a confounder; hollow: few patients.
+    """Kappa and accuracy in thirds of the videos, one panel per confounder; hollow: few patients.
 
-    rows: as confounders.confounding gives them. overall: the same figures of all videos, dashed.
+    rows: as confounders.confounding returns them. overall: the metrics of all videos, dashed.
     """
     columns = min(3, len(rows))
     lines = math.ceil(len(rows) / columns)
     figure = Figure(figsize=(WIDTH, 0.75 + 1.7 * lines), layout="constrained")
     panels = figure.subplots(lines, columns, sharey=True, squeeze=False)
-    shown = {KAPPA: ("kappa", ACCENT, -0.12), "accuracy": ("accuracy", SCORE_COLOURS[1], 0.12)}
+    series = {KAPPA: ("kappa", ACCENT, -0.12), "accuracy": ("accuracy", SCORE_COLOURS[1], 0.12)}
     few = False
     for axes, row in zip(panels.flat, rows, strict=False):
-        for name, (_, colour, apart) in shown.items():
+        for name, (_, colour, apart) in series.items():
             if overall[name] is not None:
                 axes.axhline(overall[name], color=colour, linewidth=0.9, linestyle=DASHED, zorder=1)
             for place, third in enumerate(row["strata"]):
@@ -143,10 +144,10 @@ def strata(rows: Sequence[Mapping[str, Any]], overall: Mapping[str, float | None
         axes.grid(axis="y")
     for axes in list(panels.flat)[len(rows) :]:
         axes.set_visible(False)
-    for _, (label, colour, _) in shown.items():
+    for _, (label, colour, _) in series.items():
         panels[0][0].plot([], [], "o-", color=colour, ms=5, label=label)
     figure.legend(loc="outside upper left", ncols=2)
-    note = "; hollow: fewer than 5 patients" if few else ""
+    note = f"; hollow: fewer than {FEW_PATIENTS} patients" if few else ""
     figure.supxlabel(
         f"thirds of the videos, from the lowest values to the highest; dashed: all videos{note}",
         **NOTE,
@@ -167,21 +168,21 @@ def draw_upright(
 
 @styled
 def confounders(rows: Sequence[Mapping[str, Any]], patients: int) -> Figure:
-    """What answers take from each confounder: in all, and beyond what the true scores explain.
+    """Correlations with each confounder, of true scores and predictions, and beyond the true scores.
 
-    rows: as confounders.confounding gives them.
+    rows: as confounders.confounding returns them.
     """
     figure = Figure(figsize=(WIDTH, 1.35 + 0.29 * len(rows)), layout="constrained")
     titles = {
         "with_score": "True score",
-        "with_answer": "Answer",
-        "beyond_score": "Answer beyond score",
+        "with_prediction": "Prediction",
+        "beyond_score": "Prediction beyond score",
     }
     panels = figure.subplots(1, 3, sharey=True, sharex=True)
     for axes, (key, title) in zip(panels, titles.items(), strict=True):
         axes.axvline(0, color=MUTED, linewidth=0.8, zorder=1)
         for place, row in enumerate(rows):
-            follows = key == "beyond_score" and leaves_out_zero(row[key])
+            follows = key == "beyond_score" and excludes_zero(row[key])
             colour = SECOND if follows else INK if key == "beyond_score" else MUTED
             draw_entry(axes, place, row[key], colour)
         axes.set_title(title, fontsize=9)
@@ -189,14 +190,10 @@ def confounders(rows: Sequence[Mapping[str, Any]], patients: int) -> Figure:
         bare_left(axes)
     panels[0].set_yticks(range(len(rows)), [row["name"].replace("_", " ") for row in rows])
     panels[0].set_ylim(len(rows) - 0.4, -0.6)
-    reach = max([abs(axes_end) for axes_end in panels[0].get_xlim()])
+    reach = max(abs(end) for end in panels[0].get_xlim())
     panels[0].set_xlim(-reach, reach)
     figure.supxlabel(
         f"rank correlation with the confounder; bar: 95 % interval, {counted(patients, 'patient')}",
         **NOTE,
     )
     return figure
-
-
-def leaves_out_zero(entry: Mapping[str, Any]) -> bool:
-    return entry["low"] is not None and not entry["low"] <= 0 <= entry["high"]

@@ -1,4 +1,4 @@
-"""Cross-validation by patient: everybody is tested on once, by models that never saw them."""
+"""Cross-validation by patient: each patient is tested once, by a model that never saw the patient."""
 
 from __future__ import annotations
 
@@ -7,15 +7,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lus_cli.cache.split import People, Split, count_table, draw_folds, draw_part, share_of
+from lus_cli.cache.split import Split
+from lus_cli.cache.split_drawing import People, count_table, draw_folds, draw_part, share_of
 from lus_cli.config import PrepareConfig
 from lus_cli.errors import LusError
 
 
 @dataclass(frozen=True)
 class Fold:
-    """One model of a cross-validation: which time over, which fold it is tested on (both from 1),
-    and who it may see."""
+    """One model of a cross-validation: its repetition, the fold it is tested on, and its split.
+
+    repeat, number: of the repetition and of the fold, both counted from 1.
+    """
 
     repeat: int
     number: int
@@ -29,7 +32,7 @@ class Fold:
 def draw_repeats(
     split: Split, patients: Sequence[str], scores: np.ndarray, repeats: int
 ) -> list[list[tuple[str, ...]]]:
-    """The folds of each time over: those of the split, then others, drawn as many and as even.
+    """The folds of each repetition: first those of the split, then others of the same number.
 
     Raises LusError if the split has no folds.
     """
@@ -50,8 +53,11 @@ def folds_of(
     patients: Sequence[str],
     scores: np.ndarray,
 ) -> list[Fold]:
-    """Every model to train. A fold's patients are its test part; validation, by which the best
-    epoch is chosen, is drawn from the others by the share and the rule of the split."""
+    """Every model to train.
+
+    The patients of a fold are its test part. The validation part, which selects the best epoch, is
+    drawn from the other patients by the validation share and the rule of the split.
+    """
     people = People(patients)
     table = count_table(people.first(patients), scores)
     rule = split.drawn_by

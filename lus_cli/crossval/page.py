@@ -1,6 +1,6 @@
-"""The page a person opens after a cross-validation: one HTML file that needs nothing else.
+"""The page of a cross-validation: one HTML file that needs no other file.
 
-It has the parts, the safety and the look of the evaluation page; see report.
+It shares its sections, security and style with the page of an evaluation; see pages/base.
 """
 
 from __future__ import annotations
@@ -9,20 +9,25 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from lus_cli import files as part_files
-from lus_cli.crossval.words import (
-    FIGURES,
+from lus_cli.crossval.summary import (
+    METRICS,
     best_baseline,
+    by_association,
+    constant_score,
+    fold_range,
     method_rows,
-    plain_words,
-    spread_over_folds,
-    what_answers_follow,
+    methods_ahead,
 )
 from lus_cli.evaluation import metrics
 from lus_cli.evaluation.intervals import FEW_PATIENTS
 from lus_cli.evaluation.page import matrix_rows, summary, total_rows, video_rows
-from lus_cli.pages.base import flat, rendered
+from lus_cli.evaluation.run_comparison import MAJORITY
+from lus_cli.pages.base import flat, rendered, three
 from lus_cli.pages.figures import page_figure
+from lus_cli.words import joined
 
 # Section -> its figures.
 SECTIONS = {
@@ -34,7 +39,7 @@ SECTIONS = {
     "areas": ("areas",),
     "matrix": ("errors_per_class",),
 }
-MOST_PATIENTS = 10  # in the table at once; the others can be unfolded
+MOST_PATIENTS = 10  # visible in the table; the others are in a part that unfolds
 
 
 def write_crossval_page(
@@ -46,35 +51,38 @@ def write_crossval_page(
 ) -> None:
     """Writes the page to `path`.
 
-    about: `name` of the cross-validation and of its `recipe`; how many `folds`; `methods` and
-        `confounders`, name -> what it is in words; `command` that does it again; `details`, title ->
-        a mapping that is shown as it is.
-    scores: what the step writes into scores.json.
-    repeats: what the recipe answered out of fold, each time over.
+    about: `name` of the cross-validation and of its `recipe`; the number of `folds`; `methods` and
+        `confounders`, name -> description; the `command` that repeats it; `details`, title -> a
+        mapping that is shown as it is.
+    scores: the content of scores.json.
+    repeats: the out-of-fold predictions of the recipe, one per repetition.
     figures: name -> SVG text, as `figures.save` writes it.
     """
-    rows = method_rows(scores["comparison"])
+    methods = method_rows(scores["comparison"])
     text = rendered(
         "crossval.html",
         "report.css crossval.css",
         "report.js",
-        {"few_patients": FEW_PATIENTS},
+        {"few_patients": FEW_PATIENTS, "majority": MAJORITY, "joined": joined, "signed": signed},
         about=about,
         scores=scores,
-        times=len(repeats),
-        summary=plain_words(about, scores, rows, repeats),
-        first=summary(scores),
-        methods=rows,
-        method_figures=FIGURES,
+        repetitions=len(repeats),
+        constant=constant_score(repeats),
+        one_score_per_fold=all(np.count_nonzero(row["predicted"]) == 1 for row in scores["folds"]),
+        methods=methods,
+        recipe=methods[0],
+        best=best_baseline(methods, about["methods"]),
+        ahead=methods_ahead(methods),
+        method_metrics=METRICS,
         class_metrics=metrics.CLASS_METRICS,
-        best=best_baseline(rows, about),
-        spread=spread_over_folds(scores["folds"], about["recipe"]),
-        follows=what_answers_follow(scores.get("confounders", [])),
+        fold_range=fold_range(scores["folds"], about["recipe"]),
+        associations=by_association(scores.get("confounders", [])),
+        first=summary(scores),
         total_rows=list(total_rows(scores["sums"], ("patient",))),
         patients=patient_rows(scores["sums"]["patient"]["rows"]),
         most_patients=MOST_PATIENTS,
         matrix=matrix_rows(scores["confusion"]),
-        videos=videos_with_times(repeats),
+        videos=videos_with_repetitions(repeats),
         drawn={
             section: [page_figure(name, figures[name]) for name in names if name in figures]
             for section, names in SECTIONS.items()
@@ -84,11 +92,16 @@ def write_crossval_page(
     part_files.write_text(path, text)
 
 
+def signed(value: float) -> str:
+    """A number with three decimals and a sign."""
+    return three(value) if value < 0 else f"+{three(value)}"
+
+
 # ------------------------------------------------------------------------------ patients and videos
 
 
 def patient_rows(sums: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """A row a patient, the one whose mean score is furthest off first."""
+    """One row per patient, the largest error of the mean score first."""
     rows = [
         {
             **row,
@@ -101,8 +114,8 @@ def patient_rows(sums: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: -abs(row["mean"] - row["true_mean"]))
 
 
-def videos_with_times(repeats: Sequence[metrics.Predictions]) -> list[dict[str, Any]]:
-    """Every video, the worst answers of the first time over first, with the answer of each time."""
+def videos_with_repetitions(repeats: Sequence[metrics.Predictions]) -> list[dict[str, Any]]:
+    """Every video with its prediction in each repetition, the worst of the first repetition first."""
     rows = video_rows(repeats[0], {})
     for row in rows:
         row["repetitions"] = [int(one.predicted[row["order"]]) for one in repeats]

@@ -1,5 +1,4 @@
-"""What a cross-validation is going to train: its folds, written down before the first and read again
-to go on."""
+"""The plan of a cross-validation: its recipe and folds, saved before training, read to resume."""
 
 from __future__ import annotations
 
@@ -22,13 +21,13 @@ from lus_cli.options import build, read_toml, to_toml
 from lus_cli.recipes.recipe import Recipe
 from lus_cli.training.checks import check_recipe, check_study, check_weights
 
-PATIENCE_S = 60  # for another process that takes a name
-ANEW = "start it anew under another --run"
+WAIT_S = 60  # for another process that creates the same folder
+START_OVER = "start a new cross-validation under another --run"
 
 
 @dataclass(frozen=True)
 class Crossval:
-    """A cross-validation: its folder, the recipe, and every model there is to train."""
+    """A cross-validation: its folder, its recipe, and the models to train."""
 
     root: Path
     config: CrossvalConfig
@@ -39,46 +38,48 @@ class Crossval:
     def name(self) -> str:
         return self.root.name
 
-    def answers(self, fold: Fold) -> Path:
-        """What a fold's model answered for its test patients; there once the fold is done."""
+    def predictions(self, fold: Fold) -> Path:
+        """The file with a fold's predictions for its test patients. It exists when the fold is done."""
         return self.root / "folds" / f"{fold.name}.json"
 
     def run(self, fold: Fold) -> Run:
         return Cache(self.config.cache).new_run(f"{self.name}-{fold.name}")
 
-    def training(self, fold: Fold) -> TrainConfig:
-        """How a fold is trained: the recipe, with a seed of its own for each time over."""
+    def train_config(self, fold: Fold) -> TrainConfig:
+        """The config of a fold's training: the recipe, with another seed for each repetition."""
         names = [field.name for field in dataclasses.fields(Recipe)]
         recipe = {name: getattr(self.config, name) for name in names}
         recipe["seed"] += fold.repeat - 1
-        there = self.run(fold).root.is_dir()
-        same = {name: getattr(self.config, name) for name in ("device", "threads", "cache")}
-        return TrainConfig(**recipe, **same, run=self.run(fold).name, resume=there)
+        begun = self.run(fold).root.is_dir()
+        options = {name: getattr(self.config, name) for name in ("device", "threads", "cache")}
+        return TrainConfig(**recipe, **options, run=self.run(fold).name, resume=begun)
 
 
-def opened(config: CrossvalConfig, cache: Cache, videos: VideoCache) -> Crossval:
-    """A new cross-validation, written down before its first fold. Raises LusError if its name, or
-    the recipe's, is taken."""
+def create(config: CrossvalConfig, cache: Cache, videos: VideoCache) -> Crossval:
+    """A new cross-validation, saved before its first fold is trained.
+
+    Raises LusError if its name is taken, or if a baseline has the name of the recipe.
+    """
     from lus_cli.crossval.baselines import BASELINES
 
     if config.name in {MAJORITY, *(baseline.name for baseline in BASELINES)}:
-        raise LusError(f"a baseline is called {config.name}, too", "give the recipe another name")
+        raise LusError(f"a baseline is also called {config.name}", "give the recipe another name")
     split, _ = read_split(cache.split, videos.patients)
     root = cache.crossvals / cache.new_run(config.run or next_name(cache, config.name)).name
     if root.exists():
         raise LusError(
-            f"there is a cross-validation {root.name} already",
-            "choose another --run, or go on with it by --resume",
+            f"there is already a cross-validation {root.name}",
+            "choose another --run, or continue it with --resume",
         )
     check_recipe(config)
     repeats = draw_repeats(split, videos.patients, videos.scores, config.repeats)
     study = Crossval(root, config, videos, folds_of(split, repeats, videos.patients, videos.scores))
     for fold in study.folds:
         check_weights(config.weights, fold.split)
-    if left := runs_of(cache, root.name):
+    if old_runs := runs_of(cache, root.name):
         raise LusError(
-            f"there is a run {left[0]} already, of an earlier cross-validation {root.name}",
-            "choose another --run, or remove the runs of that one",
+            f"there is already a run {old_runs[0]}, from an earlier cross-validation {root.name}",
+            "choose another --run, or remove the earlier runs",
         )
     plan = {
         "fingerprint": videos.fingerprint,
@@ -87,11 +88,11 @@ def opened(config: CrossvalConfig, cache: Cache, videos: VideoCache) -> Crossval
         "repeats": [[list(fold) for fold in folds] for folds in repeats],
     }
     try:
-        with replacing_folder(root, force=False, patience=PATIENCE_S) as part:
+        with replacing_folder(root, force=False, patience=WAIT_S) as part:
             write_text(part / "config.toml", to_toml(config, only=Recipe))
             write_json(part / "plan.json", plan)
-    except AlreadyThereError:  # begun by another process meanwhile: the next name, or what to do
-        return opened(config, cache, videos)
+    except AlreadyThereError:  # another process was faster: take the next name, or raise the error
+        return create(config, cache, videos)
     return study
 
 
@@ -104,13 +105,13 @@ def next_name(cache: Cache, recipe: str) -> str:
 
 
 def runs_of(cache: Cache, name: str) -> list[str]:
-    """The runs called like folds of a cross-validation, whether or not it is still there."""
+    """The runs with the names of a cross-validation's folds, even if it no longer exists."""
     folds = re.compile(re.escape(name) + r"-r\d+-f\d+")
     return sorted(path.name for path in cache.runs.glob("*") if folds.fullmatch(path.name))
 
 
-def which_one(cache: Cache, names: list[str], unfinished: list[str]) -> LusError:
-    """Why --resume without --run cannot tell which of the cross-validations is to go on."""
+def ambiguous_resume(cache: Cache, names: list[str], unfinished: list[str]) -> LusError:
+    """The error if --resume without --run does not determine one cross-validation."""
     if not names:
         return LusError(
             f"there is no cross-validation in {cache.root}", "start one without --resume"
@@ -127,33 +128,33 @@ def which_one(cache: Cache, names: list[str], unfinished: list[str]) -> LusError
     )
 
 
-def reopened(config: CrossvalConfig, cache: Cache, videos: VideoCache) -> Crossval:
-    """An interrupted cross-validation, with its own recipe and folds."""
+def resume(config: CrossvalConfig, cache: Cache, videos: VideoCache) -> Crossval:
+    """An interrupted cross-validation, with its saved recipe and folds."""
     names = sorted(p.parent.name for p in cache.crossvals.glob("*/plan.json"))
     unfinished = [n for n in names if not (cache.crossvals / n / "scores.json").is_file()]
     if config.run is None and len(unfinished) != 1:
-        raise which_one(cache, names, unfinished)
+        raise ambiguous_resume(cache, names, unfinished)
     root = cache.crossvals / (config.run or unfinished[0])
     if root.name not in names:
         raise LusError(
             f"there is no cross-validation {root.name!r} in {cache.root}",
-            f"there are {', '.join(names)}" if names else "start one without --resume",
+            f"choose one of {', '.join(names)}" if names else "start one without --resume",
         )
-    plan = read_json(root / "plan.json", ANEW)
+    plan = read_json(root / "plan.json", START_OVER)
     try:
-        began = {"fingerprint": plan["fingerprint"], "labels": plan.get("labels")}
+        expected = {"fingerprint": plan["fingerprint"], "labels": plan.get("labels")}
         rule = Split((), (), (), drawn_by=plan["drawn_by"])
         repeats = [
             [patients_in(root / "plan.json", f"fold {k}", fold) for k, fold in enumerate(folds, 1)]
             for folds in plan["repeats"]
         ]
     except (KeyError, TypeError) as error:
-        raise LusError(f"{root / 'plan.json'} is damaged ({error!r})", ANEW) from error
-    check_study(began, videos, root.name)
+        raise LusError(f"{root / 'plan.json'} is damaged ({error!r})", START_OVER) from error
+    check_study(expected, videos, root.name)
     everyone = tuple(dict.fromkeys(videos.patients))
-    for folds in repeats:  # somebody may have edited it
-        whole = Split(everyone, (), (), tuple(folds))
-        check_split(root / "plan.json", whole, videos.patients)
+    for folds in repeats:  # the file may have been edited
+        all_folds = Split(everyone, (), (), tuple(folds))
+        check_split(root / "plan.json", all_folds, videos.patients)
     recipe = build(Recipe, read_toml(root / "config.toml"), str(root / "config.toml"))
     config = dataclasses.replace(config, **dataclasses.asdict(recipe))
     return Crossval(root, config, videos, folds_of(rule, repeats, videos.patients, videos.scores))

@@ -1,4 +1,4 @@
-"""What the model of each fold reached by itself, on the patients it was tested on."""
+"""The out-of-fold predictions of a cross-validation: those of the folds' models and of the baselines."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from lus_cli.cache.video_cache import VideoCache
-from lus_cli.crossval.baselines import BASELINES, Baseline, answers
+from lus_cli.crossval import baselines
+from lus_cli.crossval.baselines import BASELINES, Baseline
 from lus_cli.crossval.features import Features
 from lus_cli.crossval.folds import Fold
 from lus_cli.crossval.plan import Crossval
@@ -22,90 +23,15 @@ from lus_cli.progress import Progress
 from lus_cli.study.ids import VideoId
 from lus_cli.training.trained_run import TrainedRun
 
-FIGURES = ("accuracy", "f1_macro", "kappa_quadratic", "mean_absolute_error")
+METRICS = ("accuracy", "f1_macro", "kappa_quadratic", "mean_absolute_error")
+Probabilities = dict[VideoId, list[float]]  # video -> the probability of each score
 
 
-def by_fold(
-    folds: Sequence[Fold], candidates: Mapping[str, Sequence[Predictions]]
-) -> list[dict[str, Any]]:
-    """A row a fold, ready for JSON; None for a figure that its few videos leave undefined.
-
-    candidates: by name, the recipe first, what each answered for all videos, each time over; the
-        last answers of who answered fewer times count for the others.
-
-    `scores` are the numbers of videos of each true score, `answers` of each score that the recipe
-    answered.
-    """
-    recipe = next(iter(candidates))
-    rows = []
-    for fold in folds:
-        tested = set(fold.split.test)
-        confusions = {
-            name: confusion_of(repeats[min(fold.repeat, len(repeats)) - 1], tested)
-            for name, repeats in candidates.items()
-        }
-        own = confusions[recipe]
-        patients = {p for p in candidates[recipe][fold.repeat - 1].patients if p in tested}
-        rows.append(
-            {
-                "name": fold.name,
-                "repeat": fold.repeat,
-                "fold": fold.number,
-                "patients": len(patients),
-                "videos": int(own.sum()),
-                "scores": own.sum(axis=1).astype(int).tolist(),
-                "answers": own.sum(axis=0).astype(int).tolist(),
-                "figures": {name: figures_of(matrix) for name, matrix in confusions.items()},
-            }
-        )
-    return rows
+# ------------------------------------------------------------------------------------- of the models
 
 
-def confusion_of(predictions: Predictions, patients: set[str]) -> np.ndarray:
-    """(true, answered) numbers of the videos of these patients; expected ones of drawn answers."""
-    inside = np.array([patient in patients for patient in predictions.patients])
-    counts = np.zeros((len(SCORES), len(SCORES)))
-    np.add.at(counts, predictions.scores[inside], predictions.predicted_shares[inside])
-    return counts
-
-
-def figures_of(confusion: np.ndarray) -> dict[str, float | None]:
-    if not confusion.sum():
-        return dict.fromkeys(FIGURES)
-    found = label_metrics(confusion[None])
-    return {name: number(found[name][0]) for name in FIGURES}
-
-
-def constant_folds(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Whether models answered one score for everything though there were others, a sentence."""
-    constant = [
-        r for r in rows if np.count_nonzero(r["answers"]) == 1 < np.count_nonzero(r["scores"])
-    ]
-    if not constant:
-        return []
-    names = ", ".join(row["name"] for row in constant)
-    return [
-        f"in {len(constant)} of {len(rows)} folds ({names}) the model answers one score for every "
-        "video"
-    ]
-
-
-def answers_hold(study: Crossval, fold: Fold) -> bool:
-    """Whether a fold has predicted, with the weights that its run has now."""
-    path, best = study.answers(fold), study.run(fold).best
-    if not path.is_file():
-        return False
-    if not best.is_file():
-        return True
-    return bool(read_json(path, remedy_of(study)).get("weights") == weights_digest(best))
-
-
-def remedy_of(study: Crossval) -> str:
-    return f"delete it, and have the fold predict again: --resume --run {study.name}"
-
-
-def answered(trained: TrainedRun, progress: Progress) -> dict[str, Any]:
-    """A run's answers for its own test patients, as JSON."""
+def predict_fold(trained: TrainedRun, progress: Progress) -> dict[str, Any]:
+    """The predictions of a run for its test patients, ready for JSON."""
     videos = trained.videos
     indices = trained.split.indices("test", videos.patients, videos.scores)
     return {
@@ -117,84 +43,172 @@ def answered(trained: TrainedRun, progress: Progress) -> dict[str, Any]:
     }
 
 
+def has_current_predictions(study: Crossval, fold: Fold) -> bool:
+    """Whether a fold has predictions, made with the current weights of its run."""
+    path, best = study.predictions(fold), study.run(fold).best
+    if not path.is_file():
+        return False
+    if not best.is_file():
+        return True
+    return bool(read_json(path, remedy_of(study)).get("weights") == weights_digest(best))
+
+
+def remedy_of(study: Crossval) -> str:
+    return f"delete it and predict the fold again with --resume --run {study.name}"
+
+
 def weights_of(study: Crossval) -> dict[str, str | None]:
-    """The digest of the weights that each fold predicted with."""
-    contents = {f.name: read_json(study.answers(f), remedy_of(study)) for f in study.folds}
+    """The digest of the weights that made each fold's predictions."""
+    contents = {f.name: read_json(study.predictions(f), remedy_of(study)) for f in study.folds}
     return {name: content.get("weights") for name, content in contents.items()}
 
 
-def labelled(videos: VideoCache) -> list[int]:
-    return [index for index in range(len(videos)) if videos.scores[index] >= 0]
-
-
 def out_of_fold(study: Crossval) -> list[Predictions]:
-    """One set of answers for all labelled videos, in the cache's order, each time over."""
-    given: dict[int, dict[VideoId, list[float]]] = {}
+    """The predictions for all labelled videos in the order of the cache, one per repetition."""
+    by_repeat: dict[int, dict[VideoId, np.ndarray]] = {}
     for fold in study.folds:
-        path = study.answers(fold)
-        remedy = remedy_of(study)
+        path, remedy = study.predictions(fold), remedy_of(study)
         content = read_json(path, remedy)
         try:
             ids = [VideoId(*names) for names in content["videos"]]
-            answers = np.array(content["probabilities"], float).reshape(len(ids), len(SCORES))
+            rows = np.array(content["probabilities"], float).reshape(len(ids), len(SCORES))
         except (KeyError, TypeError, ValueError) as error:
             raise LusError(f"{path} is damaged ({error!r})", remedy) from error
-        given.setdefault(fold.repeat, {}).update(zip(ids, answers, strict=True))
+        by_repeat.setdefault(fold.repeat, {}).update(zip(ids, rows, strict=True))
     try:
-        return [answered_in_order(study.videos, answers) for answers in given.values()]
+        return [in_cache_order(study.videos, rows) for rows in by_repeat.values()]
     except KeyError as error:
         raise LusError(
-            f"no fold of {study.name} answered for video {error.args[0]}",
-            f"delete {study.root / 'folds'}, and have them answer again: --resume --run {study.name}",
+            f"no fold of {study.name} has a prediction for video {error.args[0]}",
+            f"delete {study.root / 'folds'} and predict all folds again with --resume --run "
+            f"{study.name}",
         ) from error
 
 
-def answered_in_order(
+def labelled_indices(videos: VideoCache) -> list[int]:
+    return [index for index in range(len(videos)) if videos.scores[index] >= 0]
+
+
+def in_cache_order(
     videos: VideoCache,
-    given: Mapping[VideoId, Sequence[float] | np.ndarray],
+    probabilities: Mapping[VideoId, Sequence[float] | np.ndarray],
     drawn: bool = False,
 ) -> Predictions:
-    indices = labelled(videos)
+    """Predictions for the labelled videos. drawn: see Predictions. Raises KeyError for a missing one."""
+    indices = labelled_indices(videos)
     ids = [videos.ids[index] for index in indices]
-    return Predictions(list(ids), videos.scores[indices], np.array([given[i] for i in ids]), drawn)
+    rows = np.array([probabilities[video] for video in ids])
+    return Predictions(list(ids), videos.scores[indices], rows, drawn)
 
 
-Answers = dict[VideoId, list[float]]  # the probabilities of a video's scores
+# ---------------------------------------------------------------------------------- of the baselines
 
 
-def answer_folds(
+def predict_folds(
     root: Path,
     folds: Sequence[Fold],
     videos: VideoCache,
     features: Features,
     progress: Progress,
-) -> dict[str, list[Answers]]:
-    """Of each baseline its answers for every labelled video, each time over.
+) -> dict[str, list[Probabilities]]:
+    """The predictions of each baseline for every labelled video, one per repetition.
 
-    root: the folder of the cross-validation. A fold's baselines learn from everybody whom its model
-    was trained or validated on.
+    root: the folder of the cross-validation. A baseline learns from the patients on which the
+    fold's model was trained or validated.
     """
-    given: dict[str, dict[int, Answers]] = {}
+    by_baseline: dict[str, list[Probabilities]] = {}
+    total = len(BASELINES) * len(folds)
     for done, baseline in enumerate(BASELINES):
-        repeats = given.setdefault(baseline.name, {})
-        for place, fold in enumerate(folds):
-            progress("baselines", done * len(folds) + place, len(BASELINES) * len(folds))
+        repeats: dict[int, Probabilities] = {}
+        for index, fold in enumerate(folds):
+            progress("baselines", done * len(folds) + index, total)
             path = root / "baselines" / baseline.name / f"{fold.name}.json"
-            if not path.is_file() or baseline.drawn:  # once they were drawn here, and kept
-                write_json(path, {"videos": answer_fold(baseline, fold, videos, features)})
+            if not path.is_file() or baseline.drawn:  # older versions stored drawn scores
+                rows = predict_fold_baseline(baseline, fold, videos, features)
+                write_json(path, {"videos": rows})
             rows = read_json(path, "delete it and resume the cross-validation")["videos"]
             repeats.setdefault(fold.repeat, {}).update({VideoId(*row[:3]): row[3] for row in rows})
-    progress("baselines", len(BASELINES) * len(folds), len(BASELINES) * len(folds))
-    return {name: list(repeats.values()) for name, repeats in given.items()}
+        by_baseline[baseline.name] = list(repeats.values())
+    progress("baselines", total, total)
+    return by_baseline
 
 
-def answer_fold(
+def predict_fold_baseline(
     baseline: Baseline, fold: Fold, videos: VideoCache, features: Features
 ) -> list[list[object]]:
-    """A row a test video: patient, exam, area and the probabilities."""
-    labelled = np.flatnonzero(videos.scores >= 0)
+    """One row per test video: patient, exam, area and the probabilities."""
+    labelled = np.array(labelled_indices(videos))
     patients = np.asarray(videos.patients)[labelled]
     train = labelled[np.isin(patients, [*fold.split.train, *fold.split.validation])].tolist()
     test = labelled[np.isin(patients, fold.split.test)].tolist()
-    found = answers(baseline, features, videos.scores, videos.patients, (train, test))
-    return [[*videos.ids[index], row] for index, row in zip(test, found.tolist(), strict=True)]
+    predicted = baselines.predict(baseline, features, videos.scores, videos.patients, (train, test))
+    return [[*videos.ids[index], row] for index, row in zip(test, predicted.tolist(), strict=True)]
+
+
+# --------------------------------------------------------------------------------- metrics of a fold
+
+
+def by_fold(
+    folds: Sequence[Fold], candidates: Mapping[str, Sequence[Predictions]]
+) -> list[dict[str, Any]]:
+    """One row per fold, ready for JSON, with None for metrics that are undefined.
+
+    candidates: by name, the recipe first, the predictions for all videos, one per repetition. If a
+        candidate has fewer repetitions, its last one counts for the missing ones.
+
+    `scores` and `predicted` are the numbers of videos of each true score, and of each score that
+    the recipe predicted.
+    """
+    recipe = next(iter(candidates))
+    rows = []
+    for fold in folds:
+        tested = set(fold.split.test)
+        confusions = {
+            name: confusion_of(repeats[min(fold.repeat, len(repeats)) - 1], tested)
+            for name, repeats in candidates.items()
+        }
+        confusion = confusions[recipe]
+        patients = {p for p in candidates[recipe][fold.repeat - 1].patients if p in tested}
+        rows.append(
+            {
+                "name": fold.name,
+                "repeat": fold.repeat,
+                "fold": fold.number,
+                "patients": len(patients),
+                "videos": int(confusion.sum()),
+                "scores": confusion.sum(axis=1).astype(int).tolist(),
+                "predicted": confusion.sum(axis=0).astype(int).tolist(),
+                "metrics": {name: metrics_of(matrix) for name, matrix in confusions.items()},
+            }
+        )
+    return rows
+
+
+def confusion_of(predictions: Predictions, patients: set[str]) -> np.ndarray:
+    """(true, predicted) numbers of videos of these patients; expected numbers of drawn predictions."""
+    inside = np.array([patient in patients for patient in predictions.patients])
+    counts = np.zeros((len(SCORES), len(SCORES)))
+    np.add.at(counts, predictions.scores[inside], predictions.predicted_shares[inside])
+    return counts
+
+
+def metrics_of(confusion: np.ndarray) -> dict[str, float | None]:
+    if not confusion.sum():
+        return dict.fromkeys(METRICS)
+    values = label_metrics(confusion[None])
+    return {name: number(values[name][0]) for name in METRICS}
+
+
+def constant_fold_warnings(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A sentence if models of folds with several true scores predict one score for every video."""
+    constant = [
+        row["name"]
+        for row in rows
+        if np.count_nonzero(row["predicted"]) == 1 < np.count_nonzero(row["scores"])
+    ]
+    if not constant:
+        return []
+    return [
+        f"In {len(constant)} of {len(rows)} folds ({', '.join(constant)}) the model predicts one "
+        "score for every video."
+    ]

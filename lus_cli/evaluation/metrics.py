@@ -53,6 +53,16 @@ class Predictions:
         probable one; metrics of the predicted scores are then expected values.
 
     Raises ValueError if the shapes or values are inconsistent.
+
+    Example:
+        >>> predictions = Predictions(
+        ...     videos=[("1017", "1048", "11"), ("1051", "7", "2")],
+        ...     scores=np.array([2, 0]),
+        ...     probabilities=np.array([[0.0, 0.2, 0.7, 0.1], [0.4, 0.5, 0.1, 0.0]]),
+        ... )
+        >>> predictions.predicted, predictions.confidence, predictions.expected
+        (array([2, 1]), array([0.7, 0.5]), array([1.9, 0.7]))
+
     """
 
     videos: list[tuple[str, str, str]]
@@ -115,6 +125,11 @@ def soft_labels() -> np.ndarray:
     """SORD's soft label of each score: (score, class) float64, softmax(-2 (class - score)^2).
 
     Roy et al. 2020, IEEE TMI 39(8), after Diaz and Marathe 2019, CVPR.
+
+    Example:
+        >>> soft_labels()[0].round(3)
+        array([0.881, 0.119, 0.   , 0.   ])
+
     """
     weights = np.exp(-2.0 * np.subtract.outer(SCORES, SCORES) ** 2)
     return weights / weights.sum(axis=1, keepdims=True)
@@ -129,9 +144,15 @@ def label_metrics(confusion: np.ndarray) -> dict[str, np.ndarray]:
     scikit-learn without `labels`: a score that no video has does not count, unless it is predicted.
     Quadratic weighted kappa: Cohen 1968, Psychol Bull 70:213.
 
-    >>> perfect = np.eye(4)[None]
-    >>> float(label_metrics(perfect)["kappa_quadratic"][0])
-    1.0
+    Example:
+        >>> confusion = np.diag([2.0, 1.0, 0.0, 2.0])
+        >>> confusion[1, 2] = 1.0  # a video of score 1, predicted as 2
+        >>> metrics = label_metrics(confusion[None])
+        >>> metrics["mean_absolute_error"].round(3), metrics["kappa_quadratic"].round(3)
+        (array([0.167]), array([0.947]))
+        >>> metrics["recall_1"], metrics["recall_2"]  # no video has score 2
+        (array([0.5]), array([nan]))
+
     """
     videos = confusion.sum(axis=(1, 2))
     true, predicted = confusion.sum(axis=2), confusion.sum(axis=1)
@@ -156,13 +177,25 @@ def label_metrics(confusion: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def mean_of_defined(values: np.ndarray) -> np.ndarray:
-    """The mean over the last axis without NaN values; NaN where all values are NaN."""
+    """The mean over the last axis without NaN values; NaN where all values are NaN.
+
+    Example:
+        >>> mean_of_defined(np.array([[1.0, np.nan, 3.0], [np.nan, np.nan, np.nan]]))
+        array([ 2., nan])
+
+    """
     defined = ~np.isnan(values)
     return quotient(np.nan_to_num(values).sum(axis=-1), defined.sum(axis=-1).astype(float))
 
 
 def quotient(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    """`part / whole`, NaN where `whole` is 0."""
+    """`part / whole`, NaN where `whole` is 0.
+
+    Example:
+        >>> quotient(np.array([1.0, 1.0]), np.array([2.0, 0.0]))
+        array([0.5, nan])
+
+    """
     return np.divide(part, whole, out=np.full_like(part, np.nan), where=whole > 0)
 
 
@@ -171,6 +204,12 @@ def point_values(predictions: Predictions, computed: Mapping[str, float]) -> dic
 
     computed: the same metrics from the formulas of this package. They decide which metrics are
         defined, and give the values that scikit-learn does not have.
+
+    Example:
+        >>> predictions = Predictions([("1017", "1048", "11")], np.array([3]), np.eye(4)[2:3])
+        >>> point_values(predictions, {"accuracy": 0.0, "auroc_3": np.nan})
+        {'accuracy': 0.0, 'auroc_3': nan}
+
     """
     from sklearn import metrics
 

@@ -23,7 +23,7 @@ from lus_cli.evaluation.intervals import FEW_PATIENTS
 from lus_cli.evaluation.metrics import METRICS, SCORES
 from lus_cli.evaluation.tables import format_interval
 from lus_cli.model import efficientnet_lite
-from lus_cli.model.checkpoint import Card, there, weights_digest
+from lus_cli.model.checkpoint import Card, require_weights, weights_digest
 from lus_cli.pages.base import environment
 from lus_cli.recipes.recipe import Recipe
 from lus_cli.words import counted, joined
@@ -131,7 +131,7 @@ def values_of_card(run: Run, card: Card, weights: str, name_patients: bool) -> d
 
 def read_card(path: Path) -> Card:
     """The metadata of a weights file, without the weights. Raises LusError."""
-    there(path)
+    require_weights(path)
     try:
         with safe_open(path, "pt") as file:
             return Card.from_json(file.metadata()["lus"])

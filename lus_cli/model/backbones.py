@@ -1,6 +1,6 @@
-"""CNNs, cut off where their feature map ends, and their pretrained weights.
+"""CNN backbones up to their last feature map, and their pretrained weights.
 
-They are torchvision's and, for a machine without a network, EfficientNet-Lite0: see efficientnet_lite.
+They are the models of torchvision, and EfficientNet-Lite0, whose weights need no download.
 """
 
 from __future__ import annotations
@@ -18,22 +18,21 @@ from lus_cli.errors import LusError, UsageError
 from lus_cli.model import efficientnet_lite
 from lus_cli.model.weights import load_into
 
-# The first child of a torchvision network that no longer yields a feature map.
+# Children of torchvision networks that follow the last feature map.
 HEADS = ("avgpool", "classifier", "fc", "head", "heads", "aux1", "aux2", "AuxLogits")
-PROBE = 128  # pixels: large enough for every backbone to keep some rows and columns
+PROBE = 128  # pixels: large enough for a feature map of any backbone
 
 
 def build_backbone(name: str, weights: str, stride: int = 0) -> tuple[nn.Module, int]:
-    """A network of torchvision, or EfficientNet-Lite0, up to its last feature map, and that map's
-    channels.
+    """A network of torchvision or EfficientNet-Lite0 up to its last feature map, and the number of
+    channels of that map.
 
-    With `stride`, up to the last one whose cells are at most so many pixels apart: shallower,
-    faster, and a finer map to attend to.
-
-    `weights` is "imagenet" (torchvision's own download, or an installed package's file), "none", or
-    a file (.pth, .pt or .safetensors) with the state dict of that network or of an earlier lus run.
-    Raises UsageError for a name nobody has or that yields no feature map, LusError if the weights
-    cannot be had.
+    stride: largest distance of the cells of the map in pixels. Deeper layers are removed, which
+        gives a faster network and a finer map. 0 keeps all layers.
+    weights: "imagenet" (torchvision's download, or the file of an installed package), "none", or a
+        file (.pth, .pt or .safetensors) with the state dict of that network or of a lus run.
+    Raises UsageError for an unknown name or a network without a feature map, LusError if the weights
+    are not available.
     """
     network = pretrained(name) if weights == "imagenet" else untrained(name)
     children = OrderedDict[str, nn.Module]()
@@ -60,9 +59,9 @@ def untrained(name: str) -> nn.Module:
         near = difflib.get_close_matches(name, names, n=3, cutoff=0.4)
         raise UsageError(
             f"there is no backbone {name!r}",
-            f"did you mean {', '.join(near)}?" if near else "for example alexnet, resnet18",
+            f"did you mean {', '.join(near)}?" if near else "use for example alexnet or resnet18",
         )
-    # These two cut training on auxiliary heads that have no place here.
+    # These two train auxiliary heads, which are not used here.
     extra = {"aux_logits": False} if name in ("googlenet", "inception_v3") else {}
     if extra:
         extra["init_weights"] = True
@@ -71,8 +70,8 @@ def untrained(name: str) -> nn.Module:
 
 
 def pretrained(name: str) -> nn.Module:
-    """The network with its ImageNet weights: torchvision's best, downloaded or from its cache, or
-    those of the installed package."""
+    """The network with its ImageNet weights: torchvision's default weights, downloaded or from its
+    cache, or those of the installed package."""
     network = untrained(name)
     if name == efficientnet_lite.NAME:
         load_into(network, efficientnet_lite.weights_file(), name)
@@ -81,34 +80,36 @@ def pretrained(name: str) -> nn.Module:
         network = models.get_model(name, weights="DEFAULT")
     except (URLError, OSError, RuntimeError) as error:
         raise LusError(
-            f"the ImageNet weights of {name} cannot be had ({error})",
-            f"give a file with --weights FILE, take --backbone {efficientnet_lite.NAME}, whose "
-            "weights are installed, or start from scratch with --weights none",
+            f"the ImageNet weights of {name} are not available ({error})",
+            f"give a file with --weights FILE, use --backbone {efficientnet_lite.NAME}, whose "
+            "weights are installed, or train from scratch with --weights none",
         ) from error
     return network
 
 
 def probe(name: str, body: nn.Module) -> int:
-    """The channels of the feature map of a cut network. Raises UsageError if it yields none."""
+    """The number of channels of a network's feature map. Raises UsageError if it has none."""
     was_training = body.training
     try:
         with torch.no_grad():
             features = body.eval()(torch.zeros(1, 3, PROBE, PROBE))
     except (NotImplementedError, RuntimeError, AssertionError) as error:
         raise UsageError(
-            f"backbone {name} yields no feature map", "alexnet does, for one"
+            f"backbone {name} yields no feature map", "use another one, for example alexnet"
         ) from error
     finally:
         body.train(was_training)
     if features.ndim != 4 or features.shape[1] < features.shape[-1]:
-        raise UsageError(f"backbone {name} yields no feature map", "alexnet does, for one")
+        raise UsageError(
+            f"backbone {name} yields no feature map", "use another one, for example alexnet"
+        )
     return int(features.shape[1])
 
 
 def cut_at_stride(name: str, body: nn.Sequential, stride: int) -> nn.Sequential:
-    """The layers of `body` before the first whose map is coarser than `stride`, names kept."""
+    """The layers of `body` before the first map that is coarser than `stride`, under their names."""
     outer = list(body.named_children())
-    wrapper = outer[0] if len(outer) == 1 else None  # networks that keep their CNN in `features`
+    wrapper = outer[0] if len(outer) == 1 else None  # networks with their CNN in `features`
     layers = list(wrapper[1].named_children()) if wrapper else outer
     kept = OrderedDict[str, nn.Module]()
     images = torch.zeros(1, 3, PROBE, PROBE)
@@ -116,11 +117,13 @@ def cut_at_stride(name: str, body: nn.Sequential, stride: int) -> nn.Sequential:
         for layer, module in layers:
             images = module.eval()(images)
             module.train()
-            # A map's size is not always an exact fraction: AlexNet's first one lacks a border.
+            # The size of a map is not always an exact fraction: AlexNet's first map has no border.
             if round(PROBE / images.shape[-1]) > stride * 1.25:
                 break
             kept[layer] = module
     if not kept:
-        raise UsageError(f"--feature-stride {stride} leaves nothing of {name}", "use 8, 16 or 0")
+        raise UsageError(
+            f"--feature-stride {stride} removes all layers of {name}", "use 8, 16 or 0"
+        )
     inner = nn.Sequential(kept)
     return nn.Sequential(OrderedDict([(wrapper[0], inner)])) if wrapper else inner

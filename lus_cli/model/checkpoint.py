@@ -1,7 +1,7 @@
-"""What training leaves behind: `last.pt` to go on from, `best.safetensors` to score videos with.
+"""The checkpoints of training: `last.pt` to resume a run, `best.safetensors` to score videos.
 
-Neither executes anything when it is read: last.pt holds tensors and plain values and is read with
-`weights_only`, best.safetensors holds tensors and one JSON text.
+Reading them executes no code: last.pt holds tensors and plain values and is read with
+`weights_only`; best.safetensors holds tensors and one JSON text.
 """
 
 from __future__ import annotations
@@ -36,22 +36,22 @@ from lus_cli.options import build
 from lus_cli.recipes.recipe import Recipe
 
 FORMAT_VERSION = 1
-PROBE = 1 << 24  # bytes: more than a writer leaves free on a disk that it finds full
+PROBE = 1 << 24  # bytes: more than is free on a disk that a writer has filled
 
 log = logging.getLogger("lus.checkpoint")
 
 
 @dataclass(frozen=True)
 class Card:
-    """All that is needed, beside the weights, to score a new video and to say who did."""
+    """What scoring a new video needs in addition to the weights, and the origin of the model."""
 
     recipe: Recipe
     frame_format: FrameFormat
-    longest: int  # frames: to what the report's paddings fill a video up
+    longest: int  # frames: the length to which the paddings of the report fill videos up
     epoch: int
     validation_loss: float
-    fingerprint: str  # of the videos it was trained on
-    mask_text: bool | None = None  # whether DICOM among them was masked; None: nobody noted it
+    fingerprint: str  # of the training videos
+    mask_text: bool | None = None  # whether DICOM frames were masked; None: not recorded
 
     def to_json(self) -> str:
         content = asdict(self) | {"format_version": FORMAT_VERSION, "tool": lus_cli.__version__}
@@ -68,20 +68,20 @@ class Card:
         card = cls(**content)
         kinds = type(card.longest), type(card.epoch), type(card.fingerprint)
         if card.mask_text not in (None, True, False):
-            raise ValueError("its card is none")
+            raise ValueError("its card is invalid")
         if kinds != (int, int, str) or not isinstance(card.validation_loss, (int, float)):
-            raise ValueError("its card is none")
+            raise ValueError("its card is invalid")
         return card
 
 
-def new_model(recipe: Recipe, known: int = 0) -> LusModel:
-    """The model of a recipe, its weights drawn from torch's global generator or loaded.
+def new_model(recipe: Recipe, training_videos: int = 0) -> LusModel:
+    """The model of a recipe, with weights from a file or from torch's global random generator.
 
-    known: how many training videos a kernel head has.
+    training_videos: their number, for a kernel head.
     """
     backbone, channels = build_backbone(recipe.backbone, recipe.weights, recipe.feature_stride)
     if recipe.head == "kernel":
-        return KernelModel(*without_head(backbone, channels), known)
+        return KernelModel(*without_head(backbone, channels), training_videos)
     return LusModel(
         backbone,
         channels,
@@ -96,20 +96,21 @@ def new_model(recipe: Recipe, known: int = 0) -> LusModel:
 
 
 def save_best(path: Path, weights: dict[str, Tensor], card: Card) -> None:
+    """Writes the weights and the card of a model."""
     text = card.to_json()
     weights = {name: values.detach().cpu().contiguous() for name, values in weights.items()}
     content = save(weights, {"lus": text, "checksum": checksum(text, weights)})
-    with (
-        replacing(path) as part,
-        part.open("wb") as file,
-    ):  # safetensors' own files are not the umask's
-        file.write(put_in_order(content))
+    # Not with safetensors' save_file, whose files ignore the umask.
+    with replacing(path) as part, part.open("wb") as file:
+        file.write(with_sorted_metadata(content))
 
 
 @contextlib.contextmanager
-def letting_the_disk_speak(part: Path) -> Iterator[None]:
-    """Makes an OSError of what PyTorch raises where a disk takes no more: it does not say why it does
-    not, but going on where it stopped does."""
+def raising_disk_errors(part: Path) -> Iterator[None]:
+    """Raises OSError instead of PyTorch's RuntimeError if the disk is full.
+
+    PyTorch does not report the reason, but writing more to the same file does.
+    """
     try:
         yield
     except RuntimeError:
@@ -119,9 +120,9 @@ def letting_the_disk_speak(part: Path) -> Iterator[None]:
         raise
 
 
-def put_in_order(content: bytes) -> bytes:
-    """Sorts what a safetensors file says of itself, which is written in an order drawn by chance:
-    equal weights are to be equal files."""
+def with_sorted_metadata(content: bytes) -> bytes:
+    """Sorts the metadata of a safetensors file, whose order is random otherwise, so that equal
+    weights give equal files."""
     start, size = 8, int.from_bytes(content[:8], "little")
     head = json.loads(content[start : start + size])
     head["__metadata__"] = dict(sorted(head["__metadata__"].items()))
@@ -132,8 +133,8 @@ def put_in_order(content: bytes) -> bytes:
 
 
 def checksum(text: str, weights: Mapping[str, Tensor]) -> str:
-    """Of weights and what is said about them, a model's card for one: a disk may change a weight
-    without making the file unreadable."""
+    """The checksum of weights and of a text about them, such as a card. It detects weights that the
+    disk has changed in a readable file."""
     digest = hashlib.blake2b(text.encode(), digest_size=16)
     for name in sorted(weights):
         values = weights[name].detach().cpu().contiguous()
@@ -142,15 +143,16 @@ def checksum(text: str, weights: Mapping[str, Tensor]) -> str:
 
 
 def digest_of(weights: Mapping[str, Tensor]) -> str:
-    """Names weights: whatever is computed from them notes it, and is never taken for that of others."""
+    """The digest of weights. Whatever is computed from weights stores it, and is not used for
+    others."""
     return checksum("", weights)
 
 
 def weights_digest(path: Path) -> str:
     """`digest_of` the weights in best.safetensors. Raises LusError if they cannot be read."""
-    there(path)
-    found = path.stat()
-    return digest_of_file(path, (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns))
+    require_weights(path)
+    stat = path.stat()
+    return digest_of_file(path, (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns))
 
 
 @functools.lru_cache(maxsize=64)
@@ -160,10 +162,10 @@ def digest_of_file(path: Path, _identity: tuple[int, ...]) -> str:
             return digest_of(load_file(path))
     except UNREADABLE as error:
         reason = reason_of(error)
-        raise LusError(f"{path} is not a lus model ({reason})", "train it again") from error
+        raise LusError(f"{path} is not a lus model ({reason})", "train a new run") from error
 
 
-def there(path: Path) -> None:
+def require_weights(path: Path) -> None:
     """Raises LusError if a run has no weights."""
     if not path.is_file():
         raise LusError(
@@ -172,51 +174,50 @@ def there(path: Path) -> None:
 
 
 def load_best(path: Path) -> tuple[LusModel, Card]:
-    """A trained model, ready to score, and its card. Raises LusError if the file is not whole."""
-    there(path)
+    """A trained model in evaluation mode, and its card. Raises LusError if the file is damaged."""
+    require_weights(path)
     try:
         with explaining_refusal(path):
-            path.open(
-                "rb"
-            ).close()  # of a file that it may not read safetensors says: there is none
+            # If it has no permission to read a file, safetensors reports that there is none.
+            path.open("rb").close()
             with safe_open(path, "pt") as file:
-                written = file.metadata() or {}
+                metadata = file.metadata() or {}
                 weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        card = Card.from_json(written["lus"])
-        if checksum(written["lus"], weights) != written["checksum"]:
+        card = Card.from_json(metadata["lus"])
+        if checksum(metadata["lus"], weights) != metadata["checksum"]:
             raise ValueError("its checksum does not fit")
-        known = len(weights["head.known"]) if card.recipe.head == "kernel" else 0
-        # On the meta device: no weight is drawn that would be replaced, and a card that asks for
-        # more of them than the file holds gets no memory.
+        training_videos = len(weights["head.known"]) if card.recipe.head == "kernel" else 0
+        # On the meta device no weights are drawn, and a damaged card cannot claim memory for more
+        # weights than the file holds.
         with torch.device("meta"):
-            model = new_model(replace(card.recipe, weights="none"), known)
+            model = new_model(replace(card.recipe, weights="none"), training_videos)
         if any(values.dtype != weights[name].dtype for name, values in model.state_dict().items()):
             raise ValueError("weights of another type")
         model.load_state_dict(weights, assign=True)
     except UNREADABLE as error:
         reason = reason_of(error)
-        raise LusError(f"{path} is no lus model ({reason})", "train it anew") from error
+        raise LusError(f"{path} is not a lus model ({reason})", "train a new run") from error
     return model.eval(), card
 
 
 def previous(path: Path) -> Path:
-    """Where the checkpoint before the one at `path` is kept."""
+    """The path of the checkpoint before the one at `path`."""
     return path.with_stem(f"{path.stem}-previous")
 
 
 def save_last(path: Path, state: dict[str, Any]) -> None:
-    """`state` of tensors and plain values: what the next epoch needs. The one before is kept."""
+    """Writes the state that the next epoch needs, tensors and plain values, and keeps the previous
+    checkpoint."""
     with replacing(path) as part:
-        with letting_the_disk_speak(part):
+        with raising_disk_errors(part):
             torch.save({"format_version": FORMAT_VERSION, **state}, part)
-        with contextlib.suppress(
-            FileNotFoundError
-        ):  # the first, or another process has just kept it
+        # There is none before the first one, or if another process has just moved it.
+        with contextlib.suppress(FileNotFoundError):
             path.replace(previous(path))
 
 
 def load_last(path: Path) -> dict[str, Any] | None:
-    """What `save_last` wrote last and is whole; None if it never wrote.
+    """The latest undamaged checkpoint of `save_last`; None if there is none at all.
 
     Raises LusError if neither the last nor the previous checkpoint can be read.
     """
@@ -232,7 +233,7 @@ def load_last(path: Path) -> dict[str, Any] | None:
             reasons.append(f"{candidate} is damaged ({reason})")
         else:
             if reasons:
-                log.warning("%s: going on from the one before, %s", reasons[0], candidate.name)
+                log.warning("%s; the previous checkpoint is used, %s", reasons[0], candidate.name)
             return state
     if reasons:
         raise LusError("; ".join(reasons), "start a new run")
@@ -240,9 +241,9 @@ def load_last(path: Path) -> dict[str, Any] | None:
 
 
 def read_last(path: Path) -> dict[str, Any]:
-    """One checkpoint. Raises one of UNREADABLE if it is not what was written."""
+    """Reads one checkpoint. Raises one of UNREADABLE if it is damaged."""
     refuse_bomb(path)
-    with zipfile.ZipFile(path) as archive:  # PyTorch does not look at the checksums in the file
+    with zipfile.ZipFile(path) as archive:  # PyTorch does not verify the checksums in the file
         if damaged := archive.testzip():
             raise ValueError(f"checksum of {damaged}")
     state: dict[str, Any] = read_pickled(path)

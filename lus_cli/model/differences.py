@@ -1,4 +1,4 @@
-"""How far what a device computes is from the truth, and how far it may be."""
+"""The error of what a device computes, and the largest error allowed."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-# A difference is measured as PyTorch measures its own compiler's (torch._dynamo.utils.same): the
-# root mean square error against float64 may be some multiple of that of a trusted float32, plus a
-# floor. Its multiple of 2 is for much the same kernels; other devices sum in other orders and by
-# other algorithms, so here it is 30, which LAPACK's tests allow errors over their estimate. TF32
-# and half precision are off by thousands of epsilons, the known defects of MPS by more.
+# PyTorch tests its compiler in the same way (torch._dynamo.utils.same): the root mean square error
+# against float64 may be a multiple of that of a trusted float32 result, plus a floor. PyTorch's
+# multiple is 2, for similar kernels. Other devices sum in another order and use other algorithms,
+# so the multiple is 30 here, by which the tests of LAPACK let errors exceed their estimate. Errors
+# of TF32 and half precision are thousands of epsilons; the known defects of MPS are larger.
 MULTIPLE = 30.0
-FLOOR = 100.0  # units of the precision's epsilon: 1e-5 in float32
-UNMEASURED = 30.0  # epsilons of error expected of the CPU's own float32: twice AlexNet's worst
+FLOOR = 100.0  # in epsilons of the precision: 1e-5 in float32
+UNMEASURED = 30.0  # epsilons of error expected of float32 on the CPU: twice AlexNet's largest
 
 
 @dataclass(frozen=True)
 class Difference:
-    """How far a device is from the truth in one thing.
+    """The error of one result of a device.
 
-    `relative` is the root mean square error over the root mean square of the truth, `largest` the
-    largest absolute error; both are NaN where a number is not finite.
+    `relative` is the root mean square error divided by the root mean square of the truth, `largest`
+    the largest absolute error. Both are NaN if a number is not finite.
     """
 
     name: str
@@ -32,7 +32,7 @@ class Difference:
     relative: float
     largest: float
     allowed: float  # the largest acceptable `relative`
-    failure: str = ""  # what the device said instead of an answer
+    failure: str = ""  # the error message, if the device computed nothing
 
     @property
     def verdict(self) -> str:
@@ -45,36 +45,41 @@ class Difference:
 
 def difference(
     what: tuple[str, str, str],
-    found: list[Tensor],
-    right: list[Tensor],
+    results: list[Tensor],
+    truth: list[Tensor],
     trusted: list[Tensor] | None,
     dtype: torch.dtype,
 ) -> Difference:
-    """The tensor among `found` that is furthest off, measured by how far `trusted`, float32 on the
-    CPU, is; where that itself is judged there is none."""
+    """The largest difference between `results` and `truth`.
+
+    what: name, kind and direction of the Difference.
+    trusted: the results of float32 on the CPU, whose errors set the allowance; None if `results` are
+        these.
+    """
     epsilon = torch.finfo(dtype).eps
     entries = []
-    for position, (ours, true) in enumerate(zip(found, right, strict=True)):
-        yardstick = UNMEASURED
+    for position, (result, true) in enumerate(zip(results, truth, strict=True)):
+        expected = UNMEASURED
         if trusted is not None:
-            yardstick = error(trusted[position], true)[0] / torch.finfo(torch.float32).eps
-        allowed = (MULTIPLE * yardstick + FLOOR) * epsilon
-        entries.append(Difference(*what, *error(ours, true), allowed))
+            expected = errors_of(trusted[position], true)[0] / torch.finfo(torch.float32).eps
+        allowed = (MULTIPLE * expected + FLOOR) * epsilon
+        entries.append(Difference(*what, *errors_of(result, true), allowed))
     return max(entries, key=badness)
 
 
-def error(found: Tensor, right: Tensor) -> tuple[float, float]:
-    """Root mean square error over the root mean square of what is right; largest absolute error."""
-    off, right = found.double() - right.double(), right.double()
-    scale = float(right.square().mean().sqrt()) or 1.0
-    return float(off.square().mean().sqrt()) / scale, float(off.abs().max())
+def errors_of(result: Tensor, truth: Tensor) -> tuple[float, float]:
+    """The relative root mean square error and the largest absolute error."""
+    error, truth = result.double() - truth.double(), truth.double()
+    scale = float(truth.square().mean().sqrt()) or 1.0
+    return float(error.square().mean().sqrt()) / scale, float(error.abs().max())
 
 
 def failed(name: str, kind: str, direction: str, error: Exception) -> Difference:
+    """The difference of a device that raised an error."""
     reason = " ".join(str(error).split())[:120]
     return Difference(name, kind, direction, math.nan, math.nan, 0.0, reason)
 
 
 def badness(entry: Difference) -> float:
-    """How many times over its allowance; infinite where not finite."""
+    """The error as a multiple of its allowance; infinite if a number is not finite."""
     return entry.relative / entry.allowed if math.isfinite(entry.relative) else math.inf

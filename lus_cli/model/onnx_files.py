@@ -1,7 +1,7 @@
-"""A trained model as ONNX files, for whoever wants to run it without PyTorch, and their check.
+"""Exporting a trained model to ONNX files, which run without PyTorch, and comparing the two.
 
-Two graphs, both fed with bytes as `lus prepare` stores them, both for one video: FrameEncoder takes
-any number of frames, VideoScorer a fixed one.
+There are two graphs. Both take the frames of one video as bytes, as `lus prepare` stores them:
+FrameEncoder any number of frames, VideoScorer a fixed number.
 """
 
 from __future__ import annotations
@@ -25,26 +25,26 @@ from lus_cli.model.network import LusModel
 try:
     import onnx
     import onnxruntime
-    import onnxscript  # noqa: F401 - what torch.onnx.export writes with
+    import onnxscript  # noqa: F401 - torch.onnx.export needs it
 except ImportError as error:
     raise LusError(
-        "exporting needs onnx, onnxscript and onnxruntime", "pip install 'lus-cli[export]'"
+        "exporting needs onnx, onnxscript and onnxruntime", "run pip install 'lus-cli[export]'"
     ) from error
 
-# What torch.onnx writes of itself. Named so that the same run gives the same graph under another
-# PyTorch; onnxruntime reads it since 1.17.
+# The default of torch.onnx, fixed so that other versions of PyTorch write the same graph. onnxruntime
+# supports it since 1.17.
 OPSET = 20
-# Largest difference from PyTorch that is let through, as a share of an output's largest value.
-# float32 rounds at 6e-8 and both sum thousands of products in another order: 1e-6 or so comes of
-# that. A wrong operation differs by more than 1e-2. Logits off by 1e-4 of a size of ten move a
-# probability by 5e-4 at most; those of these models are far smaller.
+# The largest difference from PyTorch allowed, as a fraction of the largest value of an output. float32
+# rounds at 6e-8, and both sum thousands of products in different orders, which gives about 1e-6. A
+# wrong operation differs by more than 1e-2. An error of 1e-4 in logits of size ten changes a
+# probability by 5e-4 at most; the logits of these models are much smaller.
 TOLERANCE = 1e-4
-TRACED_FRAMES = 3  # any number above one, at which torch.export would take the axis for fixed
+TRACED_FRAMES = 3  # any number above 1, for which torch.export would fix the axis
 INPUT = "frames"
 
 
 class FrameEncoder(nn.Module):
-    """Frames -> what the LSTM is told of each, and where the model looked."""
+    """Frames -> the input vectors of the LSTM, and the attention masks."""
 
     outputs = ("vectors", "masks")
 
@@ -53,25 +53,25 @@ class FrameEncoder(nn.Module):
         self.model = model
 
     def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """uint8 (frame, row, column[, channel]) -> (frame, channel) and masks in [0, 1], (frame,
-        row, column) of the feature map."""
+        """uint8 (frame, row, column[, channel]) -> vectors, (frame, channel), and masks in [0, 1],
+        (frame, row, column) at the resolution of the feature map."""
         vectors, masks = masked(self.model, self.model.cnn(frames))
         return vectors, masks
 
 
 class VideoScorer(nn.Module):
-    """The frames of one video, always as many -> all that the model says about it.
+    """A fixed number of frames of one video -> all outputs of the model.
 
-    Computes what LusModel does with a batch of one. A video alone needs no reversing by its length,
-    so the LSTM runs both ways as PyTorch has it, which is a single node of the graph.
+    Computes the same as LusModel for a batch of one video. A single video needs no reversal within
+    its length, so PyTorch's bidirectional LSTM is used, which is a single node of the graph.
     """
 
     outputs = ("logits", "probabilities", "masks", "weights")
-    steps: Tensor  # (1,): how many the LSTM takes
-    rows: Tensor | None  # which feature map stands at each of them; None: each at its own
+    steps: Tensor  # (1,): number of steps of the LSTM
+    rows: Tensor | None  # the index of the feature map at each step; None: without padding
 
     def __init__(self, model: LusModel, frames: int, longest: int) -> None:
-        """`longest`: to what the paddings of the report fill the video up."""
+        """longest: the length to which the paddings of the report fill the video up."""
         super().__init__()
         self.model, self.frames = model, frames
         real = torch.tensor([frames])
@@ -98,7 +98,7 @@ class VideoScorer(nn.Module):
 
 
 def masked(model: LusModel, features: Tensor) -> tuple[Tensor, Tensor]:
-    """Feature maps -> their means under the mask, (frame, channel), and the masks."""
+    """The masked means of feature maps, (frame, channel), and the masks, (frame, row, column)."""
     vectors, mask = model.masked(features)
     return vectors, mask[:, 0]
 
@@ -107,7 +107,7 @@ def masked(model: LusModel, features: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def write_encoder(path: Path, model: LusModel, shape: Sequence[int], about: dict[str, str]) -> None:
-    """The frame encoder for frames of `shape`, (row, column[, channel]), any number at once."""
+    """Writes the encoder for any number of frames of `shape`, (row, column[, channel])."""
     frames = torch.zeros((TRACED_FRAMES, *shape), dtype=torch.uint8)
     write(path, FrameEncoder(model), frames, {0: torch.export.Dim("frame")}, about)
 
@@ -120,7 +120,8 @@ def write_scorer(
     length: tuple[int, int],
     about: dict[str, str],
 ) -> None:
-    """The whole model for videos of `length[0]` frames, padded to `length[1]` as VideoScorer says."""
+    """Writes the whole model for videos of `length[0]` frames, padded to `length[1]` (see
+    VideoScorer)."""
     frames = torch.zeros((length[0], *shape), dtype=torch.uint8)
     write(path, VideoScorer(model, *length), frames, None, about)
 
@@ -132,12 +133,10 @@ def write(
     free: dict[int, Any] | None,
     about: dict[str, str],
 ) -> None:
-    """Writes the graph of `module`, with `about` as its metadata. Raises LusError if PyTorch has no
-    ONNX for one of its layers."""
-    logging.getLogger("onnx_ir").setLevel(logging.ERROR)  # it would tell which constants it merged
-    with (
-        warnings.catch_warnings()
-    ):  # about the LSTM's list of weights, which is no part of the graph
+    """Writes the graph of `module` with the metadata `about`. Raises LusError if PyTorch cannot
+    export one of its layers."""
+    logging.getLogger("onnx_ir").setLevel(logging.ERROR)  # no messages on merged constants
+    with warnings.catch_warnings():  # on the LSTM's list of weights, which the graph does not need
         warnings.simplefilter("ignore")
         try:
             program = torch.onnx.export(
@@ -151,15 +150,15 @@ def write(
                 external_data=False,
                 verbose=False,
             )
-        except Exception as error:  # a layer without ONNX, or versions that do not fit each other
+        except Exception as error:  # an unsupported layer, or incompatible versions
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise LusError(
                 f"this model cannot be written as ONNX ({reason[:200]})",
-                "pip install --upgrade 'lus-cli[export]', or train another --backbone",
+                "run pip install --upgrade 'lus-cli[export]', or train another --backbone",
             ) from error
     assert program is not None
     graph = program.model_proto
-    without_traces(graph)
+    remove_traces(graph)
     graph.producer_name, graph.producer_version = "lus", about["lus"]
     graph.doc_string = about["disclaimer"]
     onnx.helper.set_model_props(graph, about)
@@ -168,8 +167,8 @@ def write(
         part.write_bytes(graph.SerializeToString())
 
 
-def without_traces(graph: onnx.ModelProto) -> None:
-    """Removes where in the code each node came from: paths of the machine that nobody else needs."""
+def remove_traces(graph: onnx.ModelProto) -> None:
+    """Removes the source locations of the nodes, which contain local paths."""
     for item in (graph.graph, *graph.graph.node, *graph.graph.value_info, *graph.graph.initializer):
         del item.metadata_props[:]
         item.doc_string = ""
@@ -177,16 +176,16 @@ def without_traces(graph: onnx.ModelProto) -> None:
         del end.metadata_props[:]
 
 
-# -------------------------------------------------------------------------------------- the check
+# -------------------------------------------------------------------------------- the comparison
 
 
 @dataclass(frozen=True)
 class Difference:
-    """How far an output of onnxruntime is from PyTorch's, at most."""
+    """The largest difference between onnxruntime and PyTorch in one output."""
 
     output: str
     largest: float  # absolute
-    share: float  # of the output's largest value
+    share: float  # as a fraction of the largest value of the output
 
     @property
     def passes(self) -> bool:
@@ -194,7 +193,7 @@ class Difference:
 
 
 def encoder_truth(model: LusModel) -> Callable[[Tensor], tuple[Tensor, ...]]:
-    """What the frame encoder should give, by the model's own ways."""
+    """The expected output of the frame encoder, computed by LusModel."""
 
     def truth(frames: Tensor) -> tuple[Tensor, ...]:
         vectors, mask = model.masked(model.features(frames)[: len(frames)])
@@ -204,11 +203,11 @@ def encoder_truth(model: LusModel) -> Callable[[Tensor], tuple[Tensor, ...]]:
 
 
 def scorer_truth(model: LusModel, longest: int) -> Callable[[Tensor], tuple[Tensor, ...]]:
-    """What the whole model should give: LusModel itself, on a batch of one video."""
+    """The expected output of the whole model, computed by LusModel for a batch of one video."""
 
     def truth(frames: Tensor) -> tuple[Tensor, ...]:
-        said = model(frames, torch.tensor([len(frames)]), longest)
-        return said.logits[0], said.logits[0].softmax(dim=0), said.masks, said.weights
+        output = model(frames, torch.tensor([len(frames)]), longest)
+        return output.logits[0], output.logits[0].softmax(dim=0), output.masks, output.weights
 
     return truth
 
@@ -228,20 +227,22 @@ def differences(
     largest, scale = np.zeros(len(names)), np.zeros(len(names))
     with torch.inference_mode():
         for frames in videos:
-            said = session.run(names, {INPUT: frames})
-            for place, (own, true) in enumerate(
-                zip(said, truth(torch.from_numpy(frames)), strict=True)
+            outputs = session.run(names, {INPUT: frames})
+            for place, (output, true) in enumerate(
+                zip(outputs, truth(torch.from_numpy(frames)), strict=True)
             ):
-                right = true.numpy()
-                if own.shape != right.shape:
+                expected = true.numpy()
+                if output.shape != expected.shape:
                     raise LusError(
-                        f"{path.name} gives {names[place]} {own.shape}, PyTorch {right.shape}"
+                        f"the shape of {names[place]} is {output.shape} in {path.name} and "
+                        f"{expected.shape} in PyTorch",
+                        "try other versions of torch, onnxscript and onnxruntime",
                     )
-                apart = np.abs(own - right).max()
-                # What is not a number is as far off as can be, and no maximum would keep it.
-                apart = np.inf if np.isnan(apart) else apart
-                largest[place] = max(largest[place], apart)
-                scale[place] = max(scale[place], np.abs(right).max())
+                error = np.abs(output - expected).max()
+                # max() below would drop a NaN.
+                error = np.inf if np.isnan(error) else error
+                largest[place] = max(largest[place], error)
+                scale[place] = max(scale[place], np.abs(expected).max())
     return [
         Difference(name, float(most), float(most / size) if size else float(most))
         for name, most, size in zip(names, largest, scale, strict=True)

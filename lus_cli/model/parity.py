@@ -1,7 +1,7 @@
-"""Whether two devices compute the same: a model against itself elsewhere, whole and layer by layer.
+"""Comparing the results of a model on two devices, as a whole and layer by layer.
 
-The truth is float64 on the CPU. A layer is judged by itself: it is given what the truth gave it, and
-the gradient the truth sent back, so a wrong layer cannot make those after it look wrong.
+The truth is float64 on the CPU. Each layer is tested separately, with the inputs and the gradients
+that it has in the true computation, so that a wrong layer does not affect the following ones.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from lus_cli.model.lstm import VideoLSTM, valid
 from lus_cli.model.network import LusModel, layout_on, normalised
 
 CPU = torch.device("cpu")
-# Rounding flips a ReLU or a maximum here and there, which moves the gradient of a whole model in
-# jumps: by 0.0014 with AlexNet and 0.023 with ResNet18 between float32 and float64 on one CPU.
-FLIPS = 0.1
+# Rounding switches single ReLUs and maxima, which changes the gradient of a whole model in jumps: by
+# 0.0014 for AlexNet and 0.023 for ResNet18 between float32 and float64 on one CPU.
+GRADIENT_TOLERANCE = 0.1
 
-BROKEN = (RuntimeError, TypeError, NotImplementedError)  # what a missing or broken kernel raises
+BROKEN = (RuntimeError, TypeError, NotImplementedError)  # raised by a missing or broken kernel
 
 
 class Sample(NamedTuple):
-    """A batch as the model takes it, with its scores."""
+    """A batch of videos with its scores."""
 
     frames: Tensor  # uint8 (frame, row, column)
     lengths: Tensor  # (video,) int64
@@ -38,7 +38,7 @@ class Sample(NamedTuple):
 
 
 class Call(NamedTuple):
-    """One use of a layer: what went in and what came back."""
+    """One call of a layer, with its inputs and the gradient of its output."""
 
     name: str
     layer: nn.Module
@@ -50,7 +50,7 @@ class Call(NamedTuple):
 
 
 def speckle(lengths: tuple[int, ...], side: int = 256) -> Sample:
-    """Videos of log-compressed Rayleigh speckle over 60 dB that fades with depth, always the same."""
+    """Videos of log-compressed Rayleigh speckle over 60 dB that decays with depth; deterministic."""
     random = torch.Generator().manual_seed(0)
     field = torch.randn(2, sum(lengths), side + 2, side + 4, generator=random)
     amplitude = F.avg_pool2d(field, (3, 5), stride=1).square().sum(0).sqrt()
@@ -60,9 +60,9 @@ def speckle(lengths: tuple[int, ...], side: int = 256) -> Sample:
     return Sample(frames, torch.tensor(lengths), torch.arange(len(lengths)) % 4)
 
 
-def readied(model: LusModel) -> LusModel:
-    """`model` with weights under which signals neither fade nor grow (He et al. 2015), every
-    one trained, nothing drawn at random and nothing overwritten."""
+def prepared(model: LusModel) -> LusModel:
+    """Prepares `model` for the comparison: weights that preserve the scale of signals (He et al.
+    2015), all of them trainable, no dropout and no in-place operations."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         for module in model.modules():
@@ -72,12 +72,12 @@ def readied(model: LusModel) -> LusModel:
                 module.p = 0.0  # type: ignore[assignment]
             if getattr(module, "inplace", False) is True:
                 module.inplace = False  # type: ignore[assignment]
-    model.frames_at_once = 4  # several pieces, the last one smaller
+    model.frames_at_once = 4  # several parts, the last one smaller
     return model.requires_grad_().train()
 
 
-def placed(model: LusModel, device: torch.device, dtype: torch.dtype) -> LusModel:
-    """A copy of `model` elsewhere. Its images are made on the CPU, so all start from the same."""
+def copy_on(model: LusModel, device: torch.device, dtype: torch.dtype) -> LusModel:
+    """A copy of `model` on `device`. Frames are normalised on the CPU, so that inputs are equal."""
     model = copy.deepcopy(model).to(device, dtype)
     prepare = model.prepare
     model.prepare = lambda frames: prepare(frames.cpu()).to(device, dtype)
@@ -88,51 +88,51 @@ def placed(model: LusModel, device: torch.device, dtype: torch.dtype) -> LusMode
 
 
 def whole(model: LusModel, sample: Sample, device: torch.device) -> dict[str, list[Tensor]]:
-    """What a placed model makes of a batch, on the CPU: logits, masks, loss, the gradient of each
-    layer by name, and the logits when scoring."""
+    """The results of a model on `device` for a batch, moved to the CPU: logits, masks, loss, the
+    gradient of each layer by name, and the logits in evaluation mode."""
     frames, targets = sample.frames.to(device), soft_labels(sample.scores, "sord")
     dtype = next(model.parameters()).dtype
-    # A batch of another shape goes first: gradients have been wrong only then (pytorch #177116).
+    # First a batch of another shape, after which gradients have been wrong (pytorch #177116).
     last = int(sample.lengths[-1])
     model(frames[-last:], sample.lengths[-1:]).logits.sum().backward()
     model.zero_grad()
     output = model(frames, sample.lengths)
     loss = F.cross_entropy(output.logits, targets.to(device, dtype))
     loss.backward()
-    found = {"logits": [output.logits], "masks": [output.masks], "loss": [loss]}
+    results = {"logits": [output.logits], "masks": [output.masks], "loss": [loss]}
     for name, layer in model.named_modules():
-        own = [p.grad for p in layer.parameters(recurse=False) if p.grad is not None]
-        if own:
-            # Together: the bias before a batch norm has no gradient but rounding.
-            found[f"gradient, worst: {name}"] = [torch.cat([g.flatten() for g in own])]
+        gradients = [p.grad for p in layer.parameters(recurse=False) if p.grad is not None]
+        if gradients:
+            # Together, since the gradient of a bias before a batch norm is only rounding error.
+            results[f"gradient, worst: {name}"] = [torch.cat([g.flatten() for g in gradients])]
     with torch.no_grad():
-        found["logits when scoring"] = [model.eval()(frames, sample.lengths).logits]
+        results["logits when scoring"] = [model.eval()(frames, sample.lengths).logits]
     model.train()
-    return {name: [t.detach().cpu() for t in tensors] for name, tensors in found.items()}
+    return {name: [t.detach().cpu() for t in tensors] for name, tensors in results.items()}
 
 
 def compare_whole(
     truth: LusModel, suspect: LusModel, sample: Sample, device: torch.device, dtype: torch.dtype
 ) -> list[Difference]:
-    """Logits, masks, loss and gradients of one batch: `suspect` on `device` against `truth`.
+    """Compares logits, masks, loss and gradients of one batch: `suspect` on `device` with `truth`.
 
-    The gradients come as one entry, that of the layer that is furthest off.
+    Of the gradients, only the layer with the largest difference is returned.
     """
-    right = whole(placed(truth, CPU, torch.float64), sample, CPU)
+    right = whole(copy_on(truth, CPU, torch.float64), sample, CPU)
     trusted = None
     if device != CPU:
-        trusted = whole(placed(truth, CPU, torch.float32), sample, CPU)
+        trusted = whole(copy_on(truth, CPU, torch.float32), sample, CPU)
     try:
-        found = whole(placed(suspect, device, dtype), sample, device)
+        results = whole(copy_on(suspect, device, dtype), sample, device)
     except BROKEN as error:
         return [failed("the whole model", "LusModel", "forward", error)]
     entries = []
     for name in right:
         direction = "backward" if name.startswith("gradient") else "forward"
-        yardstick = trusted[name] if trusted else None
-        entry = difference((name, "", direction), found[name], right[name], yardstick, dtype)
+        reference = trusted[name] if trusted else None
+        entry = difference((name, "", direction), results[name], right[name], reference, dtype)
         if dtype != torch.float64 and (direction == "backward" or not trusted):
-            entry = replace(entry, allowed=max(entry.allowed, FLIPS))
+            entry = replace(entry, allowed=max(entry.allowed, GRADIENT_TOLERANCE))
         entries.append(entry)
     gradients = [e for e in entries if e.direction == "backward"]
     return [e for e in entries if e.direction == "forward"] + [max(gradients, key=badness)]
@@ -142,27 +142,27 @@ def compare_whole(
 
 
 def calls(model: LusModel, sample: Sample, device: torch.device) -> list[Call]:
-    """Every use of a layer in one batch, in order, as a float64 model on the CPU makes it.
+    """Every call of a layer for one batch, in order, in a float64 model on the CPU.
 
-    Rounded to float32, so that all precisions are given the very same numbers, and laid out in
-    memory as on `device`.
+    Inputs and gradients are rounded to float32, so that all precisions get the same numbers, and
+    have the memory layout of `device`.
     """
-    made: list[tuple[str, nn.Module, tuple[Any, ...]]] = []
+    recorded: list[tuple[str, nn.Module, tuple[Any, ...]]] = []
     gradients: dict[int, Tensor] = {}
 
     def rounded(value: Any) -> Any:
         if not isinstance(value, Tensor) or not value.is_floating_point():
             return value
         value = value.detach().float()
-        # The model's own rule; MPS pooling even aborts on channels_last (pytorch #175190).
+        # As in the model; MPS pooling aborts for channels_last (pytorch #175190).
         return value.contiguous() if device.type == "mps" else value
 
     def note(name: str, layer: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
-        position = len(made)
-        made.append((name, layer, tuple(rounded(value) for value in inputs)))
+        position = len(recorded)
+        recorded.append((name, layer, tuple(rounded(value) for value in inputs)))
         output.register_hook(lambda g: gradients.__setitem__(position, rounded(g)))
 
-    hooked = placed(model, CPU, torch.float64)
+    hooked = copy_on(model, CPU, torch.float64)
     for name, layer in hooked.named_modules():
         if not list(layer.children()):
             layer.register_forward_hook(lambda m, i, o, name=name: note(name, m, i, o))
@@ -170,66 +170,72 @@ def calls(model: LusModel, sample: Sample, device: torch.device) -> list[Call]:
     F.cross_entropy(output.logits, soft_labels(sample.scores, "sord").double()).backward()
     return [
         Call(name, model.get_submodule(name), inputs, gradients.get(position))
-        for position, (name, _, inputs) in enumerate(made)
+        for position, (name, _, inputs) in enumerate(recorded)
     ]
 
 
 def compare_call(
     call: Call, suspect: nn.Module, device: torch.device, dtype: torch.dtype
 ) -> list[Difference]:
-    """Both directions of one use of a layer, `suspect` standing in for it on `device`."""
-    right = there_and_back(call, call.layer, CPU, torch.float64)
-    trusted = there_and_back(call, call.layer, CPU, torch.float32) if device != CPU else None
+    """Compares both directions of one call of a layer, with `suspect` in its place on `device`."""
+    right = both_directions(call, call.layer, CPU, torch.float64)
+    trusted = both_directions(call, call.layer, CPU, torch.float32) if device != CPU else None
     kind = type(call.layer).__name__
     try:
-        found = there_and_back(call, suspect, device, dtype)
+        results = both_directions(call, suspect, device, dtype)
     except BROKEN as error:
         return [failed(call.name, kind, "forward", error)]
     return [
         difference(
-            (call.name, kind, way), found[way], right[way], trusted[way] if trusted else None, dtype
+            (call.name, kind, direction),
+            results[direction],
+            right[direction],
+            trusted[direction] if trusted else None,
+            dtype,
         )
-        for way in right
+        for direction in right
     ]
 
 
-def there_and_back(
+def both_directions(
     call: Call, layer: nn.Module, device: torch.device, dtype: torch.dtype
 ) -> dict[str, list[Tensor]]:
-    """What a copy of `layer` gives: forward its output and the statistics it keeps, backward the
-    gradient of each input and, together, of its parameters."""
+    """The results of a copy of `layer`: forward its output and its statistics, backward the gradient
+    of each input and of all its parameters together."""
     layer = copy.deepcopy(layer).to(device, dtype)
-    inputs = [placed_input(value, call.layer, device, dtype) for value in call.inputs]
+    inputs = [input_on(value, call.layer, device, dtype) for value in call.inputs]
     output = layer(*inputs)
-    if isinstance(call.layer, VideoLSTM):  # what it says beyond a video's end is void
+    if isinstance(call.layer, VideoLSTM):  # its output after the end of a video is undefined
         real = valid(inputs[1], output)
         output = torch.where(real[..., None], output, 0)
     statistics = [buffer for buffer in layer.buffers() if buffer.is_floating_point()]
-    found = {"forward": [output, *statistics]}
+    results = {"forward": [output, *statistics]}
     if call.gradient is not None and output.requires_grad:
         sources = [v for v in inputs if isinstance(v, Tensor) and v.requires_grad]
         gradients = torch.autograd.grad(
             output, [*sources, *layer.parameters()], call.gradient.to(device, dtype)
         )
-        found["backward"] = list(gradients[: len(sources)])
+        results["backward"] = list(gradients[: len(sources)])
         if len(gradients) > len(sources):
-            found["backward"].append(torch.cat([g.flatten() for g in gradients[len(sources) :]]))
-    return {way: [t.detach().cpu() for t in tensors] for way, tensors in found.items()}
+            results["backward"].append(torch.cat([g.flatten() for g in gradients[len(sources) :]]))
+    return {
+        direction: [t.detach().cpu() for t in tensors] for direction, tensors in results.items()
+    }
 
 
-def placed_input(value: Any, layer: nn.Module, device: torch.device, dtype: torch.dtype) -> Any:
-    """An input of a layer where it is to be used; the lengths of videos stay on the CPU."""
+def input_on(value: Any, layer: nn.Module, device: torch.device, dtype: torch.dtype) -> Any:
+    """An input of a layer on `device`; the lengths of videos stay on the CPU."""
     if not isinstance(value, Tensor) or value.dtype == torch.int64:
         return value
     if not value.is_floating_point():
         return value.to(device)
-    value = ranks(value) if isinstance(layer, nn.MaxPool2d) else value
+    value = order_of(value) if isinstance(layer, nn.MaxPool2d) else value
     return value.to(device, dtype).requires_grad_()
 
 
-def ranks(values: Tensor) -> Tensor:
-    """The rank of each value: maxima tie at the zeros that ReLU leaves, and there a device may send
-    the gradient where it likes."""
+def order_of(values: Tensor) -> Tensor:
+    """The rank of each value, without ties. The zeros after a ReLU tie in maxima, and a device may
+    send the gradient to any of them."""
     places = values.flatten().argsort(stable=True).argsort() + 1.0
     return torch.empty_like(values).copy_(places.view(values.shape))  # same layout in memory
 
@@ -237,14 +243,17 @@ def ranks(values: Tensor) -> Tensor:
 def compare_layers(
     truth: LusModel, suspect: LusModel, sample: Sample, device: torch.device, dtype: torch.dtype
 ) -> list[Difference]:
-    """Every layer in both directions: `suspect`'s on `device` against those of `truth`, in the order
-    of the forward pass; of several uses of a layer the one that is furthest off."""
-    found: dict[tuple[str, str], Difference] = {}
+    """Compares every layer of `suspect` on `device` with that of `truth`, in both directions.
+
+    The entries are in the order of the forward pass. Of several calls of a layer, the one with the
+    largest difference is returned.
+    """
+    entries: dict[tuple[str, str], Difference] = {}
     for call in calls(truth, sample, device):
         for entry in compare_call(call, suspect.get_submodule(call.name), device, dtype):
             key = (entry.name, entry.direction)
-            found[key] = max(found.get(key, entry), entry, key=badness)
-    return list(found.values())
+            entries[key] = max(entries.get(key, entry), entry, key=badness)
+    return list(entries.values())
 
 
 # ------------------------------------------------------------------------------------ operations
@@ -252,18 +261,18 @@ def compare_layers(
 
 @dataclass(frozen=True)
 class Operation:
-    """Something that lus computes and that an accelerator has got wrong, with what it should equal."""
+    """An operation of lus that an accelerator has computed wrongly, and what it should equal."""
 
     name: str
     report: str | None  # pytorch/pytorch issue
     layer: nn.Module
     run: Callable[..., Tensor]
     inputs: tuple[Tensor, ...]
-    same_as: Callable[..., Tensor] | None = None  # itself by default
+    same_as: Callable[..., Tensor] | None = None  # None: the operation itself
 
 
 class Step(nn.Module):
-    """`run(layer, *inputs)` as a module, so that it is compared as a layer is."""
+    """`run(layer, *inputs)` as a module, so that it can be compared like a layer."""
 
     def __init__(self, layer: nn.Module, run: Callable[..., Tensor]) -> None:
         super().__init__()
@@ -275,7 +284,7 @@ class Step(nn.Module):
 
 def over_videos(lstm: VideoLSTM, vectors: Tensor, steps: Tensor) -> Tensor:
     states = lstm(vectors, steps)
-    return torch.where(valid(steps, states)[..., None], states, 0)  # as packing leaves them
+    return torch.where(valid(steps, states)[..., None], states, 0)  # as for packed sequences
 
 
 def packed(lstm: nn.LSTM, vectors: Tensor, steps: Tensor) -> Tensor:
@@ -299,9 +308,9 @@ def stepped(linear: nn.Linear, gradient: Tensor) -> Tensor:
 
 
 def operations() -> list[Operation]:
-    """What is tried, with weights and inputs that are always the same.
+    """The operations to compare, with deterministic weights and inputs.
 
-    The comparison of the whole model leaves out how pixels become numbers on the device.
+    They include the normalisation of pixels, which the comparison of the whole model omits.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -318,7 +327,7 @@ def operations() -> list[Operation]:
 
 
 def compare_operations(device: torch.device) -> list[tuple[Operation, list[Difference]]]:
-    """Each operation in float32 on `device` against float64 on the CPU, in both directions."""
+    """Compares each operation in float32 on `device` with float64 on the CPU, in both directions."""
     compared = []
     for operation in operations():
         right = Step(operation.layer, operation.same_as or operation.run)

@@ -1,9 +1,9 @@
-"""Several processes that train one model together, as torchrun starts them.
+"""Several processes that train one model together, started by torchrun.
 
-Each takes its share of every batch and of every validation; gradients and batch statistics are
-summed over all, so the run is the one that a single process would have made. Gradients go round as
-one flat sum rather than through DistributedDataParallel, which cannot have a process without a
-video: here the last batch of an epoch is as small as it is, and no video is repeated to fill it up.
+Each process takes its share of every batch and of the validation videos. Gradients and batch
+statistics are summed over the processes, so that the run equals that of a single process. Gradients
+are summed as one flat tensor instead of with DistributedDataParallel, which does not allow a process
+without a video: the last batch of an epoch may be small, and no video is repeated to fill it up.
 """
 
 from __future__ import annotations
@@ -24,28 +24,28 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process among those that train together; one alone by default."""
+    """The rank of this process and the number of processes; a single process by default."""
 
     rank: int = 0
     world: int = 1
-    local_rank: int = 0  # among those on this machine
+    local_rank: int = 0  # among the processes on this machine
     local_world: int = 1
 
     @property
     def first(self) -> bool:
-        """Whether this is the process that writes and speaks."""
+        """Whether this is the process that writes files and messages."""
         return self.rank == 0
 
     def share(self, items: Sequence[Item]) -> list[Item]:
-        """Every `world`-th item: over all processes each item once."""
+        """Every `world`-th item, so that each item belongs to one process."""
         return list(items[self.rank :: self.world])
 
     def total(self, values: Tensor) -> Tensor:
-        """The sum of `values` over the processes; gradients pass."""
+        """The sum of `values` over the processes, with gradients."""
         return values if self.world == 1 else Total.apply(values)
 
     def gathered(self, value: Item) -> list[Item]:
-        """The value of each process, in their order."""
+        """The value of each process, in the order of their ranks."""
         if self.world == 1:
             return [value]
         values: list[Any] = [None] * self.world
@@ -53,21 +53,21 @@ class Ranks:
         return values
 
     def agreed(self, value: Item) -> Item:
-        """The first process's value."""
+        """The value of the first process."""
         values = [value]
         if self.world > 1:
             distributed.broadcast_object_list(values)
         return values[0]
 
     def unite(self, model: nn.Module) -> None:
-        """Gives a model the first process's weights, and batch norms that count all processes."""
+        """Copies the weights of the first process to all, and replaces batch norms by global ones."""
         if self.world > 1:
             for tensor in [*model.parameters(), *model.buffers()]:
                 distributed.broadcast(tensor.detach(), 0)
             replace_batch_norms(model)
 
     def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Sums each parameter's gradient over the processes."""
+        """Sums the gradient of each parameter over the processes."""
         if self.world == 1:
             return
         trained = [p for p in parameters if p.requires_grad]
@@ -83,24 +83,26 @@ ALONE = Ranks()
 
 
 def ranks_of_environment() -> Ranks:
-    """What torchrun says about this process; alone without torchrun."""
+    """The ranks that torchrun sets in the environment; ALONE without torchrun."""
     names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
     if not all(name in os.environ for name in names):
         return ALONE
     try:
         return Ranks(*(int(os.environ[name]) for name in names))
     except ValueError as error:
-        raise UsageError(f"torchrun's variables cannot be read ({error})") from None
+        raise UsageError(
+            f"torchrun's variables cannot be read ({error})", f"unset {', '.join(names)}"
+        ) from None
 
 
 @contextlib.contextmanager
-def joined(ranks: Ranks, device: torch.device) -> Iterator[None]:
-    """Connects the processes while the block runs: NCCL between GPUs, Gloo otherwise."""
+def connected(ranks: Ranks, device: torch.device) -> Iterator[None]:
+    """Connects the processes while the block runs, with NCCL between GPUs and Gloo otherwise."""
     if ranks.world == 1:
         yield
         return
     if device.type == "mps":
-        raise UsageError("several processes cannot train on mps", "start one, without torchrun")
+        raise UsageError("several processes cannot train on mps", "run lus without torchrun")
     if device.type == "cuda":
         torch.cuda.set_device(device)
     distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
@@ -111,8 +113,11 @@ def joined(ranks: Ranks, device: torch.device) -> Iterator[None]:
 
 
 class Total(torch.autograd.Function):
-    """A sum over processes. Each of them is given the whole sum, so each one's part of the loss has
-    a gradient with respect to it, and their sum is the gradient of the terms."""
+    """A sum over processes.
+
+    Each process gets the whole sum, and its part of the loss has a gradient with respect to it. The
+    sum of these gradients over the processes is the gradient of each term.
+    """
 
     @staticmethod
     def forward(_context: Any, values: Tensor) -> Tensor:
@@ -128,7 +133,7 @@ class Total(torch.autograd.Function):
 
 
 class GlobalBatchNorm(nn.BatchNorm2d):
-    """Batch norm over the batches of all processes as if they were one; one may have no frame.
+    """Batch norm over the joint batch of all processes, of which some may have no frame.
 
     torch.nn.SyncBatchNorm does this on CUDA only.
     """
@@ -137,8 +142,8 @@ class GlobalBatchNorm(nn.BatchNorm2d):
         """(frame, channel, row, column) -> the same, normalised."""
         if not self.training:
             return super().forward(images)
-        axes, kept = (0, 2, 3), images.dtype
-        if kept in (torch.float16, torch.bfloat16):
+        axes, dtype = (0, 2, 3), images.dtype
+        if dtype in (torch.float16, torch.bfloat16):
             images = images.float()  # sums over many pixels need the range
         count = images.new_tensor([images.numel() / images.shape[1]])
         sums: Tensor = Total.apply(torch.cat([images.sum(axes), count]))
@@ -147,17 +152,17 @@ class GlobalBatchNorm(nn.BatchNorm2d):
         centred = images - mean.view(1, -1, 1, 1)
         squares: Tensor = Total.apply(centred.square().sum(axes))
         variance = squares / count
-        self.count_statistics(mean.detach(), variance.detach() * count / (count - 1))
+        self.update_statistics(mean.detach(), variance.detach() * count / (count - 1))
         scale = torch.rsqrt(variance + self.eps)
         if self.affine:
             scale = scale * self.weight
         images = centred * scale.view(1, -1, 1, 1)
         if self.affine:
             images = images + self.bias.view(1, -1, 1, 1)
-        return images.to(kept)
+        return images.to(dtype)
 
-    def count_statistics(self, mean: Tensor, variance: Tensor) -> None:
-        """Moves the running statistics, each (channel,), as nn.BatchNorm2d does."""
+    def update_statistics(self, mean: Tensor, variance: Tensor) -> None:
+        """Updates the running statistics, (channel,) each, as nn.BatchNorm2d does."""
         if self.running_mean is None or self.running_var is None:
             return
         assert self.num_batches_tracked is not None
@@ -168,7 +173,7 @@ class GlobalBatchNorm(nn.BatchNorm2d):
 
 
 def replace_batch_norms(module: nn.Module) -> None:
-    """Puts a GlobalBatchNorm, with the same weights, in the place of each batch norm."""
+    """Replaces each batch norm by a GlobalBatchNorm with the same state."""
     for name, child in module.named_children():
         if isinstance(child, nn.BatchNorm2d):
             norm = GlobalBatchNorm(

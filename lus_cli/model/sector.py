@@ -1,8 +1,8 @@
-"""The part of a frame that a probe sees, laid out along its scan lines. Arrays only.
+"""The field of view of a probe in a frame, resampled along its scan lines. Works on arrays.
 
-Convex probes show a sector, whose scan lines fan out from an apex; linear ones a rectangle. Resampled
-to (depth, line) both are alike, and an artefact along a scan line, such as a B-line, stands upright.
-Squeezing a frame keeps its lines straight and through one apex, so frames of any aspect will do.
+Convex probes show a sector, whose scan lines start at an apex; linear probes show a rectangle.
+Resampled to (depth, line), both look alike, and an artefact along a scan line, such as a B-line, is
+vertical. Stretching a frame keeps its lines straight and concurrent, so any aspect ratio works.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ from functools import cached_property
 import numpy as np
 
 DEPTHS, LINES = 160, 96  # the size of the (depth, line) image
-LIT = 0.05  # of nearly the brightest level: what is seen is the same at any gain
-LEAST = 3.0  # levels of 255: JPEG leaves less in what is black
-LEANS = np.linspace(0, 1.8, 91)  # columns a row
-TOUCH = 0.016  # of the frame's height: how near an edge touches
-STRAIGHT = 0.1  # columns a row that an edge leans at least to be a sector's
+LIT = 0.05  # threshold, as a fraction of the 99th percentile, which makes it independent of gain
+LEAST = 3.0  # lowest threshold, levels of 255: above JPEG noise in black regions
+LEANS = np.linspace(0, 1.8, 91)  # slopes of an edge, columns per row
+TOUCH = 0.016  # distance at which a row touches an edge, as a fraction of the height of the frame
+STRAIGHT = 0.1  # smallest slope of the side of a sector, columns per row
 
 
 @dataclass(frozen=True)
 class Sector:
-    """Where each point of the (depth, line) image lies in a frame.
+    """The position of each point of the (depth, line) image in a frame.
 
-    rows, columns: (depth, line) float64, pixels; some lie outside the frame.
+    rows, columns: (depth, line) float64, pixels; some are outside the frame.
     shape: rows and columns of the frame.
-    opening: degrees between the outermost scan lines; 0 for a linear probe.
-    width, depth: the part seen, shares of the frame's columns and rows.
+    opening: angle between the outermost scan lines in degrees; 0 for a linear probe.
+    width, depth: size of the field of view, as fractions of the columns and rows of the frame.
     """
 
     rows: np.ndarray
@@ -39,15 +39,15 @@ class Sector:
 
     @cached_property
     def inside(self) -> np.ndarray:
-        """(depth, line) bool: what lies in the frame."""
+        """Whether each point is inside the frame: (depth, line) bool."""
         rows, columns = self.shape
         across = (self.columns >= 0) & (self.columns <= columns - 1)
         return (self.rows >= 0) & (self.rows <= rows - 1) & across
 
     def lines(self, frames: np.ndarray) -> np.ndarray:
-        """Frames, (frame, row, column), along the scan lines: (frame, depth, line) float32.
+        """Resamples frames, (frame, row, column), along the scan lines: (frame, depth, line) float32.
 
-        Bilinear; points outside the frame take the nearest in it.
+        Bilinear. Points outside the frame take the value of the nearest point inside.
         """
         height, width = self.shape
         rows = np.clip(self.rows, 0, height - 1)
@@ -64,13 +64,13 @@ class Sector:
 
 
 def find_sector(brightest: np.ndarray) -> Sector:
-    """The sector in the brightest levels of a video, (row, column) uint8.
+    """The sector in the maximum of a video over time, (row, column) uint8.
 
-    Its sides are the straight edges of the lit region; what is not joined to that region, such as
-    writing, does not count. With no edges that lean apart, it is the rectangle around the region, or
-    the whole frame if hardly anything is lit.
+    Its sides are the straight edges of the largest bright region; separate regions, such as text, are
+    ignored. Without edges that diverge, the result is the bounding rectangle of the region, or the
+    whole frame if less than 2 % of it is bright.
     """
-    from scipy import ndimage  # type: ignore[import-untyped]  # loading it takes most of a second
+    from scipy import ndimage  # type: ignore[import-untyped]  # the import takes most of a second
 
     height, width = brightest.shape
     threshold = max(LIT * float(np.percentile(brightest, 99)), LEAST)
@@ -80,7 +80,7 @@ def find_sector(brightest: np.ndarray) -> Sector:
     rows, columns = np.nonzero(lit)
     box = rows.min(), rows.max(), columns.min(), columns.max()
     left, right = sides(lit)
-    if left is None and right is not None:  # a side in shadow: as the other one
+    if left is None and right is not None:  # a side in shadow mirrors the other one
         left = (width - 1 - right[0], -right[1])
     elif right is None and left is not None:
         right = (width - 1 - left[0], -left[1])
@@ -92,7 +92,7 @@ def find_sector(brightest: np.ndarray) -> Sector:
         return rectangle(lit.shape, *box)
     radius = np.hypot(rows - apex_row, columns - apex_column)
     angle = np.linspace(np.arctan(left[1]), np.arctan(right[1]), LINES)
-    # The lowest and the highest tenth of a percent may be dirt at the edge of what is lit.
+    # The lowest and the highest 0.1 % may be noise at the edge of the region.
     near, far = np.percentile(radius, (0.1, 99.9))
     reach = np.linspace(near, far, DEPTHS)[:, None]
     return Sector(
@@ -106,16 +106,16 @@ def find_sector(brightest: np.ndarray) -> Sector:
 
 
 def rectangle(shape: tuple[int, ...], top: int, bottom: int, left: int, right: int) -> Sector:
-    """What a linear probe sees: scan lines that go straight down."""
+    """The field of view of a linear probe, with vertical scan lines."""
     rows, columns = np.meshgrid(
         np.linspace(top, bottom, DEPTHS), np.linspace(left, right, LINES), indexing="ij"
     )
-    seen = (right - left + 1) / shape[1], (bottom - top + 1) / shape[0]
-    return Sector(rows, columns, (shape[0], shape[1]), 0.0, *seen)
+    size = (right - left + 1) / shape[1], (bottom - top + 1) / shape[0]
+    return Sector(rows, columns, (shape[0], shape[1]), 0.0, *size)
 
 
 def largest_part(lit: np.ndarray) -> np.ndarray:
-    """(row, column) bool: the largest connected part of what is lit."""
+    """The largest connected region: (row, column) bool."""
     from scipy import ndimage
 
     parts, count = ndimage.label(lit)
@@ -131,7 +131,7 @@ Edge = tuple[float, float]  # column at row 0, columns per row
 
 
 def sides(lit: np.ndarray) -> tuple[Edge | None, Edge | None]:
-    """The straight edge at the left and at the right of a lit region; None where there is none."""
+    """The straight left and right edges of a bright region; None for a missing edge."""
     width = lit.shape[1]
     rows = np.flatnonzero(lit.any(axis=1))
     left = side(rows, lit[rows].argmax(axis=1), lit.shape[0])
@@ -140,15 +140,15 @@ def sides(lit: np.ndarray) -> tuple[Edge | None, Edge | None]:
 
 
 def side(rows: np.ndarray, columns: np.ndarray, height: int) -> Edge | None:
-    """The line that leaves a region's first lit columns to its right and touches most of them.
+    """The line to the left of the first bright column of each row that touches most of them.
 
-    Where the region reaches the frame's border, the frame cuts it: such rows do not count. None if
-    less than a seventh of the frame's rows touch it.
+    Rows in which the region reaches the border of the frame are ignored. None if fewer than a
+    seventh of the rows of the frame touch the line.
     """
     free = columns > 2
     if free.sum() < 2:
         return None
-    # Where the line of each lean would cross row 0, if each of the rows were on it.
+    # For each slope, where a line through each of the points crosses row 0.
     crossing = columns[free] + LEANS[:, None] * rows[free]
     crossing -= (first := np.percentile(crossing, 1, axis=1, keepdims=True))
     touching = (np.abs(crossing) < TOUCH * height).sum(axis=1)

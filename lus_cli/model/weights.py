@@ -1,4 +1,4 @@
-"""Reading weights of a CNN from files that may be damaged or hostile."""
+"""Reading CNN weights from files that may be damaged or malicious."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from lus_cli.errors import LusError, printable
 from lus_cli.model import efficientnet_lite
 
 log = logging.getLogger("lus.backbones")
-# What reading a file that is no checkpoint raises, depending on where it stops being one.
+# The exceptions that reading a damaged checkpoint may raise.
 UNREADABLE = (
     SafetensorError,
     zipfile.BadZipFile,
@@ -39,20 +39,23 @@ UNREADABLE = (
     struct.error,
 )
 ZIP_START = b"PK\x03\x04"
-LONGEST_NAME = 1000  # characters, of a class that a file of weights names
-PICKLES = 4  # before the tensors, in a file that is no archive: PyTorch wrote such until 1.6
+LONGEST_NAME = 1000  # characters in the name of a class
+PICKLES = 4  # before the tensors in the format of PyTorch before 1.6, which is not an archive
 
 
 def reason_of(error: BaseException) -> str:
-    """The first line of what one of UNREADABLE says; PyTorch's go on for many."""
+    """The first line of the message of one of UNREADABLE; those of PyTorch have many lines."""
     text = str(error).strip()
-    if text.startswith("Weights only load failed"):  # PyTorch goes on with how to execute it
+    if text.startswith("Weights only load failed"):  # followed by how to execute the file anyway
         return "it holds more than tensors and plain values"
     return printable(text.splitlines()[0]) if text else type(error).__name__
 
 
 def load_into(body: nn.Module, path: Path, name: str) -> None:
-    """Loads a state dict file into a cut network; its head, if the file has one, is ignored."""
+    """Loads a state dict file into a network without head; a head in the file is ignored.
+
+    Raises LusError if the file cannot be read or does not fit the network.
+    """
     state = read_state_dict(path)
     for prefix in ("module.", "backbone."):
         if any(key.startswith(prefix) for key in state):
@@ -60,36 +63,39 @@ def load_into(body: nn.Module, path: Path, name: str) -> None:
                 rest := sorted({k.split(".")[0] for k in state} - {"backbone"})
             ):
                 log.warning(
-                    "%s holds a whole model: only its CNN is taken, not its %s",
+                    "%s holds a whole model: only its CNN is loaded, not its %s",
                     path,
                     " and ".join(rest),
                 )
             state = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
     if name == efficientnet_lite.NAME:
-        state = efficientnet_lite.own_names(state)
-    wanted = body.state_dict()
-    lacking = [
-        key for key in wanted if key not in state and not key.endswith("num_batches_tracked")
+        state = efficientnet_lite.with_own_names(state)
+    expected = body.state_dict()
+    missing = [
+        key for key in expected if key not in state and not key.endswith("num_batches_tracked")
     ]
-    misfit = [key for key in wanted if key in state and state[key].shape != wanted[key].shape]
-    if lacking or misfit:
-        example = f"{lacking[0]} is missing" if lacking else f"{misfit[0]} has another shape"
+    misfit = [key for key in expected if key in state and state[key].shape != expected[key].shape]
+    if missing or misfit:
+        example = f"{missing[0]} is missing" if missing else f"{misfit[0]} has another shape"
         raise LusError(
-            f"{path} does not fit {name}: {example}, {len(lacking) + len(misfit)} of {len(wanted)} differ",
-            "name the --backbone these weights belong to",
+            f"{path} does not fit {name}: {example}; {len(missing) + len(misfit)} of "
+            f"{len(expected)} tensors differ",
+            "give the --backbone that these weights belong to",
         )
     try:
-        body.load_state_dict({key: state.get(key, wanted[key]) for key in wanted})
-    except RuntimeError as error:  # tensors without numbers, or of a kind that cannot be copied
+        body.load_state_dict({key: state.get(key, expected[key]) for key in expected})
+    except RuntimeError as error:  # meta tensors, or tensors of a type that cannot be copied
         reason = str(error).rpartition("exception occurred : ")[2].strip("(',).")
-        raise LusError(f"{path} holds no weights that can be used ({reason})") from error
+        raise LusError(
+            f"the weights in {path} cannot be used ({reason})", "give others with --weights"
+        ) from error
     log.info("backbone weights: %s", path)
 
 
 def refuse_bomb(path: Path) -> None:
     """Raises ValueError for a zip archive that unpacks to more than its own size.
 
-    PyTorch writes no such file, and reads one into as much memory as it asks for.
+    PyTorch does not write such files, but reads them into as much memory as they claim.
     """
     with path.open("rb") as file:
         if file.read(len(ZIP_START)) != ZIP_START:
@@ -100,9 +106,9 @@ def refuse_bomb(path: Path) -> None:
 
 
 def refuse_long_names(path: Path) -> None:
-    """Raises ValueError if a class has a name that no class has.
+    """Raises ValueError for a text of more than LONGEST_NAME characters.
 
-    PyTorch refuses it too, in a message that takes it time with the square of the name's length.
+    PyTorch also refuses such a class name, but its message takes time quadratic in the length.
     """
     with ExitStack() as opened:
         file = opened.enter_context(path.open("rb"))
@@ -120,31 +126,33 @@ def refuse_long_names(path: Path) -> None:
 
 
 def read_pickled(path: Path) -> Any:
-    """What `torch.save` wrote. Executes nothing that is in it. Raises one of UNREADABLE."""
+    """Reads a file of `torch.save` without executing code in it. Raises one of UNREADABLE."""
     refuse_bomb(path)
     refuse_long_names(path)
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """Tensors by name from a .safetensors or a PyTorch file. Executes nothing that is in it."""
+    """Tensors by name from a .safetensors or PyTorch file, without executing code in it.
+
+    Raises LusError if the file does not exist or cannot be read.
+    """
     try:
         if not path.is_file():
             raise LusError(
                 f"there is no weights file {path}", "--weights takes imagenet, none or a file"
             )
         with explaining_refusal(path):
-            path.open(
-                "rb"
-            ).close()  # of a file that it may not read safetensors says: there is none
+            # If it has no permission to read a file, safetensors reports that there is none.
+            path.open("rb").close()
             if path.suffix == ".safetensors":
                 return load_file(path)
             content = read_pickled(path)
     except UNREADABLE as error:
         reason = reason_of(error)
         raise LusError(
-            f"{path} holds no weights that can be read safely ({reason})",
-            "save some with torch.save(model.state_dict(), FILE)",
+            f"the weights in {path} cannot be read safely ({reason})",
+            "save them with torch.save(model.state_dict(), FILE)",
         ) from error
     content = content.get("state_dict", content) if isinstance(content, dict) else content
     if not isinstance(content, dict) or not all(

@@ -1,5 +1,5 @@
 "use strict";
-// Plays what is in view, all at once or not, and sorts the table.
+// Plays the videos in view, one or all of them, and sorts the table.
 (() => {
   const all = document.getElementById("all");
   const players = [...document.querySelectorAll(".player[data-clip]")].map((box) => new LusPlayer(box));

@@ -1,9 +1,9 @@
-"""How a scanner sees: speckle, the polar grid of a convex probe, scan conversion, gray levels.
+"""Model of the scanner: speckle, the polar grid of a convex probe, scan conversion, gray levels.
 
-Arrays in, arrays out. A video is rendered on a polar grid of (row, line), depth by scan line. The
-grid is straightened: a row is a depth divided by how deep the pleura lies at that line. So the
-pleura is one row, its repeats (A-lines) lie at whole multiples of that row, and a tilted or bent
-pleura costs nothing but another scan conversion.
+A video is rendered on a polar grid of (row, line), depth by scan line. The grid is straightened: a
+row is the depth relative to that of the pleura at the same line. So the pleura is one row, its
+repeats (A-lines) are at integer multiples of that row, and a tilted or bent pleura only changes the
+scan conversion.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ Array = np.ndarray
 
 # Resolution of the point spread function (standard deviation): depth in mm, line in shares of view.
 BLUR_MM, BLUR_LINES = 0.33, 0.008
-BLACK_DB = -36.0  # level, over muscle, that is black at 0 dB gain
-FRAME_OVER_SECTOR = 1.03  # height of the frame over that of the sector in it
-STEEPEST = 0.88, 1.16  # the pleura's least and greatest depth over that at the axis
+BLACK_DB = -36.0  # level, relative to muscle, that is black at 0 dB gain
+FRAME_OVER_SECTOR = 1.03  # height of the frame divided by that of its sector
+STEEPEST = 0.88, 1.16  # minimum and maximum depth of the pleura, relative to the axis
 GAMMA_STEPS = 1024
 
 
@@ -29,9 +29,9 @@ def amplitude(db: Array | float) -> Array:
 
 
 def decibels(power: Array) -> Array:
-    """10 log10 of a power, in its place."""
+    """10 log10 of a power, computed in place."""
     power += np.float32(1e-7)
-    np.log(power, out=power)  # NumPy has vector code for log, not for log10
+    np.log(power, out=power)  # NumPy vectorises log, but not log10
     power *= np.float32(10 / np.log(10))
     return power
 
@@ -57,13 +57,13 @@ def speckle(shape: tuple[int, int], blur: tuple[float, float]) -> tuple[Array, A
 
 
 def window(fields: tuple[Array, Array], shape: tuple[int, int], rng: Rng) -> list[Array]:
-    """The same random window of both parts of a speckle field: views, not copies."""
+    """The same random window of both parts of a speckle field, as views."""
     top, left = (rng.integers(n - m + 1) for n, m in zip(fields[0].shape, shape, strict=True))
     return [part[top : top + shape[0], left : left + shape[1]] for part in fields]
 
 
 def wander(rng: Rng, count: int, knots: float) -> Array:
-    """A smooth random curve over `count` samples, float32, normal with variance 1 at its knots."""
+    """A smooth random curve of `count` samples, float32; standard normal at its knots."""
     knots = max(2, round(knots))
     at = np.linspace(0, knots - 1, count)
     low = np.minimum(at.astype(int), knots - 2)
@@ -73,7 +73,7 @@ def wander(rng: Rng, count: int, knots: float) -> Array:
 
 
 def plateau(x: Array, half: Array | float, edge: float) -> Array:
-    """1 where |x| < half, 0 outside, with an edge so wide: float32."""
+    """1 where |x| < half, 0 outside, with an edge of width `edge`: float32."""
     return np.clip((half - np.abs(x)) / edge + 0.5, 0, 1).astype(np.float32)
 
 
@@ -88,8 +88,8 @@ def bump(x: Array, width: float) -> Array:
 class Grid:
     """The straightened polar grid of a look, and its scan conversion to a square frame.
 
-    Wall and shadows lie over (rows, lines). The lung lies over (rows, wide) lines, of which
-    `lines` are in view as it slides.
+    Maps of wall and shadows have the shape (rows, lines). Maps of the lung have (rows, wide), of
+    which `lines` are in view while it slides.
     """
 
     def __init__(self, look: Look, size: int) -> None:
@@ -103,7 +103,7 @@ class Grid:
         self.pleura = round(10 * look.pleura_cm / self.row_mm)
         self.half = np.deg2rad(look.opening_deg) / 2
         self.blur = max(0.75, round(4 * BLUR_MM / self.row_mm) / 4), BLUR_LINES * self.lines
-        # Depth below the pleura in mm (column), place of a line in shares of the view's width (row).
+        # Depth below the pleura in mm (column); place of a line as a share of the width of the view (row).
         self.below_mm = (np.arange(self.rows)[:, None] - self.pleura).astype(np.float32)
         self.below_mm *= self.row_mm
         self.place = np.linspace(-0.5, 0.5, self.lines, dtype=np.float32)
@@ -112,11 +112,11 @@ class Grid:
         self._place_pixels()
 
     def pleura_bend(self, place: Array) -> Array:
-        """Depth of the pleura over that at the axis."""
+        """Depth of the pleura relative to the axis."""
         return np.clip(1 + 2 * self.look.tilt * place + 4 * self.look.bend * place**2, *STEEPEST)
 
     def _place_pixels(self) -> None:
-        """Where in the grid each pixel inside the sector lies."""
+        """Computes the grid coordinates of each pixel inside the sector."""
         probe, depth = 10 * self.look.probe_cm, 10 * self.look.depth_cm
         top = probe * np.cos(self.half)
         pixel = FRAME_OVER_SECTOR * (probe + depth - top) / self.size
@@ -135,14 +135,16 @@ class Grid:
         self.nearest_line = np.rint(line).astype(np.int32)
 
     def _rows(self, stretch: float) -> Array:
-        """The row of each pixel inside, as breathing has it, at most the last but one: where the
-        pleura is steepest, a deep breath would take the bottom of the sector off the grid."""
+        """The row of each pixel inside for a state of breathing, at most the last but one.
+
+        Without the limit, a deep breath could move the bottom of the sector off the grid.
+        """
         return np.minimum(self.row * np.float32(1 / stretch), np.float32(self.rows - 1.01))
 
     def convert(self, polar: Array, stretch: float) -> Array:
         """Bilinear samples, float32, of a polar image at the pixels inside.
 
-        `stretch` is how much farther everything lies than its row says, by breathing: about 1.
+        `stretch`, about 1, is the factor by which breathing increases all depths.
         """
         row = self._rows(stretch)
         low = row.astype(np.int32)
@@ -181,11 +183,11 @@ class Grid:
 # ------------------------------------------------------------------------------------- the screen
 
 
-SMOOTHED = 0.03  # share of the view's width over which levels are averaged
+SMOOTHED = 0.03  # share of the width of the view over which levels are averaged
 
 
 def smoothed(db: Array) -> Array:
-    """Levels averaged over neighbouring scan lines, as scanners do to tame speckle."""
+    """Levels averaged over neighbouring scan lines, as scanners do to reduce speckle."""
     taps = max(1, round(SMOOTHED * db.shape[1]))
     even, count = db.copy(), db.shape[1] - taps + 1
     inner = even[:, (taps - 1) // 2 :][:, :count]
@@ -197,7 +199,7 @@ def smoothed(db: Array) -> Array:
 
 
 class Screen:
-    """From levels in dB to what is shown: log compression, a gray map, marks over the frame."""
+    """Converts levels in dB to a frame: log compression, gray map, and marks on top."""
 
     def __init__(self, look: Look, size: int) -> None:
         self.size = size
@@ -208,7 +210,10 @@ class Screen:
         self.marks = draw_marks(look, size)
 
     def show(self, db: Array, inside: Array) -> Array:
-        """The frame, (row, column) uint8, whose pixels `inside` have these levels (overwritten)."""
+        """The frame, (row, column) uint8, whose pixels `inside` have the levels `db`.
+
+        Overwrites `db`.
+        """
         db *= self.scale
         db += self.shift
         np.clip(db, 0, GAMMA_STEPS - 1, out=db)
@@ -217,12 +222,12 @@ class Screen:
         return np.maximum(frame.reshape(self.size, self.size), self.marks)
 
 
-# Digits 0 to 9, three columns by five rows, a row an octal digit.
+# Digits 0 to 9, three columns by five rows; each row is an octal digit.
 DIGITS = ("75557", "26227", "71747", "71717", "55711", "74717", "74757", "71111", "75757", "75717")
 
 
 def draw_marks(look: Look, size: int) -> Array:
-    """What a scanner writes over a frame: a depth scale and a number, (row, column) uint8."""
+    """The marks of a scanner on a frame, a depth scale and a number: (row, column) uint8."""
     marks = np.zeros((size, size), np.uint8)
     if not look.ticks:
         return marks

@@ -1,4 +1,4 @@
-"""What a phantom video shows: its look, which knows nothing of the score, and its lesions.
+"""The content of a phantom video: its look, which is independent of the score, and its lesions.
 
 The scores follow Soldati et al. 2020. 0: continuous pleura with A-lines; 1: indented pleura with
 separate B-lines; 2: broken pleura with small consolidations and white areas below them; 3: dense,
@@ -16,7 +16,7 @@ Rng = np.random.Generator
 
 
 class Label(IntEnum):
-    """What a pixel of a true mask shows; where things overlap, the larger label is seen."""
+    """The label of a pixel of a true mask; where structures overlap, the larger label wins."""
 
     BACKGROUND = 0
     PLEURA = 1
@@ -28,12 +28,13 @@ class Label(IntEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Look:
-    """Everything about a video that has nothing to do with its score: the confounders.
+    """All properties of a video that are independent of its score: the confounders.
 
-    Places are shares of the view's width from its axis, angles are degrees from it. `slope_db_per_cm`
-    is what TGC leaves of the attenuation, `tilt` and `bend` make the pleura deeper to one side and
-    to both, `contact` is the share of the view lost at the left and the right edge, `comets` are
-    short, fading comet tails that healthy lungs have too, `text` is a number written on the frame.
+    Positions are shares of the width of the view from its axis, angles are degrees from it.
+    `slope_db_per_cm` is the attenuation that remains after TGC. `tilt` and `bend` make the pleura
+    deeper on one side and on both sides. `contact` is the share of the view that is lost at the left
+    and the right edge. `comets` are short, fading comet tails, which healthy lungs also have. `text`
+    is a number written on the frame.
     """
 
     depth_cm: float
@@ -63,18 +64,18 @@ class Look:
 
     @property
     def view_mm(self) -> float:
-        """Width of the view at the pleura."""
+        """Width of the view at the pleura, in mm."""
         return float(np.deg2rad(self.opening_deg) * 10 * (self.probe_cm + self.pleura_cm))
 
     @property
     def ribs(self) -> list[tuple[float, float]]:
-        """Centre and half width of each rib's shadow, shares of the view's width."""
+        """Centre and half width of the shadow of each rib, as shares of the width of the view."""
         half = self.rib_half_deg / self.opening_deg
         return [(degrees / self.opening_deg, half) for degrees in self.ribs_deg]
 
 
 def draw_look(exam: Rng, video: Rng) -> Look:
-    """Mostly the exam's (scanner settings, body, breathing: from `exam`), a little the video's."""
+    """Draws a look: scanner settings, body and breathing from `exam`, the rest from `video`."""
     opening = exam.uniform(48, 72)
     rib_spacing, rib_half = exam.uniform(24, 32), exam.uniform(3.5, 6.0)
     depth, gain, pleura = exam.uniform(7, 13), exam.normal(0, 4), exam.uniform(1.3, 2.6)
@@ -117,11 +118,11 @@ def rounded(values: np.ndarray) -> tuple[float, ...]:
 
 @dataclass(frozen=True)
 class Lesion:
-    """One finding in the lung; it slides with it.
+    """One finding in the lung, which slides with the lung.
 
-    `place` is its centre as a share of the view's width from the axis, `width_mm` its width at the
-    pleura, `depth_mm` how far a consolidation reaches below it. A `passing` lesion is seen in part
-    of the breathing cycle only. `grain` seeds its irregular outline.
+    `place` is its centre, as a share of the width of the view from the axis. `width_mm` is its width
+    at the pleura, `depth_mm` the depth of a consolidation below it. A `passing` lesion is visible in
+    only part of the breathing cycle. `grain` is the seed of its irregular outline.
     """
 
     label: Label
@@ -133,7 +134,7 @@ class Lesion:
 
 
 def draw_lesions(rng: Rng, score: int, look: Look) -> list[Lesion]:
-    """The findings that make a video's score; score 0 has none. The first is never passing."""
+    """Draws the lesions that define a score; none for score 0. The first one is never passing."""
     if score == 0:
         return []
     if score == 1:
@@ -161,21 +162,21 @@ def b_lines(rng: Rng, places: list[float], first: bool = True) -> list[Lesion]:
 
 
 def broken_pleura(rng: Rng, places: list[float], look: Look) -> list[Lesion]:
-    """Small consolidations and the white areas below them: together under half of the view."""
+    """Small consolidations with white areas below, together less than half of the view."""
     lesions = []
     for i, place in enumerate(places):
         width = min(rng.uniform(7, 15), 0.34 * look.view_mm / len(places))
         passing, grain = bool(i and rng.random() < 0.3), int(rng.integers(2**31))
-        depth, spread = max(5, width * rng.uniform(0.6, 1.2)), rng.uniform(0.9, 1.3)
+        depth, widening = max(5, width * rng.uniform(0.6, 1.2)), rng.uniform(0.9, 1.3)
         lesions += [
             Lesion(Label.CONSOLIDATION, place, width, depth, passing, grain),
-            Lesion(Label.WHITE_LUNG, place, width * spread, 0.0, passing, grain),
+            Lesion(Label.WHITE_LUNG, place, width * widening, 0.0, passing, grain),
         ]
     return lesions
 
 
 def white_lung(rng: Rng, look: Look) -> list[Lesion]:
-    """White lung over most of the view, sometimes with larger consolidations in it."""
+    """White lung over most of the view, sometimes with larger consolidations."""
     width, grain = look.view_mm * rng.uniform(0.75, 1.1), int(rng.integers(2**31))
     lesions = [Lesion(Label.WHITE_LUNG, rng.normal(0, 0.06), width, 0.0, False, grain)]
     places = draw_places(rng, int(rng.choice([0, 1, 2], p=[0.45, 0.35, 0.2])), look)
@@ -188,8 +189,10 @@ def white_lung(rng: Rng, look: Look) -> list[Lesion]:
 
 
 def draw_places(rng: Rng, count: int, look: Look, taken: list[float] | None = None) -> list[float]:
-    """At most `count` places for lesions: apart from each other and from `taken`, and not behind
-    a rib. At least one, however little room there is, if `count` is not 0."""
+    """Draws at most `count` places for lesions, at least one if `count` is not 0.
+
+    Places are separated from each other and from `taken`, and are not behind a rib, if there is room.
+    """
     places: list[float] = []
     for _ in range(40 * count):
         place = float(rng.uniform(-0.36, 0.36))
@@ -204,6 +207,6 @@ def draw_places(rng: Rng, count: int, look: Look, taken: list[float] | None = No
 
 
 def widest_gap(ribs: list[tuple[float, float]]) -> tuple[float, float]:
-    """The widest stretch of the view, in shares of its width, that no rib shadows."""
+    """The widest interval of the view without a rib shadow, as shares of its width."""
     edges = [-0.5, *(edge for rib, half in ribs for edge in (rib - half, rib + half)), 0.5]
     return max(zip(edges[::2], edges[1::2], strict=True), key=lambda gap: gap[1] - gap[0])

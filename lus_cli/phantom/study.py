@@ -1,4 +1,4 @@
-"""The synthetic study: patients, exams, scores and lengths as in the report's data, and its rendering."""
+"""The synthetic study: patients, exams, scores and lengths like the report's data, and rendering."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from lus_cli.errors import UsageError
 from lus_cli.phantom.scene import Label, Lesion, Look, draw_lesions, draw_look
 from lus_cli.phantom.tissue import Scene
 from lus_cli.phantom.true_masks import write_mask
-from lus_cli.processes import spread
+from lus_cli.processes import in_parallel
 from lus_cli.progress import Progress
 from lus_cli.study.frames import save_jpeg
 from lus_cli.study.ids import VideoId, video_order
 
-# The original study: these patients, 1.64 exams each, up to 14 areas an exam, these scores.
+# The original study: these patients, 1.64 exams per patient, up to 14 areas per exam, these scores.
 PATIENTS = (1017, 1045, 1047, 1048, 1050, 1051, 1052, 1066, 1067, 1068, 1069)
 SHORT_PATIENTS = (1047, 1051)
 LONGEST = VideoId("1017", "1048", "11")
@@ -32,12 +32,12 @@ EXAMS_PER_PATIENT = 18 / 11
 AREAS = 14
 SCORE_COUNTS = (45, 45, 101, 55)
 JPEG_QUALITY = 90
-POOL_PAYS_FROM = 4e7  # pixels; below, starting processes takes longer than they save
+POOL_PAYS_FROM = 4e7  # pixels; below, starting processes takes longer than it saves
 
 
 @dataclass(frozen=True)
 class Video:
-    """One video to render: what decides every byte of it."""
+    """One video to render; determines every byte of it."""
 
     id: VideoId
     score: int
@@ -46,11 +46,11 @@ class Video:
     size: int
 
     def rng(self, *parts: str) -> np.random.Generator:
-        """Random numbers that depend on the study's seed and on names, not on any order."""
+        """A random generator that depends on the seed of the study and on `parts`, not on an order."""
         return np.random.default_rng([self.seed, *map(int, parts)])
 
     def draw(self) -> tuple[Look, list[Lesion]]:
-        """Confounders first and from their own streams, so that the score cannot touch them."""
+        """Draws look and lesions from separate streams, so that the look is independent of the score."""
         patient, exam, area = self.id
         look = draw_look(self.rng(patient, exam), self.rng(patient, exam, area, "1"))
         return look, draw_lesions(self.rng(patient, exam, area, "2"), self.score, look)
@@ -73,7 +73,7 @@ def study(config: PhantomConfig) -> list[Video]:
     if config.videos < config.patients:
         raise UsageError(
             f"--videos {config.videos} is fewer than --patients {config.patients}",
-            "every patient has at least one",
+            "each patient needs at least one video",
         )
     rng = np.random.default_rng(config.seed)
     ids = draw_ids(config, rng)
@@ -86,12 +86,12 @@ def study(config: PhantomConfig) -> list[Video]:
 
 
 def draw_ids(config: PhantomConfig, rng: np.random.Generator) -> list[VideoId]:
-    """Video ids: exams spread over the patients, areas over the exams, LONGEST among them."""
-    must = [int(LONGEST.patient), *SHORT_PATIENTS]
-    named = [*must, *(p for p in PATIENTS if p not in must)]
+    """Distributes exams over the patients and areas over the exams; includes LONGEST."""
+    required = [int(LONGEST.patient), *SHORT_PATIENTS]
+    original = [*required, *(p for p in PATIENTS if p not in required)]
     others = list(range(max(PATIENTS) + 1, 10_000))
     step = max(1, min(len(others) // config.patients, 3))
-    patients = sorted([*named, *others[::step]][: config.patients])
+    patients = sorted([*original, *others[::step]][: config.patients])
     exams = max(round(config.patients * EXAMS_PER_PATIENT), -(-config.videos // AREAS))
     exams = min(exams, config.videos)
     numbers = draw_exam_numbers(exams, rng)
@@ -119,17 +119,17 @@ def draw_exam_numbers(count: int, rng: np.random.Generator) -> list[int]:
 
 
 def draw_scores(ids: Sequence[VideoId], rng: np.random.Generator) -> dict[VideoId, int]:
-    """Scores in the original's shares, each patient having some of each: some lean a little.
+    """Draws scores with the shares of the original study; each patient has a mixture of scores.
 
-    Each patient's videos are spread evenly over 0 to 1, shifted by the patient's leaning, and the
-    order over all patients is cut at the shares.
+    The severities of the videos of a patient are spaced evenly over 0 to 1 and shifted by a random
+    tendency of the patient. The ranking of all videos is then cut at the shares.
     """
     severity: dict[VideoId, float] = {}
     for _, group in itertools.groupby(sorted(ids), key=lambda video: video.patient):
-        own = list(group)
-        spread_out = (rng.permutation(len(own)) + rng.random(len(own))) / len(own)
-        leaning = rng.normal(0, 0.08)
-        severity |= {v: s + leaning for v, s in zip(own, spread_out, strict=True)}
+        videos = list(group)
+        spaced = (rng.permutation(len(videos)) + rng.random(len(videos))) / len(videos)
+        tendency = rng.normal(0, 0.08)
+        severity |= {v: s + tendency for v, s in zip(videos, spaced, strict=True)}
     ranked = sorted(ids, key=lambda video: severity[video])
     ends = np.rint(np.cumsum(SCORE_COUNTS) / sum(SCORE_COUNTS) * len(ids)).astype(int)
     return {video: int(np.searchsorted(ends, i, "right")) for i, video in enumerate(ranked)}
@@ -138,7 +138,7 @@ def draw_scores(ids: Sequence[VideoId], rng: np.random.Generator) -> dict[VideoI
 def draw_lengths(
     ids: Sequence[VideoId], longest: int, rng: np.random.Generator
 ) -> dict[VideoId, int]:
-    """Frames of each video: LONGEST has the most, the short patients' videos the fewest."""
+    """The number of frames of each video: most for LONGEST, fewest for SHORT_PATIENTS."""
     lengths = {}
     for video in ids:
         short = int(video.patient) in SHORT_PATIENTS
@@ -149,13 +149,13 @@ def draw_lengths(
 
 
 def study_record(config: PhantomConfig, videos: Sequence[Video]) -> dict[str, Any]:
-    """What study.json says: everything that was drawn."""
+    """The content of study.json: all drawn parameters."""
 
     def record(video: Video) -> dict[str, Any]:
         look, lesions = video.draw()
         drawn = {"score": video.score, "frames": video.frames} | dataclasses.asdict(look)
-        found = [dataclasses.asdict(le) | {"label": le.label.name.lower()} for le in lesions]
-        return drawn | {"lesions": found}
+        findings = [dataclasses.asdict(le) | {"label": le.label.name.lower()} for le in lesions]
+        return drawn | {"lesions": findings}
 
     return {
         "version": lus_cli.__version__,
@@ -169,21 +169,21 @@ def study_record(config: PhantomConfig, videos: Sequence[Video]) -> dict[str, An
 
 
 def render_all(tasks: Sequence[RenderTask], workers: int, progress: Progress) -> None:
-    """Renders every video, the longest first, over processes where that pays."""
+    """Renders all videos, the longest first, in parallel if that saves time."""
     tasks = sorted(tasks, key=lambda task: -task.video.frames)
     total, done = sum(task.video.frames for task in tasks), 0
     if sum(task.video.frames * task.video.size**2 for task in tasks) < POOL_PAYS_FROM:
         workers = 1
     progress("phantom", 0, total)
-    # Closed here, so that no worker still writes when a failed study's folders are removed.
-    with contextlib.closing(spread(render, tasks, workers)) as outcomes:
+    # Closed here, so that no worker is writing when the folders of a failed study are removed.
+    with contextlib.closing(in_parallel(render, tasks, workers)) as outcomes:
         for index, _ in outcomes:
             done += tasks[index].video.frames
             progress("phantom", done, total)
 
 
 def render(task: RenderTask) -> None:
-    """Renders one video: its frames as JPEG, their true masks as PNG."""
+    """Renders one video: frames as JPEG, true masks as PNG."""
     video = task.video
     look, lesions = video.draw()
     scene = Scene(look, lesions, video.size, video.rng(*video.id, "3"))

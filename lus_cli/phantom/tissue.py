@@ -1,9 +1,9 @@
-"""What sends echoes in a phantom video, and the video that comes of it.
+"""Model of the tissue, and the rendering of a phantom video.
 
-A scene holds maps of echo strength: the still ones (chest wall, haze, ribs, A-lines, shadows) over
-(row, line) of the polar grid, the sliding ones (pleura, lesions) over (row, wide line). A frame is
-a window of the sliding maps over the still ones, times speckle that moves with the tissue and
-changes slowly, plus the scanner's noise.
+A scene has maps of echo strength: static ones (chest wall, haze, ribs, A-lines, shadows) over (row,
+line) of the polar grid, and sliding ones (pleura, lesions) over (row, wide line). A frame is a window
+of the sliding maps on the static ones, multiplied by speckle, which moves with the tissue and changes
+slowly, plus the noise of the scanner.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ from lus_cli.phantom.probe import (
 )
 from lus_cli.phantom.scene import Label, Lesion, Look, Rng
 
-# Echo levels in dB over muscle, before attenuation and TGC.
+# Echo levels in dB relative to muscle, before attenuation and TGC.
 PLEURA_DB, A_LINE_DB, RIB_DB = 22.0, 9.0, 9.0
 B_LINE_DB, WHITE_DB, COMET_DB, SHRED_DB, HAZE_DB, SOLID_DB = 3.0, 1.0, 3.0, 4.0, -8.0, -17.0
 COMET_MM = 9.0  # depth over which a comet tail fades
-WALL_MEMORY, LUNG_MEMORY = 0.985, 0.94  # share of the speckle that the next frame keeps
-CHEST_MOTION = 0.012  # how much deeper the pleura lies when breathed in
+WALL_MEMORY, LUNG_MEMORY = 0.985, 0.94  # correlation of the speckle between frames
+CHEST_MOTION = 0.012  # relative increase of the depth of the pleura at inspiration
 
 
 class Lung:
-    """Lesions over (row, wide line): what they cover of the haze and A-lines, what they send.
+    """Maps of the lesions over (row, wide line): how much they hide haze and A-lines, their echo.
 
     cover: float32 0 to 1; level: float32 amplitude; labels: uint8.
     """
 
     def __init__(self, grid: Grid, lesions: list[Lesion], comets: tuple[float, ...]) -> None:
         z, place = grid.below_mm, grid.wide_place
-        floor = np.zeros(grid.wide, np.float32)  # how deep consolidations reach
+        floor = np.zeros(grid.wide, np.float32)  # depth of consolidations in mm
         streak, white = np.zeros_like(floor), np.zeros_like(floor)
         for lesion in lesions:
             away_mm = (place - lesion.place) * grid.look.view_mm
@@ -57,7 +57,9 @@ class Lung:
                 np.maximum(white, rays(rng, lesion, away_mm), out=white)
         solid = np.clip((floor - z) / 0.8, 0, 1) * (floor > 0.5) * (z > -0.5)
         below = np.clip(z - floor + 0.5, 0, 1)
-        shred = bump(z - floor - 0.8, 1.2) * (floor > 2)  # a consolidation's ragged border echoes
+        shred = bump(z - floor - 0.8, 1.2) * (
+            floor > 2
+        )  # echo of the ragged border of a consolidation
         tails = sum((bump(place - comet, 0.009) for comet in comets), np.zeros_like(floor))
         veil = np.minimum(np.maximum(streak, 1.5 * white), 1) * below
         self.cover = np.maximum(veil, solid).astype(np.float32)
@@ -73,7 +75,7 @@ class Lung:
 
 
 def outline(rng: Rng, lesion: Lesion, away_mm: Array) -> Array:
-    """How deep a consolidation reaches below the pleura, mm, along the lines: ragged."""
+    """The ragged depth of a consolidation below the pleura along the lines, in mm."""
     across = np.clip(2 * away_mm / lesion.width_mm, -1, 1)
     extent = float(np.ptp(away_mm))
     ragged = (
@@ -85,7 +87,7 @@ def outline(rng: Rng, lesion: Lesion, away_mm: Array) -> Array:
 
 
 def rays(rng: Rng, lesion: Lesion, away_mm: Array) -> Array:
-    """The strength of a white area along the lines: confluent B-lines, never all alike."""
+    """The strength of a white area along the lines: confluent B-lines of different strength."""
     extent = float(np.ptp(away_mm))
     rough = 0.05 * lesion.width_mm * wander(rng, away_mm.size, 8)
     db = 4.5 * wander(rng, away_mm.size, extent / 12) + 4 * wander(rng, away_mm.size, extent / 4)
@@ -94,13 +96,13 @@ def rays(rng: Rng, lesion: Lesion, away_mm: Array) -> Array:
 
 
 def blotches(grid: Grid) -> Array:
-    """Uneven tissue over (row, wide line): normal, some 4 mm wide."""
+    """Uneven tissue over (row, wide line): normally distributed, about 4 mm wide."""
     field = speckle((grid.rows, grid.wide), (round(3 / grid.row_mm), round(3 / grid.line_mm)))
     return field[0] * np.float32(np.sqrt(2))
 
 
 class Scene:
-    """One video: `frames` renders it."""
+    """One video, which `frames` renders."""
 
     def __init__(self, look: Look, lesions: list[Lesion], size: int, rng: Rng) -> None:
         self.look, self.lesions, self.rng = look, lesions, rng
@@ -118,7 +120,7 @@ class Scene:
         self._repeat_pleura()
 
     def _cast_shadows(self) -> None:
-        """What reaches each point of the grid, and the ribs' own echoes."""
+        """Computes the transmission to each point of the grid, and the echoes of the ribs."""
         grid, look, rng = self.grid, self.look, self.rng
         z, place = grid.below_mm, grid.place
         pleura_mm = 10 * look.pleura_cm
@@ -142,7 +144,7 @@ class Scene:
         self.noise = amplitude(look.noise_db + 6 * np.arange(grid.rows)[:, None] / grid.rows)
 
     def _lay_wall(self) -> None:
-        """Chest wall and, below the pleura, haze: amplitude over (row, line)."""
+        """Computes chest wall and, below the pleura, haze: amplitude over (row, line)."""
         grid, rng = self.grid, self.rng
         z = np.arange(grid.rows, dtype=np.float32)[:, None] / grid.pleura
         wavy = z + 0.03 * wander(rng, grid.lines, 5) * np.minimum(z, 1)
@@ -156,15 +158,17 @@ class Scene:
             db += (rng.uniform(4, 10) + 3 * wander(rng, grid.lines, 8)) * bump(
                 course, rng.uniform(0.015, 0.035)
             )
-        echo = db[np.arange(grid.rows) % grid.pleura]  # the wall's layers come back below it
+        echo = db[
+            np.arange(grid.rows) % grid.pleura
+        ]  # the layers of the wall are repeated below it
         haze = HAZE_DB - self.look.haze_db_per_repeat * (z - 1) + 0.35 * echo
         haze = haze + 3 * wander(rng, grid.lines, 8)
         self.still = amplitude(np.where(z < 1, db, haze))
 
     def _draw_pleura(self) -> None:
-        """The pleural line, amplitude over (row in `band`, wide line).
+        """Computes the pleural line: amplitude over (row in `band`, wide line).
 
-        Lesions dent it, break it, and white lung blurs it.
+        Lesions dent and interrupt it, and white lung blurs it.
         """
         grid, rng = self.grid, self.rng
         strength = 2.5 * wander(rng, grid.wide, 20) - 5 * bump(grid.wide_place + 0.5, 0.2)
@@ -193,8 +197,10 @@ class Scene:
             lung.labels[seen & (lung.labels == 0)] = Label.PLEURA
 
     def _repeat_pleura(self) -> None:
-        """A-lines, amplitude over (row, line): repeats of the pleura at whole multiples of its
-        depth, each weaker."""
+        """Computes A-lines, amplitude over (row, line).
+
+        They are repeats of the pleura at integer multiples of its depth, with decreasing strength.
+        """
         grid, rng = self.grid, self.rng
         level = self.look.a_lines_db + A_LINE_DB - (14 if self.blurred else 0)
         facing = plateau(grid.place - rng.normal(0, 0.08), rng.uniform(0.18, 0.45), 0.2)
@@ -222,8 +228,8 @@ class Scene:
             yield frame, mask.reshape(grid.size, grid.size)
 
     def polar_frames(self, count: int) -> Iterator[tuple[Array, Array, float]]:
-        """Yields `count` times, over (row, line): levels in dB float32 and labels uint8; and by how
-        much breathing stretches the rows."""
+        """Yields `count` times: levels in dB float32 and labels uint8 over (row, line), and the factor
+        by which breathing stretches the rows."""
         grid, look, rng = self.grid, self.look, self.rng
         room = 64
         grains = speckle((grid.rows + room, grid.wide + room), grid.blur)
@@ -253,7 +259,7 @@ class Scene:
             yield decibels(re), self._labels(slide, gate), 1 + CHEST_MOTION * float(np.sin(phase))
 
     def _view(self, wide: Array, slide: float) -> Array:
-        """What of (row, wide line) is in view: (row, line), between lines where need be."""
+        """The part of a map (row, wide line) in view: (row, line), interpolated between lines."""
         grid = self.grid
         first = int(np.floor(grid.margin + slide))
         part = np.float32(grid.margin + slide - first)
@@ -289,7 +295,7 @@ class Scene:
         return echoes[0], echoes[1]
 
     def _lung(self, name: str, slide: float, gate: float) -> Array:
-        """A lung map in view, from the pleura down, as far as passing lesions are there (`gate`)."""
+        """A lung map in view, from the pleura down; `gate` is the visibility of passing lesions."""
         without, complete = (getattr(lung, name) for lung in (self.without, self.complete))
         maps = complete if gate == 1 else without
         seen = self._view(maps[self.band.start :], slide)

@@ -1,6 +1,6 @@
-"""What is truly where in the frames of a study: the masks that `lus phantom` writes beside its exams.
+"""True masks of the frames of a phantom study, which `lus phantom` writes next to its exams.
 
-`<exams>-masks/patient/exam/area/Frame_<number>.png`, palette PNGs of the labels of phantom_scene.
+They are `<exams>-masks/patient/exam/area/Frame_<number>.png`, palette PNGs of phantom.scene.Label.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from lus_cli.phantom.scene import Label
 from lus_cli.study.exam_tree import MAX_PIXELS
 from lus_cli.study.ids import VideoId
 
-STUDY = "study.json"  # beside the masks: what was drawn for every video
-# What makes each score; a healthy lung shows A-lines.
+STUDY = "study.json"  # in the masks folder: the drawn parameters of every video
+# The artefacts that define each score; a healthy lung shows A-lines.
 ARTEFACTS = {0: (Label.A_LINE,)} | dict.fromkeys(
     (1, 2, 3), (Label.B_LINE, Label.CONSOLIDATION, Label.WHITE_LUNG)
 )
@@ -31,7 +31,7 @@ PALETTE = {
 
 
 def masks_folder(root: Path) -> Path:
-    """Where the true masks of the exam tree `root` lie."""
+    """The folder of the true masks of the exam tree `root`."""
     return root.with_name(root.name + "-masks")
 
 
@@ -39,29 +39,31 @@ def write_mask(path: Path, mask: np.ndarray) -> None:
     """Writes labels (row, column) uint8 as a palette PNG that any viewer shows in colours."""
     image = Image.fromarray(mask)
     image.putpalette(bytes(level for label in Label for level in PALETTE[label]))
-    # The fastest of Pillow's settings; packing two labels into a byte would take longer.
+    # The fastest settings of Pillow; packing two labels into a byte would take longer.
     image.save(path, compress_level=1, bits=8)
 
 
 def read_mask(path: Path) -> np.ndarray:
-    """The labels (row, column) uint8 of a frame: see Label. Raises LusError if it is no mask."""
+    """The labels (row, column) uint8 of a frame, see Label. Raises LusError if it is not a mask."""
     try:
         with Image.open(path, formats=("PNG",)) as image:
             if image.width * image.height > MAX_PIXELS:
-                raise LusError(f"{path} is no mask", f"it has {image.width}x{image.height} pixels")
+                raise LusError(
+                    f"{path} is not a mask", f"it has {image.width}x{image.height} pixels"
+                )
             if image.mode != "P":
                 raise LusError(
-                    f"{path} is no mask", "masks are palette PNGs that lus phantom wrote"
+                    f"{path} is not a mask", "masks are palette PNGs that `lus phantom` wrote"
                 )
             return np.asarray(image).copy()
     except LusError:
         raise
-    except Exception as error:  # Pillow has no one exception for a damaged file
+    except Exception as error:  # Pillow has no single exception for a damaged file
         raise LusError(f"{path} cannot be read", str(error)) from error
 
 
 def artefacts(root: Path, video: VideoId, frame: int, score: int) -> np.ndarray:
-    """(row, column) bool: where a frame of the exam tree `root` shows what makes the score.
+    """(row, column) bool: where a frame of the exam tree `root` shows the artefacts of its score.
 
     Raises LusError if its mask cannot be read.
     """

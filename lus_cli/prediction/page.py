@@ -1,4 +1,4 @@
-"""The page a person opens after a prediction: every video playing under its mask, in one HTML file."""
+"""The page of a prediction: every video with its attention mask, in one HTML file."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from lus_cli.words import counted
 
 # 100 frames of COVID-BLUES at 256x256 take about 90 kB.
 BUDGET = Budget(frames=250, side=512, crf=24)
-MOST_PAGE_BYTES = 60_000_000  # of clips; browsers get slow beyond
+MOST_PAGE_BYTES = 60_000_000  # of clips; browsers become slow with more
 
 
 @dataclass
 class Page:
-    """What the page will show, as it is found."""
+    """The content of the page, collected video by video."""
 
     predictions: list[Prediction] = field(default_factory=list)
     clips: list[Clip | None] = field(default_factory=list)
@@ -37,9 +37,9 @@ class Page:
 def write_page(path: Path, about: Mapping[str, Any], page: Page) -> None:
     """Writes the page to `path`.
 
-    about: `run`, `epoch`, `temperature` (None if probabilities are as the model gives them),
-        `scores` (videos per answered score), `meaning` (how the probabilities are to be taken),
-        `problems` (a line for each thing that could not be scored) and `remarks`.
+    about: `run`, `epoch`, `temperature` (None if probabilities are not calibrated), `scores` (number
+        of videos per predicted score), `meaning` (a sentence on calibration), `problems` (one line
+        per video that could not be scored) and `remarks`.
     """
     text = rendered(
         "predictions.html",
@@ -56,8 +56,8 @@ def write_page(path: Path, about: Mapping[str, Any], page: Page) -> None:
 
 
 def headline(scores: list[int], problems: int) -> str:
-    answers = [
+    counts = [
         f"{videos} of\u00a0score\u00a0{score}" for score, videos in enumerate(scores) if videos
     ]
-    said = f"{counted(sum(scores), 'video')}: {', '.join(answers)}."
-    return said + (f" {problems} could not be scored." if problems else "")
+    sentence = f"{counted(sum(scores), 'video')}: {', '.join(counts)}."
+    return sentence + (f" {problems} could not be scored." if problems else "")

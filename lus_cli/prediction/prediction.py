@@ -1,4 +1,4 @@
-"""What a model says about one video whose score nobody gave, and how sure it is."""
+"""The prediction for one unlabelled video, and its uncertainty."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Prediction:
-    """The answer for one video.
+    """The prediction for one video.
 
     probabilities: of the scores 0..3, summing to 1.
-    frames: how many the video has. frame_numbers: those the model looked at, by their numbers.
-    frame_weights: the share of each of these in the answer, summing to 1; None for a model that
-    does not weigh frames.
-    remarks: what its reader says of the video, and what makes it unlike those that the model knows,
-    a sentence each.
+    frames: number of frames of the video.
+    frame_numbers: the numbers of the frames that the model used.
+    frame_weights: the share of each of these frames in the prediction, summing to 1; None for a
+        model that does not weight frames.
+    remarks: sentences on how the video was read and how it differs from the training videos.
     """
 
     video: str
@@ -30,19 +30,19 @@ class Prediction:
 
     @property
     def score(self) -> int:
-        """The most probable score; the lower one of two equally probable."""
+        """The most probable score, the lowest of several."""
         return self.probabilities.index(self.probability)
 
     @property
     def probability(self) -> float:
-        """That of the answered score."""
+        """The probability of the predicted score."""
         return max(self.probabilities)
 
     @property
     def uncertainty(self) -> float:
-        """The entropy of the probabilities, as a share of its maximum: -sum(p ln p) / ln 4.
+        """The normalised entropy of the probabilities, -sum(p ln p) / ln 4 (Shannon 1948).
 
-        0: all on one score; 1: every score equally probable (Shannon 1948).
+        0 if one score has probability 1; 1 if all scores are equally probable.
         """
         entropy = sum(-p * math.log(p) for p in self.probabilities if p > 0)
         return min(1.0, entropy / math.log(len(self.probabilities)))
@@ -75,7 +75,7 @@ class Prediction:
         }
 
     def to_row(self) -> dict[str, Any]:
-        """A row of the CSV file: no lists."""
+        """A row of the CSV file, without lists."""
         return {
             "video": self.video,
             "path": self.path,
@@ -90,7 +90,7 @@ class Prediction:
         }
 
 
-def counted_scores(predictions: Sequence[Prediction]) -> list[int]:
-    """How many videos were answered with each score."""
-    answers = [prediction.score for prediction in predictions]
-    return [answers.count(score) for score in range(4)]
+def score_counts(predictions: Sequence[Prediction]) -> list[int]:
+    """The number of videos for which each score was predicted."""
+    predicted = [prediction.score for prediction in predictions]
+    return [predicted.count(score) for score in range(4)]

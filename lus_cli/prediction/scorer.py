@@ -1,4 +1,4 @@
-"""A trained model that scores single videos, and what its run knows of them."""
+"""A trained model that scores single videos, with remarks and a temperature."""
 
 from __future__ import annotations
 
@@ -18,20 +18,27 @@ from lus_cli.cache.video_cache import VideoCache
 from lus_cli.errors import LusError, printable
 from lus_cli.evaluation.calibration import scaled
 from lus_cli.files import read_json
-from lus_cli.model.checkpoint import Card
-from lus_cli.model.devices import explaining_out_of_memory
+from lus_cli.model.checkpoint import Card, digest_of, load_best
+from lus_cli.model.devices import choose_device, explaining_out_of_memory
 from lus_cli.model.network import LusModel
-from lus_cli.prediction.new_videos import NewVideo, decode, frames_at, open_video
+from lus_cli.prediction.new_videos import (
+    NewVideo,
+    decode,
+    decode_array,
+    frames_at,
+    open_video,
+)
 from lus_cli.prediction.prediction import Prediction
-from lus_cli.training.scoring import answer, softmax
+from lus_cli.training.scoring import predict, softmax
+from lus_cli.training.trained_run import on_device
 
 BLANK = 16  # gray levels between a frame's darkest and brightest pixel
-EVALUATED = ("validation", "test", "all", "train")  # where evaluate may have left a temperature
+EVALUATED = ("validation", "test", "all", "train")  # evaluations that may hold a temperature
 
 
 @dataclass(frozen=True)
 class Temperature:
-    """What `lus evaluate` fitted, and on how many."""
+    """A temperature fitted by `lus evaluate`, with the size of the data it was fitted on."""
 
     value: float
     videos: int
@@ -44,41 +51,63 @@ class Scorer:
 
     model: LusModel
     card: Card
-    temperature: Temperature | None  # None: probabilities as the model gives them
+    temperature: Temperature | None  # None: the probabilities are not scaled
     mask_text: bool
-    known: dict[str, str] = field(default_factory=dict)  # checksum -> what the model knows of it
+    study_remarks: dict[str, str] = field(default_factory=dict)  # by checksum, for training videos
 
     def score(self, video: NewVideo) -> tuple[Prediction, StoredVideo]:
-        """The answer for one video, and its frames. Raises LusError if it cannot be given."""
+        """The prediction for one video, and its frames. Raises LusError if it cannot be scored."""
         source = open_video(video, self.mask_text)
         stored = decode(source, self.card.frame_format)
+        return self.score_stored(stored, video.name, printable(str(video.path))), stored
+
+    def score_frames(self, frames: np.ndarray, name: str = "") -> Prediction:
+        """Scores one video that is an array of frames, as `lus predict` scores a file.
+
+        Args:
+            frames: uint8 (frame, row, column) or (frame, row, column, RGB), in temporal order and
+                of any size: they are resized as those of the study were.
+            name: becomes the prediction's `video`.
+
+        Raises:
+            ValueError: the array is something else, or empty.
+            LusError: the model's output is not finite.
+
+        """
+        return self.score_stored(decode_array(frames, self.card.frame_format), name)
+
+    def score_stored(self, stored: StoredVideo, name: str, path: str = "") -> Prediction:
+        """The prediction for frames in the format of the study."""
         recipe = self.card.recipe
         positions = select_frames(stored.length, recipe.stride, recipe.frames_per_video)
         frames = frames_at(stored, positions, self.card.frame_format)
-        probabilities, weights = self.answer(frames)
+        probabilities, weights = self.predict(frames)
         return Prediction(
-            video.name,
-            printable(str(video.path)),
+            name,
+            path,
             tuple(probabilities.tolist()),
             stored.length,
             tuple(stored.frame_numbers[positions].tolist()),
             tuple(weights.tolist()) if recipe.pool == "attention" else None,
             tuple(self.remarks(stored, frames)),
-        ), stored
+        )
 
-    def answer(self, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Probabilities of the scores, and the share of each frame in them."""
+    def predict(self, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The probabilities of the scores, (class,), and the weight of each frame, (frame,).
+
+        frames: (frame, row, column[, channel]) uint8.
+        """
         batch = Batch(
             [0], torch.from_numpy(frames), torch.tensor([len(frames)]), torch.tensor([-1])
         )
         device = next(self.model.parameters()).device
-        with torch.inference_mode(), explaining_out_of_memory("cut out fewer seconds"):
-            output = answer(self.model, batch.to(device), self.card.longest)
+        with torch.inference_mode(), explaining_out_of_memory("shorten the video"):
+            output = predict(self.model, batch.to(device), self.card.longest)
             logits, weights = output.logits.float().cpu(), output.weights.float().cpu()
         if not torch.isfinite(logits).all():
             raise LusError(
-                f"what the model answers on {device} is no number",
-                "try --device cpu; if it is none there either, train the run anew",
+                f"the prediction on {device} is not a finite number",
+                "try --device cpu; if that does not help, train a new run",
             )
         probabilities = softmax(logits.numpy())
         if self.temperature is not None:
@@ -86,46 +115,75 @@ class Scorer:
         return probabilities[0], weights.numpy()
 
     def masks(self, frames: np.ndarray) -> np.ndarray | None:
-        """Where the model looks in each frame: (frame, row, column) float32 in [0, 1], or None."""
-        if not self.model.looks:
+        """The attention mask of each frame, (frame, row, column) float32 in [0, 1], or None."""
+        if not self.model.has_masks:
             return None
         device = next(self.model.parameters()).device
         with torch.inference_mode():
             return self.model.mask(torch.from_numpy(frames).to(device)).float().cpu().numpy()
 
     def remarks(self, stored: StoredVideo, frames: np.ndarray) -> list[str]:
-        """What its reader says of a video, and what makes the model's answer mean little for it."""
-        found = list(stored.notes)
-        if stored.checksum in self.known:
-            found.append(self.known[stored.checksum])
+        """Sentences on how the video was read, and on what makes its prediction unreliable."""
+        sentences = list(stored.notes)
+        if stored.checksum in self.study_remarks:
+            sentences.append(self.study_remarks[stored.checksum])
         if stored.length > self.card.longest:
-            found.append(
-                f"{stored.length} frames: longer than any video of the model's own study, whose "
-                f"longest has {self.card.longest}"
+            sentences.append(
+                f"{stored.length} frames: longer than any video in the study of the model, where "
+                f"the longest has {self.card.longest}"
             )
         if stored.length == 1:
-            found.append("a single frame: the model was made for videos")
+            sentences.append("a single frame: the model was trained on videos")
         elif (frames == frames[:1]).all():
-            found.append("nothing moves: all frames looked at are the same")
+            sentences.append("no motion: all frames used are identical")
         blank = int((np.ptp(frames.reshape(len(frames), -1), axis=1) < BLANK).sum())
         if blank:
-            found.append(
-                f"{blank} of the {len(frames)} frames looked at are blank, or nearly so: nothing in "
-                f"them differs by {BLANK} gray levels"
+            sentences.append(
+                f"{blank} of the {len(frames)} frames used are blank or nearly blank: their gray "
+                f"levels span less than {BLANK}"
             )
-        return found
+        return sentences
+
+
+def load_scorer(path: str | Path, device: str = "auto", *, temperature: bool = False) -> Scorer:
+    """Loads a trained model to score videos with.
+
+    Args:
+        path: the folder of a run, such as cache/runs/paper-1, or a copy of its best.safetensors.
+        device: auto, cpu, cuda or mps; auto takes the best accelerator of this machine.
+        temperature: whether to scale the probabilities by the temperature that `lus evaluate`
+            fitted, which it keeps in the folder of the run.
+
+    Raises:
+        LusError: the weights cannot be read, there is no such device, or no fitted temperature.
+
+    """
+    place = Path(path).absolute()
+    run = Run(place if place.is_dir() else place.parent)
+    model, card = load_best(run.best if place.is_dir() else place)
+    fitted = required_temperature(run, digest_of(model.state_dict())) if temperature else None
+    cache = Cache(run.root.parent.parent)
+    return Scorer(
+        on_device(model, choose_device(device), card),
+        card,
+        fitted,
+        bool(card.mask_text),
+        videos_of_study(cache, run, card),
+    )
 
 
 def fitted_temperature(trained: Run, weights: str) -> Temperature | None:
-    """The temperature that `lus evaluate` fitted on the validation videos of a run, with `weights`,
-    by their digest: that of others is not theirs."""
+    """The temperature that `lus evaluate` fitted for a run; None if there is none for `weights`.
+
+    weights: digest of the weights of the run. A temperature of other weights is ignored.
+    """
     for part in EVALUATED:
         path = trained.evaluation(part) / "scores.json"
         if not path.is_file():
             continue
         content = read_json(path, "run `lus evaluate` again")
-        found = content.get("temperature") if content.get("weights") == weights else None
-        temperature = as_temperature(path, found) if found else None
+        entry = content.get("temperature") if content.get("weights") == weights else None
+        temperature = as_temperature(path, entry) if entry else None
         if temperature is not None:
             return temperature
     return None
@@ -133,44 +191,48 @@ def fitted_temperature(trained: Run, weights: str) -> Temperature | None:
 
 def required_temperature(trained: Run, weights: str) -> Temperature:
     """The fitted temperature. Raises LusError if there is none for these weights."""
-    found = fitted_temperature(trained, weights)
-    if found is not None:
-        return found
+    temperature = fitted_temperature(trained, weights)
+    if temperature is not None:
+        return temperature
     parts = [p for p in EVALUATED if (trained.evaluation(p) / "scores.json").is_file()]
     if parts:
         raise LusError(
             f"run {trained.name} has no temperature that was fitted with the weights it has now",
-            f"`lus evaluate --run {trained.name}` fits one, where the run has validation patients",
+            f"`lus evaluate --run {trained.name}` fits one if the run has validation patients",
         )
     raise LusError(
         f"run {trained.name} has no temperature", f"`lus evaluate --run {trained.name}` fits one"
     )
 
 
-def as_temperature(path: Path, found: Any) -> Temperature | None:
-    """What scores.json says; None if it says that there is none. Raises LusError if it is damaged."""
+def as_temperature(path: Path, entry: Any) -> Temperature | None:
+    """Reads the temperature in scores.json; None if its value is null. Raises LusError if it is
+    damaged."""
     try:
-        if found["value"] is None:
+        if entry["value"] is None:
             return None
-        value, fitted_on = float(found["value"]), found["fitted_on"]
+        value, fitted_on = float(entry["value"]), entry["fitted_on"]
         if math.isfinite(value) and value > 0:
             return Temperature(value, int(fitted_on["videos"]), int(fitted_on["patients"]))
     except (KeyError, TypeError, ValueError, OverflowError):
         pass
-    raise LusError(f"{path} holds no temperature that can be read", "run `lus evaluate` again")
+    raise LusError(f"the temperature in {path} is damaged", "run `lus evaluate` again")
 
 
 def videos_of_study(cache: Cache, trained: Run, card: Card) -> dict[str, str]:
-    """Videos of the run's own study, by the checksum of their frames, where the cache has it."""
+    """Remarks on the training and validation videos of the run, by the checksum of their frames.
+
+    Empty if the cache does not hold the study of the run.
+    """
     if not cache.videos.is_file() or not trained.split.is_file():
         return {}
     try:
         videos, (split, _) = VideoCache(cache.videos), load_split(trained.split)
     except LusError:
-        return {}  # it is not needed to score a video
+        return {}  # scoring a video does not need it
     if videos.fingerprint != card.fingerprint:
         return {}
-    seen = {
+    uses = {
         **dict.fromkeys(split.train, "the model was trained on it"),
         **dict.fromkeys(
             split.validation,
@@ -180,7 +242,7 @@ def videos_of_study(cache: Cache, trained: Run, card: Card) -> dict[str, str]:
         ),
     }
     return {
-        checksum: f"this is video {video} of the model's own study: {seen[video.patient]}"
+        checksum: f"this is video {video} of the study of the model: {uses[video.patient]}"
         for checksum, video in zip(videos.checksums, videos.ids, strict=True)
-        if video.patient in seen
+        if video.patient in uses
     }

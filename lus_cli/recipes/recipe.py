@@ -1,4 +1,4 @@
-"""A recipe: every number that decides what is trained, and how."""
+"""The recipe: all options that determine what a training run learns."""
 
 from __future__ import annotations
 
@@ -10,88 +10,105 @@ import typer
 
 from lus_cli.errors import UsageError
 
-# Its file holds a value for every field of Recipe; the other recipes list what differs from it.
+# Its file sets every field of Recipe. The other recipes list only what differs from it.
 DEFAULT_RECIPE = "paper"
-# What NumPy, scikit-learn and torch all take.
+# The largest seed that NumPy, scikit-learn and torch all accept.
 MAX_SEED = 2**32 - 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """Everything that decides what a training run learns.
+    """All options that determine what a training run learns.
 
-    There are no defaults here: they are the numbers of the recipe DEFAULT_RECIPE, over which any
-    other recipe, file or flag is laid.
+    The fields have no defaults: the file of DEFAULT_RECIPE provides them. Another recipe, a TOML
+    file or flags override these values.
     """
 
-    name: Annotated[str, typer.Option(help="Name of the recipe; runs are called after it.")]
+    name: Annotated[str, typer.Option(help="Name of the recipe, used to name its runs.")]
 
     backbone: Annotated[
-        str, typer.Option(help="CNN, by its name in torchvision, or efficientnet_lite0.")
+        str,
+        typer.Option(help="CNN backbone: the name of a torchvision model or efficientnet_lite0."),
     ]
     weights: Annotated[
-        str, typer.Option(help="Backbone weights: imagenet, none, or a file (.pth, .safetensors).")
+        str,
+        typer.Option(
+            help="Initial weights of the backbone: imagenet, none, or a .pth or .safetensors file."
+        ),
     ]
     head: Annotated[
         Literal["lstm", "kernel"],
         typer.Option(
-            help="lstm: the network of the report. kernel: one picture of the whole video, the CNN "
-            "as its weights are, and likeness to the training videos; for few videos."
+            help="Model on top of the CNN: lstm trains attention and a BiLSTM, kernel compares one "
+            "image per video with the training videos and suits small studies."
         ),
     ]
     freeze: Annotated[
         bool,
         typer.Option(
-            help="Leave the CNN as its weights are: its feature maps are computed once and kept in "
-            "the cache."
+            help="Do not train the CNN; its feature maps are computed once and stored in the cache."
         ),
     ]
     feature_cache: Annotated[
         Literal["float16", "float32", "none"],
         typer.Option(
-            help="How a frozen CNN's feature maps are kept; none: computed anew every epoch."
+            help="Data type of the stored feature maps of a frozen CNN; none computes them again "
+            "in every epoch."
         ),
     ]
     feature_stride: Annotated[
         int,
         typer.Option(
-            help="Cut the CNN where a cell of its map spans more pixels; 0: whole.", min=0
+            help="Largest stride of the feature map in pixels; deeper CNN layers are removed, 0 "
+            "keeps them all.",
+            min=0,
         ),
     ]
-    attention: Annotated[bool, typer.Option(help="Mask each feature map by learned attention.")]
+    attention: Annotated[
+        bool, typer.Option(help="Multiply each feature map by a learned spatial attention mask.")
+    ]
     attention_channels: Annotated[
         tuple[int, ...],
-        typer.Option(help="Channels of the attention's inner convolutions.", min=1, max=4096),
+        typer.Option(
+            help="Output channels of the attention's hidden convolutions.", min=1, max=4096
+        ),
     ]
     attention_mask: Annotated[
         Literal["sigmoid", "softmax"],
         typer.Option(
-            help="sigmoid: every cell of a map has a mask of its own; softmax: the cells of a frame "
-            "share what attention there is."
+            help="Normalisation of the attention mask: sigmoid per cell, or softmax over the cells "
+            "of a frame."
         ),
     ]
-    hidden: Annotated[int, typer.Option(help="LSTM units per direction.", min=1, max=4096)]
+    hidden: Annotated[
+        int, typer.Option(help="Number of LSTM units per direction.", min=1, max=4096)
+    ]
     pool: Annotated[
         Literal["mean", "max", "last", "attention"],
-        typer.Option(help="How LSTM outputs over the real frames become one vector."),
+        typer.Option(help="Pooling of the LSTM outputs over the frames of a video."),
     ]
     dropout: Annotated[
-        float, typer.Option(help="Dropout before the last layer.", min=0.0, max=0.95)
+        float, typer.Option(help="Dropout probability before the last layer.", min=0.0, max=0.95)
     ]
     padding: Annotated[
         Literal["packed", "zeros", "last"],
-        typer.Option(help="packed: real frames only; zeros, last: pad as the report did."),
+        typer.Option(
+            help="Padding of short videos for the LSTM: packed uses none, zeros and last pad as in "
+            "the report."
+        ),
     ]
 
     loss: Annotated[
         Literal["sord", "sord-wide", "cross-entropy"],
-        typer.Option(help="Loss; sord-wide moves score 0 to -0.5 (Roy et al. 2020)."),
+        typer.Option(help="Loss function; sord-wide places score 0 at -0.5 (Roy et al. 2020)."),
     ]
     class_weights: Annotated[
-        bool, typer.Option(help="Weight each video by the inverse frequency of its score.")
+        bool,
+        typer.Option(help="Weight the loss of each video by the inverse frequency of its score."),
     ]
     balanced_sampling: Annotated[
-        bool, typer.Option(help="Draw training videos so that every score comes up equally often.")
+        bool,
+        typer.Option(help="Sample the training videos so that all scores are equally frequent."),
     ]
 
     optimizer: Annotated[Literal["sgd", "adamw"], typer.Option(help="Optimizer.")]
@@ -99,34 +116,40 @@ class Recipe:
         float, typer.Option(help="Learning rate of the CNN.", min=0.0, max=10.0)
     ]
     learning_rate: Annotated[
-        float, typer.Option(help="Learning rate of everything else.", min=0.0, max=10.0)
+        float, typer.Option(help="Learning rate of all layers after the CNN.", min=0.0, max=10.0)
     ]
-    momentum: Annotated[float, typer.Option(help="Momentum of sgd.", min=0.0, max=0.999)]
-    weight_decay: Annotated[float, typer.Option(help="Weight decay.", min=0.0, max=1.0)]
+    momentum: Annotated[
+        float, typer.Option(help="Momentum of SGD; AdamW ignores it.", min=0.0, max=0.999)
+    ]
+    weight_decay: Annotated[
+        float, typer.Option(help="Weight decay of the optimizer.", min=0.0, max=1.0)
+    ]
     clip_norm: Annotated[
-        float, typer.Option(help="Largest norm of the gradient; 0: not clipped.", min=0.0)
+        float, typer.Option(help="Maximum norm of the gradient; 0 disables clipping.", min=0.0)
     ]
     schedule: Annotated[
-        Literal["constant", "cosine"], typer.Option(help="Learning rate over the epochs.")
+        Literal["constant", "cosine"],
+        typer.Option(help="Learning rate schedule after the warm-up."),
     ]
     warmup_epochs: Annotated[
-        int, typer.Option(help="Epochs over which the learning rate rises to its value.", min=0)
+        int, typer.Option(help="Number of epochs of linear learning rate warm-up.", min=0)
     ]
     average: Annotated[
         float,
         typer.Option(
-            help="Validate and keep a moving average of the weights, with this decay a step; 0: none.",
+            help="Decay per step of the moving average of the weights, which is then validated and "
+            "saved; 0 disables it.",
             min=0.0,
             max=0.9999,
         ),
     ]
     batch_size: Annotated[
-        int, typer.Option(help="Videos a batch, over all processes together.", min=1)
+        int, typer.Option(help="Number of videos per batch, summed over all processes.", min=1)
     ]
     accumulate: Annotated[
         int,
         typer.Option(
-            help="Batches a step: the step of one large batch in the memory of a small one.",
+            help="Number of batches whose gradients are accumulated before each optimizer step.",
             min=1,
             max=1000,
         ),
@@ -134,51 +157,75 @@ class Recipe:
     checkpointing: Annotated[
         bool,
         typer.Option(
-            help="Compute the CNN's activations again for the gradient instead of keeping them: "
-            "far less memory, about a third more time."
+            help="Recompute the CNN's activations in the backward pass, which saves most of their "
+            "memory and takes about a third more time."
         ),
     ]
     precision: Annotated[
         Literal["float32", "bf16", "fp16"],
-        typer.Option(help="Precision of the CNN; what follows it stays in float32."),
+        typer.Option(help="Floating-point precision of the CNN; all other layers use float32."),
     ]
-    epochs: Annotated[int, typer.Option(help="Passes over the training videos.", min=1)]
+    epochs: Annotated[int, typer.Option(help="Number of passes over the training videos.", min=1)]
     patience: Annotated[
         int,
         typer.Option(
-            help="Epochs without a better validation loss before stopping; 0: all.", min=0
+            help="Stop after this many epochs without a lower validation loss; 0 disables early "
+            "stopping.",
+            min=0,
         ),
     ]
 
-    stride: Annotated[int, typer.Option(help="Take every n-th frame of a video.", min=1)]
+    stride: Annotated[int, typer.Option(help="Use every n-th frame of a video.", min=1)]
     frames_per_video: Annotated[
-        int, typer.Option(help="At most so many frames a video, evenly spread; 0: all.", min=0)
+        int,
+        typer.Option(
+            help="Maximum number of evenly spaced frames per video; 0 uses all frames.", min=0
+        ),
     ]
     standardize: Annotated[
         bool,
-        typer.Option(help="Bring every frame to the same mean and contrast instead of ImageNet's."),
+        typer.Option(
+            help="Normalise each frame by its own mean and contrast instead of ImageNet's statistics."
+        ),
     ]
     jitter: Annotated[
         bool,
         typer.Option(
-            help="Train on other frames every epoch: one at random from each even stretch."
+            help="Draw other frames in every epoch: one at random from each of --frames-per-video "
+            "equal segments."
         ),
     ]
-    flip: Annotated[bool, typer.Option(help="Mirror half of the training videos left to right.")]
+    flip: Annotated[
+        bool, typer.Option(help="Mirror each training video left to right with probability 0.5.")
+    ]
     gain: Annotated[
         float,
-        typer.Option(help="Vary brightness and contrast by up to this factor.", min=0.0, max=0.9),
+        typer.Option(
+            help="Maximum relative change of brightness and contrast in augmentation.",
+            min=0.0,
+            max=0.9,
+        ),
     ]
     shift: Annotated[
-        float, typer.Option(help="Move frames by up to this share of their side.", min=0.0, max=0.5)
+        float,
+        typer.Option(
+            help="Maximum shift in augmentation, as a fraction of the frame's side.",
+            min=0.0,
+            max=0.5,
+        ),
     ]
     seed: Annotated[
-        int, typer.Option(help="Seed of weights, order and augmentation.", min=0, max=MAX_SEED)
+        int,
+        typer.Option(
+            help="Random seed of the initial weights, the video order and the augmentation.",
+            min=0,
+            max=MAX_SEED,
+        ),
     ]
 
 
 def recipe_path(name: str) -> Path:
-    """The file of a recipe that ships with lus. Raises UsageError naming those there are."""
+    """The path of a recipe that ships with lus. Raises UsageError with the names that exist."""
     folder = Path(__file__).parent
     path = folder / f"{name}.toml"
     names = sorted(p.stem for p in folder.glob("*.toml"))

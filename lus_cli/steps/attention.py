@@ -1,4 +1,4 @@
-"""lus attention: where a trained model looked, over the original frames and by number."""
+"""lus attention: shows where a trained model looked, as pictures over the frames and as metrics."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from lus_cli.attention.explained import (
-    Explained,
+    Explanation,
     all_masks,
     card,
     explain,
@@ -18,7 +18,7 @@ from lus_cli.attention.explained import (
     over_frame,
     save_png,
 )
-from lus_cli.attention.maps import MaskFolder, draw_videos, forget_others
+from lus_cli.attention.maps import MaskFolder, draw_videos, remove_outdated
 from lus_cli.attention.mask_file import write_masks
 from lus_cli.cache.layout import Cache
 from lus_cli.config import AttentionConfig
@@ -32,13 +32,13 @@ from lus_cli.study.annotations import SCORES, UNKNOWN
 from lus_cli.study.ids import VideoId, parse_frame_id
 from lus_cli.training.trained_run import TrainedRun, open_run
 
-FRAMES_PER_S = 25  # of a written video; exam trees do not say how fast their frames were taken
-GALLERY_PER_SCORE = 2  # two videos of each score make the report's eight pictures (Fig. 10)
+FRAMES_PER_S = 25  # of a written video; exam trees do not record a frame rate
+GALLERY_PER_SCORE = 2  # videos; with four scores, the eight pictures of the report (Fig. 10)
 
 
 @dataclass
-class Studio:
-    """A run, where the original frames of its study are, and what has been drawn so far."""
+class Output:
+    """A run, and the pictures, tables and notes that the command has made so far."""
 
     config: AttentionConfig
     trained: TrainedRun
@@ -57,144 +57,155 @@ class Studio:
     def folder(self) -> MaskFolder:
         return MaskFolder(self.trained.run.attention)
 
-    def keep_row(self, shown: Explained, frame: int | None) -> None:
-        name = str(shown.id) if frame is None else f"{shown.id}/{frame}"
-        score = None if shown.score == UNKNOWN else shown.score
-        answered = int(np.argmax(shown.probabilities))
-        self.rows.append((name, score, answered, *shown.probabilities))
+    def add_row(self, explanation: Explanation, frame: int | None) -> None:
+        name = str(explanation.id) if frame is None else f"{explanation.id}/{frame}"
+        score = None if explanation.score == UNKNOWN else explanation.score
+        predicted = int(np.argmax(explanation.probabilities))
+        self.rows.append((name, score, predicted, *explanation.probabilities))
 
 
 def run(config: AttentionConfig, progress: Progress) -> Result:
-    """Draws the frames, videos or part of the study asked for, or eight telling frames."""
+    """Draws the requested frames, videos or split; without a request, eight example frames."""
     frames = [parse_frame_id(text) for text in config.frame]
     videos = [VideoId.parse(text) for text in config.video]
     set_threads(config.threads)
     cache = Cache(config.cache)
     check_writable(cache.run(config.run).attention)
     trained = open_run(cache, config.run, choose_device(config.device))
-    if not trained.model.looks:
-        raise LusError(f"run {trained.run.name} has no attention", "train one with --attention")
+    if not trained.model.has_masks:
+        raise LusError(f"run {trained.run.name} has no attention", "train a run with --attention")
     if config.check and trained.model.masks_videos:
-        raise UsageError("--check draws the weights of a network anew", "a kernel head has none")
-    studio = Studio(config, trained, progress)
+        raise UsageError(
+            f"--check cannot randomise run {trained.run.name}: a kernel head has no initial weights",
+            "leave out --check",
+        )
+    output = Output(config, trained, progress)
     folder = trained.run.attention
-    with locked(folder / ".lock", folder, keep=False):  # two would lose masks of each other
-        draw(studio, frames, videos)
-    if studio.rows:
-        studio.files["masks"] = studio.folder.masks
-        columns = ("", "score", "answered", *(f"p({score})" for score in SCORES))
-        studio.tables.insert(0, Table(f"run {trained.run.name}", columns, studio.rows))
-        answers = [dict(zip(columns, row, strict=True)) for row in studio.rows]
-        studio.numbers["answers"] = answers
-    numbers = {"run": trained.run.name, "weights": trained.weights, **studio.numbers}
-    return Result(numbers, studio.tables, studio.files, studio.notes)
+    with locked(
+        folder / ".lock", folder, keep=False
+    ):  # two commands would overwrite each other's masks
+        draw(output, frames, videos)
+    if output.rows:
+        output.files["masks"] = output.folder.masks
+        columns = ("", "score", "predicted", *(f"p({score})" for score in SCORES))
+        output.tables.insert(0, Table(f"run {trained.run.name}", columns, output.rows))
+        predictions = [dict(zip(columns, row, strict=True)) for row in output.rows]
+        output.numbers["predictions"] = predictions
+    numbers = {"run": trained.run.name, "weights": trained.weights, **output.numbers}
+    return Result(numbers, output.tables, output.files, output.notes)
 
 
-def draw(studio: Studio, frames: list[tuple[VideoId, int]], videos: list[VideoId]) -> None:
-    """What is asked for; the gallery if nothing is."""
-    studio.notes += forget_others(studio.trained, studio.folder)
+def draw(output: Output, frames: list[tuple[VideoId, int]], videos: list[VideoId]) -> None:
+    """Draws what was requested; the gallery if nothing was."""
+    output.notes += remove_outdated(output.trained, output.folder)
     for video, frame in frames:
-        draw_frame(studio, video, frame)
+        draw_frame(output, video, frame)
     for video in videos:
-        draw_video(studio, video)
-    if studio.config.check:
-        check(studio)
-    if studio.config.split is not None:
-        draw_split(studio)
-    elif not (frames or videos or studio.config.check):
-        draw_gallery(studio)
+        draw_video(output, video)
+    if output.config.check:
+        check(output)
+    if output.config.split is not None:
+        draw_split(output)
+    elif not (frames or videos or output.config.check):
+        draw_gallery(output)
 
 
-def draw_frame(studio: Studio, video: VideoId, frame: int) -> None:
-    """The card of one frame, by its number, as PNG; its mask goes into masks.h5."""
-    trained = studio.trained
+def draw_frame(output: Output, video: VideoId, frame: int) -> None:
+    """Draws one frame, given by its number, as PNG, and adds its mask to masks.h5."""
+    trained = output.trained
     index = trained.videos.index(video)
     numbers = trained.videos.frame_numbers(index)
     position = np.flatnonzero(numbers == frame)
     if not len(position):
         raise LusError(
             f"video {video} has no frame {frame}",
-            f"it has {len(numbers)} frames, {numbers[0]} to {numbers[-1]}",
+            f"choose one of its {len(numbers)} frames, {numbers[0]} to {numbers[-1]}",
         )
-    shown = explain(trained, index, int(position[0]))
-    maps = {"frame_number": numbers[position], "mask": shown.masks}
-    write_masks(studio.folder.masks, {video: maps}, trained.weights)
-    save_card(studio, shown, 0)
+    explanation = explain(trained, index, int(position[0]))
+    maps = {"frame_number": numbers[position], "mask": explanation.masks}
+    write_masks(output.folder.masks, {video: maps}, trained.weights)
+    save_card(output, explanation, 0)
 
 
-def save_card(studio: Studio, shown: Explained, place: int) -> np.ndarray:
-    """Saves the card of a scored frame; gives the frame as it was recorded."""
-    trained = studio.trained
-    frame = int(trained.videos.frame_numbers(shown.index)[shown.positions[place]])
-    [original] = original_frames(trained, studio.root, shown.index, [frame])
-    path = studio.folder.picture(shown.id, "png", frame)
-    save_png(path, card(trained, shown, place, original))
-    studio.files[f"{shown.id}/{frame}"] = path
-    studio.keep_row(shown, frame)
+def save_card(output: Output, explanation: Explanation, place: int) -> np.ndarray:
+    """Saves the card of a scored frame, and returns the original frame."""
+    trained = output.trained
+    frame = int(trained.videos.frame_numbers(explanation.index)[explanation.positions[place]])
+    [original] = original_frames(trained, output.root, explanation.index, [frame])
+    path = output.folder.picture(explanation.id, "png", frame)
+    save_png(path, card(trained, explanation, place, original))
+    output.files[f"{explanation.id}/{frame}"] = path
+    output.add_row(explanation, frame)
     return original
 
 
-def draw_video(studio: Studio, video: VideoId) -> None:
-    """Every frame's card as a video file; all masks go into masks.h5."""
-    trained = studio.trained
+def draw_video(output: Output, video: VideoId) -> None:
+    """Draws every frame of a video into a video file, and adds all masks to masks.h5."""
+    trained = output.trained
     index = trained.videos.index(video)
-    shown, masks = explain(trained, index), all_masks(trained, index)
+    explanation, masks = explain(trained, index), all_masks(trained, index)
     numbers = trained.videos.frame_numbers(index)
     maps = {"frame_number": numbers, "mask": masks}
-    write_masks(studio.folder.masks, {video: maps}, trained.weights)
-    path = studio.folder.picture(video, studio.config.format or "mp4")
-    film(studio, shown, masks, path)
-    studio.files[str(video)] = path
-    studio.keep_row(shown, None)
+    write_masks(output.folder.masks, {video: maps}, trained.weights)
+    path = output.folder.picture(video, output.config.format or "mp4")
+    film(output, explanation, masks, path)
+    output.files[str(video)] = path
+    output.add_row(explanation, None)
 
 
-def film(studio: Studio, shown: Explained, masks: np.ndarray, path: Path) -> None:
-    """Writes every frame of a video under its mask, (frame, row, column), as a video file."""
+def film(output: Output, explanation: Explanation, masks: np.ndarray, path: Path) -> None:
+    """Writes a video file with the mask of every frame over it.
+
+    masks: (frame, row, column).
+    """
     from lus_cli.study.video_writing import write_video
 
-    trained = studio.trained
-    numbers = trained.videos.frame_numbers(shown.index).tolist()
+    trained = output.trained
+    numbers = trained.videos.frame_numbers(explanation.index).tolist()
 
     def cards() -> Iterator[np.ndarray]:
-        originals = original_frames(trained, studio.root, shown.index, numbers)
+        originals = original_frames(trained, output.root, explanation.index, numbers)
         rows = zip(numbers, masks, originals, strict=True)
         for done, (number, mask, original) in enumerate(rows, start=1):
             over = over_frame(trained, mask, original.shape[:2])
-            yield draw_card(original, over, shown.caption(trained.run.name, number))
-            studio.progress(f"draw {shown.id}", done, len(numbers))
+            yield draw_card(original, over, explanation.caption(trained.run.name, number))
+            output.progress(f"draw {explanation.id}", done, len(numbers))
 
     write_video(path, cards(), FRAMES_PER_S)
 
 
-# ---------------------------------------------------------------------------------- the whole part
+# --------------------------------------------------------------------------------- the whole split
 
 
-def draw_split(studio: Studio) -> None:
-    """Every video of a part of the study, and what its attention finds."""
-    from lus_cli.attention.measures import localised, separated
+def draw_split(output: Output) -> None:
+    """Draws every video of a split, and measures its attention."""
+    from lus_cli.attention.measures import measure_localisation, measure_separation
 
-    config, trained, progress = studio.config, studio.trained, studio.progress
+    config, trained, progress = output.config, output.trained, output.progress
     assert config.split is not None
     folder = MaskFolder(trained.run.attention / config.split)
     indices = indices_of(trained, config.split)
     films = None
     if config.format is not None:
-        films = config.format, lambda shown, masks, path: film(studio, shown, masks, path)
-    studio.notes += draw_videos(
-        trained, studio.root, folder, indices, films=films, progress=progress
+        films = (
+            config.format,
+            lambda explanation, masks, path: film(output, explanation, masks, path),
+        )
+    output.notes += draw_videos(
+        trained, output.root, folder, indices, films=films, progress=progress
     )
-    studio.files |= {"overlays": folder.root, "masks of the part": folder.masks}
-    studio.numbers |= {"split": config.split, "videos": len(indices)}
-    found = localised(trained, studio.root, folder, indices, progress)
-    if found is None:
-        studio.notes.append(
-            "Localisation was not measured: the study has no true masks beside its exam tree."
+    output.files |= {"overlays": folder.root, "masks of the split": folder.masks}
+    output.numbers |= {"split": config.split, "videos": len(indices)}
+    localisation = measure_localisation(trained, output.root, folder, indices, progress)
+    if localisation is None:
+        output.notes.append(
+            "Localisation was not measured: the study has no true masks next to its exam tree."
         )
     else:
-        report_localisation(studio, folder.root, found)
-    findings = separated(trained, folder, indices)
+        report_localisation(output, folder.root, localisation)
+    findings = measure_separation(trained, folder, indices)
     if findings is not None:
-        report_findings(studio, folder.root, findings)
+        report_findings(output, folder.root, findings)
 
 
 def indices_of(trained: TrainedRun, part: str) -> list[int]:
@@ -202,98 +213,105 @@ def indices_of(trained: TrainedRun, part: str) -> list[int]:
     return trained.split.indices(part, videos.patients, videos.scores)
 
 
-def report_localisation(studio: Studio, root: Path, found: dict[str, Any]) -> None:
+def report_localisation(output: Output, root: Path, metrics: dict[str, Any]) -> None:
     from lus_cli import figures
     from lus_cli.attention import figures as attention_figures
-    from lus_cli.attention.measures import in_words, localisation_rows
+    from lus_cli.attention.measures import describe_localisation, localisation_rows
 
-    words = in_words(found)
-    found = {"words": words, **found}
-    write_json(root / "localisation.json", {"weights": studio.trained.weights, **found})
-    figures.save(attention_figures.localisation(found["scores"]), root / "localisation")
+    words = describe_localisation(metrics)
+    metrics = {"words": words, **metrics}
+    write_json(root / "localisation.json", {"weights": output.trained.weights, **metrics})
+    figures.save(attention_figures.localisation(metrics["scores"]), root / "localisation")
     columns = ("score", "map", "pointing", "energy", "of frame", "of sector", "IoU")
-    studio.tables.append(Table("Where the artefacts are", columns, localisation_rows(found)))
-    studio.numbers["localisation"] = found
-    studio.files["localisation"] = root / "localisation.json"
-    studio.notes += words
+    output.tables.append(Table("Localisation of artefacts", columns, localisation_rows(metrics)))
+    output.numbers["localisation"] = metrics
+    output.files["localisation"] = root / "localisation.json"
+    output.notes += words
 
 
-def report_findings(studio: Studio, root: Path, found: dict[str, Any]) -> None:
-    from lus_cli.attention.measures import interval
+def report_findings(output: Output, root: Path, areas: dict[str, Any]) -> None:
+    from lus_cli.attention.measures import format_estimate
 
-    write_json(root / "findings.json", {"weights": studio.trained.weights, **found})
-    rows = [(name, interval(area), area["with"], area["without"]) for name, area in found.items()]
-    columns = ("figure", "AUROC", "with", "without")
-    studio.tables.append(Table("B-lines or none", columns, rows))
-    studio.numbers["b_lines"] = found
-    studio.files["findings"] = root / "findings.json"
-
-
-def check(studio: Studio) -> None:
-    """Whether the maps depend on what the model learned."""
-    from lus_cli.attention.check import checked, in_words
-
-    trained = studio.trained
-    part = studio.config.split or ("test" if trained.split.test else "validation")
-    found = checked(trained, indices_of(trained, part), studio.progress)
-    words = in_words(found)
-    path = trained.run.attention / "check.json"
-    write_json(path, {"weights": trained.weights, "split": part, "words": words, "alike": found})
+    write_json(root / "findings.json", {"weights": output.trained.weights, **areas})
     rows = [
-        (stage, kind, likeness["spearman"])
-        for stage, kinds in found.items()
-        for kind, likeness in kinds.items()
+        (name, format_estimate(area), area["with"], area["without"]) for name, area in areas.items()
     ]
-    columns = ("drawn anew, with all above", "map", "Spearman")
-    studio.tables.append(Table("Alike before and after", columns, rows))
-    studio.numbers["check"] = found
-    studio.files["check"] = path
-    studio.notes += words
+    columns = ("measure", "AUROC", "with", "without")
+    output.tables.append(Table("Videos with and without B-lines", columns, rows))
+    output.numbers["b_lines"] = areas
+    output.files["findings"] = root / "findings.json"
 
 
-# ------------------------------------------------------------------------------ eight telling frames
+def check(output: Output) -> None:
+    """Reports whether the maps depend on what the model learned."""
+    from lus_cli.attention.check import compare_with_randomised, describe_check
+
+    trained = output.trained
+    part = output.config.split or ("test" if trained.split.test else "validation")
+    similarity = compare_with_randomised(trained, indices_of(trained, part), output.progress)
+    words = describe_check(similarity)
+    path = trained.run.attention / "check.json"
+    content = {"weights": trained.weights, "split": part, "words": words, "similarity": similarity}
+    write_json(path, content)
+    rows = [
+        (stage, kind, entry["spearman"])
+        for stage, kinds in similarity.items()
+        for kind, entry in kinds.items()
+    ]
+    columns = ("randomised, with all rows above", "map", "Spearman")
+    output.tables.append(Table("Similarity before and after", columns, rows))
+    output.numbers["check"] = similarity
+    output.files["check"] = path
+    output.notes += words
 
 
-def draw_gallery(studio: Studio) -> None:
-    """Eight telling frames: of each score the test video the model is surest of, right and wrong.
+# ------------------------------------------------------------------------------------- the gallery
 
-    Of each video the frame is shown whose mask stands out most.
+
+def draw_gallery(output: Output) -> None:
+    """Draws eight example frames: for each score, the most confident right and wrong predictions.
+
+    The videos are those of the test part, or of validation if the test part is empty. Each shows
+    the frame whose mask is clearest.
     """
     from lus_cli import figures
     from lus_cli.evaluation import confusion_figures as evaluation_figures
 
-    trained, progress = studio.trained, studio.progress
+    trained, progress = output.trained, output.progress
     part = "test" if trained.split.test else "validation"
     indices = indices_of(trained, part)
     probabilities = trained.probabilities(indices, f"score {part}", progress)
     images = []
-    for place in telling(trained.videos.scores[indices], probabilities):
-        shown = explain(trained, indices[place])
-        best = shown.telling
-        position = shown.positions[best : best + 1]
-        number = trained.videos.frame_numbers(shown.index)[position]
-        maps = {"frame_number": number, "mask": shown.masks[best : best + 1]}
-        write_masks(studio.folder.masks, {shown.id: maps}, trained.weights)
-        original = save_card(studio, shown, best)
-        mask = over_frame(trained, shown.masks[best], original.shape[:2])
-        row = studio.rows[-1]
-        title = f"{row[0]}\ntrue {row[1]}, answered {row[2]}"
+    for place in choose_videos(trained.videos.scores[indices], probabilities):
+        explanation = explain(trained, indices[place])
+        best = explanation.clearest
+        position = explanation.positions[best : best + 1]
+        number = trained.videos.frame_numbers(explanation.index)[position]
+        maps = {"frame_number": number, "mask": explanation.masks[best : best + 1]}
+        write_masks(output.folder.masks, {explanation.id: maps}, trained.weights)
+        original = save_card(output, explanation, best)
+        mask = over_frame(trained, explanation.masks[best], original.shape[:2])
+        row = output.rows[-1]
+        title = f"{row[0]}\ntrue {row[1]}, predicted {row[2]}"
         images.append((title, colour_mask(original, mask)))
         progress("draw", len(images))
     gallery = trained.run.attention / "gallery"
     figures.save(evaluation_figures.attention_gallery(images), gallery)
-    studio.files["gallery"] = gallery.with_suffix(".png")
+    output.files["gallery"] = gallery.with_suffix(".png")
 
 
-def telling(scores: np.ndarray, probabilities: np.ndarray) -> list[int]:
-    """Positions of up to GALLERY_PER_SCORE videos of each score: first the surest right answer,
-    then the surest wrong one, then whatever is surest."""
-    predicted, sure = probabilities.argmax(axis=1), probabilities.max(axis=1)
+def choose_videos(scores: np.ndarray, probabilities: np.ndarray) -> list[int]:
+    """Positions of up to GALLERY_PER_SCORE videos of each score.
+
+    First the most confident right prediction, then the most confident wrong one, then the others by
+    confidence.
+    """
+    predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
     chosen: list[int] = []
     for score in SCORES:
-        mine = sorted(np.flatnonzero(scores == score), key=lambda i: -sure[i])
-        right = [i for i in mine if predicted[i] == score]
-        wrong = [i for i in mine if predicted[i] != score]
-        order = dict.fromkeys(map(int, right[:1] + wrong[:1] + mine))
+        candidates = sorted(np.flatnonzero(scores == score), key=lambda i: -confidence[i])
+        right = [i for i in candidates if predicted[i] == score]
+        wrong = [i for i in candidates if predicted[i] != score]
+        order = dict.fromkeys(map(int, right[:1] + wrong[:1] + candidates))
         chosen += list(order)[:GALLERY_PER_SCORE]
     return chosen

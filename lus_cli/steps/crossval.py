@@ -1,4 +1,4 @@
-"""lus crossval: trains a recipe once a fold, and says how it does on patients it never saw."""
+"""lus crossval: trains a recipe once per fold and evaluates it on patients that it never saw."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from lus_cli.cache.layout import Cache
 from lus_cli.cache.split import PARTS, Split
 from lus_cli.cache.video_cache import VideoCache
 from lus_cli.config import CrossvalConfig
-from lus_cli.crossval.confounders import confounding, followed
+from lus_cli.crossval.confounders import confounder_warnings, confounding
 from lus_cli.crossval.features import compute_features
 from lus_cli.crossval.folder import write_crossval
 from lus_cli.crossval.folds import Fold
-from lus_cli.crossval.plan import ANEW, Crossval, opened, reopened
+from lus_cli.crossval.plan import START_OVER, Crossval, create, resume
 from lus_cli.crossval.predictions import (
-    answer_folds,
-    answered,
-    answered_in_order,
-    answers_hold,
     by_fold,
-    constant_folds,
-    labelled,
+    constant_fold_warnings,
+    has_current_predictions,
+    in_cache_order,
+    labelled_indices,
     out_of_fold,
+    predict_fold,
+    predict_folds,
     weights_of,
 )
 from lus_cli.crossval.signs import CONFOUNDERS
@@ -45,90 +45,90 @@ from lus_cli.training.setting import Setting
 from lus_cli.training.trained_run import open_run
 from lus_cli.training.training import train
 
-SEED = 0  # of the deals behind a p-value
+SEED = 0  # of the permutations for p-values
 
 
 def run(config: CrossvalConfig, progress: Progress) -> Result:
-    """Trains what is not trained yet, pools what the folds answer, compares it with baselines."""
+    """Trains the missing folds, pools the predictions of all folds, compares them with baselines."""
     if ranks_of_environment().world > 1:
         raise UsageError(
             "crossval runs in one process",
-            "start it without torchrun; it can be stopped, and resumed with --resume",
+            "start it without torchrun; --resume continues it after an interruption",
         )
     set_threads(config.threads)
     device, cache = choose_device(config.device), Cache(config.cache)
     check_writable(cache.crossvals, cache.runs, cache.features)
     videos = VideoCache(cache.videos)
-    study = reopened(config, cache, videos) if config.resume else opened(config, cache, videos)
-    left = [fold for fold in study.folds if not answers_hold(study, fold)]
-    for fold in left:
+    study = (resume if config.resume else create)(config, cache, videos)
+    missing = [fold for fold in study.folds if not has_current_predictions(study, fold)]
+    for fold in missing:
         progress("folds", study.folds.index(fold), len(study.folds))
         train_fold(study, fold, device, progress)
     progress("folds", len(study.folds), len(study.folds))
-    result = pooled(study, config, progress)
-    if config.resume and not left:
+    result = evaluate(study, config, progress)
+    if config.resume and not missing:
         result.notes.insert(
             0, f"All {len(study.folds)} folds of {study.name} were finished: nothing was trained."
         )
     return result
 
 
-# ------------------------------------------------------------------------------------ what is done
+# ------------------------------------------------------------------------------------------ stages
 
 
 def train_fold(study: Crossval, fold: Fold, device: torch.device, progress: Progress) -> None:
-    """Trains one fold, or goes on with it, and keeps what it answers for its test patients."""
-    config, run = study.training(fold), study.run(fold)
+    """Trains one fold, or resumes it, and stores the predictions for its test patients."""
+    config, run = study.train_config(fold), study.run(fold)
     setting = Setting(config, run, study.videos, fold.split, device, ALONE)
     if config.resume:
-        begun = resumed(config, run, device, ALONE)
-        if begun.recipe != setting.recipe or not same_patients(begun.split, setting.split):
+        interrupted = resumed(config, run, device, ALONE)
+        same_recipe = interrupted.recipe == setting.recipe
+        if not same_recipe or not same_patients(interrupted.split, setting.split):
             raise LusError(
                 f"run {run.name} has another recipe or other patients than {study.name} plans for it",
-                f"remove {run.root}, and it is trained anew by --resume",
+                f"remove {run.root}; --resume then trains it again",
             )
-        setting = begun
+        setting = interrupted
     train(setting, progress, becomes_latest=False)
     trained = open_run(Cache(config.cache), run.name, device)
-    write_json(study.answers(fold), answered(trained, progress))
+    write_json(study.predictions(fold), predict_fold(trained, progress))
 
 
 def same_patients(one: Split, other: Split) -> bool:
     return all(set(getattr(one, part)) == set(getattr(other, part)) for part in PARTS)
 
 
-def pooled(study: Crossval, config: CrossvalConfig, progress: Progress) -> Result:
-    """Everything that is said about the answers of all folds together."""
+def evaluate(study: Crossval, config: CrossvalConfig, progress: Progress) -> Result:
+    """Compares the pooled predictions with those of the baselines, and writes all results."""
     repeats = out_of_fold(study)
     candidates: dict[str, Sequence[Predictions]] = {study.config.name: repeats}
-    found: dict[str, Any] = {}
+    confounders: list[dict[str, Any]] = []
     if config.baselines:
         from lus_cli.crossval.baselines import DRAWN
 
         features = compute_features(study.videos, Cache(config.cache).features, progress)
-        given = answer_folds(study.root, study.folds, study.videos, features, progress)
+        by_baseline = predict_folds(study.root, study.folds, study.videos, features, progress)
         candidates |= {
-            name: [answered_in_order(study.videos, one, name in DRAWN) for one in repeats]
-            for name, repeats in given.items()
+            name: [in_cache_order(study.videos, one, name in DRAWN) for one in of_baseline]
+            for name, of_baseline in by_baseline.items()
         }
-        columns = features["confounders"][labelled(study.videos)].T
-        measured = dict(zip(CONFOUNDERS, columns, strict=True))
-        found["confounders"] = confounding(repeats[0], measured)
+        columns = features["confounders"][labelled_indices(study.videos)].T
+        confounders = confounding(repeats[0], dict(zip(CONFOUNDERS, columns, strict=True)))
     progress("intervals", 0, 1)
-    title, times = f"{study.name}, out of fold", len(repeats)
-    about = {"weights": weights_of(study)}
-    compared = compare_candidates(study.root, candidates, title, about)
+    weights = {"weights": weights_of(study)}
+    title = f"{study.name}, out of fold"
+    compared = compare_candidates(study.root, candidates, title, weights)
     scores = assess(repeats[0], config.permutations, SEED)
     progress("intervals", 1, 1)
-    whole = {"run": study.name, **about, "split": "out-of-fold", "repetitions": times}
-    scores = {**whole, **scores, **found}
-    scores["warnings"] += [
-        f"{w[0].upper()}{w[1:]}." for w in followed(found.get("confounders", []))
-    ]
+    of_run = {"run": study.name, **weights, "split": "out-of-fold", "repetitions": len(repeats)}
+    scores = {**of_run, **scores}
+    if config.baselines:
+        scores["confounders"] = confounders
     scores["comparison"] = compared.numbers
     scores["folds"] = by_fold(study.folds, candidates)
-    scores["warnings"] += [f"{w[0].upper()}{w[1:]}." for w in constant_folds(scores["folds"])]
-    page = write_crossval(study.root, described(study, config), scores, repeats)
+    scores["warnings"] += confounder_warnings(confounders)
+    scores["warnings"] += constant_fold_warnings(scores["folds"])
+    page = write_crossval(study.root, about_page(study, config), scores, repeats)
     return Result(
         scores,
         [metric_table(scores), *compared.tables],
@@ -137,37 +137,37 @@ def pooled(study: Crossval, config: CrossvalConfig, progress: Progress) -> Resul
     )
 
 
-def described(study: Crossval, config: CrossvalConfig) -> dict[str, Any]:
-    """What the page says of how it was made; see crossval_page.write_crossval_page."""
+def about_page(study: Crossval, config: CrossvalConfig) -> dict[str, Any]:
+    """The facts on the page about how it was made; see `write_crossval_page`."""
     from lus_cli.crossval.baselines import BASELINES
 
-    plan, origin = read_json(study.root / "plan.json", ANEW), study.run(study.folds[0])
+    plan, first_run = read_json(study.root / "plan.json", START_OVER), study.run(study.folds[0])
     recipe = {field.name: getattr(study.config, field.name) for field in dataclasses.fields(Recipe)}
-    times = len(plan["repeats"])
-    again = {
+    repetitions = len(plan["repeats"])
+    options = {
         "--config": study.root / "config.toml",
         "--run": f"{study.name}-again",
-        "--repeats": times,
+        "--repeats": repetitions,
         "--permutations": config.permutations,
         "--cache": config.cache,
     }
-    words = ["lus", "crossval", *(str(word) for pair in again.items() for word in pair)]
+    words = ["lus", "crossval", *(str(word) for pair in options.items() for word in pair)]
     details = {
         "Recipe": recipe,
         "Folds and seeds": {
             "folds": study.root / "plan.json",
             "drawn by": plan["drawn_by"],
-            "seed of the models, each time over": [recipe["seed"] + time for time in range(times)],
+            "seeds of the repetitions": [recipe["seed"] + number for number in range(repetitions)],
             "seed of the p-values": SEED,
             "fingerprint of the videos": plan["fingerprint"],
         },
-        "Versions": read_json(origin.provenance, "") if origin.provenance.is_file() else None,
+        "Versions": read_json(first_run.provenance, "") if first_run.provenance.is_file() else None,
     }
     return {
         "name": study.name,
         "recipe": study.config.name,
         "folds": len(plan["repeats"][0]),
-        "methods": {one.name: one.words for one in BASELINES} if config.baselines else {},
+        "methods": {one.name: one.description for one in BASELINES} if config.baselines else {},
         "confounders": CONFOUNDERS,
         "command": shlex.join(words + ([] if config.baselines else ["--no-baselines"])),
         "details": details,

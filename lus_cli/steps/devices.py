@@ -1,4 +1,4 @@
-"""lus devices: what can compute here, and whether it computes the same as the CPU."""
+"""lus devices: lists the devices of this machine and compares their results with the CPU."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ LENGTHS = (3, 2, 1)  # frames of the videos compared
 
 @dataclass
 class Report:
-    """What was found out about one device."""
+    """The results of the comparison for one device."""
 
     device: torch.device
     whole: dict[str, list[Difference]] = field(default_factory=dict)  # by precision
@@ -48,8 +48,8 @@ class Report:
     tf32: float | None = None  # relative difference of the logits
 
     def wrong(self) -> list[Difference]:
-        """All that differs, first things first: layers in the order
-        they are computed, forward and then backward, then operations, then the whole."""
+        """All differences: of layers in the order of their computation, forward and then backward,
+        of operations, and of the whole model."""
         layers = [e for entries in self.layers.values() for e in entries]
         forward = [e for e in layers if e.direction == "forward"]
         backward = [e for e in reversed(layers) if e.direction == "backward"]
@@ -66,7 +66,7 @@ def run(config: DevicesConfig, progress: Progress) -> Result:
     set_threads(config.threads)
     devices = all_devices()
     changes = {"weights": "none"} | ({"backbone": config.backbone} if config.backbone else {})
-    model = parity.readied(new_model(build(Recipe, changes)))
+    model = parity.prepared(new_model(build(Recipe, changes)))
     reports = []
     for done, device in enumerate(devices):
         progress("comparing devices", done, len(devices), device=device)
@@ -84,21 +84,21 @@ def run(config: DevicesConfig, progress: Progress) -> Result:
 
 
 def all_devices() -> list[torch.device]:
-    """Every device here, each GPU by itself, the best first and the CPU last."""
-    found = []
+    """Every device of this machine, GPUs one by one, in order of preference, the CPU last."""
+    devices = []
     for kind in available_devices():
         count = torch.cuda.device_count() if kind == "cuda" else 1
-        found += [
+        devices += [
             torch.device(kind, i) if kind == "cuda" else choose_device(kind) for i in range(count)
         ]
-    return found
+    return devices
 
 
 # ------------------------------------------------------------------------------------ comparing
 
 
 def report_on(device: torch.device, model: LusModel) -> Report:
-    """Everything compared on one device: in float64 where it has that, and in float32."""
+    """Compares one device in float64, if it supports that, and in float32."""
     report = Report(device)
     sample = parity.speckle(LENGTHS)
     with tf32(False):
@@ -126,7 +126,7 @@ def has_float64(device: torch.device) -> bool:
 
 @contextlib.contextmanager
 def tf32(allowed: bool) -> Iterator[None]:
-    """Lets NVIDIA GPUs round to 10 bits before they multiply, or not."""
+    """Allows or forbids TF32, in which NVIDIA GPUs round to 10 bits before they multiply."""
     backends: tuple[Any, ...] = (torch.backends.cudnn, torch.backends.cuda.matmul)
     before = [backend.allow_tf32 for backend in backends]
     try:
@@ -142,18 +142,18 @@ def tf32(allowed: bool) -> Iterator[None]:
 
 
 def description(device: torch.device) -> str:
-    """What a device is, as its maker calls it."""
+    """The product name of a device and its main properties."""
     if device.type == "cuda":
         properties = torch.cuda.get_device_properties(device)
         return f"{properties.name}, compute capability {properties.major}.{properties.minor}"
     if device.type == "mps":
-        return f"{cpu_name()} GPU, macOS {platform.mac_ver()[0]}"  # one chip, one name
+        return f"{cpu_name()} GPU, macOS {platform.mac_ver()[0]}"  # CPU and GPU are one chip
     threads = torch.get_num_threads()
     return f"{cpu_name()}, {counted(cores(), 'core')}, {counted(threads, 'thread')}"
 
 
 def cpu_name() -> str:
-    """The processor's name, or its architecture where the system does not tell."""
+    """The name of the processor, or its architecture if the system does not report a name."""
     listing = Path("/proc/cpuinfo")
     if listing.is_file():
         lines = listing.read_text(errors="replace").splitlines()
@@ -161,14 +161,15 @@ def cpu_name() -> str:
         if names:
             return names[0]
     if platform.system() == "Darwin":
-        ask = ["/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string"]
+        command = ["/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string"]
         with contextlib.suppress(OSError, subprocess.SubprocessError):
-            return subprocess.run(ask, capture_output=True, text=True, check=True).stdout.strip()
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
+            return done.stdout.strip()
     return platform.processor() or platform.machine()
 
 
 def memory(device: torch.device) -> int | None:
-    """Bytes of memory, as far as the system tells; on MPS, those it recommends to use at most."""
+    """Memory in bytes, on MPS the recommended maximum; None if the system does not report it."""
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory)
     if device.type == "mps":
@@ -180,7 +181,7 @@ def memory(device: torch.device) -> int | None:
 
 
 def precisions(device: torch.device) -> list[str]:
-    """Those that work there, by trying; the values that `--precision` takes, and float64."""
+    """The precisions that work on a device, by trying each value of `--precision` and float64."""
     able = [name for name, dtype in PRECISIONS.items() if not dtype or computes_in(dtype, device)]
     return (["float64"] if has_float64(device) else []) + able
 
@@ -189,7 +190,7 @@ def precisions(device: torch.device) -> list[str]:
 
 
 def device_table(reports: list[Report]) -> Table:
-    taken = choose_device("auto").type
+    default = choose_device("auto").type
     rows = []
     for position, report in enumerate(reports):
         size = memory(report.device)
@@ -200,48 +201,50 @@ def device_table(reports: list[Report]) -> Table:
                 f"{size / 2**30:.1f} GiB" if size else None,
                 " ".join(precisions(report.device)),
                 "agrees" if report.trusted else "DIFFERS",
-                "auto" if position == 0 and report.device.type == taken else "",
+                "auto" if position == 0 and report.device.type == default else "",
             )
         )
-    columns = ("device", "what it is", "memory", "computes in", "parity", "--device")
+    columns = ("device", "description", "memory", "precisions", "parity", "--device")
     return Table("Devices", columns, rows)
 
 
 def parity_tables(report: Report) -> list[Table]:
-    """The whole model, then the layers that differ, in each precision."""
+    """For each precision, a table of the whole model and one of the layers that differ."""
     tables = []
     for precision, whole in report.whole.items():
         layers = report.layers[precision]
-        rows = [(named(e), *figures(e)) for e in whole]
+        rows = [(label(e), *cells(e)) for e in whole]
         if layers:
             worst = max(layers, key=badness)
             names = {e.name for e in layers}
-            rows.append((f"{len(names)} layers alone, worst: {named(worst)}", *figures(worst)))
+            rows.append((f"{len(names)} single layers, worst: {label(worst)}", *cells(worst)))
         columns = ("", "largest difference", "relative", "allowed", "")
-        title = f"The model on {report.device} in {precision}, against float64 on the CPU"
+        title = f"The model on {report.device} in {precision}, compared with float64 on the CPU"
         tables.append(Table(title, columns, rows))
         wrong = [e for e in report.wrong() if e in layers]
         if wrong:
             columns = ("layer", "largest difference", "relative", "allowed", "")
-            rows = [(f"{named(e)} ({e.kind})", *figures(e)) for e in wrong]
+            rows = [(f"{label(e)} ({e.kind})", *cells(e)) for e in wrong]
             tables.append(
                 Table(f"Layers that differ on {report.device} in {precision}", columns, rows)
             )
     return tables
 
 
-def named(entry: Difference) -> str:
+def label(entry: Difference) -> str:
+    """The first cell of a difference in a table."""
     backward = entry.kind and entry.direction == "backward"
     return entry.name + (", backward" if backward else "")
 
 
-def figures(entry: Difference) -> tuple[str | None, str | None, str, str]:
+def cells(entry: Difference) -> tuple[str | None, str | None, str, str]:
+    """The other cells: largest and relative difference, allowance and verdict."""
     shown = [f"{x:.1e}" if math.isfinite(x) else None for x in (entry.largest, entry.relative)]
     return shown[0], shown[1], f"{entry.allowed:.1e}", entry.failure or entry.verdict
 
 
 def operation_table(reports: list[Report]) -> Table:
-    """Verdicts on what has been wrong on some device, a column a device."""
+    """The verdict on each operation that has been wrong on some device, one column per device."""
     columns = ("operation", "pytorch", *(str(report.device) for report in reports))
     rows = []
     for position, (operation, _) in enumerate(reports[0].operations):
@@ -254,7 +257,7 @@ def notes(reports: list[Report]) -> list[str]:
     lines = []
     if len(reports) == 1:
         lines.append(
-            "there is no other device than the CPU; its float32 was compared with its float64"
+            "there is no device other than the CPU; its float32 was compared with its float64"
         )
     for report in reports:
         wrong = report.wrong()
@@ -262,11 +265,11 @@ def notes(reports: list[Report]) -> list[str]:
             first = f"{wrong[0].name} {wrong[0].verdict} first, {wrong[0].direction}"
             others = [str(r.device.type) for r in reports if r.trusted]
             remedy = f"use --device {others[0]}" if others else "update PyTorch"
-            lines.append(f"{report.device} does not compute what it should: {first}; {remedy}")
+            lines.append(f"{report.device} computes wrong results: {first}; {remedy}")
         if report.tf32 is not None and math.isfinite(report.tf32):
             lines.append(
-                f"compared without TF32; with it, as PyTorch sets it for convolutions, the logits "
-                f"on {report.device} are off by {report.tf32:.1e}, relative"
+                "the comparison disables TF32; with TF32, PyTorch's default for convolutions, the "
+                f"relative error of the logits on {report.device} is {report.tf32:.1e}"
             )
     return lines
 
@@ -283,11 +286,11 @@ def numbers(reports: list[Report]) -> dict[str, Any]:
                 "memory_bytes": memory(report.device),
                 "precisions": precisions(report.device),
                 "trusted": report.trusted,
-                "wrong": [listed(e) for e in report.wrong()],
-                "whole": {p: [listed(e) for e in es] for p, es in report.whole.items()},
-                "layers": {p: [listed(e) for e in es] for p, es in report.layers.items()},
+                "wrong": [document(e) for e in report.wrong()],
+                "whole": {p: [document(e) for e in es] for p, es in report.whole.items()},
+                "layers": {p: [document(e) for e in es] for p, es in report.layers.items()},
                 "operations": [
-                    {"report": operation.report} | listed(entry)
+                    {"report": operation.report} | document(entry)
                     for operation, entries in report.operations
                     for entry in entries
                 ],
@@ -298,5 +301,6 @@ def numbers(reports: list[Report]) -> dict[str, Any]:
     }
 
 
-def listed(entry: Difference) -> dict[str, Any]:
+def document(entry: Difference) -> dict[str, Any]:
+    """A difference as JSON."""
     return asdict(entry) | {"verdict": entry.verdict}

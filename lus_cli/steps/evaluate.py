@@ -1,5 +1,5 @@
-"""lus evaluate: how good a trained model is, with intervals, on the videos of one part or of another
-study; of several models, which is better."""
+"""lus evaluate: evaluates a trained model, with intervals, on one part of its study or on another
+study, or compares several models."""
 
 from __future__ import annotations
 
@@ -31,22 +31,22 @@ from lus_cli.progress import Progress, Result
 from lus_cli.training.scoring import Keep
 from lus_cli.training.trained_run import TrainedRun, open_elsewhere, open_run
 
-PATIENCE_S = 60  # for another evaluation of the same part, while it writes
+PATIENCE_S = 60  # how long to wait for another process that writes the same evaluation
 SEEN_IN_TRAINING = {
-    "train": "these are the patients that the model was trained on",
-    "all": "these videos contain those of the patients that the model was trained on",
-    "validation": "these are the patients on which the best epoch was chosen",
+    "train": "the model was trained on these patients",
+    "all": "these videos include those of the patients that the model was trained on",
+    "validation": "the best epoch was chosen on these patients",
 }
 
 
 def run(config: EvaluateConfig, progress: Progress) -> Result:
-    """Scores the videos and writes numbers, figures and the report page."""
+    """Scores the videos and writes metrics, figures and the report page."""
     if config.run and config.runs:
-        raise UsageError("runs are named by --run and by themselves", "leave out --run")
+        raise UsageError("runs are given as arguments and by --run", "omit --run")
     if config.videos and config.split != "test":
         raise UsageError(
-            "--videos is another study, --split a part of the run's own",
-            "give one of them: all labelled videos of --videos are scored",
+            "--split is a part of the run's study and cannot be combined with --videos",
+            "omit --split: all labelled videos of --videos are scored",
         )
     set_threads(config.threads)
     cache, device = Cache(config.cache), choose_device(config.device)
@@ -55,9 +55,9 @@ def run(config: EvaluateConfig, progress: Progress) -> Result:
     if len(names) == 1:
         return evaluate(open_subject(config, cache, names[0], device), config, progress)
     if len(set(names)) < len(names):
-        raise UsageError("a run is named twice", "name each once")
+        raise UsageError("a run is given twice", "give each run once")
     subjects = [open_subject(config, cache, name, device) for name in names]
-    answers = {s.trained.run.name: s.answers(progress) for s in subjects}
+    predictions = {s.trained.run.name: s.predict(progress) for s in subjects}
     warnings = [
         f"Run {s.trained.run.name}: {w[0].lower()}{w[1:]}" for s in subjects for w in s.warnings
     ]
@@ -66,28 +66,28 @@ def run(config: EvaluateConfig, progress: Progress) -> Result:
         "warnings": warnings,
         "weights": {s.trained.run.name: s.trained.weights for s in subjects},
     }
-    return compare_runs(cache, part, answers, about)
+    return compare_runs(cache, part, predictions, about)
 
 
-# ------------------------------------------------------------------------------ what is scored
+# ------------------------------------------------------------------------------ runs and videos
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A run, the videos to score it by, and what it was trained on, as far as it is still there."""
+    """A run and the videos on which it is evaluated."""
 
     trained: TrainedRun
     part: str
     indices: list[int]
-    home: TrainedRun | None
-    blind: str = ""  # why patients that it knows may be among them unnoticed
+    home: TrainedRun | None  # with the study it was trained on, if the cache still holds it
+    blind: str = ""  # why training patients among the videos might not be detected
 
-    def answers(self, progress: Progress, keep: Keep | None = None) -> Predictions:
-        return predict(self.trained, self.indices, self.part, progress, keep)
+    def predict(self, progress: Progress, keep: Keep | None = None) -> Predictions:
+        return predictions_of(self.trained, self.indices, self.part, progress, keep)
 
     @property
     def training_scores(self) -> list[int] | None:
-        """How many training videos have each score; None where they are not known any more."""
+        """The number of training videos with each score; None if the study is no longer available."""
         indices = part_indices(self.home, "train") if self.home else []
         if self.home is None or not indices:
             return None
@@ -96,45 +96,47 @@ class Subject:
 
     @property
     def warnings(self) -> list[str]:
-        found = []
-        elsewhere = isinstance(self.trained.videos, OtherStudy)
-        if self.home and not elsewhere and relabelled(self.home):
-            found.append(
-                "The scores of its study have changed since the run began: it learned from those of "
-                "then, and is judged by those of now."
+        """Sentences on what makes the evaluation unfair or uncertain."""
+        sentences = []
+        other_study = isinstance(self.trained.videos, OtherStudy)
+        if self.home and not other_study and relabelled(self.home):
+            sentences.append(
+                "The scores of the study have changed since the run started: the model was trained "
+                "on the former scores and is evaluated on the present ones."
             )
         if self.blind:
-            found.append(f"{self.blind[0].upper()}{self.blind[1:]}.")
+            sentences.append(f"{self.blind[0].upper()}{self.blind[1:]}.")
         if self.part in SEEN_IN_TRAINING:
-            kernel = self.trained.card.recipe.head == "kernel"  # fitted on both
+            kernel = self.trained.card.recipe.head == "kernel"  # fitted on both parts
             part = "train" if kernel and self.part == "validation" else self.part
-            found.append(f"{SEEN_IN_TRAINING[part].capitalize()}.")
+            sentences.append(f"{SEEN_IN_TRAINING[part].capitalize()}.")
         if isinstance(self.trained.videos, OtherStudy) and (words := self.trained.videos.changed):
-            found.append(f"{words[0].upper()}{words[1:]}.")
-        return found
+            sentences.append(f"{words[0].upper()}{words[1:]}.")
+        return sentences
 
 
 def open_subject(
     config: EvaluateConfig, cache: Cache, name: str | None, device: torch.device
 ) -> Subject:
-    """Raises LusError if there is nothing, or nothing fair, to score the run by."""
+    """The run called `name` and its videos. Raises LusError if there are no videos that may be used."""
     if config.videos is None:
         trained = open_run(cache, name, device)
         indices = part_indices(trained, config.split)
         if not indices:
             raise LusError(
-                f"the {config.split} patients have no annotated video", "mend split.json"
+                f"the {config.split} patients have no annotated video",
+                "move patients in split.json",
             )
         return Subject(trained, config.split, indices, trained)
     trained, home = open_elsewhere(cache, name, device, config.videos)
-    known = set(trained.split.train + trained.split.validation)
+    used = set(trained.split.train + trained.split.validation)
     blind = not_compared(trained.videos, home)
-    if not known:
+    if not used:
         blind = (
-            f"which patients run {trained.run.name} was trained on is not known, as there is no "
-            f"{trained.run.split}: they may be among these"
+            f"the patients that run {trained.run.name} was trained on are unknown, because there is "
+            f"no {trained.run.split}: they may be among these patients"
         )
-    indices = foreign(trained.videos, home, known, config.trained_patients)
+    indices = foreign(trained.videos, home, used, config.trained_patients)
     path = trained.videos.path
     study = re.sub(r"\W+", "-", path.parent.resolve().name).strip("-") or "study"
     part = f"{study}-{trained.videos.fingerprint[:8]}"
@@ -143,19 +145,19 @@ def open_subject(
 
 
 def relabelled(home: TrainedRun) -> bool:
-    """Whether the scores are others than when the run began; False where that was not noted."""
-    began = read_json(home.run.provenance, "train the run anew").get("labels")
-    return began not in (None, home.videos.labels)
+    """Whether the scores have changed since the run started; False if that was not recorded."""
+    labels = read_json(home.run.provenance, "train a new run").get("labels")
+    return labels not in (None, home.videos.labels)
 
 
 def part_indices(trained: TrainedRun, part: str) -> list[int]:
-    """Where the labelled videos of a part are; none where the split has no such part."""
+    """The indices of the labelled videos of a part; empty if the split has no such part."""
     if part != "all" and not getattr(trained.split, part):
         return []
     return trained.split.indices(part, trained.videos.patients, trained.videos.scores)
 
 
-def predict(
+def predictions_of(
     trained: TrainedRun,
     indices: list[int],
     part: str,
@@ -174,15 +176,19 @@ def predict(
 
 def evaluate(subject: Subject, config: EvaluateConfig, progress: Progress) -> Result:
     trained = subject.trained
-    clips = Clips(trained.videos, trained.card.recipe, trained.model.looks, len(subject.indices))
-    predictions = subject.answers(progress, clips)
+    clips = Clips(
+        trained.videos, trained.card.recipe, trained.model.has_masks, len(subject.indices)
+    )
+    predictions = subject.predict(progress, clips)
     validation = None
-    kernel = subject.trained.card.recipe.head == "kernel"  # fitted on the validation patients, too
+    kernel = subject.trained.card.recipe.head == "kernel"  # also fitted on the validation patients
     if config.temperature and not kernel and subject.part == "validation":
         validation = predictions
     elif config.temperature and not kernel and subject.home:
         others = part_indices(subject.home, "validation")
-        validation = predict(subject.home, others, "validation", progress) if others else None
+        validation = (
+            predictions_of(subject.home, others, "validation", progress) if others else None
+        )
     progress("intervals", 0, 1)
     scores = assess(
         predictions,
@@ -195,14 +201,13 @@ def evaluate(subject: Subject, config: EvaluateConfig, progress: Progress) -> Re
     scores["warnings"] = subject.warnings + scores["warnings"]
     about = {"run": trained.run.name, "weights": trained.weights, "split": subject.part}
     scores = about | scores
-    if config.videos:  # whether these may be patients that the model knows
-        known = bool(trained.split.train)
-        scores["trained_patients"] = config.trained_patients if known else "unknown"
+    if config.videos:  # whether training patients may be among these patients
+        recorded = bool(trained.split.train)
+        scores["trained_patients"] = config.trained_patients if recorded else "unknown"
         scores["pixels_compared"] = not subject.blind
     folder = trained.run.evaluation(subject.part)
-    with replacing_folder(
-        folder, force=True, patience=PATIENCE_S
-    ) as part:  # of two evaluations none is a mixture
+    # As a whole, so that two evaluations at the same time do not mix.
+    with replacing_folder(folder, force=True, patience=PATIENCE_S) as part:
         drawn = write_evaluation(part, scores, predictions)
         write_page(part / "report.html", trained, predictions, scores, drawn, clips)
     write_model_card(trained.run)
@@ -227,15 +232,15 @@ def write_page(
     drawn: dict[str, Path],
     clips: Clips,
 ) -> None:
-    origin = trained.run.provenance
-    noted = read_json(origin, "train a new run") if origin.is_file() else {}
+    path_of_origin = trained.run.provenance
+    origin = read_json(path_of_origin, "train a new run") if path_of_origin.is_file() else {}
     curves = {"curves": trained.run.root / "curves.svg"}
     about = {
         "name": trained.run.name,
         "part": scores["split"],
         "epoch": trained.card.epoch,
         "recipe": dataclasses.asdict(trained.card.recipe),
-        "provenance": {"weights": trained.weights} | noted,
+        "provenance": {"weights": trained.weights} | origin,
     }
     svgs = {n: p.read_text(encoding="utf-8") for n, p in (drawn | curves).items() if p.is_file()}
     shown = {str(trained.videos.ids[index]): clip for index, clip in clips.of.items()}

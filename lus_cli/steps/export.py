@@ -1,4 +1,4 @@
-"""lus export: a trained model as ONNX files that were compared with PyTorch, beside its card."""
+"""lus export: writes a trained model as ONNX files that were compared with PyTorch, and its card."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ from lus_cli.progress import Progress, Result, Table
 
 ENCODER, SCORER = "frame-encoder.onnx", "model.onnx"
 CHECKED_VIDEOS = 4
-CHECKED_LENGTHS = (1, 2, 7)  # frames at once through the encoder; none is what was traced
+CHECKED_LENGTHS = (1, 2, 7)  # numbers of frames for the encoder, all unlike the traced number
 
 
 def run(config: ExportConfig, progress: Progress) -> Result:
-    """Writes both files, compares each with PyTorch, and keeps them only if both pass."""
+    """Writes both files and compares each with PyTorch. Keeps them only if both agree."""
     set_threads(config.threads)
     cache = Cache(config.cache)
     run = cache.run(config.run)
@@ -49,8 +49,9 @@ def run(config: ExportConfig, progress: Progress) -> Result:
     weights = digest_of(model.state_dict())
     if card.recipe.head == "kernel":
         raise LusError(
-            f"run {run.name} has a kernel head, which finds the sector of each video: no ONNX graph",
-            "share its best.safetensors, which `lus predict` reads",
+            f"run {run.name} has a kernel head, which has no ONNX graph, since it detects the sector "
+            "of each video",
+            "share its best.safetensors, which `lus predict` can use",
         )
     every = card.recipe.stride
     frames = config.frames or len(
@@ -60,7 +61,7 @@ def run(config: ExportConfig, progress: Progress) -> Result:
     task = Task(run, model, card, weights, frames, videos)
     with replacing_folder(run.export, config.force) as folder:
         graphs = {}
-        for done, (name, differences) in enumerate(written(task, folder)):
+        for done, (name, differences) in enumerate(write_graphs(task, folder)):
             progress("export", done, 2)
             graphs[name] = graph_facts(folder / name, differences)
         progress("export", 2, 2)
@@ -80,51 +81,55 @@ def run(config: ExportConfig, progress: Progress) -> Result:
         text = model_card(run, exported=facts, name_patients=config.patients)
         write_text(folder / "README.md", text)
     write_model_card(run)
-    return Result(facts, [table(facts)], listing(run), notes(run, facts))
+    return Result(facts, [table(facts)], files_of(run), notes(run, facts))
 
 
 @dataclass(frozen=True)
 class Task:
-    """A model, and what its files are to be compared on."""
+    """A model and the videos on which its files are compared."""
 
     run: Run
     model: LusModel
     card: Card
-    weights: str  # their digest
-    frames: int  # of the whole model's input
+    weights: str  # digest of the weights
+    frames: int  # number of frames that the whole model takes
     videos: list[np.ndarray]  # each uint8 (frame, row, column[, channel]), `frames` long
 
 
-def written(task: Task, folder: Path) -> Iterator[tuple[str, list[Difference]]]:
-    """Each file once it is written and compared. Raises LusError for one that is too far off."""
+def write_graphs(task: Task, folder: Path) -> Iterator[tuple[str, list[Difference]]]:
+    """Writes and compares each file; yields its name and differences.
+
+    Raises LusError for a file that differs too much from PyTorch.
+    """
     model, shape = task.model, task.card.frame_format.shape
     onnx_files.write_encoder(folder / ENCODER, model, shape, about(task, "any number"))
     pieces = [np.resize(task.videos[0], (length, *shape)) for length in CHECKED_LENGTHS]
     truth = onnx_files.encoder_truth(model)
-    found = onnx_files.differences(folder / ENCODER, truth, [*pieces, *task.videos])
-    yield ENCODER, close_enough(ENCODER, found)
+    differences = onnx_files.differences(folder / ENCODER, truth, [*pieces, *task.videos])
+    yield ENCODER, checked(ENCODER, differences)
     length = (task.frames, task.card.longest)
     onnx_files.write_scorer(
         folder / SCORER, model, shape, length=length, about=about(task, str(task.frames))
     )
     truth = onnx_files.scorer_truth(model, task.card.longest)
-    found = onnx_files.differences(folder / SCORER, truth, task.videos)
-    yield SCORER, close_enough(SCORER, found)
+    differences = onnx_files.differences(folder / SCORER, truth, task.videos)
+    yield SCORER, checked(SCORER, differences)
 
 
-def close_enough(name: str, differences: list[Difference]) -> list[Difference]:
+def checked(name: str, differences: list[Difference]) -> list[Difference]:
+    """The differences of a file. Raises LusError if one exceeds TOLERANCE."""
     for difference in differences:
         if not difference.passes:
             raise LusError(
                 f"{name}: {difference.output} differs from PyTorch's by "
-                f"{difference.share:.1e} of its size, more than {TOLERANCE:.0e}; nothing is kept",
+                f"{difference.share:.1e} of its size, more than {TOLERANCE:.0e}; nothing was written",
                 "try other versions of torch, onnxscript and onnxruntime",
             )
     return differences
 
 
 def about(task: Task, frames: str) -> dict[str, str]:
-    """What an ONNX file says of itself. No path of this machine, and no patient."""
+    """The metadata of an ONNX file, without local paths and patients."""
     recipe = replace(task.card.recipe, weights=start_of(task.card.recipe.weights))
     return {
         "lus": lus_cli.__version__,
@@ -143,17 +148,17 @@ def about(task: Task, frames: str) -> dict[str, str]:
 def videos_to_check(
     cache: Cache, frame_format: FrameFormat, frames: int, stride: int
 ) -> tuple[list[np.ndarray], str]:
-    """A few videos of `frames` frames to compare on, and where they are from, in words.
+    """A few videos of `frames` frames for the comparison, and a phrase about their origin.
 
-    From the cache, if its frames are such as the model takes, evenly spread over every `stride`-th
-    of the video (a short one shows some twice); else noise.
+    They come from the cache if its frame format fits the model: evenly spaced over every
+    `stride`-th frame, some of them repeated for short videos. Otherwise they are noise.
     """
     if cache.videos.is_file():
         stored = VideoCache(cache.videos)
         if stored.frame_format == frame_format and len(stored):
             count = min(CHECKED_VIDEOS, len(stored))
             chosen = np.linspace(0, len(stored) - 1, count).round().astype(int)
-            return [spread(stored, int(index), frames, stride) for index in chosen], (
+            return [evenly_spaced(stored, int(index), frames, stride) for index in chosen], (
                 f"frames of {count} videos in the cache"
             )
     random = np.random.default_rng(0)
@@ -161,12 +166,12 @@ def videos_to_check(
     return [random.integers(0, 256, shape, dtype=np.uint8) for _ in range(2)], "noise"
 
 
-def spread(videos: VideoCache, index: int, frames: int, stride: int) -> np.ndarray:
-    """So many of every `stride`-th frame of a video, from its first to its last."""
-    known = select_frames(int(videos.lengths[index]), stride, 0)
-    positions = known[np.linspace(0, len(known) - 1, frames).round().astype(int)]
-    places, where = np.unique(positions, return_inverse=True)
-    return np.ascontiguousarray(videos.read(index, places)[where])
+def evenly_spaced(videos: VideoCache, index: int, frames: int, stride: int) -> np.ndarray:
+    """`frames` evenly spaced frames among every `stride`-th frame of a video, first to last."""
+    strided = select_frames(int(videos.lengths[index]), stride, 0)
+    positions = strided[np.linspace(0, len(strided) - 1, frames).round().astype(int)]
+    unique, inverse = np.unique(positions, return_inverse=True)
+    return np.ascontiguousarray(videos.read(index, unique)[inverse])
 
 
 # ------------------------------------------------------------------------------ what is reported
@@ -190,15 +195,19 @@ def table(facts: dict[str, Any]) -> Table:
     return Table(title, ("file", "output", "largest difference", "of its size"), rows)
 
 
-def listing(run: Run) -> dict[str, Path]:
+def files_of(run: Run) -> dict[str, Path]:
     files = {"encoder": ENCODER, "model": SCORER, "card": "README.md"}
     return {name: run.export / file for name, file in files.items()}
 
 
 def notes(run: Run, facts: dict[str, Any]) -> list[str]:
-    found = [f"{SCORER} takes videos of exactly {facts['frames']} frames."]
+    sentences = [f"{SCORER} takes videos of exactly {facts['frames']} frames."]
     if facts["checked_on"] == "noise":
-        found.append("The cache holds no frames such as this model takes: compared on noise.")
+        sentences.append(
+            "The cache has no frames in the format of this model, so noise was used for the comparison."
+        )
     if not any(e["weights"] == facts["weights"] for e in read_evaluations(run)):
-        found.append("The card has no metrics yet: `lus evaluate`, then `lus export --force`.")
-    return found
+        sentences.append(
+            "The model card has no metrics yet: run `lus evaluate`, then `lus export --force`."
+        )
+    return sentences

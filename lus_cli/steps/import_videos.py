@@ -1,7 +1,7 @@
 """lus import: a folder of video files and their labels -> an exam tree.
 
-All labels are read and checked before the first video is decoded, so that a mistake in them costs
-no time. What the tree has no place for (source file, frame rate) goes into Sources.csv.
+All labels are checked before the first video is decoded, so that a mistake in them is reported at
+once. Sources.csv stores what an exam tree has no place for: source file and frame rate.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from lus_cli.errors import LusError, UsageError
 from lus_cli.files import csv_text
 from lus_cli.folders import replacing_folders
 from lus_cli.phantom.true_masks import STUDY, masks_folder
-from lus_cli.processes import spread
+from lus_cli.processes import in_parallel
 from lus_cli.progress import Progress, Result, Table
 from lus_cli.study.annotations import (
     ANNOTATIONS,
@@ -33,7 +33,7 @@ from lus_cli.study.annotations import (
 )
 from lus_cli.study.covid_blues import covid_blues_labels, covid_blues_unlabelled
 from lus_cli.study.exam_tree import SOURCES, files_under, refuse_foreign
-from lus_cli.study.finding import is_picture, names
+from lus_cli.study.finding import file_names, is_picture
 from lus_cli.study.frames import save_jpeg
 from lus_cli.study.ids import VideoId, natural_key, video_order
 from lus_cli.study.label_tables import LabelledFile, by_name, pair, table_labels
@@ -53,7 +53,7 @@ class ImportTask:
 
 @dataclass(frozen=True)
 class Imported:
-    """What became of one video: its frames, or the reason why there are none."""
+    """The outcome for one video: its number of frames, or the reason why it cannot be decoded."""
 
     frames: int = 0
     fps: float = 0.0
@@ -62,7 +62,7 @@ class Imported:
 
 
 def run(config: ImportConfig, progress: Progress) -> Result:
-    """Makes the exam tree of all videos whose patient, exam and area are known."""
+    """Writes an exam tree of all videos whose patient, exam and area are known."""
     root = config.root or Cache(config.cache).exams
     sources, problems = find_labelled(config)
     refuse_overlap(root, [source.path for source in sources], config)
@@ -74,7 +74,9 @@ def run(config: ImportConfig, progress: Progress) -> Result:
         outcomes = import_all(tree, sources, config, progress)
         failed = [outcome.reason for outcome in outcomes if outcome.reason]
         if len(failed) == len(sources):
-            raise LusError(f"none of {len(failed)} videos can be imported, the first", failed[0])
+            raise LusError(
+                f"none of {len(failed)} videos can be imported; the first problem", failed[0]
+            )
         done = [(s, o) for s, o in zip(sources, outcomes, strict=True) if not o.reason]
         write_tables(tree, done)
         remove_empty_folders(tree)
@@ -82,19 +84,21 @@ def run(config: ImportConfig, progress: Progress) -> Result:
 
 
 def old_masks(root: Path) -> list[Path]:
-    """Where a phantom study that is replaced has its true masks: they go with it, not being of the
-    videos imported. Masks that somebody else put there stay."""
+    """The true masks of a phantom study at `root`, which are replaced together with it.
+
+    A masks folder that `lus phantom` did not write is kept.
+    """
     masks = masks_folder(root.resolve())
     return [] if masks.exists() and not (masks / STUDY).is_file() else [masks]
 
 
 def refuse_overlap(root: Path, videos: Iterable[Path], config: ImportConfig) -> None:
-    """Raises UsageError if replacing the exam tree would delete what is to be imported."""
+    """Raises UsageError if replacing the exam tree would delete the input."""
     tree = root.resolve()
     inputs = [config.videos, *videos, *([config.labels] if config.labels else [])]
     inside = next((p for p in inputs if tree in (p.resolve(), *p.resolve().parents)), None)
     if inside is not None:
-        raise UsageError(f"{inside} lies in {root}, which is to be made", "name another folder")
+        raise UsageError(f"{inside} is in {root}, which would be replaced", "choose another --root")
 
 
 # ------------------------------------------------------------------------------------------ frames
@@ -103,12 +107,12 @@ def refuse_overlap(root: Path, videos: Iterable[Path], config: ImportConfig) -> 
 def import_all(
     tree: Path, sources: Sequence[LabelledFile], config: ImportConfig, progress: Progress
 ) -> list[Imported]:
-    """Decodes videos into frames, side by side; one outcome a source, in their order."""
+    """Decodes videos into frames in parallel. Returns the outcomes in the order of `sources`."""
     tasks = [ImportTask(s.path, tree.joinpath(*s.label.video), config.quality) for s in sources]
     outcomes = [Imported()] * len(tasks)
     progress("import", 0, len(tasks))
     frames = 0
-    with contextlib.closing(spread(import_video, tasks, config.workers)) as imported:
+    with contextlib.closing(in_parallel(import_video, tasks, config.workers)) as imported:
         for done, (index, outcome) in enumerate(imported, start=1):
             outcomes[index] = outcome
             frames += outcome.frames
@@ -117,7 +121,7 @@ def import_all(
 
 
 def import_video(task: ImportTask) -> Imported:
-    """Decodes one video into its folder. A video that cannot be decoded leaves no frame there."""
+    """Decodes one video into its folder, or removes the folder if it cannot be decoded."""
     notes: list[str] = []
     task.folder.mkdir(parents=True)
     try:
@@ -129,32 +133,32 @@ def import_video(task: ImportTask) -> Imported:
 
 
 def write_frames(task: ImportTask, note: Note) -> int:
-    """Writes a video's frames as JPEG, all gray if all are gray, else all RGB; how many."""
+    """Writes the frames of a video as JPEG, all gray or all RGB, and returns their number."""
     for mode in ("L", "RGB"):
         for number, frame in enumerate(read_frames(task.path, note)):
             if mode == "L" and frame.ndim == 3:
-                break  # colour, mostly in the first frame: start over, all in RGB
+                break  # colour, mostly seen in the first frame: start over in RGB
             image = Image.fromarray(frame)
             path = task.folder / f"Frame_{number}.jpg"
             save_jpeg(path, image if image.mode == mode else image.convert(mode), task.quality)
         else:
             return number + 1
-    raise AssertionError("an RGB frame is never refused")
+    raise AssertionError("RGB takes every frame")
 
 
 # ----------------------------------------------------------------------------------------- results
 
 
 def write_tables(tree: Path, done: Sequence[tuple[LabelledFile, Imported]]) -> None:
-    """Annotations, findings where there are any, and where each video came from."""
+    """Writes annotations, findings if there are any, and the sources of the videos."""
     labels = [source.label for source, _ in done]
-    scores = [(known.video, known.score) for known in labels if known.score is not None]
+    scores = [(label.video, label.score) for label in labels if label.score is not None]
     write_annotations(tree / ANNOTATIONS, scores)
     words = {True: "yes", False: "no", None: ""}
     findings = [
-        (*known.video, words[known.findings.a_lines], words[known.findings.b_lines], known.comment)
-        for known in labels
-        if known.findings != Findings(None, None) or known.comment
+        (*label.video, words[label.findings.a_lines], words[label.findings.b_lines], label.comment)
+        for label in labels
+        if label.findings != Findings(None, None) or label.comment
     ]
     if findings:
         write_csv(tree / FINDINGS, ("a_lines", "b_lines", "comment"), findings)
@@ -169,7 +173,7 @@ def write_csv(path: Path, columns: tuple[str, ...], rows: Iterable[tuple[object,
 
 
 def remove_empty_folders(tree: Path) -> None:
-    """Removes the patients and exams of which no video could be decoded."""
+    """Removes the folders of patients and exams without a decoded video."""
     for pattern in ("*/*", "*"):
         for folder in filter(Path.is_dir, tree.glob(pattern)):
             with contextlib.suppress(OSError):  # it is not empty
@@ -177,12 +181,12 @@ def remove_empty_folders(tree: Path) -> None:
 
 
 def unscored(done: Sequence[tuple[LabelledFile, Imported]]) -> list[str]:
-    """A sentence about the videos that are in the tree, but that `lus prepare` will leave out."""
+    """A sentence about imported videos without a score, which `lus prepare` will leave out."""
     names = [source.name for source, _ in done if source.label.score is None]
     if not names:
         return []
     first = f"{names[0]} was" if len(names) == 1 else f"{names[0]} and {len(names) - 1} more were"
-    return [f"{first} imported without a score: no label gives one"]
+    return [f"{first} imported without a score: their labels have none"]
 
 
 def result(
@@ -213,14 +217,14 @@ def result(
 
 
 def find_labelled(config: ImportConfig) -> tuple[list[LabelledFile], list[str]]:
-    """The videos to import, in the study's order, and what is wrong with the others.
+    """The videos to import, in the order of the study, and a line for each other video.
 
-    Raises LusError, naming file and line, for a label that cannot be right.
+    Raises LusError, naming file and line, for an invalid label.
     """
-    lost: list[str] = []
+    unreadable: list[str] = []
     if config.format == "covid-blues":
         labels = config.labels or config.videos / "severity.csv"
-        files = find_video_files(config.videos, lost, "lus_videos")
+        files = find_video_files(config.videos, unreadable, "lus_videos")
         sources, problems = pair(files, labels, covid_blues_labels(labels))
         unlabelled, strangers = covid_blues_unlabelled(files, sources, labels)
         sources += unlabelled
@@ -232,20 +236,20 @@ def find_labelled(config: ImportConfig) -> tuple[list[LabelledFile], list[str]]:
                 "name a CSV with the columns file,patient,exam,area,score, or use "
                 "--format covid-blues",
             )
-        files = find_video_files(config.videos, lost)
+        files = find_video_files(config.videos, unreadable)
         sources, problems = pair(files, config.labels, table_labels(config.labels))
-        known = {source.name for source in sources}
-        problems += [f"{f}: no row in {config.labels} names it" for f in files if f not in known]
-    problems += lost
+        names = {source.name for source in sources}
+        problems += [f"{f}: no row in {config.labels} names it" for f in files if f not in names]
+    problems += unreadable
     if not sources:
         raise LusError(f"no video in {config.videos} has a known patient and area", problems[0])
     return sorted(sources, key=lambda source: video_order(source.label.video)), problems
 
 
 def find_video_files(root: Path, problems: list[str], folder: str = "") -> dict[str, Path]:
-    """The video files under `folder` of `root`, by their path from `root`, in natural order.
+    """The video files under `root`/`folder` by their path relative to `root`, in natural order.
 
-    `problems` is told of what cannot be read.
+    `problems` gets a line for each file that cannot be read.
     """
     if not (root / folder).is_dir():
         raise LusError(f"there is no folder {root / folder}", "name the folder of video files")
@@ -254,17 +258,19 @@ def find_video_files(root: Path, problems: list[str], folder: str = "") -> dict[
         if path.suffix.lower() in VIDEO_SUFFIXES:
             paths.append(path)
         elif path.suffix.lower() in OTHER_SUFFIXES:
-            problems.append(f"{path} is a video of a kind not read here: make .mp4 of it")
+            problems.append(
+                f"{path} is a video in a format that lus does not read: convert it to .mp4"
+            )
         elif is_picture(path):
             pictures.append(path)
     if pictures:
         problems.append(
-            f"{names(pictures)} in {pictures[0].parent} and below: pictures are not imported; "
+            f"{file_names(pictures)} in or below {pictures[0].parent}: pictures are not imported; "
             "`lus prepare` reads folders of frames"
         )
     if not paths:
         raise LusError(
-            f"{root / folder} holds no video", "videos are .mp4, .avi, .mpeg and the like"
+            f"{root / folder} holds no video", "videos are .mp4, .avi, .mpeg and similar files"
         )
     files = by_name(root, paths, problems)
     return {name: files[name] for name in sorted(files, key=natural_key)}

@@ -1,7 +1,7 @@
-"""lus phantom: a synthetic study, shaped like the original data, that needs no download.
+"""lus phantom: a synthetic study with the structure of the original data, without a download.
 
-Beside the exam tree lies `<root>-masks/`: for every frame what is truly where (see true_masks), and
-study.json with what was drawn for every video, so that shortcuts can be looked for.
+The folder `<root>-masks/` next to the exam tree holds the true mask of every frame (see true_masks),
+and study.json with the parameters of every video, with which one can search for shortcuts.
 """
 
 from __future__ import annotations
@@ -24,13 +24,15 @@ from lus_cli.study.exam_tree import refuse_foreign
 
 
 def run(config: PhantomConfig, progress: Progress) -> Result:
-    """Writes the study. Raises LusError if something is there already, and --force is not given."""
+    """Writes the study. Raises LusError if the folder is not empty and --force is not given."""
     root = (config.root or Cache(config.cache).exams).resolve()
     masks = masks_folder(root)
     videos = study(config)
     refuse_foreign(root)
     if masks.exists() and any(masks.iterdir()) and not (masks / STUDY).is_file():
-        raise LusError(f"{masks} is of no phantom", "move it away, or name another folder")
+        raise LusError(
+            f"{masks} was not written by `lus phantom`", "move it away, or name another folder"
+        )
     with (
         placed_by("folder"),
         replacing_folders(root, masks, force=config.force) as [new_root, new_masks],

@@ -1,4 +1,4 @@
-"""lus predict: what a trained model says about videos outside any cache, without labels."""
+"""lus predict: scores unlabelled videos outside the cache with a trained model."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from lus_cli.disk_errors import explaining_disk_errors, placed_by
 from lus_cli.errors import LusError, printable
 from lus_cli.evaluation.player import Clip, Scored, make_clip
 from lus_cli.files import check_writable, csv_text, replacing, write_json, write_text
-from lus_cli.folders import beside, locked
+from lus_cli.folders import hidden, locked
 from lus_cli.model.checkpoint import digest_of, load_best
 from lus_cli.model.devices import choose_device, set_threads
-from lus_cli.prediction.new_videos import NewVideo, find_videos, frames_at, rate_of
+from lus_cli.prediction.new_videos import NewVideo, Search, find_videos, frames_at, rate_of
 from lus_cli.prediction.page import BUDGET, Page, write_page
-from lus_cli.prediction.prediction import Prediction, counted_scores
+from lus_cli.prediction.prediction import Prediction, score_counts
 from lus_cli.prediction.scorer import (
     Scorer,
     Temperature,
@@ -36,29 +36,30 @@ from lus_cli.training.trained_run import on_device
 from lus_cli.words import counted
 
 NUMBERS = "predictions.json"
-MOST_NOTES = 10  # about single videos, on the terminal
+MOST_REMARKS = 10  # on single videos, shown on the terminal
 
 
 def run(config: PredictConfig, progress: Progress) -> Result:
-    """Scores every video at or under the paths; what cannot be scored is named, with a reason."""
-    with placed_by("--output"), alone_in(config.output):
-        return score_all(config, progress)
+    """Scores every video at or under the paths and reports those that cannot be scored."""
+    with placed_by("--output"), output_locked(config.output):
+        return predict(config, progress)
 
 
 @contextlib.contextmanager
-def alone_in(folder: Path | None) -> Iterator[None]:
-    """Keeps others from writing to a folder that was named. Raises LusError if one does."""
-    if folder is None:  # then it is a new one
+def output_locked(folder: Path | None) -> Iterator[None]:
+    """Locks the output folder against other processes. Raises LusError if one is using it."""
+    if folder is None:  # the run creates a new folder
         yield
         return
-    place = folder.resolve()
-    with explaining_disk_errors(place):
-        place.parent.mkdir(parents=True, exist_ok=True)
-    with locked(beside(place, "lock"), folder, keep=False):
+    target = folder.resolve()
+    with explaining_disk_errors(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+    with locked(hidden(target, "lock"), folder, keep=False):
         yield
 
 
-def score_all(config: PredictConfig, progress: Progress) -> Result:
+def predict(config: PredictConfig, progress: Progress) -> Result:
+    """Scores the videos and writes the predictions."""
     set_threads(config.threads)
     cache = Cache(config.cache)
     device = choose_device(config.device)
@@ -77,27 +78,15 @@ def score_all(config: PredictConfig, progress: Progress) -> Result:
         videos_of_study(cache, trained, card),
     )
     search = find_videos(config.paths)
-    problems = list(search.problems)
-    page = Page()
-    for done, video in enumerate(search.videos):
-        progress("predict", done, len(search.videos), video=video.name)
-        try:
-            prediction, stored = scorer.score(video)
-            wanted = config.page and not page.is_full
-            clip = clip_of(scorer, video, prediction, stored) if wanted else None
-        except LusError as error:
-            problems.append(named(video, error))
-        else:
-            page.add(prediction, clip)
-    progress("predict", len(search.videos), len(search.videos))
+    page, problems = score_all(scorer, search, config.page, progress)
     about = {"run": trained.name, "epoch": card.epoch, "weights": weights}
     numbers = about | document(scorer.temperature, page.predictions)
-    said = masking(scorer.mask_text, card.mask_text)
-    if said and any(video.kind == "dicom" for video in search.videos):
-        search.remarks.append(said)
+    masking = masking_note(scorer.mask_text, card.mask_text)
+    if masking and any(video.kind == "dicom" for video in search.videos):
+        search.remarks.append(masking)
     files = {}
     earlier = config.output is not None and (config.output / NUMBERS).is_file()
-    if page.predictions or earlier:  # which would be taken for those of today
+    if page.predictions or earlier:  # earlier predictions must not be taken for the present ones
         calibration = meaning(scorer.temperature, temperature)
         about = numbers | {"meaning": calibration, "problems": problems, "remarks": search.remarks}
         files = write_files(output_folder(config, trained), about, page, config)
@@ -111,25 +100,44 @@ def score_all(config: PredictConfig, progress: Progress) -> Result:
     )
 
 
-def masking(here: bool, there: bool | None) -> str:
-    """What must be said of DICOM among the videos; empty if it is masked as it was in training."""
-    if here == there:
+def score_all(
+    scorer: Scorer, search: Search, with_clips: bool, progress: Progress
+) -> tuple[Page, list[str]]:
+    """Scores the videos of a search. Returns the page and one line for each failure."""
+    page, problems = Page(), list(search.problems)
+    for done, video in enumerate(search.videos):
+        progress("predict", done, len(search.videos), video=video.name)
+        try:
+            prediction, stored = scorer.score(video)
+            has_clip = with_clips and not page.is_full
+            clip = clip_of(scorer, video, prediction, stored) if has_clip else None
+        except LusError as error:
+            problems.append(failure(video, error))
+        else:
+            page.add(prediction, clip)
+    progress("predict", len(search.videos), len(search.videos))
+    return page, problems
+
+
+def masking_note(here: bool, in_training: bool | None) -> str:
+    """A note if text in DICOM frames is masked in another way than in training, else empty."""
+    if here == in_training:
         return ""
-    words = {True: "blackened", False: "not blackened", None: "noted by nobody"}
+    states = {True: "blackened", False: "not blackened", None: "not recorded"}
     return (
-        f"outside the ultrasound regions of DICOM frames, text is {words[here]}; in the study that "
-        f"the run learned from it was {words[there]}: see --mask-text"
+        f"outside the ultrasound regions of DICOM frames, text is {states[here]}; in the study that "
+        f"the run was trained on, it was {states[in_training]}: see --mask-text"
     )
 
 
-def named(video: NewVideo, error: LusError) -> str:
+def failure(video: NewVideo, error: LusError) -> str:
     """Why a video could not be scored, with its path."""
-    said = printable(str(error))
-    return said if printable(str(video.path)) in said else f"{printable(str(video.path))}: {said}"
+    reason, path = printable(str(error)), printable(str(video.path))
+    return reason if path in reason else f"{path}: {reason}"
 
 
 def clip_of(scorer: Scorer, video: NewVideo, prediction: Prediction, stored: StoredVideo) -> Clip:
-    """The video as the page shows it: its frames as the model got them, evenly chosen of many."""
+    """The video for the page, in the frames that the model takes, evenly spaced in long videos."""
     shown = select_frames(stored.length, 1, BUDGET.frames)
     frames = frames_at(stored, shown, scorer.card.frame_format)
     weights = prediction.frame_weights
@@ -149,58 +157,60 @@ def clip_of(scorer: Scorer, video: NewVideo, prediction: Prediction, stored: Sto
 
 
 def document(temperature: Temperature | None, predictions: Sequence[Prediction]) -> dict[str, Any]:
+    """The predictions as JSON."""
     return {
         "calibrated": temperature is not None,
         "temperature": None if temperature is None else temperature.value,
-        "scores": counted_scores(predictions),
+        "scores": score_counts(predictions),
         "videos": [prediction.to_json() for prediction in predictions],
     }
 
 
 def notes(page: Page, scorer: Scorer, temperature: Temperature | None) -> list[str]:
-    """How the probabilities are to be taken, and what was noticed of single videos."""
-    found = [f"{p.video}: {remark}" for p in page.predictions for remark in p.remarks]
-    if len(found) > MOST_NOTES:
-        found[MOST_NOTES:] = [f"{len(found) - MOST_NOTES} more remarks are in {NUMBERS}"]
+    """The remarks on single videos, and how to interpret the probabilities."""
+    lines = [f"{p.video}: {remark}" for p in page.predictions for remark in p.remarks]
+    if len(lines) > MOST_REMARKS:
+        lines[MOST_REMARKS:] = [f"{len(lines) - MOST_REMARKS} more remarks are in {NUMBERS}"]
     if page.predictions:
-        found.append(meaning(scorer.temperature, temperature))
+        lines.append(meaning(scorer.temperature, temperature))
     if page.is_full and (missing := page.clips.count(None)):
-        found.append(f"the page is full: {counted(missing, 'video')} on it cannot be played")
-    return found
+        lines.append(f"the page is full: {counted(missing, 'video')} cannot be played on it")
+    return lines
 
 
 def meaning(applied: Temperature | None, fitted: Temperature | None) -> str:
+    """A sentence on the calibration of the probabilities."""
     if applied is not None:
         return (
             f"probabilities are scaled by temperature {applied.value:.2f}, fitted on "
             f"{applied.videos} videos of {applied.patients} validation patients"
         )
-    remedy = "--temperature applies the one fitted on validation patients"
-    return "probabilities are the model's own, not calibrated" + (f": {remedy}" if fitted else "")
+    remedy = "--temperature applies the temperature fitted on validation patients"
+    return "probabilities are not calibrated" + (f": {remedy}" if fitted else "")
 
 
 def table(trained: Run, predictions: Sequence[Prediction]) -> Table:
-    columns = ("", "score", *(f"p({s})" for s in SCORES), "expected", "unsure")
+    columns = ("", "score", *(f"p({s})" for s in SCORES), "expected", "uncertainty")
     rows = [(p.video, p.score, *p.probabilities, p.expected, p.uncertainty) for p in predictions]
     return Table(f"run {trained.name}", columns, rows)
 
 
 def refuse_replacing(config: PredictConfig) -> None:
-    """Raises LusError if the folder to write to holds something already, unless forced."""
+    """Raises LusError if the output folder is not empty, unless --force is given."""
     folder = config.output
     if folder is None:
         return
     if folder.exists() and not folder.is_dir():
-        raise LusError(f"{folder} is a file", "name a folder with --output")
-    whole = folder.is_dir() and any(path.suffix != ".part" for path in folder.iterdir())
-    if whole and not config.force:
+        raise LusError(f"{folder} is a file", "give a folder with --output")
+    has_content = folder.is_dir() and any(path.suffix != ".part" for path in folder.iterdir())
+    if has_content and not config.force:
         raise LusError(
-            f"{folder} is already there", "name another folder, or write into it with --force"
+            f"{folder} already exists", "give another folder, or write into it with --force"
         )
 
 
 def output_folder(config: PredictConfig, trained: Run) -> Path:
-    """The folder asked for, or the first of predictions/1, 2, ... that is not there: made here."""
+    """Creates the folder of --output, or the first of predictions/1, 2, ... that does not exist."""
     number = 1
     folder = config.output or trained.predictions / "1"
     with explaining_disk_errors(folder):
@@ -216,17 +226,17 @@ def output_folder(config: PredictConfig, trained: Run) -> Path:
 def write_files(
     folder: Path, about: dict[str, Any], page: Page, config: PredictConfig
 ) -> dict[str, Path]:
-    """JSON, CSV and the page."""
+    """Writes the JSON and CSV files and the page."""
     files = {"numbers": folder / NUMBERS, "table": folder / "predictions.csv"}
     page_path = folder / "predictions.html"
     if config.page:
         files["page"] = page_path
-    with contextlib.ExitStack() as moved:  # at once, when all are written
-        parts = {name: moved.enter_context(replacing(path)) for name, path in files.items()}
+    with contextlib.ExitStack() as stack:  # moves the files into place when all are written
+        parts = {name: stack.enter_context(replacing(path)) for name, path in files.items()}
         write_json(parts["numbers"], about)
         write_text(parts["table"], csv_text([p.to_row() for p in page.predictions]))
         if config.page:
             write_page(parts["page"], about, page)
     if not config.page:
-        page_path.unlink(missing_ok=True)  # of the predictions that were there
+        page_path.unlink(missing_ok=True)  # of earlier predictions
     return files

@@ -1,27 +1,17 @@
-"""lus prepare: exam tree or video files -> videos.h5, split.json and the study's figures.
-
-Each video is decoded into a shard of its own under videos.parts/, named by its source files and
-the frame format. When all are there, videos.h5 is put together from shards and from what the
-previous videos.h5 already held. A killed run leaves the old cache and its shards, and the next run
-goes on from there.
-"""
+"""lus prepare: exam tree or video files -> videos.h5, split.json and the study's figures."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lus_cli.cache.chunks import StoredVideo
-from lus_cli.cache.decoding import decode_all, decode_video
+from lus_cli.cache.building import clean, open_old, update_videos
 from lus_cli.cache.drawn import draw_figures, part_counts
 from lus_cli.cache.hdf5 import is_sealed
 from lus_cli.cache.layout import Cache
-from lus_cli.cache.ledger import read_ledger, write_ledger
 from lus_cli.cache.planning import (
     Plan,
     Work,
@@ -29,34 +19,25 @@ from lus_cli.cache.planning import (
     find_work,
     is_current,
     make_plan,
-    shard_readings,
-    shards_folder,
 )
 from lus_cli.cache.same_patient import spelt_alike, torn, twins
-from lus_cli.cache.split import (
-    PARTS,
-    Split,
-    check_split,
-    draw_split,
-    load_split,
-    named_test_patients,
-    write_split,
-)
-from lus_cli.cache.video_cache import Entry, VideoCache, write_video_cache
+from lus_cli.cache.split import PARTS, Split, check_split, load_split, write_split
+from lus_cli.cache.split_drawing import draw_split, fixed_test_patients
+from lus_cli.cache.video_cache import VideoCache
 from lus_cli.config import REPORT_TEST_PATIENTS, PrepareConfig
-from lus_cli.disk_errors import explaining_disk_errors
-from lus_cli.errors import CannotReadError, LusError
-from lus_cli.files import check_writable, sweep
+from lus_cli.errors import LusError
+from lus_cli.files import check_writable
 from lus_cli.folders import only_writer
 from lus_cli.progress import Progress, Result, Table
 from lus_cli.study.annotations import SCORES
 from lus_cli.study.notes import summary
+from lus_cli.words import counted
 
 log = logging.getLogger("lus.prepare")
 
 
 def run(config: PrepareConfig, progress: Progress) -> Result:
-    """Brings the cache up to date with the study, doing only what changed."""
+    """Updates the cache to the study; decodes only new and changed videos."""
     cache = Cache(config.cache)
     if config.verify:
         return verify(cache, progress)
@@ -65,16 +46,16 @@ def run(config: PrepareConfig, progress: Progress) -> Result:
     plan = make_plan(config, config.exams or cache.exams)
     if config.strict and plan.problems:
         raise LusError(
-            f"{len(plan.problems)} problems, the first: {plan.problems[0]}",
-            "--strict is on",
+            f"{counted(len(plan.problems), 'problem')}, the first: {plan.problems[0]}",
+            "--strict allows none",
             left_out=plan.problems[1:],
         )
     if config.dry_run:
         old = open_old(cache)
-        return dry_result(plan, old, find_work(plan, old, cache, progress))
+        return dry_result(plan, old, find_work(plan, old, cache))
     with only_writer(config.cache):
-        old = open_old(cache)  # not before: another prepare may just have replaced it
-        failed = renew(config, cache, plan, old, progress)
+        old = open_old(cache)  # under the lock: another prepare may have replaced it just before
+        failed = update_videos(config, cache, plan, old, progress)
         videos = VideoCache(cache.videos)
         problems = plan.problems + failed
         with explaining_the_split(videos, problems):
@@ -87,7 +68,7 @@ def run(config: PrepareConfig, progress: Progress) -> Result:
 
 @contextlib.contextmanager
 def explaining_the_split(videos: VideoCache, problems: Sequence[str]) -> Iterator[None]:
-    """Adds to an error of the split what there is to be split, and what was left out before."""
+    """Adds to an error of the split how many videos were read and how many were left out."""
     try:
         yield
     except LusError as error:
@@ -96,100 +77,15 @@ def explaining_the_split(videos: VideoCache, problems: Sequence[str]) -> Iterato
         patients = len(set(videos.patients))
         raise type(error)(
             f"{error.message}; {counted(len(videos), 'video')} of {counted(patients, 'patient')} "
-            f"can be read, and {counted(len(problems), 'problem')} left others out, the first: "
+            f"can be read; {counted(len(problems), 'problem')} left others out, the first: "
             f"{problems[0]}",
             error.remedy,
             left_out=problems,
         ) from None
 
 
-def counted(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
-
-
-def open_old(cache: Cache) -> VideoCache | None:
-    """The cache as the last run left it; None if there is none that can be read."""
-    if not cache.videos.exists():
-        return None
-    try:
-        return VideoCache(cache.videos)
-    except CannotReadError:
-        raise
-    except LusError as error:
-        log.warning("%s; building it anew", error.message)
-        return None
-
-
-def renew(
-    config: PrepareConfig, cache: Cache, plan: Plan, old: VideoCache | None, progress: Progress
-) -> list[str]:
-    """Makes videos.h5 what the plan says; returns what could not be decoded."""
-    work = find_work(plan, old, cache, progress)
-    if is_current(old, plan, work):
-        log.info("%s is up to date: nothing to decode", cache.videos)
-        if work.compared:
-            write_ledger(cache.sources, work.ledger)  # so that they need no second look
-        return []
-    if old is not None and not is_sealed(cache.videos):
-        log.warning("%s is damaged; building it anew", cache.videos)
-        old = None  # what is copied from it would be damaged too
-        work = find_work(plan, old, cache, progress)
-    for remark in work.remarks:
-        log.info("%s", remark)
-    for change in changed_scores(plan, old):
-        log.debug("score changed: %s", change)
-    failed = decode_all([plan.task(e, cache) for e in work.new], config.workers, progress)
-    if config.strict and failed:
-        raise LusError(
-            f"{len(failed)} videos failed, the first: {failed[0][1]}",
-            "--strict is on",
-            left_out=[reason for _, reason in failed[1:]],
-        )
-    reasons = [reason for _, reason in failed]
-    bad = {task.source.id for task, _ in failed}
-    plan = replace(plan, entries=[entry for entry in plan.entries if entry.id not in bad])
-    work = replace(work, new=[entry for entry in work.new if entry.id not in bad])
-    if not plan.entries:
-        raise LusError(
-            "no video could be decoded", reasons[0], left_out=plan.problems + reasons[1:]
-        )
-    if is_current(old, plan, work):
-        log.info("%s is up to date but for what is left out", cache.videos)
-    else:
-        write_cache(cache, plan, old, work)
-    return reasons
-
-
-def write_cache(cache: Cache, plan: Plan, old: VideoCache | None, work: Work) -> None:
-    """Puts videos.h5 together from what the old one holds and from shards."""
-
-    def video_of(entry: Entry) -> StoredVideo:
-        index = work.kept.get(entry.source_key)
-        if old is not None and index is not None:
-            return old.stored(index)
-        task = plan.task(entry, cache)
-        # A shard that the disk damaged is decoded once more.
-        return StoredVideo.load(task.shard) or decode_video(task)
-
-    ledger = work.ledger | shard_readings(cache)
-    # Of both caches, until it is certain which of them there is.
-    write_ledger(cache.sources, read_ledger(cache.sources) | ledger)
-    write_video_cache(cache.videos, plan.entries, video_of, plan.frame_format, plan.provenance)
-    keys = {entry.source_key for entry in plan.entries}
-    write_ledger(cache.sources, {key: value for key, value in ledger.items() if key in keys})
-
-
-def clean(cache: Cache) -> None:
-    """Removes what killed runs left: everything they decoded is in videos.h5 by now."""
-    with explaining_disk_errors(cache.root):
-        if shards_folder(cache).exists():
-            shutil.rmtree(shards_folder(cache))
-        sweep(cache.root)
-        sweep(cache.figures)
-
-
 def verify(cache: Cache, progress: Progress) -> Result:
-    """Reads the cache from end to end and names what is not as it was written."""
+    """Reads the whole cache and names every part that differs from what was written."""
     videos = VideoCache(cache.videos)
     damaged = []
     for done, (index, is_damaged) in enumerate(videos.damaged(), start=1):
@@ -198,7 +94,7 @@ def verify(cache: Cache, progress: Progress) -> Result:
         progress("verify", done, len(videos))
     intact = len(videos) - len(damaged)
     if not damaged and not is_sealed(cache.videos):
-        damaged.append("what HDF5 keeps beside videos and tables")
+        damaged.append("the HDF5 structure around videos and tables")
     notes = [f"{cache.videos}: {what} is damaged" for what in damaged]
     if damaged:
         notes.append(f"delete {cache.videos} and run `lus prepare`")
@@ -211,32 +107,35 @@ def verify(cache: Cache, progress: Progress) -> Result:
 
 
 def update_split(config: PrepareConfig, cache: Cache, videos: VideoCache) -> Split:
-    """Keeps the split there is where it still fits, edited by hand or not; else draws it."""
+    """Keeps the existing split if it still fits the study and the settings; otherwise draws one.
+
+    A split that was edited by hand is kept whatever the settings are.
+    """
     settings = {
         name: getattr(config, name)
         for name in ("test_share", "validation_share", "stratify", "folds", "seed")
     }
-    named = named_test_patients(config.test_patients, REPORT_TEST_PATIENTS, videos.patients)
-    settings["test_patients"] = list(named)
+    test_patients = fixed_test_patients(config.test_patients, REPORT_TEST_PATIENTS, videos.patients)
+    settings["test_patients"] = list(test_patients)
     if cache.split.exists() and not config.force:
         split, edited = load_split(cache.split)
         if edited:
             check_split(cache.split, split, videos.patients)
-            log.info("%s was edited by hand: kept as it is", cache.split)
-            if split.drawn_by not in ({}, settings):  # {}: written by hand from the start
-                log.warning("the split settings have no effect on it; --force draws it anew")
+            log.info("%s was edited by hand and is kept", cache.split)
+            if split.drawn_by not in ({}, settings):  # {}: written by hand
+                log.warning("the split settings have no effect on it; --force draws it again")
             return split
         if set(split.patients("all")) != set(videos.patients):
-            log.warning("the study has other patients now: %s is drawn again", cache.split)
+            log.warning("the patients of the study have changed: %s is drawn again", cache.split)
         elif torn(videos.patients, split):
             log.warning(
-                "patients that may be one were in two parts: %s is drawn again", cache.split
+                "ids that may be one patient were in two parts: %s is drawn again", cache.split
             )
         elif split.drawn_by == settings:
             return split
         else:
-            log.info("split settings changed: %s is drawn again", cache.split)
-    split = draw_split(videos.patients, videos.scores, settings, named)
+            log.info("the split settings changed: %s is drawn again", cache.split)
+    split = draw_split(videos.patients, videos.scores, settings, test_patients)
     write_split(cache.split, split)
     return split
 
@@ -250,7 +149,7 @@ def result(
     notes: list[str],
 ) -> Result:
     counts = part_counts(videos, split)
-    of_readers = list(zip(videos.source_paths, videos.notes, strict=True))
+    reader_notes = list(zip(videos.source_paths, videos.notes, strict=True))
     rows = [(part, *counts[part], sum(counts[part]), names(getattr(split, part))) for part in PARTS]
     numbers: dict[str, Any] = {
         "videos": len(videos),
@@ -260,7 +159,7 @@ def result(
         "bytes": cache.videos.stat().st_size,
         "videos_per_score": counts,
         "fingerprint": videos.fingerprint,
-        "notes": {path: said for path, said in of_readers if said},
+        "notes": {path: sentences for path, sentences in reader_notes if sentences},
     }
     columns = ("part", *(f"score {s}" for s in SCORES), "videos", "patients")
     title = (
@@ -271,7 +170,7 @@ def result(
         numbers,
         [Table(title, columns, rows)],
         {"cache": cache.videos, "split": cache.split, **files},
-        notes=summary(of_readers) + notes,
+        notes=summary(reader_notes) + notes,
         problems=problems,
     )
 
@@ -282,9 +181,9 @@ def names(patients: tuple[str, ...]) -> str:
 
 
 def dry_result(plan: Plan, old: VideoCache | None, work: Work) -> Result:
-    """What a run would do, without doing it."""
+    """What a run would do."""
     lengths = [plan.sources[entry.id].length for entry in work.new]
-    # Only folders say beforehand how many frames they hold.
+    # Only for folders is the number of frames known before decoding.
     frames = None if None in lengths else sum(length or 0 for length in lengths)
     rows = [
         ("annotated videos", len(plan.entries)),

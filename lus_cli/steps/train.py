@@ -1,6 +1,6 @@
-"""lus train: fits the model to the training patients and keeps the epoch that validates best.
+"""lus train: trains a model and keeps the epoch with the lowest validation loss.
 
-Under torchrun every process runs this step; the first of them writes and speaks.
+Under torchrun every process runs this step; only the first one writes files and messages.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from lus_cli.config import TrainConfig
 from lus_cli.errors import UsageError
 from lus_cli.files import check_writable
 from lus_cli.model.devices import choose_device, explaining_out_of_memory, set_threads
-from lus_cli.model.ranks import Ranks, joined, ranks_of_environment
+from lus_cli.model.ranks import Ranks, connected, ranks_of_environment
 from lus_cli.progress import Progress, Result
 from lus_cli.training import estimate
 from lus_cli.training.resuming import resumed
@@ -26,28 +26,31 @@ from lus_cli.training.training import new_trainer, smaller, train
 
 
 def run(config: TrainConfig, progress: Progress) -> Result:
-    """Trains from the start, or from where an interrupted run stopped."""
+    """Trains a new run or resumes an interrupted one."""
     cache, ranks = Cache(config.cache), ranks_of_environment()
     set_threads(config.threads, ranks)
     device = choose_device(config.device, ranks)
-    with joined(ranks, device), contextlib.ExitStack() as taken:
+    with connected(ranks, device), contextlib.ExitStack() as reservation:
         if config.resume:
             check_writable(cache.run(config.run).root)
             setting = resumed(config, cache.run(config.run), device, ranks)
         else:
             videos = VideoCache(cache.videos)
             split, edited = read_split(cache.split, videos.patients)
-            if edited and split.drawn_by:  # its folder is to say so
+            if edited and split.drawn_by:  # recorded in the run folder
                 split = replace(split, drawn_by=split.drawn_by | {"edited": True})
-            run = taken.enter_context(new_run(config, cache, ranks))
+            run = reservation.enter_context(new_run(config, cache, ranks))
             setting = Setting(config, run, videos, split, device, ranks)
         return dry_run(setting) if config.dry_run else train(setting, progress)
 
 
 def dry_run(setting: Setting) -> Result:
-    """One real batch: how long training would take, and how much memory."""
+    """Estimates the time and memory of training from one batch."""
     if setting.config.head == "kernel":
-        raise UsageError("a kernel head is fitted at once", "train it: it takes minutes")
+        raise UsageError(
+            "--dry-run estimates training by epochs, which a kernel head does not have",
+            "train it without --dry-run, which takes minutes",
+        )
     trainer = new_trainer(setting)
     with explaining_out_of_memory(smaller(setting.config)):
         return estimate.dry_result(trainer, setting.videos, setting.indices("validation"))
@@ -55,7 +58,7 @@ def dry_run(setting: Setting) -> Result:
 
 @contextlib.contextmanager
 def new_run(config: TrainConfig, cache: Cache, ranks: Ranks) -> Iterator[Run]:
-    """The folder to make: the one named, or the next of the recipe; taken for as long as the block."""
+    """Reserves the run named by --run, or the next run of the recipe, while the block runs."""
     if config.dry_run or not ranks.first:
         yield ranks.agreed(cache.new_run(config.run or f"{config.name}-1"))
         return

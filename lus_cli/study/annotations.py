@@ -1,4 +1,4 @@
-"""What experts wrote down of videos: scores and findings, in Annotations.txt, Findings.csv or a CSV."""
+"""Reads the annotations of experts: scores and findings, from Annotations.txt or CSV files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LINE_DELIMITERS = ";\t,"
 
 @dataclass(frozen=True)
 class Findings:
-    """What an expert saw in a video; None where no one said."""
+    """The findings of an expert in a video; None if not stated."""
 
     a_lines: bool | None
     b_lines: bool | None
@@ -35,8 +35,8 @@ def read_annotations(path: Path) -> dict[VideoId, int]:
     """
     text = read_text(
         path,
-        "it holds a line a video, 1017/1048/11;2; name yours with --annotations, or a table of "
-        "files, ids and scores with --labels",
+        "it has one line per video, such as 1017/1048/11;2; name yours with --annotations, or a "
+        "table of files, ids and scores with --labels",
     )
     rows = csv_scores(path, text) if is_csv(path, text) else line_scores(path, text)
     scores: dict[VideoId, int] = {}
@@ -47,12 +47,14 @@ def read_annotations(path: Path) -> dict[VideoId, int]:
             )
         scores[video] = score
     if not scores:
-        raise LusError(f"{path} holds no annotation", "write a line a video, e.g. 1017/1048/11;2")
+        raise LusError(
+            f"{path} holds no annotation", "write one line per video, e.g. 1017/1048/11;2"
+        )
     return scores
 
 
 def is_csv(path: Path, text: str) -> bool:
-    """Whether it has columns, by the file's name or by its first line."""
+    """Whether the table is a CSV, according to its suffix or its first line."""
     if path.suffix.lower() in CSV_SUFFIXES:
         return True
     try:
@@ -76,7 +78,7 @@ def line_scores(path: Path, text: str) -> Iterator[tuple[int, VideoId, int]]:
 
 
 def line_cells(line: str) -> list[str]:
-    """The id and the score of a line, without quotes; spreadsheets add empty cells at its end."""
+    """The id and the score in a line, without quotes and without empty cells at its end."""
     delimiter = next((mark for mark in LINE_DELIMITERS if mark in line), ";")
     cells = [canonical(unquoted(cell.strip())) for cell in unquoted(line.strip()).split(delimiter)]
     while len(cells) > 2 and not cells[-1]:
@@ -85,7 +87,7 @@ def line_cells(line: str) -> list[str]:
 
 
 def unquoted(text: str) -> str:
-    """What spreadsheets write in quotes, without them."""
+    """The text without the quotes that spreadsheets put around it."""
     quoted = len(text) > 1 and text[0] == text[-1] == '"' and text.count('"') == 2
     return text[1:-1] if quoted else text
 
@@ -104,32 +106,35 @@ def annotated_id(path: Path, line: int, text: str) -> VideoId:
 
 
 def row_id(path: Path, line: int, row: dict[str, str]) -> VideoId:
-    """The video that a CSV row's cells name. Raises LusError if one of them cannot be an id."""
+    """The video named by the cells of a CSV row. Raises LusError for an invalid id."""
     video = VideoId.of(row["patient"], row["exam"], row["area"])
     for column, part in video._asdict().items():
         if not is_name(part):
             raise LusError(
-                f"{path}, line {line}: {part!r} is no {column}", "ids hold no / \\ ; or ,"
+                f"{path}, line {line}: {part!r} is not a valid {column}",
+                "ids must not contain / \\ ; or ,",
             )
     return video
 
 
 def annotated_score(path: Path, line: int, text: str) -> int:
-    """A score as people and programs write it: 2, 2.0 or, with a decimal comma, 2,0."""
-    match = re.fullmatch(r"\s*(\d)(?:[.,]0*)?\s*", text)  # of any script, and full-width
+    """Parses a score such as 2, 2.0 or, with a decimal comma, 2,0. Raises LusError."""
+    match = re.fullmatch(r"\s*(\d)(?:[.,]0*)?\s*", text)  # \d includes digits of other scripts
     if not match or int(match[1]) not in SCORES:
-        raise LusError(f"{path}, line {line}: score {text.strip()!r}", "scores are 0, 1, 2 or 3")
+        raise LusError(
+            f"{path}, line {line}: invalid score {text.strip()!r}", "scores are 0, 1, 2 or 3"
+        )
     return int(match[1])
 
 
 def read_findings(path: Path) -> dict[VideoId, Findings]:
-    """Expert findings per video from patient,exam,area,a_lines,b_lines (yes, no or empty)."""
+    """The findings of each video: columns patient,exam,area,a_lines,b_lines (yes, no or empty)."""
     findings: dict[VideoId, Findings] = {}
     text = read_text(path, "")
     for line, row in csv_rows(path, text, ("patient", "exam", "area", "a_lines", "b_lines")):
         video = row_id(path, line, row)
         if video in findings:
-            raise LusError(f"{path}, line {line}: video {video} is there twice", "keep one line")
+            raise LusError(f"{path}, line {line}: video {video} is listed twice", "keep one line")
         findings[video] = Findings(
             annotated_finding(path, line, row["a_lines"]),
             annotated_finding(path, line, row["b_lines"]),
@@ -137,7 +142,7 @@ def read_findings(path: Path) -> dict[VideoId, Findings]:
     return findings
 
 
-# Findings as people, spreadsheets and pandas write them.
+# Spellings by people, spreadsheets and pandas.
 WRITTEN_AS = (
     dict.fromkeys(("yes", "y", "true", "1", "1.0", "1,0"), True)
     | dict.fromkeys(("no", "n", "false", "0", "0.0", "0,0"), False)
@@ -149,7 +154,9 @@ def annotated_finding(path: Path, line: int, text: str) -> bool | None:
     try:
         return WRITTEN_AS[text.strip().lower()]
     except KeyError:
-        raise LusError(f"{path}, line {line}: {text!r}", "write yes, no or nothing") from None
+        raise LusError(
+            f"{path}, line {line}: invalid finding {text!r}", "write yes, no or nothing"
+        ) from None
 
 
 def write_annotations(path: Path, scores: Iterable[tuple[VideoId, int]]) -> None:
@@ -157,7 +164,7 @@ def write_annotations(path: Path, scores: Iterable[tuple[VideoId, int]]) -> None
     path.write_text(lines, encoding="utf-8")
 
 
-UNKNOWN = -1  # an unlabelled score, an unstated finding, a frame number on padding
+UNKNOWN = -1  # stands for a missing score, a missing finding, and the frame number of padding
 
 ANNOTATIONS = "Annotations.txt"
 FINDINGS = "Findings.csv"

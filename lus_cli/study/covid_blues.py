@@ -23,27 +23,27 @@ COVID_BLUES_VIDEO = re.compile(r"patient_([^_]+)_(.+)")
 
 
 def covid_blues_labels(path: Path) -> Iterator[tuple[int, Label]]:
-    """The rows of COVID-BLUES' severity.csv, each with its line; the file's name holds the ids."""
+    """The rows of severity.csv of COVID-BLUES, each with its line number; file names hold the ids."""
     names = {
         "score": "severity_score",
         "a_lines": "a-lines",
         "b_lines": "b-lines",
         "comment": "comments",
     }
-    text = read_text(path, "it comes with COVID-BLUES; name it with --labels")
+    text = read_text(path, "it is part of COVID-BLUES; name it with --labels")
     for line, row in csv_rows(path, text, ("video_file", "Severity Score")):
         video = covid_blues_id(row["video_file"])
         if video is None:
             raise LusError(
-                f"{path}, line {line}: {row['video_file']!r} names no patient and area",
+                f"{path}, line {line}: {row['video_file']!r} does not name a patient and an area",
                 "write patient_<patient>_<area>",
             )
-        cells = {ours: row.get(theirs, "") for ours, theirs in names.items()}
+        cells = {key: row.get(column, "") for key, column in names.items()}
         yield line, read_label(path, line, f"lus_videos/{row['video_file']}", video, cells)
 
 
 def covid_blues_id(name: str) -> VideoId | None:
-    """patient_15_L2_2.mp4 is area L2_2 of patient 15; None for another kind of name."""
+    """patient_15_L2_2.mp4 is area L2_2 of patient 15; None for other names."""
     match = COVID_BLUES_VIDEO.fullmatch(without_suffix(name))
     video = VideoId.of(match[1], ONLY_EXAM, match[2]) if match else None
     return video if video and all(map(is_name, video)) else None
@@ -52,18 +52,18 @@ def covid_blues_id(name: str) -> VideoId | None:
 def covid_blues_unlabelled(
     files: dict[str, Path], labelled: Sequence[LabelledFile], labels: Path
 ) -> tuple[list[LabelledFile], list[str]]:
-    """The files without a row: their names still say whose they are."""
-    known = {source.name for source in labelled}
+    """The files without a row, with the ids in their names, and a line for each problem."""
+    labelled_names = {source.name for source in labelled}
     taken = {folder_key(source.label.video) for source in labelled}
     sources, problems = [], []
     for name, path in files.items():
-        if name in known:
+        if name in labelled_names:
             continue
         video = covid_blues_id(path.name)
         if video is None:
             problems.append(f"{name}: its name is not patient_<patient>_<area>")
         elif folder_key(video) in taken:
-            problems.append(f"{name}: there is another file of video {video}")
+            problems.append(f"{name}: another file is video {video} too")
         else:
             taken.add(folder_key(video))
             sources.append(

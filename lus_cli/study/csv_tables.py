@@ -1,7 +1,7 @@
-"""Tables of text, as spreadsheet programs and people write them.
+"""Reads CSV tables as written by spreadsheet programs and people.
 
-Excel separates cells by semicolons where the comma is in numbers, by tabs in its "Unicode text",
-and says which with a first line `sep=;`. Columns go by their names, in capitals or not.
+Excel separates cells by semicolons in countries with a decimal comma and by tabs in its "Unicode
+text"; a first line such as `sep=;` states the delimiter. Column names are case-insensitive.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from pathlib import Path
 from lus_cli.errors import LusError
 from lus_cli.study.spellings import canonical
 
-MAX_TEXT = 64 << 20  # bytes of a table: those of a million videos
+MAX_TEXT = 64 << 20  # bytes of a table: enough for a million videos
 DELIMITERS = ",;\t|"
 SEPARATOR_LINE = re.compile(r"""["']?sep=(.)["']?[;,\t]*\r?\n?""", re.IGNORECASE)
 SPREADSHEETS = (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods", ".numbers")
-# How the files of spreadsheet programs begin: zip archives, OLE2, and the pages some call .xls.
+# First bytes of spreadsheet files: zip archives, OLE2, and HTML pages that are called .xls.
 SPREADSHEET_STARTS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0", b"<html", b"<HTML", b"<!DOC", b"<?xml")
-# UTF-32 first: its mark begins with that of UTF-16.
+# Byte order marks. UTF-32 first: its mark begins with that of UTF-16.
 MARKS = (
     (b"\xff\xfe\0\0", "utf-32"),
     (b"\0\0\xfe\xff", "utf-32"),
@@ -34,7 +34,10 @@ AS_CSV = "save it as CSV: in Excel, Save As, `CSV UTF-8 (Comma delimited)`"
 
 
 def read_text(path: Path, remedy: str) -> str:
-    """The text of a table, in UTF-8 or UTF-16. Raises LusError, with `remedy` if there is no file."""
+    """The text of a table in UTF-8, UTF-16 or UTF-32.
+
+    Raises LusError if it cannot be read, with `remedy` if the file does not exist.
+    """
     try:
         size = path.stat().st_size
         if size > MAX_TEXT:
@@ -62,13 +65,13 @@ def decoded(path: Path, content: bytes) -> str:
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise LusError(
-            f"{path}, line {line}: it is not UTF-8 text, so its letters cannot be told", AS_CSV
+            f"{path}, line {line}: it is not valid UTF-8, so letters would be wrong", AS_CSV
         ) from None
 
 
 @dataclass(frozen=True)
 class Header:
-    """The line of a table that names its columns, and how the table is to be read."""
+    """The header of a table, and its delimiter."""
 
     columns: list[str]  # as `column_key` writes them
     written: list[str]
@@ -76,20 +79,20 @@ class Header:
 
 
 def column_key(name: str) -> str:
-    """A column's name in small letters and with _ for spaces: `Severity Score` is severity_score."""
+    """A column name in lower case, with _ for spaces: `Severity Score` is severity_score."""
     return re.sub(r"[\s_]+", "_", canonical(name.strip())).casefold()
 
 
 def without_separator_line(text: str) -> tuple[str, str]:
-    """The table below a first line `sep=;`, and the delimiter that it states; empty: none."""
+    """The table without a first line `sep=;`, and the delimiter stated there, or ''."""
     stated = SEPARATOR_LINE.match(text)
     return (text[stated.end() :], stated[1]) if stated else (text, "")
 
 
 def find_header(text: str, columns: Sequence[str]) -> Header:
-    """The first line that is not empty, cut by the delimiter that shows most of `columns`.
+    """The first non-empty line, split by the delimiter that yields most of `columns`.
 
-    Raises csv.Error if it cannot be read.
+    Raises csv.Error if the line is invalid.
     """
     table, stated = without_separator_line(text)
     headers = []
@@ -101,17 +104,17 @@ def find_header(text: str, columns: Sequence[str]) -> Header:
 
 
 def has_cells(row: Sequence[str]) -> bool:
-    """Whether a row holds anything: spreadsheets leave rows of empty cells."""
+    """Whether a row has a cell that is not empty."""
     return any(canonical(cell.strip()) for cell in row)
 
 
 def csv_rows(
     path: Path, text: str, columns: Collection[str]
 ) -> Iterator[tuple[int, dict[str, str]]]:
-    """Line number and cells of each row, by the keys of the columns (see `column_key`).
+    """Yields the line number and the cells of each row, by column keys (see `column_key`).
 
-    Cells are as `canonical` writes them. Raises LusError if one of `columns` is missing, if two
-    columns have one name, or for a row that does not have the header's cells.
+    Cells are in canonical spelling. Raises LusError if one of `columns` is missing, if two columns
+    have the same name, or if the number of cells in a row does not match the header.
     """
     table, stated = without_separator_line(text)
     line = 0
@@ -133,36 +136,37 @@ def csv_rows(
 
 
 def refuse_columns(path: Path, header: Header, columns: Collection[str]) -> None:
-    """Raises LusError for a column that is missing, or there twice: which of the two is right?"""
+    """Raises LusError if one of `columns` is missing, or if a column name occurs twice."""
     missing = [name for name in columns if column_key(name) not in header.columns]
     if missing:
         raise LusError(
             f"{path} has no column {', '.join(missing)}", f"it has {', '.join(header.written)}"
         )
-    times = Counter(filter(None, header.columns))
-    for key, count in times.items():
+    counts = Counter(filter(None, header.columns))
+    for key, count in counts.items():
         if count > 1:
             pairs = zip(header.columns, header.written, strict=True)
-            names = " and ".join(repr(written) for known, written in pairs if known == key)
+            names = " and ".join(repr(written) for column, written in pairs if column == key)
             raise LusError(
-                f"{path} has {count} columns of one name: {names}", "rename or remove all but one"
+                f"{path} has {count} columns with the same name: {names}",
+                "rename or remove all but one",
             )
 
 
 def cells_of(
     path: Path, line: int, header: Header, row: Sequence[str], columns: Collection[str]
 ) -> dict[str, str]:
-    """A row's cells by their columns.
+    """The cells of a row by column key.
 
-    Excel leaves out empty cells at the end of a row, and other programs add some: only a cell of
-    `columns` must be there. Raises LusError for other rows.
+    A row may lack empty cells at its end, or have more, as spreadsheet programs differ. Raises
+    LusError if a cell of `columns` is missing, or if there is content beyond the last column.
     """
     count = len(header.columns)
     needed = max(header.columns.index(column_key(name)) for name in columns) + 1
     if len(row) < needed or has_cells(row[count:]):
         raise LusError(
-            f"{path}, line {line}: not {count} cells",
-            "correct the line; a cell with the delimiter in it stands in double quotes",
+            f"{path}, line {line}: the row does not have {count} cells",
+            "correct the line; put a cell that contains the delimiter in double quotes",
         )
     filled = [*row[:count], *[""] * (count - len(row))]
     pairs = zip(header.columns, filled, strict=True)

@@ -1,4 +1,4 @@
-"""From the numbers that a DICOM frame stores to the gray levels or colours that it shows."""
+"""Converts the stored values of a DICOM frame to gray levels or colours."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ DISCRETE, LINEAR, INDIRECT = 0, 1, 2
 
 
 class Stored(NamedTuple):
-    """A decoded frame before any change of colour."""
+    """A decoded frame before colour conversion."""
 
     array: np.ndarray  # (row, column[, sample])
     meaning: str  # PhotometricInterpretation
-    bits: int  # that a value uses
+    bits: int  # used per value
     signed: bool
 
 
 @dataclass(frozen=True)
 class Palette:
-    """Colours that the values of a frame stand for."""
+    """The colours of a palette image."""
 
     first: int  # the value of the first colour
     colours: np.ndarray  # (entry, 3) uint8
 
     def apply(self, values: np.ndarray) -> np.ndarray:
-        """(row, column) values as (row, column, 3); those beyond an end get the end's colour."""
+        """Colours (row, column, 3) of (row, column) values; values out of range get the nearest colour."""
         return self.colours[np.clip(values.astype(np.int64) - self.first, 0, len(self.colours) - 1)]
 
 
 def as_frame(stored: Stored, palette: Palette | None, color: bool) -> np.ndarray:
-    """(row, column) or (row, column, 3) uint8. Raises LusError for colours not known here."""
+    """(row, column) or (row, column, 3) uint8. Raises LusError for unsupported colours."""
     array, meaning, bits, signed = stored
     if meaning == "PALETTE COLOR" and palette is not None:
         return palette.apply(array)
@@ -53,11 +53,11 @@ def as_frame(stored: Stored, palette: Palette | None, color: bool) -> np.ndarray
         return np.asarray(Image.fromarray(np.ascontiguousarray(frame), "YCbCr").convert("RGB"))
     if meaning == "RGB":
         return np.ascontiguousarray(frame)
-    raise LusError(f"colours as {meaning} are not read here", "export it as RGB or MONOCHROME2")
+    raise LusError(f"colours as {meaning} are not supported", "export it as RGB or MONOCHROME2")
 
 
 def eight_bits(array: np.ndarray, bits: int, signed: bool) -> np.ndarray:
-    """Values of `bits` bits, stretched from their whole range to 0..255: uint8."""
+    """Values of `bits` bits, scaled from their whole range to 0..255: uint8."""
     if bits == 8 and not signed:
         return array.astype(np.uint8, copy=False)
     lowest, whole = -(1 << bits - 1) if signed else 0, (1 << bits) - 1
@@ -74,7 +74,7 @@ def read_palette(header: Any, little: bool, signed: bool) -> Palette:
     for colour in COLOURS:
         name = f"{colour}PaletteColorLookupTable"
         count, first, bits = (int(number) for number in header[f"{name}Descriptor"].value)
-        count = count % MOST_ENTRIES or MOST_ENTRIES  # 0 stands for 65536
+        count = count % MOST_ENTRIES or MOST_ENTRIES  # 0 means 65536
         firsts.add(first - MOST_ENTRIES if signed and first >= MOST_ENTRIES // 2 else first)
         if bits not in (8, 16):
             raise ValueError(f"a palette of {bits} bits")
@@ -87,13 +87,13 @@ def read_palette(header: Any, little: bool, signed: bool) -> Palette:
     if len(firsts) > 1 or len({len(table) for table in tables}) > 1:
         raise ValueError("palettes of different lengths for red, green and blue")
     table = np.stack(tables, axis=-1)
-    # Entries of 16 bits may hold 8 as they are.
+    # Entries of 16 bits may hold values of 8 bits.
     wide = table.max(initial=0) > 255
     return Palette(firsts.pop(), (table >> 8 if wide else table).astype(np.uint8))
 
 
 def numbers(value: Any, bits: int, little: bool) -> np.ndarray:
-    """What an element of bytes or of numbers holds, as numbers of 8 or 16 bits."""
+    """The content of an element, bytes or numbers, as numbers of 8 or 16 bits."""
     if not isinstance(value, bytes):
         whole = np.atleast_1d(np.array(value, np.int64)).astype(np.uint16)
         if bits == 16:
@@ -102,12 +102,12 @@ def numbers(value: Any, bits: int, little: bool) -> np.ndarray:
     words = np.frombuffer(value[: len(value) // 2 * 2], "<u2" if little else ">u2")
     if bits == 16:
         return words
-    # Two entries of 8 bits a word, the first in the lower half; a last odd one alone.
+    # Two entries of 8 bits per word, the first in the lower half; a last odd one is alone.
     return np.frombuffer(words.astype("<u2").tobytes() + value[len(value) // 2 * 2 :], np.uint8)
 
 
 def entries(value: Any, count: int, bits: int, little: bool) -> np.ndarray:
-    """The entries of a table: uint16. Those of 8 bits lie in bytes, or each in a word of its own."""
+    """The entries of a table: uint16. Entries of 8 bits take a byte or a word each."""
     size = len(value) if isinstance(value, bytes) else 2 * np.size(value)
     in_words = size >= 2 * count
     if not in_words and size < count:
@@ -116,7 +116,7 @@ def entries(value: Any, count: int, bits: int, little: bool) -> np.ndarray:
 
 
 def expanded(packed: list[int], count: int, bits: int) -> np.ndarray:
-    """The entries of a table in segments (PS3.3, C.7.9.2): uint16. Raises ValueError."""
+    """The entries of a segmented table (PS3.3, C.7.9.2): uint16. Raises ValueError."""
     out: list[int] = []
     for at, kind, length in segments(packed, bits):
         if len(out) > count:
@@ -127,20 +127,20 @@ def expanded(packed: list[int], count: int, bits: int) -> np.ndarray:
         shift = 8 if bits == 8 else 16
         places = packed[at + 2 : at + (6 if bits == 8 else 4)]
         begin = sum(place << shift * n for n, place in enumerate(places)) // (bits // 8)
-        copied = segments(packed[:at], bits, begin)  # what was there before
-        for _, (there, what, size) in zip(range(length), copied, strict=False):
-            if what == INDIRECT:
-                raise ValueError("a palette's segment that points at one that points")
-            out += segment(packed, there, size, out[-1:])
+        copied = segments(packed[:at], bits, begin)  # earlier segments
+        for _, (start, source_kind, size) in zip(range(length), copied, strict=False):
+            if source_kind == INDIRECT:
+                raise ValueError("an indirect palette segment points at another one")
+            out += segment(packed, start, size, out[-1:])
             if len(out) > count:
                 break
     if len(out) != count:
-        raise ValueError(f"a palette of {count} entries, whose segments give {len(out)}")
+        raise ValueError(f"a palette of {count} entries has segments of {len(out)}")
     return np.array(out, np.uint16)
 
 
 def segments(packed: list[int], bits: int, at: int = 0) -> Iterator[tuple[int, int, int]]:
-    """Where each segment begins, its kind, and its length."""
+    """Yields the position, the kind and the length of each segment."""
     while at + 2 < len(packed):
         kind, length = packed[at : at + 2]
         yield at, kind, length
@@ -150,10 +150,10 @@ def segments(packed: list[int], bits: int, at: int = 0) -> Iterator[tuple[int, i
 
 
 def segment(packed: list[int], at: int, length: int, last: list[int]) -> list[int]:
-    """The entries of a discrete or a linear segment that begins at a place."""
+    """The entries of the discrete or linear segment at position `at`."""
     if packed[at] == DISCRETE:
         return packed[at + 2 : at + 2 + length]
     if not last:
-        raise ValueError("a palette that begins with a linear segment")
-    # `length` steps from the entry before, the last of them at the segment's value.
+        raise ValueError("a palette begins with a linear segment")
+    # `length` steps from the previous entry to the value of the segment.
     return np.linspace(last[0], packed[at + 2], length + 1)[1:].round().astype(int).tolist()

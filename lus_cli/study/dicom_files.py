@@ -1,7 +1,7 @@
-"""Ultrasound DICOM files, read through pydicom: pixels, and nothing that says whose they are.
+"""Reads ultrasound DICOM files through pydicom: pixels, but no data about the patient.
 
-Only the tags in TAGS are read, all of them about pixels. Frames are decoded one at a time from the
-file, so an uncompressed recording of gigabytes needs no more memory than a short one.
+Only the tags in TAGS are read, all of them about pixels. Frames are decoded one at a time, so an
+uncompressed recording of gigabytes needs no more memory than a short one.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from lus_cli.study.dicom_layout import AGAIN, Layout, layout_of, native_frames, 
 from lus_cli.study.dicom_regions import UNMASKED_FRAME, blackened, is_unmasked, ultrasound_regions
 from lus_cli.study.dicom_streams import Pixels, encoded_frames, is_encapsulated, is_film, locate
 from lus_cli.study.exam_tree import MAX_PIXELS
-from lus_cli.study.notes import Note, unheard
+from lus_cli.study.notes import Note, ignore
 from lus_cli.study.video_files import MAX_FRAMES
 
 try:
@@ -44,8 +44,8 @@ TAGS = (
     *(f"{colour}PaletteColorLookupTableData" for colour in COLOURS),
     *(f"Segmented{colour}PaletteColorLookupTableData" for colour in COLOURS),
 )
-USED = 1 / 8  # of the range of the stored bits, at least
-MOST_INFLATED = 1 << 30  # bytes of a deflated file, which are held in memory
+USED = 1 / 8  # minimum share of the range of the stored bits
+MOST_INFLATED = 1 << 30  # bytes of a decompressed deflated file, which is held in memory
 
 
 def read_frames(
@@ -53,17 +53,17 @@ def read_frames(
     color: bool,
     mask_text: bool,
     only: Collection[int] | None = None,
-    note: Note = unheard,
+    note: Note = ignore,
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """Frames of a DICOM file, numbered from 0, those in `only` or all.
+    """Yields the frames of a DICOM file, numbered from 0: those in `only`, or all.
 
-    Yields (row, column) uint8 for gray frames, and for any other (row, column, 3) uint8 RGB or,
-    without `color`, (row, column) luminance where the file stores that. More than 8 bits are scaled
-    by the range of the stored bits; display windows are not applied. With `mask_text`, everything
-    outside the file's ultrasound regions is black; `note` is called if that is nothing.
+    Gray frames are (row, column) uint8. Others are (row, column, 3) uint8 RGB or, without `color`,
+    (row, column) luminance if the file stores that. Values of more than 8 bits are scaled by the
+    range of the stored bits; display windows are not applied. With `mask_text`, everything outside
+    the ultrasound regions of the file is black; `note` is called if that masks nothing.
 
-    Raises LusError if the file is not a DICOM, no decoder here knows its compression, it holds fewer
-    frames than it says, or with `mask_text` it names no region to keep.
+    Raises LusError if the file is not a DICOM, if no installed decoder supports its compression, if
+    it holds fewer frames than stated or, with `mask_text`, if it states no region.
     """
     try:
         with explaining_refusal(path), path.open("rb") as raw:
@@ -88,12 +88,12 @@ def read_frames(
                 yield number, frame
             if only is None:
                 used.refuse_few()
-                promised, there = frame_count(header), number + 1
-                if promised and there > promised:
-                    note(f"its header says {promised} frames, {there} are there: all are read")
+                stated, count = frame_count(header), number + 1
+                if stated and count > stated:
+                    note(f"its header states {stated} frames, but it holds {count}: all are read")
     except LusError:
         raise
-    except Exception as error:  # whatever a damaged file makes of pydicom: it has no one exception
+    except Exception as error:  # pydicom has no single exception for damaged files
         reason = " ".join(str(error).split()) or type(error).__name__
         raise LusError(f"{path} cannot be decoded ({reason[:200]})", AGAIN) from error
 
@@ -102,9 +102,9 @@ def read_frames(
 
 
 def inflated(path: Path, file: BinaryIO) -> BinaryIO:
-    """The file as it would be uncompressed, where all of it after its first part is deflated.
+    """The file, decompressed if it uses the Deflate transfer syntax.
 
-    Raises LusError if it is larger than memory is meant for.
+    Raises LusError if it has more than MOST_INFLATED bytes.
     """
     try:
         meta = pydicom.filereader.read_file_meta_info(path)
@@ -112,10 +112,12 @@ def inflated(path: Path, file: BinaryIO) -> BinaryIO:
         raise LusError(f"{path} is not a DICOM file", AGAIN) from None
     if meta.get("TransferSyntaxUID") != pydicom.uid.DeflatedExplicitVRLittleEndian:
         return file
-    file.seek(132 + 12 + meta.FileMetaInformationGroupLength)  # preamble, the length's own element
+    file.seek(
+        132 + 12 + meta.FileMetaInformationGroupLength
+    )  # preamble, and the element with the length
     content = zlib.decompressobj(-zlib.MAX_WBITS).decompress(file.read(), MOST_INFLATED)
     if len(content) == MOST_INFLATED:
-        raise LusError(f"{path} inflates to more than a GiB", "export it without Deflate")
+        raise LusError(f"{path} decompresses to more than 1 GiB", "export it without Deflate")
     meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
     start = DicomBytesIO()
     write_file_meta_info(start, meta, enforce_standard=False)
@@ -123,61 +125,64 @@ def inflated(path: Path, file: BinaryIO) -> BinaryIO:
 
 
 def read_header(path: Path, file: BinaryIO) -> pydicom.Dataset:
-    """The tags about pixels, with `file` left where its pixels begin. Raises LusError."""
+    """The tags about pixels; leaves `file` where its pixels begin. Raises LusError."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of what pydicom corrects; what it cannot correct raises
+        warnings.simplefilter("ignore")  # pydicom warns of what it corrects
         try:
             header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=list(TAGS))
         except pydicom.errors.InvalidDicomError:
             raise LusError(f"{path} is not a DICOM file", AGAIN) from None
-        list(header)  # reads the values, which pydicom puts off
+        list(header)  # makes pydicom parse the values
     return header
 
 
 def is_little(header: pydicom.Dataset) -> bool:
-    """Whether the file's numbers begin with their lowest byte."""
+    """Whether the numbers in the file are little-endian."""
     return header.original_encoding[1] is not False
 
 
 def locate_pixels(path: Path, file: BinaryIO, header: pydicom.Dataset) -> Pixels:
-    """Where the pixels are. Raises LusError if there are none."""
+    """The location of the pixels. Raises LusError if there are none."""
     pixels = locate(file, is_little(header))
     if pixels is None or not pixels.length:
-        raise LusError(f"{path} holds no picture", "it is a report, a waveform or another record")
+        raise LusError(
+            f"{path} holds no picture", "it may be a report, a waveform or another record"
+        )
     return pixels
 
 
 def checked_layout(path: Path, header: pydicom.Dataset) -> Layout:
-    """What the header says of a frame. Raises LusError for what is not read here."""
+    """The layout that the header states. Raises LusError for an unsupported one."""
     for name in ("Rows", "Columns", "BitsAllocated"):
         if not isinstance(header.get(name), int):
-            raise LusError(f"{path} does not say its {name}, which every picture has", AGAIN)
-    promised = frame_count(header) or 1
-    if not 0 < header.Rows * header.Columns <= MAX_PIXELS or not 0 < promised <= MAX_FRAMES:
+            raise LusError(f"{path} lacks {name}, which every picture has", AGAIN)
+    stated = frame_count(header) or 1
+    if not 0 < header.Rows * header.Columns <= MAX_PIXELS or not 0 < stated <= MAX_FRAMES:
         raise LusError(
-            f"{path} says {promised} frames of {header.Columns}x{header.Rows}",
+            f"{path} states {stated} frames of {header.Columns}x{header.Rows}",
             "that is not an ultrasound video",
         )
     layout = layout_of(header)
     if layout.allocated not in (8, 16):
-        raise LusError(f"{path} has {layout.allocated} bits a value", "8 and 16 are read")
+        raise LusError(f"{path} has {layout.allocated} bits per value", "lus reads 8 and 16")
     if layout.samples not in (1, 3):
-        raise LusError(f"{path} has {layout.samples} values a pixel", "1 and 3 are read")
+        raise LusError(f"{path} has {layout.samples} values per pixel", "lus reads 1 and 3")
     return layout
 
 
 def refuse_odd_bits(path: Path, layout: Layout) -> None:
-    """Raises LusError where uncompressed values do not lie in the lowest bits."""
+    """Raises LusError if uncompressed values are not in the lowest bits."""
     if layout.stored > layout.allocated:
         raise LusError(f"{path} stores {layout.stored} bits in {layout.allocated}", AGAIN)
     if layout.high != layout.stored - 1:
         raise LusError(
-            f"{path} has its {layout.stored} bits from bit {layout.high} downwards", "export 8 bits"
+            f"{path} stores its {layout.stored} bits from bit {layout.high} downwards",
+            "export it with 8 bits",
         )
 
 
 def frame_count(header: pydicom.Dataset) -> int | None:
-    """NumberOfFrames; None where it is missing, empty or 0."""
+    """NumberOfFrames; None if it is missing, empty or 0."""
     return int(header.get("NumberOfFrames") or 0) or None
 
 
@@ -189,18 +194,18 @@ def stored_frames(
     file: BinaryIO,
     header: pydicom.Dataset,
     pixels: Pixels,
-    wanted_as: tuple[Layout, bool],
+    layout_and_color: tuple[Layout, bool],
     only: Collection[int] | None,
 ) -> Iterator[tuple[int, Stored]]:
-    """Number and values of each frame that the file holds, or of those in `only`. Raises LusError."""
-    layout, color = wanted_as
-    promised = frame_count(header)
-    if is_encapsulated(file, pixels) and not fits(layout, promised, pixels):
-        encoded = encoded_frames(file, pixels, must_end=promised is None)
+    """Yields the number and values of each frame, or of those in `only`. Raises LusError."""
+    layout, color = layout_and_color
+    stated = frame_count(header)
+    if is_encapsulated(file, pixels) and not fits(layout, stated, pixels):
+        encoded = encoded_frames(file, pixels, must_end=stated is None)
         frames = encapsulated_frames(encoded, Decoder(path, layout, color), only)
     else:
         refuse_odd_bits(path, layout)
-        native = native_frames(path, file, pixels, layout, promised)
+        native = native_frames(path, file, pixels, layout, stated)
         little = is_little(header)
         frames = (
             (n, stored(path, read_native(file, pixels, native, n, little), native.layout))
@@ -213,19 +218,19 @@ def stored_frames(
         if count > MAX_FRAMES:
             raise LusError(f"{path} has more than {MAX_FRAMES} frames", "split it")
         yield number, values
-    if only is None and count < (promised or 1):
-        raise LusError(f"{path} holds {count} of the {promised or 1} frames it promises", AGAIN)
+    if only is None and count < (stated or 1):
+        raise LusError(f"{path} holds {count} of its {stated or 1} stated frames", AGAIN)
 
 
-def fits(layout: Layout, promised: int | None, pixels: Pixels) -> bool:
-    """Whether the pixels have just the length of uncompressed ones."""
-    return not pixels.undefined and pixels.length - (promised or 1) * layout.bytes in (0, 1)
+def fits(layout: Layout, stated: int | None, pixels: Pixels) -> bool:
+    """Whether the pixels have exactly the length of uncompressed frames."""
+    return not pixels.undefined and pixels.length - (stated or 1) * layout.bytes in (0, 1)
 
 
 def encapsulated_frames(
     frames: Iterator[bytes], decoder: Decoder, only: Collection[int] | None
 ) -> Iterator[tuple[int, Stored]]:
-    """Number and values of frames that are compressed one by one, or all together as a film."""
+    """Yields the number and values of frames compressed one by one, or together as a film."""
     last = None if only is None else max(only, default=-1)
     for number, content in enumerate(frames):
         if last is not None and number > last:
@@ -248,9 +253,9 @@ def encapsulated_frames(
 
 
 class UsedBits:
-    """How much of the range of their bits the values of a video use.
+    """Tracks how much of the range of their bits the values of a video use.
 
-    Stretching the whole range would leave a black picture, or a gray one, of values that use little.
+    If values use only a small part, scaling by the whole range would give a black or gray picture.
     """
 
     def __init__(self, path: Path, header: pydicom.Dataset) -> None:
@@ -268,7 +273,7 @@ class UsedBits:
         self.gray = values.meaning in GRAY
 
     def refuse_few(self) -> None:
-        """Raises LusError if the values, and the window that they are to be seen through, use little."""
+        """Raises LusError if the values, and the display window, use a small part of the range."""
         if not self.bits:
             return
         used = float(self.highest - (self.lowest if self.signed else 0))
@@ -276,13 +281,13 @@ class UsedBits:
             used = max(used, brightest(self.header))
         if used <= (1 << self.bits) * USED:
             raise LusError(
-                f"{self.path} stores {self.bits} bits a value, and uses them up to {used:.0f} only",
+                f"{self.path} stores {self.bits} bits per value, but uses values up to {used:.0f} only",
                 "export it with as many bits as it uses, or as a video file",
             )
 
 
 def brightest(header: pydicom.Dataset) -> float:
-    """The largest value that the file's display windows tell from a larger one; 0 without a window."""
+    """The upper end of the display windows, in stored values; 0 without a window."""
     centers, widths = (all_of(header.get(f"Window{name}")) for name in ("Center", "Width"))
     ends = [center + width / 2 for center, width in zip(centers, widths, strict=False)]
     slope = float(header.get("RescaleSlope") or 1) or 1.0
@@ -291,7 +296,7 @@ def brightest(header: pydicom.Dataset) -> float:
 
 
 def all_of(value: Any) -> list[float]:
-    """The numbers of an element that may hold none, one or several."""
+    """The numbers in an element with none, one or several values."""
     if value is None or value == "":
         return []
     return [float(one) for one in (value if isinstance(value, Sequence) else [value])]

@@ -1,4 +1,4 @@
-"""Films in DICOM: MPEG-2, H.264 and HEVC, whose frames are one stream, decoded by FFmpeg."""
+"""Decodes films in DICOM (MPEG-2, H.264 and HEVC) with FFmpeg: one stream holds all frames."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from av.video.frame import VideoFrame
 from lus_cli.study.exam_tree import MAX_PIXELS
 from lus_cli.study.video_pictures import Pictures
 
-# By content, and nothing else: bare streams, and the containers that PS3.5 (8.2.5 to 8.2.8) allows.
+# Bare streams, and the containers that PS3.5 (8.2.5 to 8.2.8) allows, determined by content.
 CONTAINERS = "mpegvideo,h264,hevc,mpeg,mpegts,mov"
 
 
 def film_frames(content: bytes) -> Iterator[np.ndarray]:
-    """Every frame: (row, column) uint8 luminance where it is gray, else (row, column, 3) RGB.
+    """Yields every frame: (row, column) uint8 luminance if it is gray, else (row, column, 3) RGB.
 
-    Raises ValueError, or what FFmpeg does, for a damaged film.
+    Raises ValueError or an error of FFmpeg for a damaged film.
     """
     limit = {"max_pixels": str(MAX_PIXELS)}
     pictures = Pictures(None, False)
@@ -29,7 +29,7 @@ def film_frames(content: bytes) -> Iterator[np.ndarray]:
         if stream is None:
             raise ValueError("a film without a video stream")
         context = stream.codec_context
-        # Without `explode`, damaged frames come out patched up, as if nothing had happened.
+        # Without `explode`, FFmpeg conceals errors in damaged frames.
         context.options = {"err_detect": "explode", **limit}
         context.thread_count = 1
         for frame in film.decode(stream):

@@ -1,4 +1,7 @@
-"""Compressed DICOM frames, decoded by what their own bytes say: Pillow for JPEG, pydicom for others."""
+"""Decodes compressed DICOM frames: JPEG with Pillow, other formats with pydicom.
+
+The format is determined from the bytes of the frame, not from the header of the file.
+"""
 
 from __future__ import annotations
 
@@ -46,14 +49,14 @@ NAMES = {
 
 @dataclass(frozen=True)
 class Decoder:
-    """Decodes the frames of one file, whose header says `layout`."""
+    """Decodes the frames of one file, whose header states `layout`."""
 
     path: Path
     layout: Layout
     color: bool  # whether colours are wanted, or luminance is enough
 
     def decode(self, content: bytes) -> Stored:
-        """One frame. Raises LusError if nothing here decodes it, and others for a damaged one."""
+        """Decodes one frame. Raises LusError if no decoder supports it, others if it is damaged."""
         if content.startswith(JPEG_START):
             return self.jpeg(content)
         if content.startswith((CODESTREAM_START, JP2_START)):
@@ -63,7 +66,7 @@ class Decoder:
         if 0 <= len(content) - self.layout.bytes <= 1:  # not compressed at all
             return stored(self.path, as_values(content, self.layout, True), self.layout)
         raise LusError(
-            f"{self.path} is compressed in a way not read here",
+            f"{self.path} has an unsupported compression",
             "export it uncompressed, or as a video file",
         )
 
@@ -93,18 +96,18 @@ class Decoder:
         return self.limited(array, meaning, header.precision, signed)
 
     def run_length(self, content: bytes) -> Stored:
-        """RLE has a segment for each byte of a pixel, each a plane."""
+        """Decodes RLE, which has a segment for each byte of a pixel, each a plane."""
         count = int.from_bytes(content[:4], "little")
         samples, size = {1: (1, 1), 2: (1, 2), 3: (3, 1), 6: (3, 2)}.get(count, (0, 0))
         if not samples:
-            raise LusError(f"{self.path} has {count} bytes a pixel", "1, 2, 3 and 6 are read")
+            raise LusError(f"{self.path} has {count} bytes per pixel", "lus reads 1, 2, 3 and 6")
         header = FrameHeader(self.layout.rows, self.layout.columns, samples, 8 * size)
         signed = self.layout.signed and samples == 1
         array, meaning = self.by_pydicom(content, header, RLELossless, signed)
         return self.limited(array, meaning, 8 * size, signed)
 
     def check(self, header: FrameHeader) -> None:
-        """Raises LusError for what is no ultrasound frame, before memory is taken for it."""
+        """Raises LusError for an implausible size or format, before allocating memory."""
         if not 0 < header.rows * header.columns <= MAX_PIXELS:
             raise LusError(
                 f"{self.path} has a frame of {header.columns}x{header.rows}",
@@ -112,18 +115,18 @@ class Decoder:
             )
         if header.samples not in (1, 3) or header.precision > 16:
             raise LusError(
-                f"{self.path} has {header.samples} values of {header.precision} bits a pixel",
-                "1 or 3 of up to 16 are read",
+                f"{self.path} has {header.samples} values of {header.precision} bits per pixel",
+                "lus reads 1 or 3 values of up to 16 bits",
             )
 
     def one_sample(self) -> str:
-        """What one value a pixel means."""
+        """The meaning of the values if there is one per pixel."""
         return self.layout.meaning if self.layout.meaning in ONE_SAMPLE else "MONOCHROME2"
 
     def by_pydicom(
         self, content: bytes, header: FrameHeader, syntax: UID, signed: bool
     ) -> tuple[np.ndarray, str]:
-        """The frame, and what it means. Raises LusError where no decoder is installed."""
+        """The frame and its colour space. Raises LusError if no decoder is installed."""
         gray, wide = header.samples == 1, header.precision > 8
         decoder = get_decoder(syntax)
         plugins = set(decoder.available_plugins)
@@ -132,12 +135,12 @@ class Decoder:
         if not plugins:
             name, remedy = NAMES[syntax]
             raise LusError(f"{self.path}: no decoder for {name} is installed", remedy)
-        said = self.layout.meaning
-        colours = said if said in ("RGB", "YBR_FULL") or said.startswith("YBR_FULL") else "RGB"
-        array, found = decoder.as_array(
+        meaning = self.layout.meaning
+        colours = meaning if meaning == "RGB" or meaning.startswith("YBR_FULL") else "RGB"
+        array, properties = decoder.as_array(
             encapsulate([content], has_bot=False),
             index=0,
-            raw=True,  # pydicom's own change from YBR to RGB takes five times as long as decoding
+            raw=True,  # pydicom's conversion from YBR to RGB takes five times as long as decoding
             rows=header.rows,  # type: ignore[arg-type]
             columns=header.columns,  # type: ignore[arg-type]
             samples_per_pixel=header.samples,  # type: ignore[arg-type]
@@ -149,10 +152,10 @@ class Decoder:
             number_of_frames=1,  # type: ignore[arg-type]
             pixel_keyword="PixelData",  # type: ignore[arg-type]
         )
-        return array, self.one_sample() if gray else str(found["photometric_interpretation"])
+        return array, self.one_sample() if gray else str(properties["photometric_interpretation"])
 
     def limited(self, array: np.ndarray, meaning: str, precision: int, signed: bool) -> Stored:
-        """A frame whose file may say that it uses fewer bits than it was compressed with."""
+        """A frame whose file may state fewer bits than it was compressed with."""
         possible = precision <= self.layout.allocated  # else the header is wrong
         bits = min(self.layout.stored, precision) if possible else precision
         refuse_larger(self.path, array, bits, signed)
@@ -160,7 +163,7 @@ class Decoder:
 
 
 def stored(path: Path, array: np.ndarray, layout: Layout) -> Stored:
-    """An uncompressed frame, without what lies beside the bits that it uses. Raises LusError."""
+    """An uncompressed frame, with only the bits that it uses. Raises LusError."""
     if layout.signed and layout.stored < layout.allocated:
         shift = layout.allocated - layout.stored
         native = array.astype(array.dtype.newbyteorder("="))
@@ -170,6 +173,6 @@ def stored(path: Path, array: np.ndarray, layout: Layout) -> Stored:
 
 
 def refuse_larger(path: Path, array: np.ndarray, bits: int, signed: bool) -> None:
-    """Raises LusError for values that do not fit in the bits that they should take."""
+    """Raises LusError if values exceed the stated number of bits."""
     if not signed and bits < 8 * array.dtype.itemsize and (largest := int(array.max())) >> bits:
-        raise LusError(f"{path} says {bits} bits a value, and holds {largest}", AGAIN)
+        raise LusError(f"{path} states {bits} bits per value, but holds {largest}", AGAIN)

@@ -1,6 +1,6 @@
-"""What a compressed DICOM frame says of itself: JPEG, JPEG-LS and JPEG 2000 have headers too.
+"""Reads the headers of compressed DICOM frames: JPEG, JPEG-LS and JPEG 2000.
 
-Where it contradicts the file's header, the frame is right: it was written with the pixels.
+If they contradict the header of the file, they are right, as they were written with the pixels.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SRGB, SYCC = 16, 18  # the colour spaces of JP2's colour specification (ISO 1544
 
 @dataclass(frozen=True)
 class FrameHeader:
-    """What is common to JPEG and JPEG 2000."""
+    """The fields that JPEG and JPEG 2000 have in common."""
 
     rows: int
     columns: int
@@ -38,12 +38,12 @@ class JpegHeader(FrameHeader):
     ids: bytes  # of the colours
     subsampled: bool
     jfif: bool
-    adobe: int | None  # how Adobe's segment says that colours were transformed
+    adobe: int | None  # the colour transform in the Adobe segment
 
     def is_ybr(self, meaning: str) -> bool:
-        """Whether the three colours are luminance, blue and red differences, or plain RGB.
+        """Whether the three colours are YBR (luminance and differences) or RGB.
 
-        As libjpeg decides it; where it only guesses, by the file's header.
+        Follows libjpeg, but uses the header of the file where libjpeg guesses.
         """
         if self.jfif:
             return True
@@ -61,16 +61,16 @@ class JpegHeader(FrameHeader):
 
 @dataclass(frozen=True)
 class CodestreamHeader(FrameHeader):
-    """Of JPEG 2000."""
+    """The header of a JPEG 2000 frame."""
 
-    transformed: bool  # to luminance and colour by the encoder: decoders take it back
+    transformed: bool  # to luminance and colour by the encoder; decoders invert it
     subsampled: bool
     high_throughput: bool
     jp2_colours: int | None
 
     def is_ybr(self, meaning: str) -> bool:
         """Whether the colours are YBR after decoding."""
-        if self.transformed or self.subsampled:  # Pillow takes subsampled colours for YBR
+        if self.transformed or self.subsampled:  # Pillow converts subsampled colours from YBR
             return False
         if self.jp2_colours in (SRGB, SYCC):
             return self.jp2_colours == SYCC
@@ -87,7 +87,7 @@ def jpeg_header(content: bytes) -> JpegHeader:
         if content[at] != 0xFF:
             break
         marker = content[at + 1]
-        if marker == 0xFF:  # filling
+        if marker == 0xFF:  # padding
             at += 1
             continue
         length = int.from_bytes(content[at + 2 : at + 4])
@@ -113,9 +113,9 @@ def frame_header(marker: int, segment: bytes, jfif: bool, adobe: int | None) -> 
 def decode_jpeg(
     content: bytes, header: JpegHeader, meaning: str, color: bool
 ) -> tuple[np.ndarray, str]:
-    """A JPEG of 8 bits, with or without its colours, and whether that is gray or RGB.
+    """Decodes a JPEG of 8 bits as luminance or colours; also returns MONOCHROME2 or RGB.
 
-    `meaning` is what the file's header says of colours. Raises ValueError, or what Pillow does.
+    `meaning` is the colour space in the header of the file. Raises ValueError or an error of Pillow.
     """
     if content.count(SCAN_START) > MOST_SCANS:
         raise ValueError(f"a JPEG of more than {MOST_SCANS} scans")
@@ -128,7 +128,7 @@ def decode_jpeg(
         if ybr and not color:
             image.draft("L", image.size)  # decodes only the luminance: same pixels, faster
         elif not ybr and header.libjpeg_takes_ybr:
-            image.draft("YCbCr", image.size)  # the colours as they are
+            image.draft("YCbCr", image.size)  # without conversion
         return np.asarray(image), "MONOCHROME2" if image.mode == "L" else "RGB"
 
 
@@ -136,11 +136,11 @@ def decode_jpeg(
 
 
 def codestream(content: bytes) -> tuple[bytes, int | None]:
-    """The bare JPEG 2000 in a JP2 file, and the colours that this names; what is bare already."""
+    """The codestream in a JP2 file and the colour space it names; a bare codestream as it is."""
     if not content.startswith(JP2_START):
         return content, None
     at, colours = 0, None
-    place = content.find(b"colr\x01")  # by number: method, precedence, approximation, the number
+    place = content.find(b"colr\x01")  # enumerated: method, precedence, approximation, number
     if place >= 0:
         colours = int.from_bytes(content[place + 7 : place + 11])
     while at + 8 <= len(content):

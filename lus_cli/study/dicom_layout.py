@@ -1,4 +1,4 @@
-"""How uncompressed pixels lie in a DICOM file: what the header says, held against their length."""
+"""The layout of uncompressed pixels in a DICOM file: the header, checked against their length."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from lus_cli.study.dicom_streams import Pixels, holds_only_zeros
 AGAIN = "export it again"
 GRAY = ("MONOCHROME1", "MONOCHROME2")
 ONE_SAMPLE = (*GRAY, "PALETTE COLOR")
-# Where NumberOfFrames is too small by one of these factors, pixels of more bytes explain it, too:
+# If the bytes are more than NumberOfFrames by one of these factors, larger pixels explain it as well:
 # 16 bits instead of 8, three colours instead of one, or both.
 WIDER = {(1, 8): (2, 3, 6), (1, 16): (3,), (3, 8): (2,)}
 
 
 @dataclass(frozen=True)
 class Layout:
-    """A frame: what the header says of it."""
+    """The layout of a frame according to the header."""
 
     rows: int
     columns: int
-    samples: int  # values of a pixel
-    allocated: int  # bits that a value takes
-    stored: int  # bits of them that it uses
-    high: int  # the highest of them
+    samples: int  # values per pixel
+    allocated: int  # bits per value
+    stored: int  # used bits per value
+    high: int  # index of the highest used bit
     signed: bool
-    planar: bool  # all of one colour after the other, not pixel by pixel
+    planar: bool  # one plane per colour instead of interleaved pixels
     meaning: str  # PhotometricInterpretation
 
     @property
     def halved(self) -> bool:
-        """Whether two pixels next to each other share their colour."""
+        """Whether each two neighbouring pixels share their colour (4:2:2)."""
         return self.meaning == "YBR_FULL_422"
 
     @property
@@ -46,7 +46,7 @@ class Layout:
 
 @dataclass(frozen=True)
 class Native:
-    """Uncompressed frames: how each lies, and how many there are."""
+    """The layout and the number of uncompressed frames."""
 
     layout: Layout
     count: int
@@ -72,44 +72,45 @@ def layout_of(header: Any) -> Layout:
 
 
 def native_frames(
-    path: Path, file: BinaryIO, pixels: Pixels, layout: Layout, promised: int | None
+    path: Path, file: BinaryIO, pixels: Pixels, layout: Layout, stated: int | None
 ) -> Native:
-    """How the frames lie, by the length of their bytes; `promised` is NumberOfFrames.
+    """The layout and number of frames that match the length of the pixels.
 
-    Raises LusError if the length fits nothing that the header may mean, or two things.
+    `stated` is NumberOfFrames. Raises LusError if the length matches no interpretation of the
+    header, or two.
     """
     if pixels.there < pixels.length:
         whole = pixels.there // layout.bytes
-        promise = promised or pixels.length // layout.bytes
-        raise LusError(f"{path} holds {whole} of the {promise} frames it promises", AGAIN)
+        expected = stated or pixels.length // layout.bytes
+        raise LusError(f"{path} holds {whole} of its {expected} stated frames", AGAIN)
     possible = options(layout)
     for option in possible:
         count, rest = divmod(pixels.length, option.bytes)
-        if count == (promised or max(count, 1)) and rest <= 1:  # one makes the length even
+        if count == (stated or max(count, 1)) and rest <= 1:  # one byte makes the length even
             return Native(option, count)
     if len(possible) > 1 and not layout.halved:
         raise LusError(
-            f"{path} says {layout.samples} values a pixel, and {layout.meaning}: its "
-            f"{pixels.length} bytes fit neither",
+            f"{path} states {layout.samples} values per pixel and {layout.meaning}, but its "
+            f"{pixels.length} bytes match neither",
             AGAIN,
         )
-    needed = (promised or 1) * layout.bytes
+    needed = (stated or 1) * layout.bytes
     if pixels.length < needed:
         whole = pixels.length // layout.bytes
-        raise LusError(f"{path} holds {whole} of the {promised or 1} frames it promises", AGAIN)
+        raise LusError(f"{path} holds {whole} of its {stated or 1} stated frames", AGAIN)
     count, rest = divmod(pixels.length, layout.bytes)
     excess = pixels.length - needed
-    if promised and holds_only_zeros(file, pixels.start + needed, excess):
-        return Native(layout, promised)  # a writer's padding
+    if stated and holds_only_zeros(file, pixels.start + needed, excess):
+        return Native(layout, stated)  # the rest is padding
     if rest > 1:
         raise LusError(
-            f"{path} has {pixels.length} bytes of pixels, and its header makes {needed} of them",
+            f"{path} has {pixels.length} bytes of pixels, but its header states {needed}",
             AGAIN,
         )
-    factors = WIDER.get((layout.samples, layout.allocated), ()) if promised else ()
-    if promised and any(count == promised * factor for factor in factors):
+    factors = WIDER.get((layout.samples, layout.allocated), ()) if stated else ()
+    if stated and any(count == stated * factor for factor in factors):
         raise LusError(
-            f"{path} says {promised} frames of {layout.allocated} bits, and holds bytes for {count}: "
+            f"{path} states {stated} frames of {layout.allocated} bits, but holds bytes for {count}: "
             "the number of frames or the size of a pixel is wrong",
             AGAIN,
         )
@@ -117,23 +118,23 @@ def native_frames(
 
 
 def options(layout: Layout) -> list[Layout]:
-    """What the header says, and what it may mean where it contradicts itself."""
-    found = [layout]
+    """The stated layout, and the possible ones if the header contradicts itself."""
+    layouts = [layout]
     if layout.halved:
-        found.append(replace(layout, meaning="YBR_FULL"))  # not halved after all
+        layouts.append(replace(layout, meaning="YBR_FULL"))  # not halved
     gray = layout.meaning in ONE_SAMPLE
     if layout.samples == 1 and not gray:
-        found.insert(0, replace(layout, samples=3))
-        found[1] = replace(layout, meaning="MONOCHROME2")
+        layouts.insert(0, replace(layout, samples=3))
+        layouts[1] = replace(layout, meaning="MONOCHROME2")
     elif layout.samples == 3 and layout.meaning in GRAY:
-        found = [replace(layout, meaning="RGB"), replace(layout, samples=1, planar=False)]
-    return found
+        layouts = [replace(layout, meaning="RGB"), replace(layout, samples=1, planar=False)]
+    return layouts
 
 
 def read_native(
     file: BinaryIO, pixels: Pixels, native: Native, number: int, little: bool
 ) -> np.ndarray:
-    """One frame: (row, column[, sample]) of the numbers that the bytes are."""
+    """The values of one frame: (row, column[, sample])."""
     layout = native.layout
     start = number * layout.bytes
     content = swapped(file, pixels, start, layout.bytes, little or layout.allocated > 8)
@@ -141,7 +142,7 @@ def read_native(
 
 
 def swapped(file: BinaryIO, pixels: Pixels, start: int, length: int, plain: bool) -> bytes:
-    """The bytes of a frame; in a big-endian file, 8-bit values lie turned round in 16-bit words."""
+    """The bytes of a frame, swapped in pairs if 8-bit values are in big-endian 16-bit words."""
     if plain or not pixels.words:
         file.seek(pixels.start + start)
         return file.read(length)
@@ -152,11 +153,11 @@ def swapped(file: BinaryIO, pixels: Pixels, start: int, length: int, plain: bool
 
 
 def as_values(content: bytes, layout: Layout, little: bool) -> np.ndarray:
-    """The numbers of one frame: (row, column[, sample])."""
+    """The values in the bytes of one frame: (row, column[, sample])."""
     kind = f"{'<' if little else '>'}{'i' if layout.signed else 'u'}{layout.allocated // 8}"
     flat = np.frombuffer(content, kind, count=layout.bytes * 8 // layout.allocated)
     rows, columns = layout.rows, layout.columns
-    if layout.halved:  # two luminances, then the blue and the red that they share
+    if layout.halved:  # two luminances, then their common blue and red differences
         pairs = flat.reshape(-1, 4)
         full = np.empty((len(pairs), 2, 3), flat.dtype)
         full[:, :, 0], full[:, :, 1], full[:, :, 2] = pairs[:, :2], pairs[:, 2:3], pairs[:, 3:]

@@ -1,7 +1,7 @@
-"""The bytes of a DICOM file's pixels: where they lie, and which of them are one frame.
+"""Locates the pixels of a DICOM file, and splits them into frames.
 
-The header says how many frames there are and how they are compressed; the bytes show it. Where the
-two differ, the bytes are right, so frames are found by where a JPEG begins, not by offset tables.
+The header states the number of frames and their compression. If the bytes differ, the bytes are
+right, so frames are split where a JPEG begins, not by offset tables.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ JPEG_START = b"\xff\xd8\xff"
 CODESTREAM_START = b"\xff\x4f\xff\x51"  # JPEG 2000
 JP2_START = b"\0\0\0\x0cjP  \r\n\x87\n"
 FRAME_STARTS = (JPEG_START, CODESTREAM_START, JP2_START)
-# The end of one picture, padding, and the start of the next: not possible within a picture, whose
-# data never have 0xFF before a byte above 0x8F.
+# The end of one picture, padding, and the start of the next. This cannot occur within a picture, whose
+# data never contain 0xFF followed by a byte above 0x8F.
 BOUNDARY = re.compile(rb"\xff\xd9[\0\xff]{0,3}(?=\xff\xd8\xff|\xff\x4f\xff\x51)")
 RLE_HEADER = 64  # bytes; the first segment follows
 BLOCK = 1 << 20
@@ -29,25 +29,25 @@ BLOCK = 1 << 20
 
 @dataclass(frozen=True)
 class Pixels:
-    """The value of the element with the pixels: where it starts, and how many bytes there are."""
+    """The position and the length of the pixel data element."""
 
     start: int
-    length: int  # what the element says, or what the file holds where it says nothing
-    there: int  # what the file holds, up to `length`
-    undefined: bool  # the element says no length, as it must where the pixels are compressed
-    words: bool  # of 16 bits, which a big-endian file turns round
+    length: int  # bytes, as stated, or to the end of the file if the length is undefined
+    there: int  # bytes in the file, up to `length`
+    undefined: bool  # no stated length, as the standard requires for compressed pixels
+    words: bool  # 16-bit words, which are swapped in a big-endian file
 
 
 def locate(file: BinaryIO, little: bool) -> Pixels | None:
-    """The pixels of a file that is read up to their tag; None if it holds none.
+    """The pixels of a file whose position is at their tag; None if it has none.
 
-    Whether their representation is named is seen from the bytes: some files say otherwise.
+    Whether the value representation is explicit is seen from the bytes: some headers are wrong.
     """
     start = file.read(12)
     order = "<" if little else ">"
     if len(start) < 8 or struct.unpack(f"{order}HH", start[:4]) != PIXEL_DATA:
         return None
-    implicit = start[4:6] not in REPRESENTATIONS  # as a length, these would be odd
+    implicit = start[4:6] not in REPRESENTATIONS  # taken as a length, these would be odd
     if implicit:
         (length,) = struct.unpack(f"{order}L", start[4:8])
         file.seek(8 - len(start), 1)
@@ -64,23 +64,23 @@ def locate(file: BinaryIO, little: bool) -> Pixels | None:
 
 
 def is_encapsulated(file: BinaryIO, pixels: Pixels) -> bool:
-    """Whether the pixels are items, each a frame or a part of one, or one JPEG after the other."""
+    """Whether the pixels are items, each a frame or a part of one, or concatenated JPEGs."""
     file.seek(pixels.start)
     start = file.read(16)
     return pixels.undefined or start.startswith((ITEM, *FRAME_STARTS))
 
 
 def encoded_frames(file: BinaryIO, pixels: Pixels, must_end: bool) -> Iterator[bytes]:
-    """The frames of encapsulated pixels, each as it is compressed.
+    """Yields the compressed frames of encapsulated pixels.
 
-    Raises ValueError if the items do not follow each other, if one is cut short, or with `must_end`
-    if nothing marks the end of the last one: more may be missing.
+    Raises ValueError if the items are not contiguous, if one is truncated or, with `must_end`, if
+    the end mark is missing, since more items may be missing too.
     """
     waiting: list[bytes] = []
     for piece in pieces(file, pixels, must_end):
         for number, part in enumerate(split_pictures(piece)):
             starts = number > 0 or part.startswith(FRAME_STARTS)
-            # RLE and uncompressed frames take one item each, and nothing marks their start.
+            # RLE and uncompressed frames take one item each and have no start mark.
             if waiting and (starts or not waiting[0].startswith(FRAME_STARTS)):
                 yield b"".join(waiting)
                 waiting = []
@@ -98,7 +98,7 @@ def split_pictures(piece: bytes) -> list[bytes]:
 
 
 def pieces(file: BinaryIO, pixels: Pixels, must_end: bool) -> Iterator[bytes]:
-    """The items after the offset table; the whole where there are no items."""
+    """Yields the items after the offset table, or all bytes if there are no items."""
     file.seek(pixels.start)
     if file.read(4) != ITEM:
         file.seek(pixels.start)
@@ -111,18 +111,18 @@ def pieces(file: BinaryIO, pixels: Pixels, must_end: bool) -> Iterator[bytes]:
         if tag == END_OF_ITEMS:
             return
         if tag != ITEM:
-            raise ValueError(f"an item is expected at byte {at}, and there is {tag.hex()}")
+            raise ValueError(f"an item is expected at byte {at}, but {tag.hex()} is found")
         if at + 8 + length > end:
             raise ValueError(f"the item at byte {at} is cut short")
         if not is_table and length:
             yield file.read(length)
         at, is_table = at + 8 + length, False
     if must_end and pixels.undefined:
-        raise ValueError(f"it is cut short at byte {at}")
+        raise ValueError(f"the file is cut short at byte {at}")
 
 
 def is_run_length(frame: bytes) -> bool:
-    """Whether a frame begins as RLE does (PS3.5, annex G): a count, and where segments begin."""
+    """Whether a frame begins with an RLE header (PS3.5, annex G): a count and segment offsets."""
     if len(frame) < RLE_HEADER:
         return False
     count, *offsets = struct.unpack("<16L", frame[:RLE_HEADER])
@@ -137,7 +137,7 @@ def is_run_length(frame: bytes) -> bool:
 
 
 def is_film(frame: bytes) -> bool:
-    """Whether the bytes are those of a video: MPEG, H.264 or HEVC, bare or in a container."""
+    """Whether the bytes are a video: MPEG, H.264 or HEVC, bare or in a container."""
     return (
         frame.startswith((b"\0\0\x01", b"\0\0\0\x01"))
         or frame[4:8] == b"ftyp"

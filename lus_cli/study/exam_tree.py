@@ -1,7 +1,4 @@
-"""The exam tree: ids, folders and frames.
-
-ROOT/<patient>/<exam>/<area>/<frame>.jpg, with ROOT/Annotations.txt beside the patients.
-"""
+"""The exam tree: ROOT/<patient>/<exam>/<area>/<frame>.jpg, and ROOT/Annotations.txt."""
 
 from __future__ import annotations
 
@@ -18,7 +15,7 @@ from lus_cli.study.frame_order import number_frames
 from lus_cli.study.ids import CLUTTER, LARGEST_FRAME, VideoId, is_clutter, is_name
 
 SOURCES = "Sources.csv"  # where imported videos came from
-NOT_IN_A_TREE = {"videos.h5", "split.json", "runs", "crossvals", "features"}  # what caches hold
+NOT_IN_A_TREE = {"videos.h5", "split.json", "runs", "crossvals", "features"}  # in caches
 FRAME_SUFFIXES = {
     ".jpg",
     ".jpeg",
@@ -30,7 +27,7 @@ FRAME_SUFFIXES = {
     ".bmp",
     ".webp",
 }
-# Pictures that are not read here. With a number in their names they are frames of a video.
+# Pictures that lus does not read. A number in the name marks a frame of a video.
 OTHER_PICTURES = {
     ".avif",
     ".heic",
@@ -49,7 +46,7 @@ OTHER_PICTURES = {
     ".tga",
 }
 FRAME_KINDS = ".jpg, .png, .tif, .bmp or .webp"
-# A frame larger than this is a decompression bomb or a mistake, not an ultrasound frame.
+# A larger frame is a decompression bomb or a mistake, not an ultrasound frame.
 MAX_PIXELS = 64_000_000
 
 
@@ -69,64 +66,64 @@ class VideoFolder:
 
 
 def refuse_foreign(root: Path) -> None:
-    """Raises LusError if a folder that an exam tree is to replace holds anything but one."""
-    there = sorted(root.iterdir()) if root.is_dir() else []
+    """Raises LusError if `root`, which an exam tree will replace, is not an exam tree or empty."""
+    entries = sorted(root.iterdir()) if root.is_dir() else []
     tables = {ANNOTATIONS, FINDINGS, SOURCES}
-    foreign = [path.name for path in there if not of_a_tree(path) and path.name not in tables]
-    if there and (foreign or not any(path.name in tables for path in there)):
+    foreign = [path.name for path in entries if not of_a_tree(path) and path.name not in tables]
+    if entries and (foreign or not any(path.name in tables for path in entries)):
         raise LusError(
-            f"{root} is no exam tree: it holds {(foreign or [there[0].name])[0]}"
-            + ("" if foreign else f", and no {ANNOTATIONS}"),
-            "name another folder: this one would be deleted, with all that is in it",
+            f"{root} is not an exam tree: it holds {(foreign or [entries[0].name])[0]}"
+            + ("" if foreign else f", but no {ANNOTATIONS}"),
+            "name another folder: this one would be deleted with everything in it",
         )
 
 
 def of_a_tree(path: Path) -> bool:
-    """Whether it may be a patient, or what an operating system left."""
+    """Whether `path` may be a patient, or a leftover of the operating system."""
     if path.is_dir():
         return path.name not in NOT_IN_A_TREE and not path.name.startswith(".")
     return path.name.lower() in CLUTTER or path.name.startswith((".DS_", "._"))
 
 
 def files_under(root: Path, problems: list[str]) -> Iterator[Path]:
-    """Every file under a folder, however deep, without clutter.
+    """Every file under a folder, at any depth, without clutter.
 
-    Links to folders are followed once all real folders are walked, into those that are not among
-    them. `problems` is told of what cannot be read.
+    Follows links to folders after walking all real folders, unless they lead to one of these.
+    `problems` gets a line for each folder or file that cannot be read.
     """
 
-    def cannot(error: OSError) -> None:
+    def report(error: OSError) -> None:
         problems.append(f"{error.filename} cannot be read: {error.strerror or error}")
 
     walked: set[Path] = set()
-    begins = [root]
-    while begins:
-        begin = begins.pop(0)
-        if begin.resolve() in walked:
+    starts = [root]
+    while starts:
+        start = starts.pop(0)
+        if start.resolve() in walked:
             continue
-        for folder, inner, names in os.walk(begin, onerror=cannot):
+        for folder, inner, names in os.walk(start, onerror=report):
             place = Path(folder)
             walked.add(place.resolve())
             inner[:] = sorted(name for name in inner if not is_clutter(name))
-            begins += [place / name for name in inner if (place / name).is_symlink()]
+            starts += [place / name for name in inner if (place / name).is_symlink()]
             for path in (place / name for name in sorted(names) if not is_clutter(name)):
                 try:
                     is_file = path.is_file()
                 except OSError as error:
-                    cannot(error)
+                    report(error)
                 else:
                     if is_file:
                         yield path
 
 
 def visible_folders(parent: Path) -> Iterator[Path]:
-    return (entry for entry in listed(parent) if entry.is_dir())
+    return (entry for entry in visible_entries(parent) if entry.is_dir())
 
 
-def listed(folder: Path) -> list[Path]:
-    """The entries of a folder by name, without what operating systems leave behind.
+def visible_entries(folder: Path) -> list[Path]:
+    """The entries of a folder, sorted by name, without clutter.
 
-    Sorted because folders list their entries in any order, and 1 and 01 sort alike later on.
+    The sorting makes the result deterministic: 1 and 01 have the same natural_key.
     """
     try:
         entries = sorted(folder.iterdir(), key=lambda entry: entry.name)
@@ -136,15 +133,16 @@ def listed(folder: Path) -> list[Path]:
 
 
 def read_folder(video: VideoId, folder: Path) -> VideoFolder:
-    """The frames of one video. Raises LusError if their numbers cannot order them."""
+    """The frames of one video. Raises LusError if their numbers do not order them."""
     if not all(map(is_name, video)):
         raise LusError(
-            f"{folder}: ids hold no / \\ ; , and no control characters", "rename the folder"
+            f"{folder}: ids must not contain / \\ ; , or control characters",
+            "rename the folder",
         )
-    entries = listed(folder)
+    entries = visible_entries(folder)
     paths = [path for path in entries if path.suffix.lower() in FRAME_SUFFIXES]
     others = [path for path in entries if is_other_frame(path)]
-    if others:  # the video without them would be shorter
+    if others:  # without them, the video would be shorter
         more = f" and {len(others) - 1} more" if len(others) > 1 else ""
         raise LusError(
             f"video {video}: {others[0].name}{more} cannot be read as frames",
@@ -157,5 +155,5 @@ def read_folder(video: VideoId, folder: Path) -> VideoFolder:
 
 
 def is_other_frame(path: Path) -> bool:
-    """Whether a file is a picture with a number, of a kind not read here."""
+    """Whether a file is a picture with a number, in a format that lus does not read."""
     return path.suffix.lower() in OTHER_PICTURES and bool(re.search(r"\d", path.stem))

@@ -1,7 +1,6 @@
-"""Finding the videos of a study: in an exam tree, or anywhere under a folder.
+"""Finds the videos of a study, in an exam tree or anywhere under a folder.
 
-What may be a video, or a part of one, is never passed over in silence: it is a source, or there is
-a line about it.
+Every file that may be a video, or part of one, becomes a source or is reported as a problem.
 """
 
 from __future__ import annotations
@@ -15,7 +14,13 @@ from pathlib import Path
 
 from lus_cli.errors import LusError
 from lus_cli.study.annotations import ANNOTATIONS
-from lus_cli.study.exam_tree import FRAME_KINDS, FRAME_SUFFIXES, files_under, is_other_frame, listed
+from lus_cli.study.exam_tree import (
+    FRAME_KINDS,
+    FRAME_SUFFIXES,
+    files_under,
+    is_other_frame,
+    visible_entries,
+)
 from lus_cli.study.ids import VideoId, is_clutter, video_order
 from lus_cli.study.sources import (
     DICOM_SUFFIXES,
@@ -28,24 +33,24 @@ from lus_cli.study.sources import (
 
 LAYOUT = "a video is patient/exam/area: a folder of frames, or one file"
 PREVIEWS = {"thumb", "thumbs", "thumbnail", "thumbnails", "preview", "previews"}
-SHOWN = 3  # names in a line about many
-DEEPEST = 12  # folders below an area that are looked through, so that no link leads in circles
+SHOWN = 3  # names listed in a line about many
+DEEPEST = 12  # levels of folders below an area that are searched
 
 
 # ------------------------------------------------------------------------------------- exam trees
 
 
 def find_sources(root: Path, mask_text: bool) -> tuple[list[Source], list[str]]:
-    """Every video of an exam tree, in natural order, and what is wrong with the others.
+    """The videos of an exam tree, in natural order, and a line for each problem.
 
     A video is ROOT/<patient>/<exam>/<area>: a folder of frames, a folder with one video file, or
-    the file itself with its suffix. Raises LusError if `root` is not a folder, if it holds no video
-    at all, or if a library is missing.
+    that file itself with its suffix. Raises LusError if `root` is not a folder, if it holds no
+    video at all, or if a library is missing.
     """
     if not root.is_dir():
         raise LusError(
             f"there is no exam tree at {root}",
-            "make one with `lus phantom`, or name yours: lus prepare DIR",
+            "create one with `lus phantom`, or name yours: lus prepare DIR",
         )
     tree = Tree(root, mask_text)
     for patient in tree.folders_in(root):
@@ -55,7 +60,7 @@ def find_sources(root: Path, mask_text: bool) -> tuple[list[Source], list[str]]:
         raise LusError(
             f"{root} holds no video",
             "a video is patient/exam/area/Frame_<number>.jpg or patient/exam/area.mp4, .dcm; "
-            "others are named by --labels CSV",
+            "videos in other places need --labels CSV",
         )
     single, problems = one_each(tree.sources)
     require_libraries(single)
@@ -63,23 +68,23 @@ def find_sources(root: Path, mask_text: bool) -> tuple[list[Source], list[str]]:
 
 
 def one_each(sources: Iterable[Source]) -> tuple[list[Source], list[str]]:
-    """The sources that share neither id nor place with another, and a line for those that do."""
+    """The sources whose id and location are unique, and a line for each that are not."""
     by_id: dict[VideoId, list[Source]] = {}
     for source in sources:
         by_id.setdefault(source.id, []).append(source)
     problems = [
-        f"video {video} is there {len(same)} times: "
+        f"video {video} exists {len(same)} times: "
         f"keep one of {', '.join(sorted(source.path for source in same))}"
         for video, same in by_id.items()
         if len(same) > 1
     ]
-    single, doubles = told_apart(same[0] for same in by_id.values() if len(same) == 1)
+    single, doubles = unlinked(same[0] for same in by_id.values() if len(same) == 1)
     return single, problems + doubles
 
 
 @dataclass
 class Tree:
-    """An exam tree as it is walked: its sources, and a line for what is left out."""
+    """Walks an exam tree; collects its sources, and a line for each problem."""
 
     root: Path
     mask_text: bool
@@ -87,8 +92,8 @@ class Tree:
     problems: list[str] = field(default_factory=list)
 
     def folders_in(self, folder: Path) -> list[Path]:
-        """The folders in the root or in a patient; videos do not lie there."""
-        entries = listed(folder)
+        """The folders in the root or in a patient; a video there is a problem."""
+        entries = visible_entries(folder)
         folders = [entry for entry in entries if entry.is_dir()]
         videos = []
         for path in entries:
@@ -98,16 +103,16 @@ class Tree:
             except LusError as error:
                 self.problems.append(str(error))
         if videos:
-            place = "in the folder of the patients" if folder == self.root else "in a patient"
+            place = "in the folder of patients" if folder == self.root else "in a patient"
             self.problems.append(
-                f"{folder} holds {names(videos)}, {place}: {LAYOUT}; videos that lie elsewhere are "
-                "named by --labels CSV"
+                f"{folder} holds {file_names(videos)}, {place}: {LAYOUT}; videos in other places need "
+                "--labels CSV"
             )
         return folders
 
     def read_exam(self, exam: Path) -> None:
-        """The videos of one exam."""
-        entries = listed(exam)
+        """Collects the videos of one exam."""
+        entries = visible_entries(exam)
         sources = []
         for entry in entries:
             try:
@@ -119,12 +124,12 @@ class Tree:
         self.sources += sources
         pictures = [path for path in entries if is_picture(path) and not path.is_dir()]
         if pictures and any(source.location.is_file() for source in sources):
-            self.problems.append(f"{exam}: {names(pictures)}: taken for previews, not read")
+            self.problems.append(f"{exam}: {file_names(pictures)}: taken for previews, not read")
         elif pictures:
-            self.problems.append(f"{exam} holds {names(pictures)}, in an exam: {LAYOUT}")
+            self.problems.append(f"{exam} holds {file_names(pictures)}, in an exam: {LAYOUT}")
 
     def file(self, path: Path) -> Source | None:
-        """A video that is a file in an exam; None for another file."""
+        """The source of a video file in an exam; None for another file."""
         if not path.is_file():
             raise LusError(f"{path} cannot be read", "it is a broken link or a device")
         kind = kind_of(path)
@@ -135,54 +140,54 @@ class Tree:
         return open_source(kind, video, self.root, path, self.mask_text)
 
     def area(self, folder: Path) -> Source:
-        """A video that is a folder in an exam. Raises LusError if there is not just one in it."""
+        """The source of a folder in an exam. Raises LusError unless it holds exactly one video."""
         video = VideoId.of(*folder.relative_to(self.root).parts)
-        entries = listed(folder)
+        entries = visible_entries(folder)
         pictures = [path for path in entries if is_picture(path)]
         others = [path for path in entries if not is_picture(path)]
         clips = {path: kind for path in others if path.is_file() and (kind := kind_of(path))}
         below = [place for path in others if path.is_dir() for place in places_of_videos(path)]
         if len(clips) > 1:
             raise LusError(
-                f"video {video}: {folder} holds {len(clips)} videos, {names(list(clips))}",
-                "leave one video an area",
+                f"video {video}: {folder} holds {len(clips)} videos, {file_names(list(clips))}",
+                "keep one video per area",
             )
         if not clips and not pictures:
-            raise self.nothing_in(video, folder, below)
+            raise self.no_video_error(video, folder, below)
         if clips and pictures:
             self.problems.append(next_to(folder, pictures, next(iter(clips))))
         self.problems += [
-            f"{place} is not read: it lies in area {video}, and {LAYOUT}" for place in below
+            f"{place} is not read: it is in area {video}, but {LAYOUT}" for place in below
         ]
         path, kind = next(iter(clips.items())) if clips else (folder, "frames")
         return open_source(kind, video, self.root, path, self.mask_text)
 
-    def nothing_in(self, video: VideoId, folder: Path, below: Sequence[Path]) -> LusError:
-        """Says what is wrong with an area that holds no video, and where videos lie below it."""
+    def no_video_error(self, video: VideoId, folder: Path, below: Sequence[Path]) -> LusError:
+        """The error for an area without a video, which names places of videos below it."""
         if not below:
             return LusError(
                 f"video {video}: {folder} holds no frame",
-                f"frames are {FRAME_KINDS}; or is it the folder of one video file?",
+                f"frames are {FRAME_KINDS}; an area may also hold one video file",
             )
         shown = " and ".join(map(str, below[:SHOWN]))
         too_deep = len(below[0].relative_to(self.root).parts) - 3
         levels = "one folder" if too_deep == 1 else f"{too_deep} folders"
         top = self.root / folder.relative_to(self.root).parts[0]
-        patients = f", or, if {top} holds the patients, run `lus prepare {top}`"
+        patients = f"; if {top} holds the patients, run `lus prepare {top}`"
         return LusError(
-            f"video {video}: frames or videos lie {levels} too deep, in {shown}",
+            f"video {video}: frames or videos are {levels} too deep, in {shown}",
             f"{LAYOUT}; move them up{patients if is_top(self.root, top) else ''}",
         )
 
 
 def is_top(root: Path, folder: Path) -> bool:
-    """Whether a folder may be the real root of the tree: it is alone, or has the annotations."""
-    alone = [path for path in listed(root) if path.is_dir()] == [folder]
+    """Whether a folder may be the real root: the only folder, or one with annotations."""
+    alone = [path for path in visible_entries(root) if path.is_dir()] == [folder]
     return alone or (folder / ANNOTATIONS).is_file()
 
 
 def places_of_videos(folder: Path) -> list[Path]:
-    """The first folders at or below one that hold frames or videos. Links are not followed."""
+    """The first folders, at or below `folder`, with frames or videos. Does not follow links."""
 
     def places() -> Iterable[Path]:
         depth = len(folder.parts)
@@ -200,11 +205,11 @@ def may_be_video(path: Path) -> bool:
     try:
         return is_picture(path) or kind_of(path) is not None
     except LusError:
-        return True  # a video of a kind not read here
+        return True  # a video in an unsupported format
 
 
 def is_picture(path: Path) -> bool:
-    """Whether a file is a frame, or would be one if its kind were read."""
+    """Whether a file is a frame, of a supported format or not."""
     return path.suffix.lower() in FRAME_SUFFIXES or is_other_frame(path)
 
 
@@ -212,7 +217,7 @@ def is_numbered_picture(path: Path) -> bool:
     return is_picture(path) and any(character.isdecimal() for character in path.stem)
 
 
-def names(paths: Sequence[Path]) -> str:
+def file_names(paths: Sequence[Path]) -> str:
     """`a.jpg`, or `12 files (a.jpg, b.jpg, c.jpg, ...)`."""
     if len(paths) == 1:
         return paths[0].name
@@ -221,24 +226,24 @@ def names(paths: Sequence[Path]) -> str:
 
 
 def next_to(folder: Path, pictures: Sequence[Path], clip: Path) -> str:
-    """That pictures are left out for the video they lie next to."""
+    """A line on pictures that are left out because they are next to a video."""
     verb = "is" if len(pictures) == 1 else "are"
     return (
-        f"{folder}: {names(pictures)} {verb} not read, but {clip.name} next to "
-        f"{'it' if len(pictures) == 1 else 'them'}: move the one that is not the video elsewhere"
+        f"{folder}: {file_names(pictures)} {verb} not read, but {clip.name} next to "
+        f"{'it' if len(pictures) == 1 else 'them'} is: move whichever is not the video elsewhere"
     )
 
 
-def told_apart(sources: Iterable[Source]) -> tuple[list[Source], list[str]]:
-    """The sources that share their place on the disk with no other, and a line for those that do.
+def unlinked(sources: Iterable[Source]) -> tuple[list[Source], list[str]]:
+    """The sources with a unique location on the disk, and a line for each that share one.
 
-    A link makes one patient look like two, who may then be in two parts of the split.
+    A link makes one patient look like two, who could then be in two parts of the split.
     """
     places: dict[Path, list[Source]] = {}
     for source in sources:
         places.setdefault(source.location.resolve(), []).append(source)
     doubles = [
-        f"videos {' and '.join(str(source.id) for source in group)} are one and the same by a link: "
+        f"videos {' and '.join(str(source.id) for source in group)} are the same, because of a link: "
         "remove the link"
         for group in places.values()
         if len(group) > 1
@@ -247,16 +252,16 @@ def told_apart(sources: Iterable[Source]) -> tuple[list[Source], list[str]]:
 
 
 def area_of(path: Path, patient: str, exam: str, kind: Kind) -> str:
-    """The area that a file's name names. Raises LusError if it names another patient or exam."""
+    """The area in a file name. Raises LusError for the name of another patient or exam."""
     if kind != "mat":
-        # 1.2.840.10008 is a whole name: only what is known as a suffix is one.
-        known = kind == "video" or path.suffix.lower() in DICOM_SUFFIXES
-        return path.stem if known else path.name
+        # 1.2.840.10008 is a complete name: only the usual suffixes are removed.
+        has_suffix = kind == "video" or path.suffix.lower() in DICOM_SUFFIXES
+        return path.stem if has_suffix else path.name
     match = re.fullmatch(rf"(?:.*_)?{re.escape(patient)}_{re.escape(exam)}_(.+)", path.stem)
     if not match:
         raise LusError(
             f"{path}: its name does not end in _{patient}_{exam}_<area>.mat",
-            "rename it, or move it where it belongs",
+            "rename it, or move it to its exam",
         )
     return match[1]
 
@@ -265,10 +270,10 @@ def area_of(path: Path, patient: str, exam: str, kind: Kind) -> str:
 
 
 def find_files(root: Path, problems: list[str], remarks: list[str]) -> dict[Path, Kind]:
-    """Every video under a folder, however deep: files, and folders of frames.
+    """Every video under a folder, at any depth: video files, and folders of frames.
 
-    `problems` gets a line for what cannot be read, and for videos and frames in formats that are
-    not; `remarks` one for pictures that lie next to a video, which are taken for its preview.
+    `problems` gets a line for each file that cannot be read or has an unsupported format. `remarks`
+    gets a line for pictures next to a video, which are taken for previews.
     """
     videos: dict[Path, Kind] = {}
     pictures: dict[Path, list[Path]] = {}
@@ -283,15 +288,15 @@ def find_files(root: Path, problems: list[str], remarks: list[str]) -> dict[Path
     clips: dict[Path, Path] = {}
     for path in videos:
         clips.setdefault(path.parent, path)
-    for folder, held in pictures.items():
+    for folder, frames in pictures.items():
         if folder in clips:
-            remarks.append(next_to(folder, held, clips[folder]))
+            remarks.append(next_to(folder, frames, clips[folder]))
         elif folder.name.lower() in PREVIEWS and folder.parent in clips:
-            remarks.append(f"{folder}: {names(held)}: taken for previews, not read")
-        elif all(is_other_frame(path) for path in held):
-            if len(held) > 1:
+            remarks.append(f"{folder}: {file_names(frames)}: taken for previews, not read")
+        elif all(is_other_frame(path) for path in frames):
+            if len(frames) > 1:
                 problems.append(
-                    f"{folder}: {names(held)} are not read here: make {FRAME_KINDS} of them"
+                    f"{folder}: lus cannot read {file_names(frames)}: convert them to {FRAME_KINDS}"
                 )
         else:
             videos[folder] = "frames"

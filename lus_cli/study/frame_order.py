@@ -1,14 +1,14 @@
-"""The order of a video's frames, from the names of their files.
+"""The order of the frames of a video, from their file names.
 
-A frame's number is the last number of its file's name: Frame_0, 0086, IMG_0007. Names exist in
-which that is not the order, and two kinds of them are read:
+The number of a frame is the last number in its file name: Frame_0, 0086, IMG_0007. Two kinds of
+names are also read in which the last number does not give the order:
 
-- one number counts, and those behind it are the same in every name: scan_1_of_10,
-  frame_1_1024x768, Frame_0001_2024. The frame's number is the one that counts.
-- names end in a time: 10-15-30.950, 2024-05-01T10-15-30.950, 0.5 or 1714558530950. Where the last
-  number is not the order, that of the times is, and frames are numbered from 0.
+- Exactly one number differs between the names: scan_1_of_10, frame_1_1024x768, Frame_0001_2024.
+  That number is the number of the frame.
+- Names end in a time: 10-15-30.950, 2024-05-01T10-15-30.950, 0.5 or 1714558530950. If the last
+  number does not give the order, frames are ordered by time and numbered from 0.
 
-All others are refused: clip1_frame0 and clip2_frame0 are of two videos.
+All other names are refused: clip1_frame0 and clip2_frame0 belong to two videos.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 
 from lus_cli.errors import LusError
 
-DECIMAL = r"(?<![\d.])\d+[.,]\d+\D{0,3}"  # of which a number like 1.2.840.10008 has none
+DECIMAL = r"(?<![\d.])\d+[.,]\d+\D{0,3}"  # not part of a number like 1.2.840.10008
 ENDS_IN_DECIMAL = re.compile(rf".*?{DECIMAL}", re.DOTALL)
 ENDS_IN_TIME = re.compile(
     r".*?(?:(?:(?<!\d)\d{1,2}[-_.:h ]\d{2}[-_.:m ]\d{2}(?!\d)|\d{8}[-_T ]?\d{6})s?"
@@ -29,14 +29,14 @@ ENDS_IN_TIME = re.compile(
     re.DOTALL,
 )
 FRACTION = re.compile(r"(?<=\d)[.,](\d+)\D{0,3}$")
-Numbers = Mapping[Path, Sequence[int]]  # of the file's name
+Numbers = Mapping[Path, Sequence[int]]  # in the file name
 Key = tuple[Fraction, ...]
 
 
 def number_frames(video: object, paths: Sequence[Path], largest: int) -> dict[int, Path]:
-    """The files by their frame's number, which is at most `largest`, in the order of the frames.
+    """The files by frame number, at most `largest`, in order.
 
-    Raises LusError if the names do not say the order.
+    Raises LusError if the names do not determine the order.
     """
     numbers = {path: numbers_in(video, path) for path in paths}
     by_last = sorted(paths, key=lambda path: numbers[path][-1])
@@ -66,14 +66,16 @@ def numbers_in(video: object, path: Path) -> list[int]:
 
 
 def is_order(by_last: Sequence[Path], numbers: Numbers) -> bool:
-    """Whether the last numbers, which ascend, differ, and the numbers before them do not object."""
+    """Whether the last numbers increase strictly, and the numbers before them never decrease."""
     pairs = [(numbers[a], numbers[b]) for a, b in pairwise(by_last)]
     return all(a[-1] < b[-1] and list(a) <= list(b) for a, b in pairs)
 
 
 def may_be_decimals(by_last: Sequence[Path], numbers: Numbers, times: Mapping[Path, Key]) -> bool:
-    """Whether the names may as well be 0.95 and 0.100 as frame 95 and frame 100: then their orders
-    differ. Numbers without a gap, such as 9 and 10, count frames."""
+    """Whether names such as 0.95 and 0.100 may be decimals, whose order differs from that of 95, 100.
+
+    Numbers without a gap, such as 9 and 10, are frame numbers.
+    """
     if not all(ENDS_IN_DECIMAL.fullmatch(path.stem) for path in by_last):
         return False
     run = numbers[by_last[-1]][-1] - numbers[by_last[0]][-1] == len(by_last) - 1
@@ -81,8 +83,8 @@ def may_be_decimals(by_last: Sequence[Path], numbers: Numbers, times: Mapping[Pa
 
 
 def counting_numbers(numbers: Numbers) -> dict[Path, int]:
-    """The number of each name that is not the same in all, where it is one alone; else nothing."""
-    if len({len(found) for found in numbers.values()}) > 1:
+    """The one number that differs between the names; empty unless there is exactly one."""
+    if len(set(map(len, numbers.values()))) > 1:
         return {}
     columns = list(zip(*numbers.values(), strict=True))
     counting = [column for column in columns if len(set(column)) > 1]
@@ -92,7 +94,7 @@ def counting_numbers(numbers: Numbers) -> dict[Path, int]:
 
 
 def time_key(stem: str) -> Key:
-    """All numbers of a name, the last of them as a fraction where a point or comma is before it."""
+    """All numbers in a name; the last one is a fraction if it follows a point or comma."""
     match = FRACTION.search(stem)
     whole = stem[: match.start()] if match else stem
     numbers = [Fraction(int(digits)) for digits in re.findall(r"\d+", whole)]
@@ -102,7 +104,7 @@ def time_key(stem: str) -> Key:
 
 
 def are_counted(frames: Mapping[int, Path]) -> bool:
-    """Whether the frames are numbered from 0 because their names are times."""
+    """Whether frames are numbered from 0 because their names are times."""
     return any(
         str(number) not in [str(int(digits)) for digits in re.findall(r"\d+", path.stem)]
         for number, path in frames.items()
@@ -110,8 +112,8 @@ def are_counted(frames: Mapping[int, Path]) -> bool:
 
 
 def unordered(video: object, by_last: Sequence[Path], numbers: Numbers) -> LusError:
-    """Says which two names do not tell the order of their frames."""
-    remedy = "rename the files so that their last number is their order"
+    """The error that names two files whose order is unclear."""
+    remedy = "rename the files so that their last number gives the order"
     for one, two in pairwise(by_last):
         if numbers[one][-1] == numbers[two][-1]:
             first, second = sorted([one.name, two.name])
@@ -123,4 +125,4 @@ def unordered(video: object, by_last: Sequence[Path], numbers: Numbers) -> LusEr
         ((a, b) for a, b in pairwise(by_last) if list(numbers[a]) > list(numbers[b])),
         (by_last[0], by_last[-1]),
     )
-    return LusError(f"video {video}: is {one.name} or {two.name} the earlier frame?", remedy)
+    return LusError(f"video {video}: the order of {one.name} and {two.name} is not clear", remedy)

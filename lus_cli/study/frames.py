@@ -1,7 +1,7 @@
-"""Frames: from an image file to the square of pixels that the cache stores.
+"""Decodes a frame from an image file and resizes it to the square that the cache stores.
 
-JPEGs as scanners write them take a quick way; every other file, and every one that the quick way
-will not vouch for, is decoded by Pillow, which also says what is wrong with a damaged one.
+JPEGs as scanners write them are decoded by simplejpeg, which is fast. All other files, and files in
+which simplejpeg finds an error, are decoded by Pillow, which also explains what is wrong.
 """
 
 from __future__ import annotations
@@ -26,28 +26,28 @@ if TYPE_CHECKING:
 
 Mode = Literal["L", "RGB"]
 
-# By content; no other of Pillow's many readers is let near a file.
+# Determined by content. No other of Pillow's readers may open a file.
 FRAME_FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP")
-# A JPEG is decoded at 1/8, 1/4 or 1/2 of its size, for which libjpeg-turbo has quick transforms,
-# where that leaves at least MARGIN times the pixels wanted along each axis. With 1.0 the mean
-# difference from the whole size is half as large again; 1.5 takes 1024x768 to 256.
+# A JPEG is decoded at 1/8, 1/4 or 1/2 of its size, for which libjpeg-turbo has fast transforms, if
+# that leaves at least MARGIN times the required pixels along each axis. With 1.0, the mean difference
+# from decoding at full size is 1.5 times as large; 1.5 allows 1024x768 to 256.
 REDUCTIONS = (8, 4, 2)
 MARGIN = 1.5
 JPEG_START = b"\xff\xd8\xff"
 SCAN_START = b"\xff\xda"
-# Each scan of a progressive JPEG is a pass over all pixels, though ten bytes are enough for one;
-# encoders write about ten. At MAX_PIXELS, 1000 scans take eight seconds.
+# Each scan of a progressive JPEG, which may have only ten bytes, is a pass over all pixels. Encoders
+# write about ten scans. At MAX_PIXELS, 1000 scans take eight seconds.
 MOST_SCANS = 100
-# What may turn a JPEG: EXIF, or an orientation in XMP. Pillow turns it.
+# Marks of an orientation, in EXIF or XMP, which Pillow applies.
 TURNING = (b"Exif\0\0", b"Orientation")
-# libswscale's bilinear filter, which like Pillow's averages over all pixels that it shrinks into
-# one, with the flags for exact rounding and for equal results on every processor (swscale.h:
+# The bilinear filter of libswscale, which, like Pillow's, averages all pixels that become one, with
+# the flags for exact rounding and for the same results on every processor (swscale.h:
 # SWS_BILINEAR, SWS_ACCURATE_RND, SWS_BITEXACT; PyAV has names for them from 18 on).
 SCALING = 0x2 | 0x40000 | 0x80000
-# Beyond this, its 14 bits for a weight are too few: Pillow resizes.
+# Beyond these factors, the 14 bits of its weights are too few, and Pillow resizes.
 MOST_SHRINKING, MOST_STRETCHING = 16, 16
 IMAGE_DESCRIPTION, BITS_PER_SAMPLE, SAMPLE_FORMAT, WHITE_IS = 270, 258, 339, 262  # tags of TIFF
-OF_THREAD = threading.local()  # libswscale's tables and its frame, kept from frame to frame
+OF_THREAD = threading.local()  # keeps the tables and the frame of libswscale
 
 
 def read_frame(
@@ -55,7 +55,7 @@ def read_frame(
 ) -> tuple[np.ndarray, tuple[int, int]]:
     """A frame as the cache stores it (see `fit_frame`), and its rows and columns in the file.
 
-    Raises LusError if the file is no whole image or larger than MAX_PIXELS.
+    Raises LusError if the file is not a complete image, or larger than MAX_PIXELS.
     """
     quick = decode_quickly(path, mode, size, letterbox)
     if quick is not None:
@@ -72,7 +72,7 @@ def read_frame(
 def decode_quickly(
     path: Path, mode: Mode, size: int, letterbox: bool
 ) -> tuple[np.ndarray, tuple[int, int]] | None:
-    """A JPEG's pixels, perhaps reduced, and its rows and columns; None: `decode_frame` decides."""
+    """The pixels of a JPEG, possibly reduced, and its rows and columns; None: use `decode_frame`."""
     try:
         content = path.read_bytes()
         header = jpeg_header(content)
@@ -86,7 +86,7 @@ def decode_quickly(
         _, _, box_width, box_height = fit_box(width, height, size, letterbox)
         spare = min(width / box_width, height / box_height) / MARGIN
         reduction = next((by for by in REDUCTIONS if by <= spare), 1)
-        # Strict, so that what libjpeg only warns of, such as missing data, is an error.
+        # Strict: warnings of libjpeg, such as missing data, become errors.
         pixels = simplejpeg.decode_jpeg(
             content,
             "GRAY" if mode == "L" else "RGB",
@@ -100,7 +100,7 @@ def decode_quickly(
 
 
 def jpeg_header(content: bytes) -> bytes:
-    """What a JPEG has before its first scan (ITU-T T.81, annex B); empty if it is none."""
+    """The bytes of a JPEG before its first scan (ITU-T T.81, annex B); empty if it is not one."""
     if not content.startswith(JPEG_START):
         return b""
     at = 2
@@ -115,17 +115,18 @@ def jpeg_header(content: bytes) -> bytes:
 def decode_frame(path: Path, mode: Mode) -> Image.Image:
     """One frame as a Pillow image, upright, in `mode`.
 
-    16-bit frames are scaled to 8 bits by their full range. Raises LusError if the file is not one
-    whole image, is larger than MAX_PIXELS, or has pixels with no fixed range.
+    16-bit frames are scaled to 8 bits by the full range of 16 bits. Raises LusError if the file is not
+    exactly one complete image, is larger than MAX_PIXELS, or has pixels without a fixed range.
     """
     try:
         with explaining_refusal(path), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of large files, and of TIFF's tags that are cut short
+            warnings.simplefilter("ignore")  # on large files and truncated TIFF tags
             image = Image.open(path, formats=FRAME_FORMATS)
         with explaining_refusal(path), image:
             if image.width * image.height > MAX_PIXELS:
                 raise LusError(
-                    f"{path} has {image.width}x{image.height} pixels", "a frame has fewer"
+                    f"{path} has {image.width}x{image.height} pixels",
+                    f"a frame has at most {MAX_PIXELS}",
                 )
             refuse_several(path, image)
             if image.format == "JPEG" and path.read_bytes().count(SCAN_START) > MOST_SCANS:
@@ -145,25 +146,25 @@ def decode_frame(path: Path, mode: Mode) -> Image.Image:
 
 
 def has_many_bits(path: Path) -> bool:
-    """Whether a frame that was decoded before has more than 8 bits a pixel, and is not all 0."""
+    """Whether a valid frame has more than 8 bits per pixel and is not entirely 0."""
     with Image.open(path, formats=FRAME_FORMATS) as image:
         return image.mode.startswith("I") and bool(np.asarray(image).any())
 
 
 def refuse_several(path: Path, image: Image.Image) -> None:
-    """Raises LusError for a file of several pictures: a frame is one."""
-    # ImageJ and tifffile describe a stack in words, and store it as if it were one picture.
-    words = str(getattr(image, "tag_v2", {}).get(IMAGE_DESCRIPTION, ""))
-    stack = words.startswith("ImageJ=") and re.search(r"images=(?!1\b)\d", words)
+    """Raises LusError for a file with several pictures."""
+    # ImageJ and tifffile store a stack as one picture with a description.
+    description = str(getattr(image, "tag_v2", {}).get(IMAGE_DESCRIPTION, ""))
+    stack = description.startswith("ImageJ=") and re.search(r"images=(?!1\b)\d", description)
     if stack or (image.format in ("TIFF", "WEBP", "PNG") and getattr(image, "is_animated", False)):
-        raise LusError(f"{path} holds several pictures", "save each as a file of its own")
+        raise LusError(f"{path} holds several pictures", "save each in its own file")
 
 
 def to_8_bits(path: Path, upright: Image.Image, image: Image.Image) -> Image.Image:
-    """A frame of more than 8 bits, by the format's range, not by its own: a dark frame must not
-    come out brighter. `image` is the file as it was opened.
+    """Scales a frame of more than 8 bits by the range of its format, so that dark frames stay dark.
 
-    Raises LusError for floats and 32-bit numbers, which have no such range.
+    `image` is the file as opened. Raises LusError for floats and 32-bit numbers, which have no
+    fixed range.
     """
     tags = getattr(image, "tag_v2", {})
     bits = tags.get(BITS_PER_SAMPLE, (16,))[0]
@@ -182,8 +183,8 @@ def fit_frame(
 ) -> np.ndarray:
     """A (row, column[, channel]) uint8 frame resized to size x size.
 
-    Stretched, as the report did, or with `letterbox` scaled to fit and centred on black. `shape` is
-    the rows and columns of the frame as it was, where it has been reduced.
+    It is stretched, as in the report, or, with `letterbox`, scaled to fit and centred on black.
+    `shape` is the original rows and columns of a frame that was decoded at a reduced size.
     """
     rows, columns = shape or frame.shape[:2]
     left, top, width, height = fit_box(columns, rows, size, letterbox)
@@ -195,21 +196,21 @@ def fit_frame(
 
 
 def fit_box(width: int, height: int, size: int, letterbox: bool) -> tuple[int, int, int, int]:
-    """Where a frame lies in its square: left, top, width, height in pixels."""
+    """The box of a frame in its square: left, top, width, height in pixels."""
     return letterbox_box(width, height, size) if letterbox else (0, 0, size, size)
 
 
 def letterbox_box(width: int, height: int, size: int) -> tuple[int, int, int, int]:
-    """Where a letterboxed frame lies in its square: left, top, width, height in pixels."""
+    """The box of a letterboxed frame in its square: left, top, width, height in pixels."""
     scale = size / max(width, height)
     new_width, new_height = max(1, round(width * scale)), max(1, round(height * scale))
     return (size - new_width) // 2, (size - new_height) // 2, new_width, new_height
 
 
 def resized(frame: np.ndarray, width: int, height: int) -> np.ndarray:
-    """A (row, column[, channel]) uint8 frame at another size.
+    """A (row, column[, channel]) uint8 frame, resized with a bilinear (triangle) filter.
 
-    Each pixel is the average, weighted by a triangle, of those that become it.
+    When shrinking, each pixel is a weighted average of all pixels that it replaces.
     """
     rows, columns = frame.shape[:2]
     if (rows, columns) == (height, width):
@@ -220,7 +221,7 @@ def resized(frame: np.ndarray, width: int, height: int) -> np.ndarray:
         return np.asarray(image)
     if frame.ndim == 2:
         return scaled(frame, width, height)
-    # Plane by plane: libswscale would take RGB to YUV and back.
+    # Plane by plane: libswscale would convert RGB to YUV and back.
     return np.stack([scaled(frame[..., c], width, height) for c in range(3)], axis=-1)
 
 
@@ -239,9 +240,9 @@ def scaled(plane: np.ndarray, width: int, height: int) -> np.ndarray:
 
 
 def gray_frame(width: int, height: int) -> VideoFrame:
-    """A frame to be filled, kept for the next of its size.
+    """A frame to fill, reused for the same size.
 
-    libswscale may read past the end of a row: into this frame's padding, not out of an array.
+    libswscale may read beyond the end of a row; in this frame it then reads padding.
     """
     frame = getattr(OF_THREAD, "frame", None)
     if frame is None or (frame.width, frame.height) != (width, height):
@@ -259,8 +260,10 @@ def pixels_of(frame: VideoFrame) -> np.ndarray:
 
 
 def save_jpeg(path: Path, image: Image.Image, quality: int) -> None:
-    """Writes a frame. Raises OSError if the disk does not take all of it: Pillow by itself does not
-    notice when it takes half of the last block, and leaves a frame cut short."""
+    """Writes a frame as JPEG. Raises OSError if the disk does not take all of it.
+
+    Pillow alone does not notice a partial write of the last block, and leaves a truncated file.
+    """
     content = io.BytesIO()
     image.save(content, "JPEG", quality=quality)
     path.write_bytes(content.getvalue())

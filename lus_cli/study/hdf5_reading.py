@@ -1,4 +1,4 @@
-"""Opening HDF5 files to read, also where a file system keeps no locks."""
+"""Opens HDF5 files for reading, also on file systems without locks."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from pathlib import Path
 
 import h5py
 
-HELD = {errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES}  # by another program, which is writing
+HELD = {errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES}  # locked by a program that writes
 
 
 def open_hdf5(path: Path) -> h5py.File:
-    """The file, locked against writers where that is possible.
+    """Opens a file, locked against writers if possible. Raises OSError.
 
-    HDF5's own "best-effort" knows one of the answers of a file system without locks, ENOSYS, not
-    ENOLCK, EOPNOTSUPP and others. Raises OSError.
+    The "best-effort" mode of HDF5 handles only one error of file systems without locks, ENOSYS, but
+    not ENOLCK, EOPNOTSUPP and others.
     """
     try:
         return h5py.File(path, "r")

@@ -12,9 +12,9 @@ from lus_cli.errors import UsageError
 from lus_cli.study.spellings import canonical
 
 CLUTTER = {"thumbs.db", "desktop.ini"}
-LARGEST_FRAME = np.iinfo(np.int32).max  # what the cache holds of a frame's number
-# Our separators, control characters, what ends a line or marks a file's start in Unicode, and what is
-# no character: half of a pair, as Python writes bytes of a file's name that are no UTF-8.
+LARGEST_FRAME = np.iinfo(np.int32).max  # frame numbers are int32 in the cache
+# Separators of lus, control characters, Unicode line ends and byte order marks, and surrogates, as
+# which Python decodes bytes of a file name that are not valid UTF-8.
 FORBIDDEN_IN_ID = re.compile(r"[/\\;,\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff\ud800-\udfff]")
 
 
@@ -30,7 +30,7 @@ class VideoId(NamedTuple):
 
     @classmethod
     def of(cls, patient: str, exam: str, area: str) -> VideoId:
-        """The id of names as they are written anywhere, in their one spelling (see `canonical`)."""
+        """The id made of names in any spelling (see `canonical`)."""
         return cls(canonical(patient), canonical(exam), canonical(area))
 
     @classmethod
@@ -56,25 +56,25 @@ def parse_frame_id(text: str) -> tuple[VideoId, int]:
 
 
 def is_name(part: str) -> bool:
-    """Whether `part` can be a patient, exam or area: one path component, no separators of ours."""
+    """Whether `part` is valid as a patient, exam or area: one path component, no separators."""
     return bool(part.strip()) and not is_clutter(part) and not FORBIDDEN_IN_ID.search(part)
 
 
 def leads_out(path: str) -> bool:
-    """Whether a path, with / or \\, can end elsewhere than below the folder it starts from."""
+    """Whether a relative path, with / or \\, may lead out of its base folder."""
     posix = PurePosixPath(path.replace("\\", "/"))
     return posix.is_absolute() or ".." in posix.parts or bool(PureWindowsPath(path).drive)
 
 
 def is_clutter(name: str) -> bool:
-    """Whether a file or folder is what operating systems leave behind, or `.` or `..`."""
+    """Whether a file or folder is hidden or made by the operating system, such as Thumbs.db."""
     return name.startswith(".") or name.lower() in CLUTTER
 
 
 def natural_key(text: str) -> list[tuple[int, int, str]]:
-    """Sorts area 2 before area 10, and numbers before words.
+    """A sort key that puts area 2 before area 10, and numbers before words.
 
-    A number is compared by its length, then digit by digit: Python reads none of 5000 digits.
+    Numbers are compared by length, then by digits, since int() refuses very long ones.
     """
     return [
         (0, len(digits := piece.lstrip("0")), digits) if piece.isdecimal() else (1, 0, piece)

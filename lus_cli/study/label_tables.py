@@ -1,4 +1,4 @@
-"""Whose a video file is, and how it was scored: label tables, and the files that they name."""
+"""Label tables: which patient, exam and area a video file shows, and its score."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from lus_cli.study.ids import VideoId, leads_out
 from lus_cli.study.spellings import alike, canonical
 from lus_cli.study.video_containers import VIDEO_SUFFIXES
 
-ONLY_EXAM = "1"  # where nothing tells the exams of a patient apart
+ONLY_EXAM = "1"  # used if a table has no exam column
 
 
 @dataclass(frozen=True)
 class Label:
-    """What a row of the label table says: `file` has no suffix where the table has none."""
+    """One row of a label table; `file` lacks a suffix if it does in the table."""
 
     file: str
     video: VideoId
@@ -29,7 +29,7 @@ class Label:
 
 @dataclass(frozen=True)
 class LabelledFile:
-    """A video file, `name` relative to the folder of videos, and what is known of it."""
+    """A video file, its `name` relative to the folder of videos, and its label."""
 
     name: str
     path: Path
@@ -37,16 +37,16 @@ class LabelledFile:
 
 
 def by_name(root: Path, paths: Iterable[Path], problems: list[str]) -> dict[str, Path]:
-    """Files by their path from `root`, each part as `canonical` writes it.
+    """Files by their path relative to `root`, in canonical spelling.
 
-    File systems and spreadsheets write one name in several ways. Where two files have one name,
-    both are left out, and `problems` gets a line.
+    File systems and spreadsheets may encode the same name differently. If several files have the
+    same name, all are left out, and `problems` gets a line.
     """
     files: dict[str, list[Path]] = {}
     for path in paths:
         files.setdefault(normal(path.relative_to(root).as_posix()), []).append(path)
     problems += [
-        f"{len(same)} files are called {name}, in letters that look the same: rename all but one"
+        f"{len(same)} files have names that look the same, {name}: rename all but one"
         for name, same in files.items()
         if len(same) > 1
     ]
@@ -54,12 +54,12 @@ def by_name(root: Path, paths: Iterable[Path], problems: list[str]) -> dict[str,
 
 
 def normal(name: str) -> str:
-    """A path, as a file system or a table writes it, in its one spelling."""
+    """A path with each part in canonical spelling."""
     return "/".join(canonical(part) for part in name.split("/"))
 
 
 def table_labels(path: Path) -> Iterator[tuple[int, Label]]:
-    """The rows of a label table, each with its line."""
+    """The rows of a label table, each with its line number."""
     text = read_text(path, "name the label table with --labels")
     for line, row in csv_rows(path, text, ("file", "patient", "area", "score")):
         video = row_id(path, line, {"exam": ONLY_EXAM} | row)
@@ -77,18 +77,18 @@ def read_label(path: Path, line: int, file: str, video: VideoId, row: dict[str, 
 
 
 def inside_path(path: Path, line: int, text: str) -> str:
-    """A file's path from the folder of videos. Raises LusError if it leads out of it."""
+    """A file path relative to the folder of videos. Raises LusError if it leads out of it."""
     file = PurePosixPath(normal(text.replace("\\", "/")))
     if leads_out(text) or not file.parts or "\0" in text:
         raise LusError(
-            f"{path}, line {line}: {text!r} is no file in the folder of videos",
-            "write its path from there",
+            f"{path}, line {line}: {text!r} is not a file in the folder of videos",
+            "write its path relative to that folder",
         )
     return file.as_posix()
 
 
 def without_suffix(name: str) -> str:
-    """`name` without a video's suffix; `lung.left` has none."""
+    """`name` without the suffix of a video file; `lung.left` has none."""
     path = PurePosixPath(name)
     return path.with_suffix("").as_posix() if path.suffix.lower() in VIDEO_SUFFIXES else name
 
@@ -96,14 +96,14 @@ def without_suffix(name: str) -> str:
 def pair(
     files: dict[str, Path], labels: Path, rows: Iterable[tuple[int, Label]]
 ) -> tuple[list[LabelledFile], list[str]]:
-    """The files that have a row, and what is wrong with the rows that have no file.
+    """The files that have a row, and a line for each row without a file.
 
-    Raises LusError for two rows about one file or one video, and for a name that fits two files.
+    Raises LusError if two rows name the same file or video, or if a name matches two files.
     """
     sources, problems = [], []
-    spelt = {alike(without_suffix(name)): name for name in files}
+    by_spelling = {alike(without_suffix(name)): name for name in files}
     line_of: dict[object, int] = {}
-    # As they are written: .MP4 is not .mp4 on every disk.
+    # With their case: .MP4 is not .mp4 on every disk.
     suffixes = sorted({PurePosixPath(name).suffix for name in files})
     for line, row in rows:
         name = match_file(files, suffixes, row.file, f"{labels}, line {line}")
@@ -111,15 +111,15 @@ def pair(
         for key, what in ((file, f"file {row.file}"), (video, f"video {row.video}")):
             if key in line_of:
                 raise LusError(
-                    f"{labels}, line {line}: {what} is in line {line_of[key]} already",
+                    f"{labels}, line {line}: {what} is already in line {line_of[key]}",
                     "keep one line",
                 )
             line_of[key] = line
         if name is None:
-            fitting = spelt.get(alike(without_suffix(row.file)))
+            similar = by_spelling.get(alike(without_suffix(row.file)))
             problems.append(
-                f"{labels}, line {line}: there is no video file {row.file} that is read here"
-                + (f"; there is {fitting}: write its name as it is" if fitting else "")
+                f"{labels}, line {line}: there is no readable video file {row.file}"
+                + (f"; {similar} exists: write the name in the same way" if similar else "")
             )
         else:
             sources.append(LabelledFile(name, files[name], row))
@@ -127,17 +127,17 @@ def pair(
 
 
 def folder_key(video: VideoId) -> tuple[str, ...]:
-    """Equal for videos that would share a folder: macOS and Windows tell no case apart."""
+    """Equal for videos that would share a folder: macOS and Windows ignore case."""
     return tuple(part.casefold() for part in video)
 
 
 def match_file(
-    files: dict[str, Path], suffixes: Iterable[str], wanted: str, where: str
+    files: dict[str, Path], suffixes: Iterable[str], name: str, where: str
 ) -> str | None:
-    """The one of `files` called `wanted`, as it is or with one of `suffixes`."""
-    if wanted in files:
-        return wanted
-    fitting = [wanted + s for s in suffixes if wanted + s in files]
-    if len(fitting) > 1:
-        raise LusError(f"{where}: {wanted} can be {' or '.join(fitting)}", "write the suffix too")
-    return fitting[0] if fitting else None
+    """The key in `files` of `name`, with or without one of `suffixes`; None if there is none."""
+    if name in files:
+        return name
+    matches = [name + s for s in suffixes if name + s in files]
+    if len(matches) > 1:
+        raise LusError(f"{where}: {name} can be {' or '.join(matches)}", "write the suffix too")
+    return matches[0] if matches else None

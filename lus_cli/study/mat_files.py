@@ -1,8 +1,8 @@
-"""MATLAB files as the report's data came in: `frames` of a video, `Score_matrix` of its scores.
+"""Reads MATLAB files in the format of the report's data: `frames`, and `Score_matrix` of a video.
 
-Version 5 (and 4) files are read by SciPy, a video at a time as their compression allows no less;
-version 7.3 files are HDF5, axes in reversed order, and read frame by frame. Only arrays of numbers
-are read: MATLAB objects and references stay what they are.
+Files of version 5 (and 4) are read by SciPy, as a whole because of their compression. Files of
+version 7.3 are HDF5 with reversed axes, and are read frame by frame. Only arrays of numbers are read,
+no MATLAB objects or references.
 """
 
 from __future__ import annotations
@@ -31,22 +31,22 @@ except ImportError as error:
 
 FRAMES = "frames"
 SCORE_MATRIX = "Score_matrix"
-# Of one array of version 5, which is held whole, and while it is decompressed up to 1.8 times over.
+# Of one array of version 5, which is held in memory; decompression takes up to 1.8 times as much.
 MAX_BYTES = 2**30
-# What whosmat calls arrays whose shape does not say how much there is to read.
+# The whosmat names of arrays whose shape does not determine their size.
 NO_NUMBERS = ("cell", "char", "function", "object", "opaque", "sparse", "struct", "unknown")
 MOST_PACKED = 1100  # zlib packs at most 1032 bytes in one (zlib's technical details)
-BLOCK_BYTES = 2**28  # of frames of version 7.3 that are read together
+BLOCK_BYTES = 2**28  # of frames of version 7.3 that are read at once
 VERSION_5_HEADER, COMPRESSED = 128, 15  # bytes; the type of an element
 NUMBERS = (1, 2, 3, 4, 5, 6, 7, 9, 12, 13)  # the types of elements that hold numbers
 COMPLEX = 1 << 11  # among the flags of an array
-HEAD = 4096  # bytes of an array that hold its flags, its axes (of 32), its name (of 63 characters)
-AGAIN = "copy it again from where it was made"
+HEAD = 4096  # bytes that hold the flags, up to 32 axes and the name (63 characters) of an array
+AGAIN = "copy it again from its origin"
 Shape = tuple[int, ...]
 
 
 def read_frames(path: Path) -> Iterator[np.ndarray]:
-    """The frames of a .mat file in their order, each (row, column, 3) uint8 RGB.
+    """Yields the frames of a .mat file in order, each (row, column, 3) uint8 RGB.
 
     Raises LusError if the file is damaged, or `frames` is not (row, column, 3, frame) uint8.
     """
@@ -71,15 +71,15 @@ def highest_score(path: Path, scores: Path) -> int:
     It may be one frame short of the video. Raises LusError for anything else.
     """
     if not scores.is_file():
-        raise LusError(f"{path} has no scores", f"they are looked for in {scores.name}")
+        raise LusError(f"{path} has no scores", f"they are expected in {scores.name}")
     with explaining(path):
         *_, length = frame_shape(path)
     with explaining(scores):
         shape, _ = shape_of(scores, SCORE_MATRIX)
         if len(shape) != 2 or shape[0] != len(SCORES) - 1:
             raise wrong(scores, SCORE_MATRIX, shape, "numbers (3, frame)")
-        if length - shape[1] not in (0, 1):  # before it is read: it may be as large as it likes
-            raise LusError(f"{scores} scores {shape[1]} frames, the video has {length}")
+        if length - shape[1] not in (0, 1):  # before reading it, as it may be large
+            raise LusError(f"{scores} scores {shape[1]} frames, but the video has {length}")
         if h5py.is_hdf5(scores):
             with open_hdf5(scores) as file:
                 matrix = array_in(file, scores, SCORE_MATRIX)[...].T
@@ -108,7 +108,7 @@ def frame_shape(path: Path) -> Shape:
     if len(shape) != 4 or shape[2] != 3 or dtype != "uint8" or not all(shape):
         raise wrong(path, FRAMES, shape, "uint8 (row, column, 3, frame)")
     if shape[0] * shape[1] > MAX_PIXELS or shape[3] > MAX_FRAMES:
-        raise LusError(f"{path}: {FRAMES} is {shape}", "that is no ultrasound video")
+        raise LusError(f"{path}: {FRAMES} is {shape}", "that is not an ultrasound video")
     return shape
 
 
@@ -120,26 +120,27 @@ def shape_of(path: Path, name: str) -> tuple[Shape, str]:
             return stored.shape[::-1], str(stored.dtype)
     refuse_claims(path)
     arrays = scipy.io.whosmat(path)
-    found = [(shape, dtype) for there, shape, dtype in arrays if there == name]
-    if len(found) != 1:
-        raise missing(path, name, [there for there, *_ in arrays])
-    [(shape, dtype)] = found
+    matches = [(shape, dtype) for other, shape, dtype in arrays if other == name]
+    if len(matches) != 1:
+        raise missing(path, name, [other for other, *_ in arrays])
+    [(shape, dtype)] = matches
     if dtype in NO_NUMBERS:
-        raise LusError(f"{path}: {name} is a {dtype} array", "numbers are read")
+        raise LusError(f"{path}: {name} is a {dtype} array", "lus reads numbers")
     if math.prod(shape) > MAX_BYTES:
-        raise LusError(f"{path}: {name} is {shape}", "save it as version 7.3, or in pieces")
+        raise LusError(
+            f"{path}: {name} is {shape}, too large", "save it as version 7.3, or in parts"
+        )
     return shape, dtype
 
 
 def refuse_claims(path: Path) -> None:
-    """Raises ValueError if an array of version 5 says that it has more than MAX_BYTES.
+    """Raises ValueError if an array of version 5 states a size of more than MAX_BYTES.
 
-    Its axes may say otherwise, but this is how much SciPy reads and, where it is packed, how much
-    memory it takes.
+    The axes may state another size, but SciPy reads this one, and allocates memory for it.
     """
     with path.open("rb") as file:
         header = file.read(VERSION_5_HEADER)
-        if 0 in header[:4]:  # of version 4, which packs nothing
+        if 0 in header[:4]:  # version 4 has no compression
             return
         order = "<" if header.endswith(b"IM") else ">"
         while len(tag := file.read(8)) == 8:
@@ -153,39 +154,40 @@ def refuse_claims(path: Path) -> None:
 
 
 def check_claims(array: bytes, order: str) -> list[int]:
-    """How many bytes an array of version 5 says its flags, axes, name and real numbers have.
+    """The stated sizes, in bytes, of flags, axes, name and real parts of an array of version 5.
 
-    array: its first HEAD bytes or less, without its own tag. Raises ValueError if these are more
-    than MAX_BYTES or if the numbers do not begin within HEAD; of frames and scores also if they are
-    of a type that there is not, with which SciPy crashes, or have imaginary parts, which come after
-    the real ones.
+    array: its first HEAD bytes or less, without its own tag.
+
+    Raises ValueError if a size is more than MAX_BYTES, or if the numbers do not begin within HEAD.
+    For frames and scores, also if the type is unknown, as SciPy crashes then, or if the numbers are
+    complex, as imaginary parts follow the real ones.
     """
     place, is_complex, is_ours, claims = 0, False, False, list[int]()
     for part in ("flags", "axes", "name", "numbers"):
         if place + 8 > len(array):
             if place + 8 > HEAD:
                 raise ValueError(f"an array whose {part} begin after {place} bytes")
-            break  # it has no more: an empty structure
+            break  # an empty structure ends here
         kind, length = struct.unpack_from(f"{order}II", array, place)
-        small = kind >> 16  # up to four bytes lie in the tag itself
+        small = kind >> 16  # up to four bytes are in the tag itself
         begins, size = (place + 4, small) if small else (place + 8, length)
         if size > MAX_BYTES:
-            raise ValueError("an array of more bytes than are read")
+            raise ValueError("an array is too large")
         claims.append(size)
         if part == "flags":
             is_complex = bool(struct.unpack_from(f"{order}I", array, begins)[0] & COMPLEX)
         if part == "name":
             is_ours = array[begins : begins + size].decode("latin-1") in (FRAMES, SCORE_MATRIX)
         if part == "numbers" and is_ours and (is_complex or kind & 0xFFFF not in NUMBERS):
-            raise ValueError("complex numbers" if is_complex else "numbers of no known type")
+            raise ValueError("complex numbers" if is_complex else "numbers of an unknown type")
         place += 8 if small else 8 + -(-length // 8) * 8
     return claims
 
 
 def frames_in(stored: h5py.Dataset) -> Iterator[np.ndarray]:
-    """The frames, each (channel, column, row), of an array (frame, channel, column, row).
+    """Yields the frames (channel, column, row) of an array (frame, channel, column, row).
 
-    As many are read together as a chunk holds, or each would be decompressed once a frame.
+    Reads as many frames at once as a chunk holds, so that no chunk is decompressed twice.
     """
     if stored.ndim == 3:
         yield stored[...]
@@ -198,32 +200,33 @@ def frames_in(stored: h5py.Dataset) -> Iterator[np.ndarray]:
 
 
 def array_in(file: h5py.File, path: Path, name: str) -> h5py.Dataset:
-    """An array that lies in the file itself: HDF5 can point at other files on the disk."""
+    """An array stored in the file itself, as HDF5 could link to other files. Raises LusError."""
     stored = file.get(name) if isinstance(file.get(name, getlink=True), h5py.HardLink) else None
     if not isinstance(stored, h5py.Dataset):
         raise missing(path, name, file)
     if stored.external or stored.is_virtual:
-        raise LusError(f"{path}: {name} lies in another file", AGAIN)
+        raise LusError(f"{path}: {name} is stored in another file", AGAIN)
     if stored.nbytes > MOST_PACKED * stored.id.get_storage_size():
         raise LusError(f"{path}: most of {name} was never written", AGAIN)
     chunk_bytes = math.prod(stored.chunks or ()) * stored.dtype.itemsize
-    if chunk_bytes > BLOCK_BYTES:  # a chunk is unpacked as a whole, whatever is read of it
-        raise LusError(f"{path}: {name} lies in chunks of {chunk_bytes} bytes", AGAIN)
+    if chunk_bytes > BLOCK_BYTES:  # a chunk is always decompressed as a whole
+        raise LusError(
+            f"{path}: {name} has chunks of {chunk_bytes} bytes, which are too large", AGAIN
+        )
     return stored
 
 
-def missing(path: Path, name: str, there: Iterable[str]) -> LusError:
-    return LusError(f"{path} has no {name}", f"it has {', '.join(there) or 'nothing'}")
+def missing(path: Path, name: str, names: Iterable[str]) -> LusError:
+    return LusError(f"{path} has no {name}", f"it has {', '.join(names) or 'nothing'}")
 
 
-def wrong(path: Path, name: str, shape: Shape, wanted: str) -> LusError:
-    return LusError(f"{path}: {name} has the shape or type of {shape}", f"it must be {wanted}")
+def wrong(path: Path, name: str, shape: Shape, expected: str) -> LusError:
+    return LusError(f"{path}: {name} has a wrong shape {shape} or type", f"it must be {expected}")
 
 
 @contextlib.contextmanager
 def explaining(path: Path) -> Iterator[None]:
-    """Makes a LusError of whatever a damaged file makes of SciPy or HDF5: they have no one
-    exception for it."""
+    """Turns every exception of SciPy or HDF5 into a LusError: they raise many for a damaged file."""
     try:
         with explaining_refusal(path):
             yield

@@ -1,8 +1,8 @@
-"""What a reader has to say of a video that it read all the same.
+"""Notes: remarks of readers on videos that they read nevertheless.
 
-A reader calls the `note` that it is given, with one sentence without the file's name, such as "its
-header promises 7 frames, 6 are there: all 6 are read". The sentence is stored with the video, so
-that `lus prepare` shows it again as long as the video is in the cache.
+A reader calls its argument `note` with one sentence without the file name, such as "its header
+states 7 frames, but it holds 6: all 6 are read". The sentence is stored with the video, so
+`lus prepare` shows it as long as the video is in the cache.
 """
 
 from __future__ import annotations
@@ -10,17 +10,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 Note = Callable[[str], object]
-MOST_NOTES = 10  # lines about single videos, on the terminal
+MOST_NOTES = 10  # lines on the terminal
 
 
-def unheard(_sentence: str) -> None:
-    """The note of a caller who only wants the frames."""
+def ignore(_sentence: str) -> None:
+    """A Note that drops the sentence."""
 
 
 def summary(notes: Iterable[tuple[str, Iterable[str]]]) -> list[str]:
-    """A line for each different sentence, given the name and the sentences of each video.
+    """One line for each distinct sentence, from the name and the sentences of each video.
 
-    All videos of one scanner often share a sentence: the line names the first and counts the others.
+    Often all videos of a scanner share a sentence: the line names the first and counts the others.
     """
     names: dict[str, list[str]] = {}
     for name, sentences in notes:

@@ -1,8 +1,8 @@
-"""Where videos come from: a folder of frames, a video file, an ultrasound DICOM, a MATLAB file.
+"""Sources of videos: a folder of frames, a video file, an ultrasound DICOM or a MATLAB file.
 
-The rest of lus knows a Source by its video's id, by the files whose name, size and time tell
-whether it changed, and by its frames, one after the other. What kind of file they lie in, and which
-library reads it, matters only here; libraries are loaded when their kind of file turns up.
+To the rest of lus, a Source is the id of a video, its files, whose names, sizes and times show
+whether it changed, and an iterator of its frames. File formats and the libraries that read them
+matter only here; a library is loaded when a file needs it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from lus_cli.files import is_text
 from lus_cli.study.exam_tree import FRAME_SUFFIXES, FrameFile, read_folder
 from lus_cli.study.frames import Mode, decode_frame
 from lus_cli.study.ids import VideoId, is_name
-from lus_cli.study.notes import Note, unheard
+from lus_cli.study.notes import Note, ignore
 
 Kind = Literal["frames", "video", "dicom", "mat"]
 Numbers = Collection[int] | None
@@ -28,14 +28,14 @@ Frames = Iterator[tuple[int, Image.Image]]
 Item = TypeVar("Item")
 
 DICOM_SUFFIXES = (".dcm", ".dicom")
-DICOM_MAGIC = (128, b"DICM")  # where it lies, and what it is (DICOM PS3.10, section 7.1)
+DICOM_MAGIC = (128, b"DICM")  # offset and bytes (DICOM PS3.10, section 7.1)
 MAT_SUFFIX = ".mat"
-MAT_SCORES = "_score"  # ends the stem of the file with the scores of a .mat file's frames
+MAT_SCORES = "_score"  # suffix of the stem of the file with the scores of a .mat file's frames
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where the frames of one video are: `path`, from `root` and with /, is a folder or a file."""
+    """The frames of one video. `path`, relative to `root` and with /, is a folder or a file."""
 
     id: VideoId
     root: Path
@@ -53,23 +53,22 @@ class Source:
 
     @property
     def length(self) -> int | None:
-        """The number of frames, where that is known without decoding them."""
+        """The number of frames, or None if it is not known without decoding them."""
         return None
 
     @property
     def options(self) -> dict[str, bool]:
-        """What beside the files decides how the frames look."""
+        """Options of the reader that change the frames."""
         return {}
 
     def require(self) -> None:
         """Raises LusError if the library that reads the source is not installed."""
 
-    def frames(self, mode: Mode, only: Numbers = None, note: Note = unheard) -> Frames:
-        """Each frame's number and its upright image in `mode`, in the order of the numbers.
+    def frames(self, mode: Mode, only: Numbers = None, note: Note = ignore) -> Frames:
+        """Yields the number and the upright image in `mode` of each frame, in order.
 
-        `only` leaves out all frames but those with these numbers. `note` is called with what a
-        user must know of a video that is read all the same. Raises LusError for a frame that
-        cannot be decoded.
+        `only` restricts the frames to these numbers. `note` is called with each remark on a video
+        that is read nevertheless. Raises LusError for a frame that cannot be decoded.
         """
         raise NotImplementedError
 
@@ -89,7 +88,7 @@ class FrameFolder(Source):
     def length(self) -> int:
         return len(self.frame_files)
 
-    def frames(self, mode: Mode, only: Numbers = None, note: Note = unheard) -> Frames:
+    def frames(self, mode: Mode, only: Numbers = None, note: Note = ignore) -> Frames:
         for number, path in self.frame_files:
             if only is None or number in only:
                 yield number, decode_frame(path, mode)
@@ -97,11 +96,11 @@ class FrameFolder(Source):
 
 @dataclass(frozen=True)
 class VideoFile(Source):
-    """A file that FFmpeg plays; its frames are numbered from 0."""
+    """A video file that FFmpeg reads; its frames are numbered from 0."""
 
     kind = "video"
 
-    def frames(self, mode: Mode, only: Numbers = None, note: Note = unheard) -> Frames:
+    def frames(self, mode: Mode, only: Numbers = None, note: Note = ignore) -> Frames:
         from lus_cli.study.video_files import read_frames
 
         for number, frame in chosen(read_frames(self.location, note), only):
@@ -122,7 +121,7 @@ class DicomFile(Source):
     def require(self) -> None:
         from lus_cli.study import dicom_files  # noqa: F401 - raises if pydicom is missing
 
-    def frames(self, mode: Mode, only: Numbers = None, note: Note = unheard) -> Frames:
+    def frames(self, mode: Mode, only: Numbers = None, note: Note = ignore) -> Frames:
         from lus_cli.study.dicom_files import read_frames
 
         for number, frame in read_frames(self.location, mode == "RGB", self.mask_text, only, note):
@@ -131,12 +130,12 @@ class DicomFile(Source):
 
 @dataclass(frozen=True)
 class MatFile(Source):
-    """A MATLAB file as the report's data came in; its frames are numbered from 0."""
+    """A MATLAB file in the format of the report's data; its frames are numbered from 0."""
 
     kind = "mat"
 
     def highest_score(self) -> int:
-        """The highest score that a frame has in the file next to this one. Raises LusError."""
+        """The highest frame score in the file of scores next to this one. Raises LusError."""
         from lus_cli.study.mat_files import highest_score
 
         scores = self.location.with_name(f"{self.location.stem}{MAT_SCORES}{MAT_SUFFIX}")
@@ -145,7 +144,7 @@ class MatFile(Source):
     def require(self) -> None:
         from lus_cli.study import mat_files  # noqa: F401 - raises if SciPy is missing
 
-    def frames(self, mode: Mode, only: Numbers = None, note: Note = unheard) -> Frames:
+    def frames(self, mode: Mode, only: Numbers = None, note: Note = ignore) -> Frames:
         from lus_cli.study.mat_files import read_frames
 
         for number, frame in chosen(read_frames(self.location), only):
@@ -153,7 +152,7 @@ class MatFile(Source):
 
 
 def chosen(frames: Iterable[Item], only: Numbers) -> Iterator[tuple[int, Item]]:
-    """Numbers frames from 0 and yields those wanted; what follows the last of them is not read."""
+    """Numbers frames from 0 and yields those in `only`; does not read beyond the last of them."""
     last = None if only is None else max(only, default=-1)
     for number, frame in enumerate(frames):
         if only is None or number in only:
@@ -169,14 +168,14 @@ def as_image(frame: np.ndarray, mode: Mode) -> Image.Image:
 
 
 def kind_of(path: Path) -> Kind | None:
-    """What kind of video a file is, by its suffix and, for DICOM, by its content; None: none.
+    """The kind of a video file, from its suffix and, for DICOM, its content; None if it is not one.
 
-    Raises LusError if that cannot be read, or for a video of another kind: somebody may miss it.
+    Raises LusError if the file cannot be read, or if it is a video in an unsupported format.
     """
     from lus_cli.study.video_containers import OTHER_SUFFIXES, VIDEO_SUFFIXES
 
     suffix = path.suffix.lower()
-    # 1.2.840.264 is a DICOM file's whole name.
+    # 1.2.840.264 is a complete DICOM file name: .264 is not its suffix.
     if suffix in VIDEO_SUFFIXES and not (suffix[1:].isdecimal() and is_dicom(path)):
         return "video"
     if suffix in DICOM_SUFFIXES:
@@ -186,12 +185,14 @@ def kind_of(path: Path) -> Kind | None:
     if suffix in FRAME_SUFFIXES or path.name == "DICOMDIR":
         return None
     if suffix in OTHER_SUFFIXES:
-        raise LusError(f"{path} is a video of a kind not read here", "make .mp4 of it")
+        raise LusError(
+            f"{path} is a video in a format that lus does not read", "convert it to .mp4"
+        )
     return "dicom" if is_dicom(path) else None
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether a file's content says so. Raises LusError if it cannot be read."""
+    """Whether a file has DICOM content. Raises LusError if it cannot be read."""
     offset, magic = DICOM_MAGIC
     try:
         with path.open("rb") as file:
@@ -202,17 +203,18 @@ def is_dicom(path: Path) -> bool:
 
 
 def open_source(kind: Kind, video: VideoId, root: Path, path: Path, mask_text: bool) -> Source:
-    """The source of a known kind at `path`, which lies under `root`.
+    """The source of the given kind at `path`, which is under `root`.
 
-    Raises LusError if nothing is there, or no video that can be told from others.
+    Raises LusError if `path` does not exist, if its name is not valid, or if the numbers of frames do
+    not order them.
     """
     if not path.exists():
-        raise LusError(f"video {video}: there is nothing at {path}", "has it been moved?")
+        raise LusError(f"video {video}: {path} does not exist", "check whether it was moved")
     if not all(map(is_name, video)):
-        raise LusError(f"{path}: ids hold no / \\ ; , and no control characters", "rename it")
+        raise LusError(f"{path}: ids must not contain / \\ ; , or control characters", "rename it")
     name = path.relative_to(root).as_posix()
     if not is_text(name):
-        raise LusError(f"{path}: its name is no UTF-8", "rename it")
+        raise LusError(f"{path}: its name is not valid UTF-8", "rename it")
     if kind == "frames":
         return FrameFolder(video, root, name, read_folder(video, path).frames)
     if kind == "dicom":
@@ -221,6 +223,6 @@ def open_source(kind: Kind, video: VideoId, root: Path, path: Path, mask_text: b
 
 
 def require_libraries(sources: Iterable[Source]) -> None:
-    """Raises LusError if a library that reads one of the sources is not installed."""
+    """Raises LusError if a library that one of the sources needs is not installed."""
     for source in {source.kind: source for source in sources}.values():
         source.require()

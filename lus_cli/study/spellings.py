@@ -1,8 +1,8 @@
-"""How ids are spelt: what is the same id in other characters, and what is probably the same.
+"""Spellings of ids: which are the same id, and which are probably the same.
 
-A patient under two ids can be in two parts of the split, and a model is then tested on a patient
-that it knows. What nobody can see is therefore no difference (`canonical`); what spreadsheets,
-keyboards and web pages change is one that is asked about (`alike`).
+A patient with two ids could be in two parts of the split, and the model would then be tested on a
+patient it was trained on. Therefore invisible differences are removed (`canonical`), and differences
+that spreadsheets, keyboards and web pages make are reported (`alike`).
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ import unicodedata
 from collections.abc import Iterable
 from decimal import Decimal
 
-# Invisible, but not of the category Cf: the grapheme joiner and the variation selectors.
+# Invisible, but not in category Cf: the grapheme joiner and the variation selectors.
 INVISIBLE = re.compile("[\u034f\ufe00-\ufe0f]")
 DASHES = re.compile(r"[\s_\u2010-\u2015\u2212\u2043\ufe58\uff0d-]+")
 QUOTES = re.compile("[\"'`´\u2018-\u201f\u2032\u2033«»\u2039\u203a]")
 SCIENTIFIC = re.compile(r"\d(?:[.,]\d+)?e\+\d{2}")
-WHOLE = re.compile(r"(\d+)[.,]0+")  # as pandas writes whole numbers of a column with gaps
+WHOLE = re.compile(r"(\d+)[.,]0+")  # as pandas writes integers of a column with gaps
 LEADING_ZEROS = re.compile(r"(?<!\d)0+(?=\d)")
-# What spreadsheets make of 1-2 or 3/4: 01. Feb, 2-Jan, Jan-02, 2024-02-01, 01.02.2024.
+# Dates into which spreadsheets turn 1-2 or 3/4: 01. Feb, 2-Jan, Jan-02, 2024-02-01, 01.02.2024.
 MONTH = (
     r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec|mär|mrz|mai|okt|dez|fév|fev|avr|jui|aoû|"
     r"déc|ene|abr|ago|set|dic|gen|mag|giu|lug|ott|mei|out)[^\W\d]{0,2}\.?"
@@ -32,15 +32,18 @@ DATE = re.compile(
 
 
 def canonical(text: str) -> str:
-    """The text with composed letters, plain spaces, none at its ends, and nothing invisible."""
+    """The text with composed letters, plain spaces, stripped, and without invisible characters."""
     visible = "".join(c for c in text if unicodedata.category(c) != "Cf")
     composed = unicodedata.normalize("NFC", INVISIBLE.sub("", visible))
     return "".join(" " if unicodedata.category(c) == "Zs" else c for c in composed).strip(" ")
 
 
 def alike(text: str) -> str:
-    """Equal for ids that may be one: but for upper and lower case, leading zeros, what spreadsheets
-    make of numbers (1017.0, 1.017E+03), kinds of dashes, quotes, digits, ligatures and widths."""
+    """A key that is equal for ids that may be the same.
+
+    It ignores case, leading zeros, number formats of spreadsheets (1017.0, 1.017E+03), and the kinds
+    of dashes, quotes, digits, ligatures and widths.
+    """
     folded = unicodedata.normalize("NFKC", canonical(text)).casefold()
     folded = unicodedata.normalize("NFKC", folded)
     folded = "".join(str(unicodedata.decimal(c)) if c.isdecimal() else c for c in folded)
@@ -53,13 +56,13 @@ def alike(text: str) -> str:
 
 
 def groups(names: Iterable[str]) -> dict[str, list[str]]:
-    """Names that are alike together, by the first of each group, in the order given."""
+    """Groups of alike names, by the first name of each group, in the order given."""
     by_key: dict[str, list[str]] = {}
     for name in dict.fromkeys(names):
         by_key.setdefault(alike(name), []).append(name)
-    return {spelt[0]: spelt for spelt in by_key.values()}
+    return {group[0]: group for group in by_key.values()}
 
 
 def spreadsheet_date(names: Iterable[str]) -> str:
-    """The first of the names that looks like a date a spreadsheet made; empty if none does."""
+    """The first name that looks like a date made by a spreadsheet; '' if none does."""
     return next((name for name in names if DATE.fullmatch(name)), "")

@@ -1,4 +1,4 @@
-"""A study: its videos, where their frames are, their scores, and what is wrong with the rest."""
+"""Reads a study: its videos with sources, scores and findings, and a line for each problem."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lus_cli.study.annotations import (
     read_annotations,
     read_findings,
 )
-from lus_cli.study.finding import find_files, find_sources, told_apart
+from lus_cli.study.finding import find_files, find_sources, unlinked
 from lus_cli.study.frame_order import are_counted
 from lus_cli.study.ids import VideoId, video_order
 from lus_cli.study.sources import FrameFolder, MatFile, Source, open_source, require_libraries
@@ -25,7 +25,7 @@ from lus_cli.study.spellings import alike, spreadsheet_date
 
 @dataclass(frozen=True)
 class Study:
-    """Videos in the study's order; `problems` has a line for each that is left out."""
+    """The videos of a study, in its order; `problems` has a line for each that is left out."""
 
     sources: dict[VideoId, Source]
     scores: dict[VideoId, int]
@@ -36,7 +36,7 @@ class Study:
 def read_study(config: PrepareConfig, root: Path) -> Study:
     """The videos under `root` that have a score. Raises LusError if there is none."""
     if config.labels is not None and config.annotations is not None:
-        raise UsageError("--labels and --annotations both give scores", "give one of them")
+        raise UsageError("--labels and --annotations both give scores", "use one of them")
     study = tree_study(config, root) if config.labels is None else table_study(config, root)
     where = config.labels or annotations_of(config, root)
     problems = [*study.problems, *unmatched(study, where)]
@@ -57,35 +57,35 @@ def read_study(config: PrepareConfig, root: Path) -> Study:
 def unmatched(study: Study, where: Path) -> list[str]:
     """A line for each video without a score, and for each score without a video."""
     unscored = [video for video in study.sources if video not in study.scores]
-    lost = [video for video in study.scores if video not in study.sources]
-    spelt = {tuple(map(alike, video)): video for video in unscored}
+    missing = [video for video in study.scores if video not in study.sources]
+    by_spelling = {tuple(map(alike, video)): video for video in unscored}
     return [
         *(f"video {video}: no annotation in {where}" for video in unscored),
         *(
-            f"video {video}: annotated, but there is no video that can be read"
-            + hint(video, spelt.get(tuple(map(alike, video))))
-            for video in lost
+            f"video {video}: annotated, but no readable video exists"
+            + hint(video, by_spelling.get(tuple(map(alike, video))))
+            for video in missing
         ),
     ]
 
 
-def hint(video: VideoId, there: VideoId | None) -> str:
-    """Why an annotated id fits no video, where that can be guessed; `there` is spelt like it."""
-    if there is not None:
+def hint(video: VideoId, similar: VideoId | None) -> str:
+    """A guess why an annotated id matches no video; `similar` is a video with an alike id."""
+    if similar is not None:
         return (
-            f"; there is {there}: write both alike (spreadsheets drop leading zeros, "
-            "unless a column's cells are formatted as text)"
+            f"; {similar} exists: write both the same way (spreadsheets drop leading zeros "
+            "unless the cells are formatted as text)"
         )
     if date := spreadsheet_date(video):
         return (
-            f"; {date!r} looks like a date that a spreadsheet made of an id such as 1-2: format "
-            "the column's cells as text, and write the id again"
+            f"; {date!r} looks like a date into which a spreadsheet turned an id such as 1-2: "
+            "format the cells as text, and write the id again"
         )
     return ""
 
 
-def counted_frames(sources: Iterable[Source]) -> list[str]:
-    """A sentence about videos whose frames are ordered by the times in their names."""
+def time_order_notes(sources: Iterable[Source]) -> list[str]:
+    """A sentence on videos whose frames are ordered by the times in their names."""
     by_time = [
         source
         for source in sources
@@ -96,9 +96,9 @@ def counted_frames(sources: Iterable[Source]) -> list[str]:
     first = by_time[0]
     more = f" and {len(by_time) - 1} more" if len(by_time) > 1 else ""
     return [
-        f"video {first.id}{more}: the last number of a frame's name is not its order "
+        f"video {first.id}{more}: the last numbers in the names of frames are not their order "
         f"({first.frame_files[0].path.name}): frames are ordered by the times in their names, "
-        "and numbered from 0"
+        "and are numbered from 0"
     ]
 
 
@@ -107,18 +107,22 @@ def annotations_of(config: PrepareConfig, root: Path) -> Path:
 
 
 def tree_study(config: PrepareConfig, root: Path) -> Study:
-    """An exam tree: ids are folders, scores are annotations."""
-    found, problems = find_sources(root, config.mask_text)
-    sources = {source.id: source for source in found}
-    own = frame_scores(config, sources, problems)
-    # A study of .mat files that bring their scores needs no annotations.
-    scores = {} if sources.keys() <= own.keys() else read_annotations(annotations_of(config, root))
+    """Reads an exam tree: ids are folders, scores are annotations."""
+    source_list, problems = find_sources(root, config.mask_text)
+    sources = {source.id: source for source in source_list}
+    mat_scores = read_mat_scores(config, sources, problems)
+    # If .mat files give all scores, annotations are not needed.
+    scores = (
+        {}
+        if sources.keys() <= mat_scores.keys()
+        else read_annotations(annotations_of(config, root))
+    )
     findings = read_findings(root / FINDINGS) if (root / FINDINGS).is_file() else {}
-    return Study(sources, scores | own, findings, problems)
+    return Study(sources, scores | mat_scores, findings, problems)
 
 
 def table_study(config: PrepareConfig, root: Path) -> Study:
-    """Videos anywhere under `root`: ids and scores are in the label table."""
+    """Reads videos anywhere under `root`: ids and scores are in the label table."""
     from lus_cli.study.label_tables import by_name, pair, table_labels
 
     assert config.labels is not None
@@ -129,9 +133,11 @@ def table_study(config: PrepareConfig, root: Path) -> Study:
     files = by_name(root, kinds, problems)
     labelled, missing = pair(files, config.labels, table_labels(config.labels))
     problems += missing
-    named = {entry.name for entry in labelled}
+    labelled_names = {entry.name for entry in labelled}
     problems += [
-        f"{name}: no row in {config.labels} names it" for name in files if name not in named
+        f"{name}: no row in {config.labels} names it"
+        for name in files
+        if name not in labelled_names
     ]
     sources: dict[VideoId, Source] = {}
     for entry in sorted(labelled, key=lambda entry: video_order(entry.label.video)):
@@ -140,22 +146,22 @@ def table_study(config: PrepareConfig, root: Path) -> Study:
             sources[video] = open_source(kind, video, root, entry.path, config.mask_text)
         except LusError as error:
             problems.append(str(error))
-    single, doubles = told_apart(sources.values())
+    single, doubles = unlinked(sources.values())
     sources = {source.id: source for source in single}
     problems += doubles
     require_libraries(single)
-    known = [entry.label for entry in labelled if entry.label.video in sources]
-    scores = {label.video: label.score for label in known if label.score is not None}
-    own = frame_scores(config, sources, problems)
-    return Study(sources, scores | own, {label.video: label.findings for label in known}, problems)
+    labels = [entry.label for entry in labelled if entry.label.video in sources]
+    scores = {label.video: label.score for label in labels if label.score is not None}
+    scores |= read_mat_scores(config, sources, problems)
+    return Study(sources, scores, {label.video: label.findings for label in labels}, problems)
 
 
-def frame_scores(
+def read_mat_scores(
     config: PrepareConfig, sources: dict[VideoId, Source], problems: list[str]
 ) -> dict[VideoId, int]:
-    """Scores that .mat files bring, where they are asked for.
+    """The scores in .mat files, if the option is on.
 
-    UNKNOWN is the score of a video whose file of scores is no good; `problems` is told why.
+    A video whose file of scores is invalid gets UNKNOWN, and `problems` a line.
     """
     scores = {}
     for video, source in sources.items() if config.mat_scores else ():

@@ -1,8 +1,8 @@
-"""Containers of video files: which are read, and whether the end of one is missing.
+"""Containers of video files: which are supported, and whether the end of a file is missing.
 
-Decoders make up for missing bytes, and FFmpeg takes the end of the file for the end of the video.
-What a container says of its own length in bytes tells a file that was cut; what its header says of
-frames and seconds does not, since many programs write these wrong.
+Decoders conceal missing bytes, and FFmpeg takes the end of the file for the end of the video. The
+length in bytes that a container states reveals a truncated file. The stated frames and seconds do
+not, since many programs write them wrong.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-# All that FFmpeg reads of them by content; suffixes only tell which files are videos.
+# FFmpeg determines the format by content; suffixes only tell which files are videos.
 VIDEO_SUFFIXES = (
     *(".mp4", ".m4v", ".mov", ".qt", ".3gp", ".3g2", ".f4v", ".mj2"),
     *(".avi", ".divx", ".mkv", ".webm", ".gif", ".apng", ".flv", ".wmv", ".asf", ".ogv", ".ogm"),
@@ -33,8 +33,7 @@ OTHER_SUFFIXES = (
     ".obu",
     ".m3u8",
 )
-# FFmpeg's names. No other: it also reads playlists and lists of images, which name other files and
-# addresses to open.
+# Names in FFmpeg. No others, since playlists and image lists can open other files and addresses.
 DEMUXERS = ",".join(
     (
         *("mov", "avi", "matroska", "gif", "apng", "flv", "live_flv", "asf", "ogg"),
@@ -44,21 +43,20 @@ DEMUXERS = ",".join(
 )
 LENGTH_UNKNOWN = (0, 0xFFFFFFFF)
 SEGMENT, SIZE_UNKNOWN = 0x18538067, -1
-AFTER_CLUSTERS = (0x1C53BB6B, 0x1254C367, 0x1941A469, 0x1043A770)  # cues, tags, attached, chapters
+AFTER_CLUSTERS = (0x1C53BB6B, 0x1254C367, 0x1941A469, 0x1043A770)  # cues, tags, files, chapters
 ASF_DATA = bytes.fromhex("3626b2758e66cf11a6d900aa0062ce6c")
 TS_PACKET, M2TS_PACKET, TS_SYNC = 188, 192, 0x47
 MXF_KEY, MXF_PARTITION = b"\x06\x0e\x2b\x34", b"\x02\x05\x01\x01\x0d\x01\x02\x01\x01"
 MXF_LAST = (4, 17)  # a footer, and the index of all partitions after it
 VIDEO_PES = range(0xE0, 0xF0)
 OGG_FIRST, OGG_LAST = 2, 4  # flags of a stream's pages
-OGG_VIDEO = (b"\x80theora", b"\x01video", b"OVP80", b"BBCD\0")  # how its first page begins
+OGG_VIDEO = (b"\x80theora", b"\x01video", b"OVP80", b"BBCD\0")  # starts of its first page
 
 
 def lacks_end(path: Path, container: str) -> bool:
-    """Whether bytes that held pictures are missing at the end of a file.
+    """Whether bytes with pictures are missing at the end of a file.
 
-    container: FFmpeg's name. False too for one that does not say how long it is: then its last
-    frame tells.
+    container: its name in FFmpeg. Also False for a container that does not state its length.
     """
     size = path.stat().st_size
     with path.open("rb") as file:
@@ -66,8 +64,10 @@ def lacks_end(path: Path, container: str) -> bool:
 
 
 def cut_gif(file: BinaryIO, _size: int) -> bool:
-    """Walks the blocks of the GIF89a specification: a header, then extensions (0x21), images (0x2C)
-    and the trailer (0x3B)."""
+    """Whether a GIF lacks its trailer.
+
+    Walks the blocks of GIF89a: header, extensions (0x21), images (0x2C), trailer (0x3B).
+    """
     file.read(6)
     skip_color_table(file, file.read(7)[4:5])
     while (kind := file.read(1)) in (b"\x21", b"\x2c"):
@@ -85,7 +85,7 @@ def skip_color_table(file: BinaryIO, flags: bytes) -> None:
 
 
 def cut_png(file: BinaryIO, size: int) -> bool:
-    """A PNG ends with the chunk IEND (PNG specification, section 11.2.5)."""
+    """Whether a PNG lacks its last chunk, IEND (PNG specification, section 11.2.5)."""
     file.seek(8)
     while len(head := file.read(8)) == 8:
         if head[4:] == b"IEND":
@@ -95,9 +95,9 @@ def cut_png(file: BinaryIO, size: int) -> bool:
 
 
 def riff_chunks(file: BinaryIO, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """Name (that of the list, for lists), first byte and end of each chunk.
+    """Yields the name (for a list, that of the list), first byte and end of each chunk.
 
-    Recorders write the length of a list last: one that crashed leaves 0 or all ones.
+    Recorders write the length of a list last; after a crash it is 0 or all ones.
     """
     while start + 12 <= end:
         file.seek(start)
@@ -109,7 +109,7 @@ def riff_chunks(file: BinaryIO, start: int, end: int) -> Iterator[tuple[bytes, i
 
 
 def cut_avi(file: BinaryIO, size: int) -> bool:
-    """Whether a list `movi`, in one of the RIFF chunks of a file, goes on behind its end."""
+    """Whether a list `movi`, in any RIFF chunk of a file, extends beyond its end."""
     for name, start, end in riff_chunks(file, 0, size):
         if name not in (b"AVI ", b"AVIX"):
             return False
@@ -140,8 +140,10 @@ def ebml_number(file: BinaryIO, keep_mark: bool) -> int | None:
 
 
 def cut_matroska(file: BinaryIO, size: int) -> bool:
-    """Whether a segment or a cluster of unknown size ends within an element, or a segment of known
-    size early; not if only what follows the clusters is missing."""
+    """Whether a segment of known size is too short, or one of unknown size ends within an element.
+
+    False if only the elements after the clusters are missing.
+    """
     end, last = size, 0
     while file.tell() < end:
         kind = ebml_number(file, keep_mark=True)
@@ -153,7 +155,7 @@ def cut_matroska(file: BinaryIO, size: int) -> bool:
                 end = file.tell() + length
             continue
         if length == SIZE_UNKNOWN:
-            continue  # what follows lies in it
+            continue  # the next elements are inside
         last = kind
         if file.tell() + length > size:
             return kind not in AFTER_CLUSTERS
@@ -176,12 +178,11 @@ def cut_asf(file: BinaryIO, size: int) -> bool:
 
 
 def cut_ogg(file: BinaryIO, size: int) -> bool:
-    """Whether a page (RFC 3533, section 6) goes on behind the file's end, or a video lacks its last
-    page."""
+    """Whether a page (RFC 3533, section 6) extends beyond the file, or a video lacks its last page."""
     unfinished = set()
     while len(head := file.read(27)) == 27:
         if head[:4] != b"OggS":
-            return False  # damage, of which the decoder knows more
+            return False  # damaged: the decoder reports it
         flags, serial = head[5], head[14:18]
         lengths = file.read(head[26])
         after = file.tell() + sum(lengths)
@@ -196,8 +197,7 @@ def cut_ogg(file: BinaryIO, size: int) -> bool:
 
 
 def cut_mpeg(file: BinaryIO, size: int) -> bool:
-    """Whether a packet of pictures of a program stream (ISO/IEC 13818-1, 2.5.3) goes on behind the
-    file's end."""
+    """Whether a video packet of a program stream (ISO/IEC 13818-1, 2.5.3) extends beyond the file."""
     at = 0
     while len(head := file.read(14)) >= 6:
         if head[:3] != b"\0\0\1":
@@ -215,7 +215,7 @@ def cut_mpeg(file: BinaryIO, size: int) -> bool:
 
 
 def cut_mpegts(file: BinaryIO, size: int) -> bool:
-    """Whether the last packet of a transport stream (ISO/IEC 13818-1, 2.4.3) is not whole."""
+    """Whether the last packet of a transport stream (ISO/IEC 13818-1, 2.4.3) is incomplete."""
     start = file.read(5 * M2TS_PACKET)
     for length, before in ((TS_PACKET, b""), (M2TS_PACKET, b"time")):
         if all(byte == TS_SYNC for byte in start[len(before) :: length][:4]):
@@ -226,7 +226,7 @@ def cut_mpegts(file: BinaryIO, size: int) -> bool:
 
 
 def cut_flv(file: BinaryIO, size: int) -> bool:
-    """Whether the last tag (Video File Format Specification 10.1, annex E) is not whole."""
+    """Whether the last tag (Video File Format Specification 10.1, annex E) is incomplete."""
     header = file.read(9)
     at = struct.unpack(">I", header[5:])[0] + 4 if len(header) == 9 else size
     while at < size:
@@ -236,7 +236,7 @@ def cut_flv(file: BinaryIO, size: int) -> bool:
 
 
 def cut_mxf(file: BinaryIO, size: int) -> bool:
-    """Whether the last packet is not whole, or no footer follows the pictures (SMPTE 377-1)."""
+    """Whether the last packet is incomplete, or the footer is missing (SMPTE 377-1)."""
     at, kind = 0, 0
     while at + 20 <= size:
         file.seek(at)
@@ -253,7 +253,7 @@ def cut_mxf(file: BinaryIO, size: int) -> bool:
 
 
 def cut_mp4(file: BinaryIO, size: int) -> bool:
-    """Whether a file ends within a box that lists samples. Of those listed, the index tells more."""
+    """Whether a file ends within a box that lists samples. Missing samples are seen in the index."""
     at = 0
     while at < size:
         file.seek(at)
@@ -266,7 +266,7 @@ def cut_mp4(file: BinaryIO, size: int) -> bool:
         if kind in (b"moov", b"moof") and at + length > size:
             return True
         if length < 8:
-            return False  # 0: up to the file's end
+            return False  # 0: up to the end of the file
         at += length
     return False
 

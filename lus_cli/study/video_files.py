@@ -1,4 +1,4 @@
-"""Video files, read through PyAV, whose wheel carries FFmpeg."""
+"""Reads video files through PyAV, whose wheel contains FFmpeg."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ from av.video.stream import VideoStream
 from lus_cli.disk_errors import explaining_refusal
 from lus_cli.errors import LusError
 from lus_cli.study.exam_tree import MAX_PIXELS
-from lus_cli.study.notes import Note, unheard
+from lus_cli.study.notes import Note, ignore
 from lus_cli.study.video_containers import DEMUXERS, lacks_end
 from lus_cli.study.video_pictures import Pictures
 
-# An hour at 25 frames/s is 90,000; a longer one is no recording of one inspection area.
+# One hour at 25 frames/s has 90,000 frames; no recording of one inspection area is longer.
 MAX_FRAMES = 100_000
-COPY_AGAIN = "copy it again from where it was recorded, or re-encode it"
+COPY_AGAIN = "copy it again from the recorder, or re-encode it"
 COVERS = Disposition.attached_pic | Disposition.timed_thumbnails
-# FFmpeg's own decoders of these leave out what is transparent.
+# The native decoders of FFmpeg for these ignore transparency.
 ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
-# Of these, each packet is a picture, and each picture a frame.
+# In these formats, each packet is one picture, and each picture one frame.
 ONE_A_PACKET = ("mpeg1video", "mpeg2video", "h264", "hevc")
-# Frame after frame, and nothing else but so many bytes of a header, which FFmpeg counts in for IVF.
+# Concatenated frames; the number of bytes of a frame header to add to the position of a packet.
 BARE = {"ivf": 12, "yuv4mpegpipe": 0, "dv": 0}
 END_OF_IMAGE = b"\xff\xd9"  # of a JPEG
-LATE = Fraction(19, 10)  # frames by which a duration may be rounded, or count a last frame
+LATE = Fraction(19, 10)  # frames by which a stated duration may be longer, because of rounding
 
 
 @dataclass(frozen=True)
 class Video:
-    """An open video file: its stream of pictures, and what decodes it."""
+    """An open video file: its video stream and its decoder."""
 
     path: Path
     container: InputContainer
@@ -55,8 +55,10 @@ class Video:
         return self.stream.average_rate or self.stream.guessed_rate or Fraction(25)
 
     def lacks_end(self, last: av.Packet | None) -> bool:
-        """Whether pictures are missing at the end, given the last packet. Asked after it: the index
-        of a file in fragments grows until then."""
+        """Whether pictures are missing at the end of the file, given its last packet.
+
+        To be called after reading that packet: the index of a fragmented file grows until then.
+        """
         size = self.path.stat().st_size
         if self.kind in BARE and last is not None and last.pos is not None:
             return last.pos + BARE[self.kind] + last.size != size
@@ -70,13 +72,13 @@ class Video:
 
 @dataclass
 class Tally:
-    """What was met so far in a video file."""
+    """The frames and packets read so far from a video file."""
 
     frames: int = 0
-    pictures: int = 0  # packets that are to be shown
-    end: Fraction = Fraction(0)  # of what they show, in seconds
+    pictures: int = 0  # packets to be displayed
+    end: Fraction = Fraction(0)  # of their display, in seconds
     last: av.Packet | None = None
-    interlaced: bool = False  # then a frame may come out of two packets
+    interlaced: bool = False  # then two packets may give one frame
 
     def add(self, packet: av.Packet) -> None:
         if packet.size:
@@ -85,15 +87,15 @@ class Tally:
             self.end = max(self.end, packet_end(packet))
 
 
-def read_frames(path: Path, note: Note = unheard) -> Iterator[np.ndarray]:
-    """Every frame that a player shows, once each, in presentation order (see Pictures).
+def read_frames(path: Path, note: Note = ignore) -> Iterator[np.ndarray]:
+    """Yields every frame that a player shows, once, in presentation order (see Pictures).
 
-    Frames that an edit list hides are not shown. Those of interlaced video stay interlaced. Decodes
-    on one thread: many videos are read side by side. `note` is told where a header promises other
-    frames than there are.
+    Frames hidden by an edit list are left out. Frames of interlaced video stay interlaced. Decoding
+    takes one thread, as many videos are read in parallel. `note` is called if the header states a
+    number of frames or a length that the file does not have.
 
     Raises LusError, after the frames before the damage, if the file cannot be decoded, is damaged or
-    ends early. Also for frames or videos beyond MAX_PIXELS and MAX_FRAMES.
+    truncated, or exceeds MAX_PIXELS or MAX_FRAMES.
     """
     with opened(path) as video:
         tally = Tally()
@@ -112,7 +114,7 @@ def read_frames(path: Path, note: Note = unheard) -> Iterator[np.ndarray]:
 
 
 def decoded(video: Video, tally: Tally) -> Iterator[np.ndarray]:
-    """The frames of an open file, counted in `tally`. Raises LusError for a damaged one."""
+    """Yields the frames of an open file and counts them in `tally`. Raises LusError if damaged."""
     path = video.path
     pictures = Pictures(video.stream.sample_aspect_ratio, no_alpha=video.kind == "avi")
     for packet in video.container.demux(video.stream):
@@ -120,7 +122,7 @@ def decoded(video: Video, tally: Tally) -> Iterator[np.ndarray]:
             raise cut_short(path, tally.frames)
         tally.add(packet)
         for frame in video.decoder.decode(packet):
-            if frame.is_corrupt:  # the decoder made up for what is missing
+            if frame.is_corrupt:  # the decoder concealed missing data
                 raise damaged(path, tally.frames)
             if tally.frames == MAX_FRAMES:
                 raise LusError(f"{path} has more than {MAX_FRAMES} frames", "split it")
@@ -137,39 +139,39 @@ def picture(path: Path, pictures: Pictures, frame: av.VideoFrame) -> np.ndarray:
 
 
 def differences(video: Video, tally: Tally) -> Iterator[str]:
-    """Sentences on frames that the file has, or says that it has, and that were not read."""
-    count, promised = tally.frames, video.stream.frames
+    """Sentences on frames that the file has, or states that it has, but that were not read."""
+    count, stated = tally.frames, video.stream.frames
     rest = f"all {count} are read"
-    lost = tally.pictures - count
-    if lost > 0 and not tally.interlaced and video.decoder.name in ONE_A_PACKET:
+    undecoded = tally.pictures - count
+    if undecoded > 0 and not tally.interlaced and video.decoder.name in ONE_A_PACKET:
         yield (
-            f"{lost} of its {tally.pictures} pictures cannot be decoded, as where a recording was "
-            f"cut: the other {count} are read"
+            f"{undecoded} of its {tally.pictures} pictures cannot be decoded, as happens where a "
+            f"recording was cut: the other {count} are read"
         )
-    elif promised > count and video.kind.startswith("mov"):
-        yield f"its edit list hides {promised - count} of its {promised} frames: {count} are read"
-    elif promised > count:
-        yield f"its header promises {promised} frames, {count} are there: {rest}"
-    elif (length := promised_length(video)) and (length - tally.end) * video.rate > LATE:
+    elif stated > count and video.kind.startswith("mov"):
+        yield f"its edit list hides {stated - count} of its {stated} frames: {count} are read"
+    elif stated > count:
+        yield f"its header states {stated} frames, but it holds {count}: {rest}"
+    elif (length := stated_length(video)) and (length - tally.end) * video.rate > LATE:
         yield (
-            f"its header promises {float(length):.2f} s, its frames end after "
+            f"its header states {float(length):.2f} s, but its frames end after "
             f"{float(tally.end):.2f} s: {rest}"
         )
 
 
-def promised_length(video: Video) -> Fraction | None:
-    """Where the file's header says that its pictures end, in seconds; None if it does not."""
+def stated_length(video: Video) -> Fraction | None:
+    """The end of the pictures according to the header, in seconds; None if not stated."""
     stream, container = video.stream, video.container
     if video.kind.startswith(("mov", "flv")) and stream.duration and stream.time_base:
         return ((stream.start_time or 0) + stream.duration) * stream.time_base
-    # Of the longest stream, which may be sound.
+    # The duration is that of the longest stream, which may be sound.
     if video.kind.startswith(("matroska", "flv")) and len(container.streams) == 1:
         return None if not container.duration else Fraction(container.duration, av.time_base)
     return None
 
 
 def packet_end(packet: av.Packet) -> Fraction:
-    """When the packet's presentation ends, in seconds; 0 if it does not say."""
+    """The end of the presentation of a packet, in seconds; 0 if not stated."""
     start = packet.pts if packet.pts is not None else packet.dts
     if start is None or packet.time_base is None:
         return Fraction(0)
@@ -177,7 +179,7 @@ def packet_end(packet: av.Packet) -> Fraction:
 
 
 def frame_rate(path: Path) -> float:
-    """Frames per second, on average: 25 if the file does not say. Raises LusError."""
+    """The average number of frames per second; 25 if not stated. Raises LusError."""
     with opened(path) as video:
         stream = video.stream
         if video.kind == "gif" and stream.duration and stream.time_base:
@@ -198,35 +200,35 @@ def damaged(path: Path, count: int) -> LusError:
 
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[Video]:
-    """A video file; whatever FFmpeg finds wrong with it becomes a LusError."""
-    limit = {"max_pixels": str(MAX_PIXELS)}  # FFmpeg allocates no larger frame, even to look
+    """Opens a video file. Every error of FFmpeg becomes a LusError."""
+    limit = {"max_pixels": str(MAX_PIXELS)}  # FFmpeg allocates no larger frame, even for probing
     try:
         with explaining_refusal(path):
+            if not path.exists():
+                raise LusError(f"there is no file {path}", "check the path")
             if path.stat().st_size == 0:
                 raise LusError(f"{path} is empty", COPY_AGAIN)
-        # An absolute path, so that a file called `http:x.mp4` is still a file.
+        # An absolute path, so that a file called `http:x.mp4` is not taken for an address.
         with av.open(
             str(path.absolute()),
             metadata_errors="replace",
             options={"format_whitelist": DEMUXERS, "protocol_whitelist": "file", **limit},
         ) as container:
             stream = choose_stream(path, container)
-            # Without `explode`, damaged frames come out patched up, as if nothing had happened.
+            # Without `explode`, FFmpeg conceals errors in damaged frames.
             decoder = decoder_of(stream)
             decoder.options = {"err_detect": "explode", **limit}
             decoder.thread_count = 1
             yield Video(path, container, stream, decoder)
-    except FileNotFoundError:
-        raise LusError(f"there is no file {path}") from None
     except (av.FFmpegError, OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise LusError(f"{path} cannot be decoded ({reason})", COPY_AGAIN) from error
 
 
 def choose_stream(path: Path, container: InputContainer) -> VideoStream:
-    """The one video of a file. Raises LusError if there is none, or if there are several.
+    """The only video stream of a file. Raises LusError if there are none or several.
 
-    A cover, thumbnails and a stream of a single picture next to a longer one are no videos.
+    A cover, thumbnails, and a single picture next to a longer stream are ignored.
     """
     pictures = [stream for stream in container.streams if isinstance(stream, VideoStream)]
     streams = [stream for stream in pictures if not stream.disposition & COVERS]
@@ -234,12 +236,14 @@ def choose_stream(path: Path, container: InputContainer) -> VideoStream:
         streams = [stream for stream in streams if stream.frames != 1] or streams
     if not streams:
         what = "only a cover picture" if pictures else "no video stream"
-        raise LusError(f"{path} holds {what}", "is it a sound recording?")
+        raise LusError(f"{path} holds {what}", "check whether it is a sound recording")
     if len(streams) > 1:
         sizes = ", ".join(f"{stream.width}x{stream.height}" for stream in streams)
-        raise LusError(f"{path} holds {len(streams)} videos ({sizes})", "export each as a file")
+        raise LusError(
+            f"{path} holds {len(streams)} videos ({sizes})", "export each to its own file"
+        )
     if streams[0].codec_context is None:
-        raise LusError(f"{path}: its codec is not known", "re-encode it as H.264")
+        raise LusError(f"{path}: its codec is not supported", "re-encode it as H.264")
     return streams[0]
 
 

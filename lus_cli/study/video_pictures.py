@@ -1,4 +1,4 @@
-"""From a decoded frame to the pixels that a player would show: upright, opaque, in proportion."""
+"""Converts decoded frames to the pixels that a player shows: upright, opaque, square pixels."""
 
 from __future__ import annotations
 
@@ -14,29 +14,28 @@ from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 from lus_cli.errors import LusError
 from lus_cli.study.exam_tree import MAX_PIXELS
 
-# A frame is gray if in no pixel the largest and the smallest of red, green and blue are further
-# apart. Compressed gray video strays by up to 6 (measured on COVID-BLUES); a coloured mark or
-# Doppler is ten times this.
+# A frame is gray if the channels of no pixel differ by more. In compressed gray video they differ by
+# up to 6 (measured on COVID-BLUES); a coloured mark or Doppler exceeds the limit ten times.
 GRAY_SPREAD = 16
-ODD_PIXELS = Fraction(1, 100)  # up to this, a pixel's sides count as equal
-MOST_STRETCHING = 4  # beyond this, the proportions that a file states are a mistake
-SKEWED = 0.02  # of a display matrix, whose numbers are rounded
+ODD_PIXELS = Fraction(1, 100)  # up to this difference, the sides of a pixel count as equal
+MOST_STRETCHING = 4  # a larger stated aspect ratio of a pixel is a mistake
+SKEWED = 0.02  # tolerance for a display matrix, whose numbers are rounded
 
 
 class Pictures:
-    """Turns the decoded frames of one video into arrays; keeps libswscale's tables between them."""
+    """Converts the decoded frames of one video to arrays; reuses the tables of libswscale."""
 
     def __init__(self, pixel_sides: Fraction | None, no_alpha: bool) -> None:
-        """pixel_sides: the width of a pixel over its height, None if not known. no_alpha: where
-        frames have a fourth channel, one of zeros is a filling."""
+        """pixel_sides: width over height of a pixel, None if unknown. no_alpha: a fourth channel
+        of zeros is padding, not transparency."""
         self.to_rgb, self.to_gray = VideoReformatter(), VideoReformatter()
         self.pixel_sides, self.no_alpha = pixel_sides or Fraction(1), no_alpha
 
     def read(self, frame: VideoFrame) -> np.ndarray:
         """(row, column) uint8 luminance for a gray frame, (row, column, 3) uint8 RGB for any other.
 
-        Turned and mirrored as the file asks, over black where it is transparent, with square pixels.
-        Raises LusError if the file asks for a turn by another angle than 90, 180 or 270 degrees.
+        The frame is rotated and mirrored as the file states, transparent parts become black, and
+        pixels become square. Raises LusError for a rotation other than 90, 180 or 270 degrees.
         """
         orientation = orientation_of(frame)
         width, height = proportions(frame.width, frame.height, self.pixel_sides)
@@ -44,15 +43,16 @@ class Pictures:
         if frame.format.name.startswith("gray"):
             array = self.convert(self.to_gray, frame, width, height, "gray")
         else:
-            seen = has_alpha(frame.format)
-            array = self.convert(self.to_rgb, frame, width, height, "rgba" if seen else "rgb24")
-            if seen:
+            transparent = has_alpha(frame.format)
+            layout = "rgba" if transparent else "rgb24"
+            array = self.convert(self.to_rgb, frame, width, height, layout)
+            if transparent:
                 array, alpha = array[..., :3], array[..., 3:].astype(np.uint16)
                 if self.no_alpha and not alpha.any():
                     alpha = None
                 array = over_black(array, alpha)
             if channel_spread(array) <= GRAY_SPREAD:
-                # Straight from the luminance: by way of RGB it would lose half a level to rounding.
+                # Directly from the luminance: via RGB, rounding would lose half a level.
                 gray = self.convert(self.to_gray, frame, width, height, "gray")
                 array = over_black(gray, None if alpha is None else alpha[..., 0])
         return turned(array, orientation)
@@ -77,14 +77,14 @@ def has_alpha(layout: VideoFormat) -> bool:
 
 
 def over_black(array: np.ndarray, alpha: np.ndarray | None) -> np.ndarray:
-    """Colours weighed by their opacity, 0 to 255; None: they are opaque."""
+    """Colours multiplied by their opacity, 0 to 255; None: opaque."""
     if alpha is None or (alpha == 255).all():
         return array
     return ((array * alpha + 127) // 255).astype(np.uint8)
 
 
 def proportions(width: int, height: int, pixel_sides: Fraction) -> tuple[int, int]:
-    """The size with square pixels: the short side of the pixels is stretched, so that none is lost."""
+    """The size with square pixels; stretches the short side of the pixels, so that none is lost."""
     if not abs(pixel_sides - 1) > ODD_PIXELS or not (
         Fraction(1, MOST_STRETCHING) <= pixel_sides <= MOST_STRETCHING
     ):
@@ -99,23 +99,22 @@ def proportions(width: int, height: int, pixel_sides: Fraction) -> tuple[int, in
 
 
 def orientation_of(frame: VideoFrame) -> tuple[int, int, int, int] | None:
-    """The signs a, b, c, d of the display matrix, which takes (x, y), y downwards, to
-    (a x + c y, b x + d y); None if there is none.
+    """The signs a, b, c, d of the display matrix; None if there is none.
 
-    Its scale, which states a size on the screen, is left out. Raises LusError for any other angle
-    than a quarter of a turn.
+    The matrix maps (x, y), y downwards, to (a x + c y, b x + d y). Its scale, a size on the screen,
+    is ignored. Raises LusError for a rotation other than 90, 180 or 270 degrees.
     """
     side_data = cast(SideDataContainer, frame.side_data).get(Type.DISPLAYMATRIX)  # as PyAV has it
     if side_data is None:
         return None
     a, b, _, c, d, *_ = np.frombuffer(bytes(side_data), np.int32)[:9].astype(float)
     if not (a or b or c or d):
-        return None  # some recorders leave it blank, and players take no notice
+        return None  # some recorders leave it blank, and players ignore it
     straight, crossed = (a, d), (b, c)
     large, small = (straight, crossed) if abs(a) > abs(b) else (crossed, straight)
     if not all(large) or max(map(abs, small)) > SKEWED * min(map(abs, large)):
         raise LusError(
-            "its display matrix asks for a turn by another angle than 90, 180 or 270 degrees",
+            "its display matrix states a rotation other than 90, 180 or 270 degrees",
             "export it upright",
         )
     first, second = (int(np.sign(value)) for value in large)
@@ -123,7 +122,7 @@ def orientation_of(frame: VideoFrame) -> tuple[int, int, int, int] | None:
 
 
 def turned(array: np.ndarray, orientation: tuple[int, int, int, int] | None) -> np.ndarray:
-    """A (row, column[, 3]) array as the signs of a display matrix ask."""
+    """A (row, column[, 3]) array, rotated and mirrored by the signs of a display matrix."""
     if orientation is not None:
         a, b, c, d = orientation
         if b or c:  # columns become rows
@@ -137,7 +136,7 @@ def turned(array: np.ndarray, orientation: tuple[int, int, int, int] | None) -> 
 
 def channel_spread(rgb: np.ndarray) -> int:
     """The largest difference between two channels of one pixel of a (row, column, 3) frame."""
-    # Each channel in one piece of memory: that takes half the time.
+    # Contiguous channels take half the time.
     red, green, blue = np.ascontiguousarray(rgb.reshape(-1, 3).T)
     highest = np.maximum(np.maximum(red, green), blue)
     return int((highest - np.minimum(np.minimum(red, green), blue)).max())

@@ -1,4 +1,4 @@
-"""Video files as lus writes them, through PyAV: .mp4 and .gif that others can play."""
+"""Writes video files through PyAV: .mp4 and .gif that common players show."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ GIF_TICK = Fraction(1, 100)  # seconds
 def write_video(path: Path, frames: Iterable[np.ndarray], fps: float) -> None:
     """Writes (row, column, 3) uint8 RGB frames, all of one size, as .mp4 or .gif, by the suffix.
 
-    A GIF plays at 50 frames/s at most: viewers slow down what asks for more. Raises LusError if
-    the disk does not allow it.
+    A GIF plays at 50 frames/s at most, since viewers slow down faster ones. Raises LusError if the
+    file cannot be written.
     """
     writers: dict[str, Callable[[Path, Iterable[np.ndarray], Fraction], None]]
     writers = {".mp4": write_mp4, ".gif": write_gif}
@@ -47,14 +47,14 @@ def write_mp4(
     rate: Fraction,
     x264: Mapping[str, str] = MappingProxyType({"crf": "18"}),
 ) -> None:
-    """H.264 that every browser and slide program plays: 4:2:0, hence even sides, and BT.709.
+    """Writes H.264 that every browser and slide program plays: BT.709, and 4:2:0, so even sides.
 
-    x264: options of the encoder. `crf` is its measure of what may be lost, 18 hardly visible; six
-    more halve the file.
+    x264: options of the encoder. `crf` sets the loss: at 18 it is hardly visible, and an increase
+    by 6 halves the file.
     """
     bt709 = 1  # ITU-T H.273, the same number for primaries, transfer and matrix
     reformatter = VideoReformatter()
-    # Only a file can be rewritten with its index in front, which is for players that download it.
+    # Only in a file can the index be moved to the front, for players that download it.
     place, options = (
         (str(target), {"movflags": "faststart"}) if isinstance(target, Path) else (target, {})
     )
@@ -86,10 +86,10 @@ def write_mp4(
 
 
 def write_gif(path: Path, frames: Iterable[np.ndarray], rate: Fraction) -> None:
-    """One palette for all frames, from all frames: a palette a frame flickers and is larger.
+    """Writes a GIF with one palette for all frames; a palette per frame flickers and is larger.
 
-    FFmpeg's palette came 4 dB closer to gray overlaid with heat than Pillow's, in a fifth of the
-    time; of its ditherings, Bayer's at this scale shows no bands and does not crawl.
+    For gray frames with a heat map, FFmpeg's palette is 4 dB closer than Pillow's and takes a fifth of
+    the time. Bayer dithering at this scale shows neither bands nor moving patterns.
     """
     rate = min(rate, Fraction(50))
     with av.open(str(path), "w", format="gif") as container:
@@ -105,12 +105,12 @@ def write_gif(path: Path, frames: Iterable[np.ndarray], rate: Fraction) -> None:
             frame.pts, frame.time_base = round(number / rate / GIF_TICK), GIF_TICK
             graph.vpush(frame)
         assert graph is not None
-        graph.vpush(None)  # all are in: now the palette is known, and the frames come out
+        graph.vpush(None)  # ends the input: the palette is made, and the frames come out
         mux_filtered(graph, stream, container)
 
 
 def palette_graph(stream: VideoStream) -> av.filter.Graph:
-    """Frames in, the same frames in 256 colours out: a copy makes the palette, a copy gets it."""
+    """A filter graph that reduces frames to 256 colours, with a palette made from all of them."""
     graph = av.filter.Graph()
     source = graph.add_buffer(
         width=stream.width,

@@ -1,4 +1,4 @@
-"""Augmentation of a video's frames, as a function of seed, epoch and video."""
+"""Augmentation of the frames of a video, as a function of seed, epoch and video."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from lus_cli.recipes.recipe import Recipe
 
 
 def augment(batch: Batch, recipe: Recipe, epoch: int) -> Batch:
-    """The batch with each video varied as the recipe says, the same way in all its frames.
+    """Augments each video of a batch as the recipe says, all its frames in the same way.
 
-    Mirrored left to right, brighter or darker, moved: what another hand, gain or patient could have
-    given. Never upside down: depth has a meaning in ultrasound.
+    Videos are mirrored left to right, changed in brightness and contrast, and shifted, which imitates
+    another operator, gain or patient. They are never flipped upside down, since depth has a meaning
+    in ultrasound.
     """
     if not (recipe.flip or recipe.gain or recipe.shift) or not batch.indices:
         return batch
@@ -41,7 +42,7 @@ def augment(batch: Batch, recipe: Recipe, epoch: int) -> Batch:
 
 
 def shifted(frames: Tensor, rows: int, columns: int) -> Tensor:
-    """(frame, row, column[, channel]) moved down and right, black where nothing was."""
+    """Frames, (frame, row, column[, channel]), moved down and right and padded with black."""
     moved = torch.zeros_like(frames)
     height, width = frames.shape[1:3]
     source = frames[

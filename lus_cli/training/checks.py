@@ -1,4 +1,4 @@
-"""What is looked at before a run begins or goes on, so that no figure is about something else."""
+"""Checks before a run starts or resumes: its options, study, initial weights and feature map."""
 
 from __future__ import annotations
 
@@ -22,75 +22,78 @@ from lus_cli.words import shortened
 
 log = logging.getLogger("lus.train")
 
-# What a kernel head takes from its recipe; see kernel_model.py.
-OF_KERNEL = {
+# The fields of a recipe that affect a kernel head; see kernel_model.py.
+KERNEL_FIELDS = {
     *("name", "backbone", "weights", "feature_stride", "head", "loss", "seed"),
     *("stride", "frames_per_video", "batch_size"),
 }
 
 
 def check_recipe(recipe: Recipe) -> None:
-    """Raises UsageError for options that would change nothing."""
+    """Raises UsageError for options that have no effect in this recipe."""
     if recipe.head == "kernel":
-        plain, usual = build(Recipe, read_toml(recipe_path("tuned"))), build(Recipe, {})
-        idle = [
+        tuned, default = build(Recipe, read_toml(recipe_path("tuned"))), build(Recipe, {})
+        without_effect = [
             field.name
             for field in dataclasses.fields(Recipe)
-            if field.name not in OF_KERNEL
+            if field.name not in KERNEL_FIELDS
             and getattr(recipe, field.name)
-            not in (getattr(plain, field.name), getattr(usual, field.name))
+            not in (getattr(tuned, field.name), getattr(default, field.name))
         ]
-        if idle:
+        if without_effect:
+            flags = shortened(sorted(map(flag_of, without_effect)))
             raise UsageError(
-                "a kernel head is fitted at once: "
-                f"{shortened(sorted(map(flag_of, idle)))} would change nothing",
-                "leave that out, and start from --recipe tuned",
+                f"a kernel head is not trained by epochs: {flags} would have no effect",
+                "omit these options and start from --recipe tuned",
             )
     if recipe.jitter and not recipe.frames_per_video:
         raise UsageError(
-            "--jitter draws from the frames that --frames-per-video leaves out: it would change "
-            "nothing where every frame is used",
+            "--jitter has no effect without --frames-per-video, because every frame is used",
             "give --frames-per-video, or --no-jitter",
         )
 
 
 def check_study(began: Mapping[str, Any], videos: VideoCache, what: str) -> None:
-    """Raises LusError if the videos or their scores are not those that `what` began with."""
+    """Raises LusError if the videos or their scores have changed since `what` started.
+
+    began: the fingerprint and the labels that were recorded at the start.
+    what: what started then, for the message.
+    """
     if began.get("fingerprint") != videos.fingerprint:
         raise LusError(
-            f"{videos.path} has changed since {what} began",
-            "prepare the same study again, or start a new one",
+            f"{videos.path} has changed since {what} started",
+            "prepare the same study again, or start a new run",
         )
     if began.get("labels") not in (None, videos.labels):
         raise LusError(
-            f"the scores in {videos.path} have changed since {what} began",
-            "prepare with the scores of then, or start a new one, which learns from those of now",
+            f"the scores in {videos.path} have changed since {what} started",
+            "prepare the study with the former scores, or start a new run to use the present ones",
         )
 
 
 def check_weights(weights: str, split: Split) -> None:
-    """Raises LusError if the CNN would begin with what an earlier run learned from the patients by
-    whom this one is validated and tested."""
+    """Raises LusError if the initial weights come from a run that was trained on validation or test
+    patients of this one."""
     file = Path(weights)
     run = Run(file.parent)
     if weights in ("imagenet", "none") or file.name != run.best.name or not run.split.is_file():
         return
     recipe = build(Recipe, read_toml(run.config), str(run.config))
     if recipe.freeze or recipe.head == "kernel":
-        return  # its CNN is the one that it began with
+        return  # that run did not change its CNN
     earlier, _ = load_split(run.split)
-    learned, known = {*earlier.train}, {*earlier.train, *earlier.validation}
-    if met := {*split.validation} & learned | {*split.test} & known:
+    trained_on, used = {*earlier.train}, {*earlier.train, *earlier.validation}
+    if overlap := {*split.validation} & trained_on | {*split.test} & used:
         raise LusError(
-            f"{weights} has learned from patient {in_words(met)}, by whom this run would be "
-            "validated or tested",
-            "begin with weights that do not know them, or, if only the ids are the same, copy the "
-            "file away from the split.json beside it",
+            f"{weights} was trained on patient {in_words(overlap)}, who would be in the validation "
+            "or test part of this run",
+            "use other initial weights; if the patients only share an id, copy the file to a folder "
+            "without a split.json",
         )
 
 
 def check_map(model: LusModel, frame_format: FrameFormat, recipe: Recipe) -> None:
-    """Raises LusError if frames are so small that attention has a single cell to look at."""
+    """Raises LusError if the frames are too small for the CNN, or leave attention a single cell."""
     frame = torch.zeros((1, *frame_format.shape), dtype=torch.uint8)
     try:
         with torch.no_grad():
@@ -98,11 +101,11 @@ def check_map(model: LusModel, frame_format: FrameFormat, recipe: Recipe) -> Non
             rows, columns = model.eval().cnn(frame).shape[2:]
     except torch.OutOfMemoryError:
         raise
-    except RuntimeError:  # a layer that makes the map smaller has nothing left
+    except RuntimeError:  # a downsampling layer has no cell left
         rows = columns = 0
     if min(rows, columns) < (2 if recipe.attention else 1):
         raise LusError(
-            f"frames of {frame_format.size} pixels leave {recipe.backbone} a map "
-            f"of {rows}x{columns}: nothing to attend to",
+            f"frames of {frame_format.size} pixels give {recipe.backbone} a feature map of "
+            f"{rows}x{columns} cells, which is too small",
             "prepare with a larger --size, or train with --feature-stride 16 or --no-attention",
         )

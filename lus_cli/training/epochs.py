@@ -1,4 +1,4 @@
-"""The metrics of a run's epochs: which one is the best, when to stop, and what is said about it."""
+"""The metrics of the epochs of a run: the best epoch, early stopping, and lines of the log."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Epochs = Sequence[dict[str, float]]
 
 
 def checked_epochs(epochs: Any) -> list[dict[str, float]]:
-    """The metrics of the epochs in a checkpoint. Raises ValueError if they are not metrics."""
+    """The metrics of the epochs in a checkpoint. Raises ValueError if an epoch is damaged."""
     for number, metrics in enumerate(epochs, start=1):
         if metrics["epoch"] != number or not all(
             isinstance(value, (int, float)) for value in metrics.values()
@@ -25,7 +25,7 @@ def checked_epochs(epochs: Any) -> list[dict[str, float]]:
 
 
 def read_epochs(path: Path) -> list[dict[str, float]]:
-    """The metrics in epochs.csv; NaN where a cell is empty. Raises LusError if it cannot be read."""
+    """The metrics in epochs.csv, with NaN for empty cells. Raises LusError if it cannot be read."""
     try:
         with path.open(newline="", encoding="utf-8") as file:
             rows = [{k: float(v or "nan") for k, v in row.items()} for row in csv.DictReader(file)]
@@ -35,34 +35,34 @@ def read_epochs(path: Path) -> list[dict[str, float]]:
 
 
 def best_epoch(epochs: Epochs) -> dict[str, float] | None:
-    """The epoch with the lowest validation loss, the earlier one of equals; None if no epoch has a
-    finite one."""
+    """The epoch with the lowest finite validation loss, the earliest of several; None without one."""
     finite = [row for row in epochs if math.isfinite(row["validation_loss"])]
     return min(finite, key=lambda row: (row["validation_loss"], row["epoch"]), default=None)
 
 
 def epochs_since_best(epochs: Epochs) -> int:
-    """How many epochs there have been since the best one; all of them if none is finite."""
+    """The number of epochs after the best one; all of them if no validation loss is finite."""
     best = best_epoch(epochs)
     return len(epochs) - (int(best["epoch"]) if best else 0)
 
 
 def out_of_patience(epochs: Epochs, patience: int) -> bool:
+    """Whether `patience` epochs have passed since the best one; never with a patience of 0."""
     return bool(patience and epochs_since_best(epochs) >= patience)
 
 
 def finished(epochs: Epochs, recipe: Recipe) -> bool:
-    """Whether training has come to its end."""
+    """Whether all epochs are done or early stopping has ended the training."""
     return len(epochs) >= recipe.epochs or out_of_patience(epochs, recipe.patience)
 
 
 def stopped_early(epochs: Epochs, recipe: Recipe) -> str:
-    """Why training ended before its last epoch, a sentence; empty if it did not."""
+    """A sentence about early stopping; empty if training did not stop early."""
     if len(epochs) >= recipe.epochs or not out_of_patience(epochs, recipe.patience):
         return ""
     return (
-        f"Training stopped after epoch {len(epochs)} of {recipe.epochs}: the validation loss had "
-        f"not become lower for {epochs_since_best(epochs)} epochs (--patience {recipe.patience})."
+        f"Training stopped after epoch {len(epochs)} of {recipe.epochs}: the validation loss did "
+        f"not decrease for {epochs_since_best(epochs)} epochs (--patience {recipe.patience})."
     )
 
 
@@ -73,13 +73,13 @@ def required_best(epochs: Epochs, recipe: Recipe) -> dict[str, float]:
         return best
     half = "--precision float32, or " if recipe.precision != "float32" else ""
     raise LusError(
-        f"none of {len(epochs)} epochs has a finite validation loss: there is no model to keep",
+        f"none of {len(epochs)} epochs has a finite validation loss, so no model was saved",
         f"train a new run with {half}lower --learning-rate and --learning-rate-cnn",
     )
 
 
 def line_of(epochs: Epochs, total: int, frames_per_s: float) -> str:
-    """The newest epoch as a line of the log."""
+    """The latest epoch as a line of the log."""
     newest = epochs[-1]
     return (
         f"epoch {len(epochs)}/{total}  train loss {newest['train_loss']:.4f}  "

@@ -1,4 +1,4 @@
-"""What a training run would cost, from one real batch of it."""
+"""Time and memory of a training run, estimated from one of its batches."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from lus_cli.cache.video_cache import VideoCache
 from lus_cli.progress import Result, Table
 from lus_cli.training.feature_cache import FeatureLoader
 from lus_cli.training.sampling import epoch_order
-from lus_cli.training.scoring import answer, parts_of, scored_at_once
+from lus_cli.training.scoring import parts_of, predict, scored_at_once
 from lus_cli.training.trainer import Tally, Trainer
 
 
 def dry_result(trainer: Trainer, videos: VideoCache, validation: Sequence[int]) -> Result:
-    """Time and memory of a run, from the step of its first epoch that has the most frames."""
+    """Estimates time and memory of a run from the step of its first epoch with the most frames."""
     recipe, loader = trainer.recipe, trainer.loader
     groups = epoch_order(trainer.indices, videos.scores, recipe, 1)
 
@@ -59,15 +59,15 @@ def dry_result(trainer: Trainer, videos: VideoCache, validation: Sequence[int]) 
 def rows(numbers: dict[str, Any], epochs: int) -> list[tuple[Any, ...]]:
     features = [("feature maps", f"{numbers['features_s']:.0f} s, once")]
     megabytes = numbers["peak_mb"]
-    peak = [("peak memory", f"{megabytes:.0f} MB, where the largest step is")] if megabytes else []
+    peak = [("peak memory", f"{megabytes:.0f} MB, in the largest step")] if megabytes else []
     return [
         ("device", numbers["device"]),
         *((f"{part} videos", count) for part, count in numbers["videos"].items()),
         ("parameters", f"{numbers['parameters']:,}"),
-        ("frames an epoch", f"{numbers['frames_per_epoch']:,}"),
+        ("frames per epoch", f"{numbers['frames_per_epoch']:,}"),
         ("largest step", f"{numbers['step_s']:.2f} s for {numbers['largest_step_frames']} frames"),
         *(features if numbers["features_s"] else []),
-        ("one epoch", f"{numbers['epoch_s']:.0f} s with validation"),
+        ("one epoch", f"{numbers['epoch_s']:.0f} s, with validation"),
         (f"{epochs} epochs", f"{numbers['run_s'] / 60:.1f} min"),
         *peak,
     ]
@@ -77,11 +77,11 @@ def score(trainer: Trainer, batch: Batch) -> None:
     trainer.model.eval()
     at_once = scored_at_once(trainer.model, trainer.loader)
     with torch.inference_mode():
-        answer(trainer.model, batch, trainer.pad_to, parts_of(batch, at_once))
+        predict(trainer.model, batch, trainer.pad_to, parts_of(batch, at_once))
 
 
 def timed(work: Callable[[], object]) -> float:
-    """Seconds that `work` takes the second time: the first pays for warming up."""
+    """Seconds that `work` takes in its second call; the first one warms up."""
     seconds = 0.0
     for _ in range(2):
         synchronize()
@@ -93,19 +93,18 @@ def timed(work: Callable[[], object]) -> float:
 
 
 def synchronize() -> None:
-    """Waits for what an accelerator still does."""
+    """Waits until an accelerator has finished its work."""
     if torch.accelerator.is_available():
         torch.accelerator.synchronize()
 
 
 def peak_mb(device: torch.device) -> float | None:
-    """The most memory that was in use so far, MB: a GPU's own, else this process's; None where the
-    system does not say (Windows)."""
+    """Peak memory so far in MB, of the GPU or else of this process; None on Windows."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
     try:
         import resource
     except ImportError:
         return None
-    unit = 2**20 if sys.platform == "darwin" else 2**10  # bytes there, kilobytes here
+    unit = 2**20 if sys.platform == "darwin" else 2**10  # macOS reports bytes, Linux kilobytes
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit

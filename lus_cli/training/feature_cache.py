@@ -1,7 +1,8 @@
-"""Feature maps of a frozen CNN, computed once per video and kept in cache/features/.
+"""Feature maps of a frozen CNN, computed once per video and stored in cache/features/.
 
-A file is named by everything its maps depend on: the pixels, which frames, the CNN and its weights,
-the precision and the kind of device. So a file is never stale, and runs share them.
+The name of a file is a fingerprint of all that its maps depend on: the pixels, the chosen frames,
+the CNN and its weights, the precision and the kind of device. A file is therefore never out of date,
+and runs share the files.
 """
 
 from __future__ import annotations
@@ -29,11 +30,11 @@ from lus_cli.recipes.recipe import Recipe
 
 log = logging.getLogger("lus.features")
 
-FRAMES_AT_ONCE = 32  # always the same, so that maps do not depend on who asks for how many
+FRAMES_AT_ONCE = 32  # constant, so that maps do not depend on the size of a request
 
 
 class FeatureLoader(BatchLoader):
-    """Hands out feature maps, (frame, channel, row, column), where BatchLoader hands out frames."""
+    """A BatchLoader of feature maps, (frame, channel, row, column), instead of frames."""
 
     def __init__(
         self,
@@ -43,14 +44,16 @@ class FeatureLoader(BatchLoader):
         model: LusModel,
         folder: Path | None,
     ) -> None:
-        """`model`, on `device`, has the frozen CNN; `folder` keeps the files; without one, maps
-        are computed whenever they are asked for. Raises UsageError for a recipe that changes pixels
-        every epoch."""
-        varied = [f"--{name}" for name in ("flip", "gain", "shift") if getattr(recipe, name)]
-        if varied:
+        """
+        model: on `device`, with the frozen CNN.
+        folder: where feature maps are stored; with None, each request computes them.
+        Raises UsageError for a recipe that augments pixels, which would have no effect.
+        """
+        augmented = [f"--{name}" for name in ("flip", "gain", "shift") if getattr(recipe, name)]
+        if augmented:
             raise UsageError(
-                f"--freeze computes features once: {', '.join(varied)} would change nothing",
-                "leave these out, or train the CNN, too",
+                f"--freeze computes features once: {', '.join(augmented)} would have no effect",
+                "omit these options, or train the CNN with --no-freeze",
             )
         super().__init__(videos, recipe, device)
         self.model, self.folder = model, folder
@@ -61,25 +64,25 @@ class FeatureLoader(BatchLoader):
         self.black = self.compute(black) if recipe.padding == "zeros" else None
 
     def path(self, index: int) -> Path:
-        """Where the feature maps of one video are kept."""
+        """The file of the feature maps of one video."""
         assert self.folder is not None
         made_from = [
             self.videos.checksums[index],
             asdict(self.videos.frame_format),
-            self.wanted(index).tolist(),
+            self.needed(index).tolist(),
             [self.cnn, self.recipe.precision, str(self.dtype), self.device.type],
         ]
         return self.folder / f"{fingerprint(made_from)}.npz"
 
     def fill(self, indices: Sequence[int], ranks: Ranks, progress: Progress) -> None:
-        """Computes what is missing for these videos, each process its share."""
+        """Computes the missing feature maps of these videos; each process computes its share."""
         if self.folder is None:
             return
         missing = [index for index in indices if not self.path(index).is_file()]
         for done, index in enumerate(ranks.share(missing), start=1):
             self.store(index)
             progress("features", min(done * ranks.world, len(missing)), len(missing))
-        ranks.gathered(None)  # nobody goes on before all are there
+        ranks.gathered(None)  # wait until all processes are done
         if missing:
             size = sum(self.path(index).stat().st_size for index in indices)
             log.info(
@@ -93,11 +96,11 @@ class FeatureLoader(BatchLoader):
         return maps
 
     def compute(self, frames: Tensor) -> Tensor:
-        """What the CNN makes of frames, as it is kept: on the CPU."""
+        """The feature maps of frames, on the CPU and in the data type in which they are stored."""
         with torch.no_grad():
             pieces = [self.model.cnn(f.to(self.device)) for f in frames.split(FRAMES_AT_ONCE)]
             maps = torch.cat([piece.to(self.dtype).cpu() for piece in pieces])
-            return maps.contiguous()  # laid out as what is read from a file
+            return maps.contiguous()  # the same memory layout as maps read from a file
 
     def read(self, index: int) -> Tensor:
         if self.folder is None:
@@ -109,7 +112,7 @@ class FeatureLoader(BatchLoader):
             with explaining_refusal(path), np.load(path, allow_pickle=False) as stored:
                 return torch.from_numpy(stored["maps"])
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-            log.warning("%s is damaged: computed again", path)
+            log.warning("%s is damaged; its feature maps are computed again", path)
             return self.store(index)
 
     def load(

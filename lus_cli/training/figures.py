@@ -1,4 +1,4 @@
-"""The figures of a training run: its curves (the report's Figs. 6 and 7)."""
+"""The training curves of a run (Figs. 6 and 7 of the report)."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def curves(
     floor: float | None = None,
     majority: float | None = None,
 ) -> Figure:
-    """Loss, accuracy and learning rate over the epochs (the report's Figs. 6 and 7).
+    """Loss, accuracy and learning rate over the epochs (Figs. 6 and 7 of the report).
 
-    epochs: a mapping an epoch, with `epoch` and any of train_loss, validation_loss,
+    epochs: one mapping per epoch, with `epoch` and any of train_loss, validation_loss,
         validation_accuracy, validation_kappa and learning_rate*; None or NaN leaves a gap.
-    constant_loss, floor: validation loss of the best constant answer, and of a perfect one.
-    majority: validation accuracy of always answering the most frequent score.
+    constant_loss, floor: validation loss of the best constant and of a perfect prediction.
+    majority: validation accuracy of always predicting the most frequent score.
     """
     figure, (loss, quality, rate) = blank(
         4.9, 3, width=COLUMN, sharex=True, height_ratios=(3, 2, 1)
@@ -34,8 +34,8 @@ def curves(
     loss.set_title("Loss, nats per video")
     lines = {"train_loss": ("training", SECOND), "validation_loss": ("validation", ACCENT)}
     draw_lines(loss, epochs, lines)
-    draw_level(loss, constant_loss, "best constant answer")
-    draw_level(loss, floor, "perfect answer", below=True)
+    draw_level(loss, constant_loss, "best constant prediction")
+    draw_level(loss, floor, "perfect prediction", below=True)
     quality.set_title("Validation")
     lines = {
         "validation_accuracy": ("accuracy", ACCENT),
@@ -66,18 +66,17 @@ def curves(
 
 
 def series(epochs: Sequence[Mapping[str, Any]], name: str) -> np.ndarray:
-    """(epoch,) float64: one quantity over the epochs, NaN where it was not written down or is not
-    finite."""
+    """One quantity over the epochs, (epoch,) float64, with NaN where it is missing or not finite."""
     values = np.array([np.nan if e.get(name) in (None, "") else float(e[name]) for e in epochs])
     return np.where(np.isfinite(values), values, np.nan)
 
 
 def draw_learning_rates(axes: Axes, epochs: Sequence[Mapping[str, Any]]) -> None:
-    """Every learning_rate* over the epochs, equal ones once, on a logarithmic axis where none is
-    zero."""
+    """Every learning_rate* over the epochs, equal curves only once. The axis is logarithmic if all
+    rates are positive."""
     axes.set_title("Learning rate")
-    given = [name for name in (epochs[0] if epochs else ()) if name.startswith("learning_rate")]
-    names = list({series(epochs, name).tobytes(): name for name in given}.values())
+    rates = [name for name in (epochs[0] if epochs else ()) if name.startswith("learning_rate")]
+    names = list({series(epochs, name).tobytes(): name for name in rates}.values())
     labels = {"learning_rate": "all but the CNN", "learning_rate_cnn": "CNN"}
     colours = zip(names, (INK, SECOND, MUTED), strict=False)
     several = len(names) > 1
@@ -92,7 +91,7 @@ def draw_learning_rates(axes: Axes, epochs: Sequence[Mapping[str, Any]]) -> None
 def draw_lines(
     axes: Axes, epochs: Sequence[Mapping[str, Any]], lines: Mapping[str, tuple[str, str]]
 ) -> None:
-    """Each quantity (name -> label, colour) over the epochs; single epochs show as dots."""
+    """Each quantity (name -> label, colour) over the epochs, with dots if there are 15 or fewer."""
     x = series(epochs, "epoch")
     for name, (label, colour) in lines.items():
         y = series(epochs, name)
@@ -102,7 +101,7 @@ def draw_lines(
 
 
 def draw_level(axes: Axes, level: float | None, label: str, *, below: bool = False) -> None:
-    """A dashed reference line with its name and value on or below it, behind what is drawn."""
+    """A dashed reference line behind the curves, with its name and value above or below it."""
     if level is not None and math.isfinite(level):
         bottom, top = axes.get_ylim()
         bottom, top = min(bottom, level), max(top, level)
@@ -120,7 +119,7 @@ def draw_level(axes: Axes, level: float | None, label: str, *, below: bool = Fal
             color=MUTED,
             fontsize="small",
             bbox={"facecolor": PAPER, "edgecolor": "none", "alpha": 0.8, "pad": 0.5},
-            zorder=1.5,  # no label hides a curve
+            zorder=1.5,  # behind the curves
         )
 
 

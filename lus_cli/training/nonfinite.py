@@ -1,4 +1,4 @@
-"""Finding where a number stopped being finite: which module made it, in which direction."""
+"""Tracing non-finite numbers to the module and the direction in which they first occur."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 
 def span(values: object) -> list[float | str] | None:
-    """The smallest and largest value among tensors, as text where not finite; None without any."""
+    """The smallest and largest value of some tensors, as text if one is not finite; None if there
+    are no values."""
     tensors = [t for t in flattened(values) if t.numel()]
     if not tensors:
         return None
@@ -30,68 +31,69 @@ def flattened(values: object) -> list[Tensor]:
 
 
 def finite(values: object) -> bool:
-    """Whether the norm of every tensor is finite: numbers so large that their squares overflow make
-    a step's gradient norm infinite, too."""
+    """Whether the norm of every tensor is finite. Values whose squares overflow are not: they make
+    the gradient norm of a step infinite."""
     return all(bool(torch.isfinite(tensor.norm())) for tensor in flattened(values))
 
 
 def trace(model: nn.Module, replay: Callable[[], Tensor]) -> dict[str, Any]:
-    """Runs a step again with hooks on every module; says where it first is not finite.
+    """Repeats a step with hooks on every module and returns where it first is not finite.
 
-    `replay` computes the loss of the batch. Returns the name of the module that was given finite
-    numbers and made others, the direction (forward or backward), and the ranges of what went in and
-    came out. The module is "loss" if all stayed finite forward but the loss did not, and None if
-    the replay is finite throughout.
+    `replay` computes the loss of the batch. Returns the name of the module whose inputs are finite
+    and whose outputs are not, the direction (forward or backward), and the ranges of its inputs and
+    outputs. The module is "loss" if only the loss is not finite, and None if the whole replay is
+    finite.
     """
-    found: list[dict[str, Any]] = []
+    events: list[dict[str, Any]] = []
 
-    def note(name: str, direction: str, given: object, made: object) -> None:
-        if not found and not finite(made) and finite(given):
-            ranges = {"input_range": span(given), "output_range": span(made)}
-            found.append({"module": name, "direction": direction, **ranges})
+    def note(name: str, direction: str, inputs: object, outputs: object) -> None:
+        if not events and not finite(outputs) and finite(inputs):
+            ranges = {"input_range": span(inputs), "output_range": span(outputs)}
+            events.append({"module": name, "direction": direction, **ranges})
 
     def watch(name: str, _module: nn.Module, inputs: object, outputs: object) -> None:
         note(name, "forward", inputs, outputs)
-        watch_backward(inputs, outputs, lambda came, made: note(name, "backward", came, made))
+        watch_backward(inputs, outputs, partial(note, name, "backward"))
 
-    # What is left of the step's own gradients would be added to, and taken for the replay's.
+    # The gradients of the failed step must not be added to those of the replay.
     model.zero_grad(set_to_none=True)
-    # Hooks see what a layer made, not what the next one overwrote.
+    # Hooks must see the output of a layer before the next one overwrites it.
     in_place = [module for module in model.modules() if getattr(module, "inplace", False) is True]
     for module in in_place:
         module.inplace = False  # type: ignore[assignment]
-    # Inner modules speak before those that hold them, so the first to speak is the innermost.
-    named = list(model.named_modules())[1:]
-    handles = [module.register_forward_hook(partial(watch, name)) for name, module in named]
+    # Hooks of inner modules run before those of the modules that contain them.
+    modules = list(model.named_modules())[1:]
+    handles = [module.register_forward_hook(partial(watch, name)) for name, module in modules]
     try:
         loss = replay()
-        if not found and not finite(loss):
-            found.append({"module": "loss", "direction": "forward", "output_range": span(loss)})
-        # Backwards even if the fault is known: other processes may be waiting in a batch norm.
+        if not events and not finite(loss):
+            events.append({"module": "loss", "direction": "forward", "output_range": span(loss)})
+        # Always go backward: other processes may be waiting in a batch norm.
         loss.backward()
-        if not found:
-            note_parameters(model, found)
+        if not events:
+            note_parameters(model, events)
     finally:
         for handle in handles:
             handle.remove()
         for module in in_place:
             module.inplace = True  # type: ignore[assignment]
         model.zero_grad(set_to_none=True)
-    return found[0] if found else {"module": None, "direction": None}
+    return events[0] if events else {"module": None, "direction": None}
 
 
 def watch_backward(
-    inputs: object, outputs: object, tell: Callable[[list[Tensor], Tensor], None]
+    inputs: object, outputs: object, note: Callable[[list[Tensor], Tensor], None]
 ) -> None:
-    """Tells of the gradients that came to a module's outputs and of each that it made of them.
+    """Calls `note` with the gradients of a module's outputs and each gradient of its inputs.
 
-    Hooks on tensors, since those on modules do not go with networks that add in place (ResNet).
+    The hooks are on tensors, since backward hooks on modules fail for networks with in-place
+    additions (ResNet).
     """
-    came: list[Tensor] = []
+    incoming: list[Tensor] = []
     for tensor in differentiable(outputs):
-        tensor.register_hook(lambda gradient: came.append(gradient))
+        tensor.register_hook(lambda gradient: incoming.append(gradient))
     for tensor in differentiable(inputs):
-        tensor.register_hook(lambda gradient: tell(came, gradient) if came else None)
+        tensor.register_hook(lambda gradient: note(incoming, gradient) if incoming else None)
 
 
 def differentiable(values: object) -> list[Tensor]:
@@ -102,14 +104,14 @@ def differentiable(values: object) -> list[Tensor]:
     return []
 
 
-def note_parameters(model: nn.Module, found: list[dict[str, Any]]) -> None:
-    """Names the first parameter whose gradient is not finite though all activations' were."""
+def note_parameters(model: nn.Module, events: list[dict[str, Any]]) -> None:
+    """Notes the first parameter whose gradient is not finite, for activations that all are."""
     for name, parameter in model.named_parameters():
         if parameter.grad is not None and not finite(parameter.grad):
-            owner, _, leaf = name.rpartition(".")
-            found.append(
+            module, _, leaf = name.rpartition(".")
+            events.append(
                 {
-                    "module": owner,
+                    "module": module,
                     "direction": "backward",
                     "parameter": leaf,
                     "output_range": span(parameter.grad),

@@ -1,4 +1,4 @@
-"""What moves the weights: the optimizer, its two learning rates, and their schedule."""
+"""The optimizer, its two learning rates, and their schedule."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lus_cli.recipes.recipe import Recipe
 
 
 def new_optimizer(model: LusModel, recipe: Recipe) -> torch.optim.Optimizer:
-    """SGD or AdamW with two learning rates: the CNN's, and that of everything else."""
+    """SGD or AdamW with one learning rate for the CNN and one for all other layers."""
     cnn = [p for p in model.backbone.parameters() if p.requires_grad]
     in_cnn = set(map(id, model.backbone.parameters()))
     rest = [p for p in model.parameters() if id(p) not in in_cnn]
@@ -25,7 +25,8 @@ def new_optimizer(model: LusModel, recipe: Recipe) -> torch.optim.Optimizer:
 
 
 def schedule_factor(recipe: Recipe, epoch: int) -> float:
-    """What both learning rates are multiplied by in `epoch`, counted from 1."""
+    """The factor on both learning rates in `epoch`, counted from 1: linear warm-up, then constant or
+    a cosine to 0."""
     if epoch <= recipe.warmup_epochs:
         return epoch / (recipe.warmup_epochs + 1)
     if recipe.schedule == "constant":

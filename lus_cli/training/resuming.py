@@ -1,5 +1,4 @@
-"""Going on with a run: to its end after an interruption, or beyond it with other --epochs or
---patience."""
+"""Resuming an interrupted run, or extending a finished one with other --epochs or --patience."""
 
 from __future__ import annotations
 
@@ -31,39 +30,44 @@ log = logging.getLogger("lus.train")
 
 
 def resumed(config: TrainConfig, run: Run, device: torch.device, ranks: Ranks) -> Setting:
-    """The setting of a run that was begun: its own recipe and split, today's device and threads.
-    Its epochs and patience are those of the config where these were given."""
+    """The setting of an existing run: its recipe and split, with the present device and threads.
+
+    --epochs and --patience replace those of the recipe if they are given.
+    """
     cache = Cache(config.cache)
-    began = build(Recipe, read_toml(run.config), str(run.config))
+    planned = build(Recipe, read_toml(run.config), str(run.config))
     videos = VideoCache(cache.videos)
     check_study(read_json(run.provenance, "start a new run"), videos, f"run {run.name}")
     split, _ = read_split(run.split, videos.patients)
-    recipe = dataclasses.replace(began, **{name: getattr(config, name) for name in config.given})
+    recipe = dataclasses.replace(planned, **{name: getattr(config, name) for name in config.given})
     if config.given:
-        check_plan(run, began, recipe, config.given)
+        check_plan(run, planned, recipe, config.given)
     config = dataclasses.replace(config, **dataclasses.asdict(recipe))
-    return Setting(config, run, videos, split, device, ranks, planned=began)
+    return Setting(config, run, videos, split, device, ranks, planned=planned)
 
 
-def check_plan(run: Run, began: Recipe, wanted: Recipe, given: tuple[str, ...]) -> None:
-    """Raises UsageError or LusError for other epochs or patience by which the run cannot go on."""
+def check_plan(run: Run, planned: Recipe, changed: Recipe, given: tuple[str, ...]) -> None:
+    """Raises UsageError or LusError if the run cannot be resumed with the changed recipe."""
     flags = shortened([flag_of(name) for name in given])
-    if began.head == "kernel":
-        raise UsageError(f"a kernel head is fitted at once: {flags} would change nothing")
+    if planned.head == "kernel":
+        raise UsageError(
+            f"a kernel head is not trained by epochs: {flags} would have no effect",
+            "omit it, or start a new run",
+        )
     state = load_last(run.last)
     done = epochs_in(run, state) if state else []
-    if wanted.epochs < len(done):
+    if changed.epochs < len(done):
         raise UsageError(
-            f"run {run.name} has {counted(len(done), 'epoch')} already: --epochs {wanted.epochs} "
-            "would take some away",
+            f"run {run.name} already has {counted(len(done), 'epoch')}, more than --epochs "
+            f"{changed.epochs}",
             f"give {len(done)} or more, or start a new run",
         )
-    longer = wanted.epochs > max(began.epochs, len(done))
-    if longer and out_of_patience(done, wanted.patience):
+    longer = changed.epochs > max(planned.epochs, len(done))
+    if longer and out_of_patience(done, changed.patience):
         raise LusError(
-            f"run {run.name} would not go on to epoch {wanted.epochs}: "
-            f"{stopped_early(done, wanted)}",
-            "give --patience, too: 0 to train all epochs, or more epochs than it waited for",
+            f"run {run.name} would not continue to epoch {changed.epochs}: "
+            f"{stopped_early(done, changed)}",
+            "also give --patience: 0 to train all epochs, or a larger number of epochs",
         )
 
 
@@ -72,38 +76,37 @@ def epochs_in(run: Run, state: dict[str, Any]) -> list[dict[str, float]]:
     try:
         return checked_epochs(state["epochs"])
     except UNREADABLE as error:
-        raise unfit(run, error) from error
+        raise mismatch(run, error) from error
 
 
-def unfit(run: Run, error: Exception) -> LusError:
+def mismatch(run: Run, error: Exception) -> LusError:
     return LusError(
         f"{run.last} does not fit the recipe of its run ({reason_of(error)})", "start a new run"
     )
 
 
 def restored(setting: Setting, trainer: Trainer) -> list[dict[str, float]]:
-    """Brings a trainer to where the run stopped; gives the metrics of the epochs before."""
+    """Restores a trainer from the last checkpoint and returns the metrics of the epochs before."""
     run = setting.run
     state = load_last(run.last) if setting.config.resume else None
     if state is None:
         if setting.config.resume:
-            log.info("run %s had finished no epoch: starting it over", run.name)
+            log.info("run %s has no finished epoch; training starts over", run.name)
         return []
     epochs = epochs_in(run, state)
     try:
         trainer.restore(state)
     except UNREADABLE as error:
-        raise unfit(run, error) from error
+        raise mismatch(run, error) from error
     if not finished(epochs, setting.recipe):
-        log.info("going on with run %s after epoch %d", run.name, len(epochs))
-        if setting.replanned and (words := rates_in_words(setting, len(epochs))):
-            log.warning("%s", words)
+        log.info("resuming run %s after epoch %d", run.name, len(epochs))
+        if setting.replanned and (sentence := changed_rates(setting, len(epochs))):
+            log.warning("%s", sentence)
     return epochs
 
 
-def rates_in_words(setting: Setting, done: int) -> str:
-    """What other --epochs do to the learning rate, which may depend on their number; empty if it
-    stays what it would have been."""
+def changed_rates(setting: Setting, done: int) -> str:
+    """A sentence on how other --epochs change the learning rate; empty if they do not."""
     before, now = setting.planned, setting.recipe
     if before is None or before.epochs == now.epochs or now.schedule == "constant" or not done:
         return ""
@@ -114,19 +117,19 @@ def rates_in_words(setting: Setting, done: int) -> str:
     return (
         f"the {now.schedule} schedule now ends at epoch {now.epochs}, not {before.epochs}: the "
         f"learning rate was {last} in epoch {done}, is {first} in epoch {done + 1} and {end} in "
-        f"epoch {now.epochs}. A run of {now.epochs} epochs from the start would have had other "
-        "rates before"
+        f"epoch {now.epochs}. A new run of {now.epochs} epochs would have used other rates in the "
+        "first epochs"
     )
 
 
 def write_plan(setting: Setting) -> None:
-    """Writes down the other --epochs or --patience of a run that goes on, so that it keeps to them
-    if it is interrupted."""
+    """Stores other --epochs or --patience of a resumed run, so that they hold if it is interrupted
+    again."""
     run, before, now = setting.run, setting.planned, setting.recipe
     if before is None or not setting.replanned:
         return
     state = load_last(run.last)
-    if run.best.is_file():  # its card says how it was made; config.toml last, as that is asked
+    if run.best.is_file():  # its card holds the recipe; config.toml is written last, as it decides
         model, card = load_best(run.best)
         save_best(run.best, model.state_dict(), dataclasses.replace(card, recipe=now))
     origin = read_json(run.provenance, "start a new run")
@@ -140,17 +143,17 @@ def write_plan(setting: Setting) -> None:
 
 
 def already_finished(setting: Setting, epochs: list[dict[str, float]]) -> str:
-    """What is said of a run that was finished before it was to go on."""
+    """A sentence on a run that was already finished when it was resumed."""
     run, recipe = setting.run, setting.recipe
-    more = f"`lus train --resume --run {run.name}"
+    command = f"`lus train --resume --run {run.name}"
     if recipe.head == "kernel":
-        return f"Run {run.name} is finished: a kernel head is fitted at once."
+        return f"Run {run.name} is finished: a kernel head is not trained by epochs."
     if reason := stopped_early(epochs, recipe):
         return (
-            f"Run {run.name} is finished: nothing was trained. {reason} {more} --patience 0` goes "
-            f"on to epoch {recipe.epochs}."
+            f"Run {run.name} is finished: nothing was trained. {reason} {command} --patience 0` "
+            f"continues to epoch {recipe.epochs}."
         )
     return (
         f"Run {run.name} is finished, with {len(epochs)} of {counted(recipe.epochs, 'epoch')}: "
-        f"nothing was trained. {more} --epochs N` goes on to epoch N."
+        f"nothing was trained. {command} --epochs N` continues to epoch N."
     )

@@ -1,4 +1,4 @@
-"""What a training run writes into its folder: settings, provenance, figures of every epoch."""
+"""The files of a training run: recipe, split, provenance, metrics of every epoch, and curves."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ log = logging.getLogger("lus.train")
 
 
 def start_folder(run: Run, recipe: Recipe, split: Split, origin: dict[str, Any]) -> None:
-    """Writes down what is about to be run, before the first step."""
+    """Creates the folder of a run with its recipe, split and provenance, before the first step."""
     with replacing_folder(run.root, force=False) as part:
         new = Run(part)
         write_text(new.config, to_toml(recipe, only=Recipe))
@@ -43,7 +43,7 @@ def start_folder(run: Run, recipe: Recipe, split: Split, origin: dict[str, Any])
 
 
 def provenance(videos: VideoCache, device: torch.device, ranks: Ranks) -> dict[str, Any]:
-    """Where a run came from: versions, device, data, commit."""
+    """The provenance of a run: versions, commit, device and data."""
     on_gpu = device.type == "cuda"
     return {
         "lus": lus_cli.__version__,
@@ -64,8 +64,8 @@ def provenance(videos: VideoCache, device: torch.device, ranks: Ranks) -> dict[s
 
 
 def composition(videos: VideoCache, split: Split) -> dict[str, Any]:
-    """How many patients each part has, and of its labelled videos how many, of how many frames, and
-    how many of each score. No ids."""
+    """For each part, the number of patients, of labelled videos, of their frames, and of videos with
+    each score. Contains no ids."""
     counts: dict[str, Any] = {}
     for part in PARTS:
         patients = getattr(split, part)
@@ -80,9 +80,11 @@ def composition(videos: VideoCache, split: Split) -> dict[str, Any]:
 
 
 def git_commit() -> str | None:
-    """The commit of this code, where it runs from its own checkout: not that of a repository in which
-    its virtual environment happens to lie."""
-    root = Path(__file__).resolve().parents[1]
+    """The commit of this code if it runs from its own checkout, else None.
+
+    A repository that merely contains the virtual environment does not count.
+    """
+    root = Path(lus_cli.__file__).resolve().parents[1]
     project = root / "pyproject.toml"
     if not (root / ".git").exists() or not project.is_file():
         return None
@@ -98,7 +100,7 @@ def git_commit() -> str | None:
 
 @contextlib.contextmanager
 def logging_to(path: Path) -> Iterator[None]:
-    """Keeps what is logged in a file of the run, too."""
+    """Also writes log messages to a file of the run while the block runs."""
     handler = logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logger = logging.getLogger("lus")
@@ -111,11 +113,12 @@ def logging_to(path: Path) -> Iterator[None]:
 
 
 def note_nonfinite(run: Run, event: dict[str, Any]) -> None:
+    """Appends the trace of a skipped step to nonfinite.json and logs a warning."""
     path = run.root / "nonfinite.json"
-    known = json.loads(path.read_text())["events"] if path.is_file() else []
-    write_json(path, {"events": [*known, event]})
+    events = json.loads(path.read_text())["events"] if path.is_file() else []
+    write_json(path, {"events": [*events, event]})
     log.warning(
-        "epoch %s: a step was not finite (%s, %s) and was not taken; see %s",
+        "epoch %s: a step was not finite (%s, %s) and was skipped; see %s",
         event["epoch"],
         event["module"],
         event["direction"],
@@ -124,16 +127,19 @@ def note_nonfinite(run: Run, event: dict[str, Any]) -> None:
 
 
 class EpochBook:
-    """Writes the figures of the epochs down: epochs.csv, TensorBoard, curves.
+    """Writes the metrics of the epochs to epochs.csv, to TensorBoard and to the curves.
 
-    The curves are drawn after every epoch, unless epochs are so short that this would cost more
-    than DRAWING_SHARE of the time; then after as many as it takes, and at the end.
+    The curves are drawn at the end, and after every epoch as long as drawing takes at most
+    DRAWING_SHARE of the time.
     """
 
     DRAWING_SHARE = 0.1
 
     def __init__(self, run: Run, epochs: list[dict[str, float]], scores: torch.Tensor, loss: str):
-        """`epochs` are those done before; `scores` the validation videos', (video,) int64."""
+        """
+        epochs: metrics of the epochs before a run was resumed; the trainer appends to this list.
+        scores: of the validation videos, (video,) int64.
+        """
         from torch.utils.tensorboard import SummaryWriter
 
         self.run, self.epochs = run, epochs
@@ -144,14 +150,14 @@ class EpochBook:
             "majority": torch.bincount(scores).max().item() / len(scores),
         }
         self.board = SummaryWriter(str(run.root / "tensorboard"), purge_step=len(epochs) + 1)
-        if epochs:  # a run may have been stopped between its checkpoint and this
+        if epochs:  # the run may have stopped between its checkpoint and epochs.csv
             write_text(run.epochs, to_csv(epochs))
         self.drawn = 0  # epochs
-        self.drawing_s, self.drawn_at = 0.0, -math.inf  # how long it took, and when it ended
+        self.drawing_s, self.drawn_at = 0.0, -math.inf  # duration and end of the last drawing
 
     def write(self, frames_per_s: float) -> None:
-        """The newest epoch. What depends on the clock stays out of epochs.csv, which a repeated
-        run writes alike."""
+        """Writes the latest epoch. Times stay out of epochs.csv, so that a repeated run writes an
+        identical file."""
         newest = self.epochs[-1]
         write_text(self.run.epochs, to_csv(self.epochs))
         for name, value in (newest | {"train_frames_per_s": frames_per_s}).items():
@@ -169,12 +175,12 @@ class EpochBook:
         self.drawing_s = self.drawn_at - started
 
     def close(self) -> None:
-        """Writes down what is not yet; an interrupted run may have left curves of fewer epochs."""
+        """Draws curves that are out of date and closes TensorBoard's file."""
         if self.drawn < len(self.epochs):
             self.draw()
         self.board.close()
 
 
 def to_csv(epochs: Sequence[dict[str, float]]) -> str:
-    """epochs.csv: a metric that is not finite is an empty cell."""
+    """The text of epochs.csv, with an empty cell for a metric that is not finite."""
     return csv_text(epochs, decimals=None)

@@ -1,4 +1,4 @@
-"""The name of a run that is about to begin: one that no other process takes meanwhile."""
+"""The name of a new run, reserved against other processes."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from lus_cli.folders import locked
 
 @contextlib.contextmanager
 def reserved(cache: Cache, name: str | None, recipe: str) -> Iterator[Run]:
-    """The run called `name`, or the first of recipe-1, recipe-2, ... that is neither there nor begun
-    by another process. Its folder may be made much later: for as long as the block it is taken.
+    """Reserves a name for a new run while the block runs; its folder may be created much later.
 
-    Raises LusError if a name that was asked for is taken.
+    The run is called `name`, or the first of recipe-1, recipe-2, ... that neither exists nor is
+    reserved by another process. Raises LusError if `name` is taken.
     """
     check_writable(cache.runs)
     for number in itertools.count(1):
@@ -35,6 +35,6 @@ def reserved(cache: Cache, name: str | None, recipe: str) -> Iterator[Run]:
                 return
         if name:
             raise LusError(
-                f"there is a run {run.name} already",
-                "choose another --run, or go on with it by --resume",
+                f"run {run.name} already exists",
+                "choose another --run, or resume it with --resume",
             )

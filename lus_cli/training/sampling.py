@@ -1,4 +1,4 @@
-"""The order of an epoch: which videos, in which batches, how often."""
+"""The order of the training videos in an epoch."""
 
 from __future__ import annotations
 
@@ -16,27 +16,28 @@ def epoch_order(
 ) -> list[list[int]]:
     """The videos of each step of an epoch, shuffled over all patients.
 
-    With `balanced_sampling` as many draws as videos, every score equally often: a rare score's
-    videos come up again, none more than once more than another of its score.
+    With `balanced_sampling`, there are as many draws as videos and every score is drawn equally
+    often. Videos of rare scores are repeated; the counts of two videos of one score differ by at
+    most one.
     """
     random = np.random.default_rng([recipe.seed, epoch])
-    videos_a_step = recipe.batch_size * recipe.accumulate
+    step_videos = recipe.batch_size * recipe.accumulate
     if not recipe.balanced_sampling:
-        return grouped([indices[i] for i in random.permutation(len(indices))], videos_a_step)
+        return grouped([indices[i] for i in random.permutation(len(indices))], step_videos)
     present = sorted({int(scores[i]) for i in indices})
-    chosen: list[int] = []
-    for turn, score in enumerate(present):
-        mine = [i for i in indices if scores[i] == score]
-        # The remainder of the division goes to the first scores, so the total is exact.
-        wanted = len(indices) // len(present) + (turn < len(indices) % len(present))
-        rounds = -(-wanted // len(mine))
-        drawn = np.concatenate([random.permutation(mine) for _ in range(rounds)])
-        chosen += drawn[:wanted].tolist()
-    return grouped([chosen[i] for i in random.permutation(len(chosen))], videos_a_step)
+    drawn: list[int] = []
+    for place, score in enumerate(present):
+        candidates = [i for i in indices if scores[i] == score]
+        # The first scores get the remainder of the division, so that the total is exact.
+        draws = len(indices) // len(present) + (place < len(indices) % len(present))
+        rounds = -(-draws // len(candidates))
+        shuffled = np.concatenate([random.permutation(candidates) for _ in range(rounds)])
+        drawn += shuffled[:draws].tolist()
+    return grouped([drawn[i] for i in random.permutation(len(drawn))], step_videos)
 
 
 def turns_of(groups: Sequence[Sequence[int]]) -> list[list[int]]:
-    """How often each video of each step has come up in the epoch before: 0 for the first time."""
+    """For each video of each step, how often it was already drawn in this epoch."""
     seen: Counter[int] = Counter()
     turns: list[list[int]] = []
     for group in groups:

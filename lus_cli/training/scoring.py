@@ -1,4 +1,4 @@
-"""Scoring videos with a trained model, without learning from them."""
+"""Scoring videos with a trained model."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from lus_cli.model.network import CLASSES, LusModel, Output
 from lus_cli.model.ranks import ALONE, Ranks
 from lus_cli.progress import Progress
 
-CHECKPOINT_FRAMES = 32  # whose activations are in memory at a time, with --checkpointing
-# Takes from a batch and its answer what is wanted beside the logits.
+CHECKPOINT_FRAMES = 32  # whose activations are in memory at the same time with --checkpointing
+# Receives each batch and the model's output for it, to keep more than the logits.
 Keep = Callable[[Batch, Output], None]
 
 
@@ -31,46 +31,46 @@ def score_videos(
 ) -> np.ndarray:
     """The logits of videos, (video, class) float32, in the order of `indices`.
 
-    On the device the model is on, in evaluation mode, one batch at a time, of which a bounded
-    number of frames goes through the CNN at once; each of several processes scores its share and
-    has all predictions afterwards. `keep` is given each batch and what the model says about it.
+    Runs on the device of the model, in evaluation mode, one batch at a time, with a bounded number
+    of frames in the CNN at once. Each of several processes scores its share and returns all logits.
+    `keep` is called with each batch and the output of the model.
     """
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()
     at_once = scored_at_once(model, loader)
-    own = [np.zeros((0, CLASSES), np.float32)]
+    share = [np.zeros((0, CLASSES), np.float32)]
     try:
         with torch.inference_mode():
             for batch in loader.batches(grouped(ranks.share(indices), loader.recipe.batch_size)):
-                output = answer(model, batch.to(device), pad_to, parts_of(batch, at_once))
-                own.append(output.logits.float().cpu().numpy())
+                output = predict(model, batch.to(device), pad_to, parts_of(batch, at_once))
+                share.append(output.logits.float().cpu().numpy())
                 if keep is not None:
                     keep(batch, output)
-                progress(task, min(sum(map(len, own)) * ranks.world, len(indices)), len(indices))
+                progress(task, min(sum(map(len, share)) * ranks.world, len(indices)), len(indices))
     finally:
         model.train(was_training)
-    answers = np.empty((len(indices), CLASSES), np.float32)
-    for rank, part in enumerate(ranks.gathered(np.concatenate(own))):
-        answers[rank :: ranks.world] = part
-    return answers
+    logits = np.empty((len(indices), CLASSES), np.float32)
+    for rank, part in enumerate(ranks.gathered(np.concatenate(share))):
+        logits[rank :: ranks.world] = part
+    return logits
 
 
 def scored_at_once(model: LusModel, loader: BatchLoader) -> int:
-    """How many frames go through the CNN at once where nothing is learned: no more than training
-    takes at a time where it is to save memory."""
+    """The number of frames in the CNN at once without gradients, with --checkpointing at most
+    CHECKPOINT_FRAMES."""
     most = frames_at_once(model.backbone, loader.videos.frame_format.shape, SCORING_BYTES)
     return min(most, CHECKPOINT_FRAMES) if loader.recipe.checkpointing else most
 
 
 def parts_of(batch: Batch, at_once: int) -> list[int]:
-    """The numbers of frames, `at_once` at most, that go through the CNN one after the other."""
+    """Splits the frames of a batch into parts of at most `at_once`; returns the size of each."""
     frames = int(batch.lengths.sum())
     return [min(at_once, frames - start) for start in range(0, frames, at_once)]
 
 
-def answer(model: LusModel, batch: Batch, pad_to: int, parts: Sequence[int] = ()) -> Output:
-    """What a model says about a batch of frames, or of what its frozen CNN made of them."""
+def predict(model: LusModel, batch: Batch, pad_to: int, parts: Sequence[int] = ()) -> Output:
+    """The output of a model for a batch of frames, or of feature maps of its frozen CNN."""
     if batch.frames.is_floating_point():
         return model.score(batch.frames.float(), batch.lengths, pad_to)
     output: Output = model(batch.frames, batch.lengths, pad_to, parts)

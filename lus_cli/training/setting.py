@@ -1,4 +1,4 @@
-"""Everything a training run works with, before its first step."""
+"""The inputs of a training run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lus_cli.recipes.recipe import Recipe
 
 @dataclass(frozen=True)
 class Setting:
-    """A run, its recipe, videos, split and device."""
+    """The options, videos, split and device of a run."""
 
     config: TrainConfig
     run: Run
@@ -26,13 +26,15 @@ class Setting:
     split: Split
     device: torch.device
     ranks: Ranks
-    planned: Recipe | None = None  # by a run that goes on: its recipe before this command
+    planned: Recipe | None = None  # of a resumed run: its recipe before this command
 
     def indices(self, part: str) -> list[int]:
-        """The videos of a part. Raises LusError if it has none."""
+        """The labelled videos of a part. Raises LusError if it has none."""
         indices = self.split.indices(part, self.videos.patients, self.videos.scores)
         if not indices:
-            raise LusError(f"the {part} patients have no annotated video", "mend split.json")
+            raise LusError(
+                f"the {part} patients have no annotated video", "move patients in split.json"
+            )
         return indices
 
     @property
@@ -42,5 +44,5 @@ class Setting:
 
     @property
     def replanned(self) -> bool:
-        """Whether the run goes on with other --epochs or --patience than it began with."""
+        """Whether the run is resumed with other --epochs or --patience than before."""
         return self.planned is not None and self.planned != self.recipe

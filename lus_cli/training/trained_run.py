@@ -1,4 +1,4 @@
-"""A run that has been trained: its model, its split and the videos it is to score."""
+"""A trained run: its model, its split and the videos it scores."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from lus_cli.training.scoring import Keep, score_videos, softmax
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """A trained model, the videos it can score and the split it was trained with."""
+    """A trained model, videos for it to score and the split it was trained with."""
 
     run: Run
     model: LusModel
     card: Card
     videos: VideoCache
-    split: Split  # without patients where the run's folder does not say whom it was trained on
-    weights: str  # digest_of those that the model had when it was opened
+    split: Split  # empty if the run folder has no split.json
+    weights: str  # digest_of the weights when the run was opened
 
     def probabilities(
         self,
@@ -40,7 +40,7 @@ class TrainedRun:
         progress: Progress,
         keep: Keep | None = None,
     ) -> np.ndarray:
-        """What the model answers for videos of the cache: (video, class), rows summing to 1."""
+        """The predicted probabilities of videos of the cache: (video, class), rows summing to 1."""
         loader = BatchLoader(self.videos, self.card.recipe, keep=False)
         logits = score_videos(
             self.model,
@@ -55,7 +55,7 @@ class TrainedRun:
         if wrong:
             raise LusError(
                 f"what run {self.run.name} predicts for video {self.videos.ids[wrong[0]]} is not a "
-                "number",
+                "finite number",
                 "try --device cpu; if that does not help, train a new run",
             )
         return softmax(logits)
@@ -66,18 +66,18 @@ def not_finite(values: np.ndarray) -> bool:
 
 
 def open_run(cache: Cache, name: str | None, device: torch.device) -> TrainedRun:
-    """The run called `name`, or the latest, with its model on `device` and its own study.
+    """The run called `name`, or the latest, with its model on `device` and its study.
 
-    Raises LusError if the cache now holds other videos than the run was trained on, or if the run's
-    folder, or the cache, came here without what says which these are.
+    Raises LusError if the cache holds other videos than the run was trained on, or if videos.h5 or
+    the split.json of the run is missing.
     """
     run = cache.run(name)
     model, card = load_best(run.best)
-    for path, what in ((cache.videos, "its study"), (run.split, "whom it was trained on")):
+    for path, what in ((cache.videos, "study"), (run.split, "split")):
         if not path.is_file():
             raise LusError(
-                f"run {run.name} came without {what}: there is no {path}",
-                "copy it from where the run was trained; without it `lus predict` scores new videos, "
+                f"run {run.name} has no {what}: there is no {path}",
+                "copy it from where the run was trained; without it, `lus predict` scores new videos "
                 "and `lus evaluate --videos` another study",
             )
     videos = VideoCache(cache.videos)
@@ -94,9 +94,9 @@ def open_run(cache: Cache, name: str | None, device: torch.device) -> TrainedRun
 def open_elsewhere(
     cache: Cache, name: str | None, device: torch.device, other: Path
 ) -> tuple[TrainedRun, VideoCache | None]:
-    """The run called `name`, or the latest, beside the videos of another study.
+    """The run called `name`, or the latest, with the videos of another study.
 
-    With it the videos it was trained on, if the cache still holds them.
+    Returns also the videos it was trained on, or None if the cache no longer holds them.
     """
     run = cache.run(name)
     model, card = load_best(run.best)
@@ -110,5 +110,6 @@ def open_elsewhere(
 
 
 def on_device(model: LusModel, device: torch.device, card: Card) -> LusModel:
+    """Moves a model to `device` and bounds the memory of its CNN."""
     model.frames_at_once = frames_at_once(model.backbone, card.frame_format.shape, SCORING_BYTES)
     return model.to(device)

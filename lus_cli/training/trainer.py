@@ -1,4 +1,4 @@
-"""One epoch of training, and the state between epochs. Knows tensors and batches, but no file."""
+"""One epoch of training, and the state between epochs. Works on tensors and batches, not on files."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from lus_cli.training import nonfinite
 from lus_cli.training.augmentation import augment
 from lus_cli.training.optimizer import new_optimizer, schedule_factor
 from lus_cli.training.sampling import epoch_order, turns_of
-from lus_cli.training.scoring import CHECKPOINT_FRAMES, answer, score_videos
+from lus_cli.training.scoring import CHECKPOINT_FRAMES, predict, score_videos
 
 MAX_NONFINITE_IN_A_ROW = 3
 
 
 @dataclass
 class Tally:
-    """Sums over the videos of an epoch, so that every figure is a mean per video."""
+    """Sums over the videos of an epoch, from which means per video are computed."""
 
     loss: float = 0.0
     right: int = 0
@@ -45,7 +45,7 @@ class Tally:
 
     @property
     def taken(self) -> int:
-        """The videos of steps that were taken."""
+        """The number of videos in steps that were taken."""
         return self.videos - self.skipped
 
     @property
@@ -63,8 +63,8 @@ class Tally:
 
 
 class Step(NamedTuple):
-    """What a step came to: the sum of its videos' losses, the norm of the gradient before it was
-    clipped, how many answers are right, how many frames there were."""
+    """The result of a step: the sum of the losses of its videos, the norm of the gradient before
+    clipping, the number of correct predictions, and the number of frames."""
 
     loss: float
     norm: float
@@ -77,7 +77,7 @@ class Step(NamedTuple):
 
 
 class Trainer:
-    """A model, its optimizer, and what an epoch does to them."""
+    """A model and its optimizer, trained epoch by epoch."""
 
     def __init__(
         self,
@@ -87,8 +87,11 @@ class Trainer:
         on_nonfinite: Callable[[dict[str, Any]], None],
         ranks: Ranks = ALONE,
     ) -> None:
-        """`indices` are the training videos in the loader's cache. `on_nonfinite` is told of each
-        step that was not taken because its loss or gradient was not finite."""
+        """
+        indices: the training videos in the loader's cache.
+        on_nonfinite: called with the trace of each step that was skipped because its loss or
+            gradient was not finite.
+        """
         self.model, self.loader, self.indices = model, loader, list(indices)
         self.recipe: Recipe = loader.recipe
         self.on_nonfinite, self.ranks = on_nonfinite, ranks
@@ -112,11 +115,11 @@ class Trainer:
             self.class_weights = inverse_frequency(scores).to(self.device)
         self.nonfinite_in_a_row = 0
         self.steps = 0
-        self.frames_per_s = 0.0  # of the newest epoch
+        self.frames_per_s = 0.0  # of the latest epoch
 
     def epoch(self, epoch: int, progress: Progress) -> dict[str, float]:
         """Trains on every video once, in the order of (seed, epoch); returns means per video."""
-        # For dropout and stochastic depth, which fall differently in every process.
+        # For dropout and stochastic depth, which differ between processes.
         torch.manual_seed(self.recipe.seed * 1_000_003 + epoch * 1009 + self.ranks.rank)
         factor = schedule_factor(self.recipe, epoch)
         for settings in self.optimizer.param_groups:
@@ -147,16 +150,16 @@ class Trainer:
         }
 
     def train_mode(self) -> None:
-        """Everything learns but a frozen CNN, whose batch norms stay as they are, too."""
+        """Sets training mode, except for a frozen CNN, whose batch norms keep their statistics."""
         self.model.train()
         self.model.backbone.train(not self.recipe.freeze)
 
     def step(self, batch: Batch, group: Sequence[int], epoch: int, tally: Tally) -> None:
-        """One optimizer step on the videos `group`, of which `batch` is this process's share.
+        """One optimizer step on the videos `group`, of which `batch` is the share of this process.
 
-        If the loss or the gradient is not finite, no step is taken.
+        The step is skipped if the loss or the gradient is not finite.
         """
-        # Batch norm moves its running statistics in the forward pass, before anything is checked.
+        # Batch norm updates its running statistics in the forward pass, before the check.
         buffers = [buffer.clone() for buffer in self.model.buffers()]
         scale = self.scaler.get_scale()
         step = self.gradient(batch, len(group))
@@ -172,7 +175,7 @@ class Trainer:
             try:
                 self.report_nonfinite(batch, group, epoch, step)
             finally:
-                self.scaler.update(scale)  # it was not the scale's fault
+                self.scaler.update(scale)  # the scale was not the cause
             return
         self.nonfinite_in_a_row = 0
         self.scaler.step(self.optimizer)
@@ -184,8 +187,10 @@ class Trainer:
         tally.gradient_norm = max(tally.gradient_norm, step.norm)
 
     def scale_lowered(self) -> bool:
-        """Halves the scale by which fp16 keeps gradients from vanishing, which makes them overflow
-        where it is too large. False if that is not what was wrong, or there is nothing to halve."""
+        """Halves the loss scale of fp16, which makes gradients overflow if it is too large.
+
+        False if the scale is not the cause or cannot become smaller.
+        """
         before = self.scaler.get_scale()
         if not self.scaler.is_enabled() or before <= 1:
             return False
@@ -193,12 +198,14 @@ class Trainer:
         return self.scaler.get_scale() < before
 
     def put_back(self, buffers: Sequence[Tensor]) -> None:
+        """Restores the buffers of the model, such as running statistics."""
         with torch.no_grad():
             for buffer, before in zip(self.model.buffers(), buffers, strict=True):
                 buffer.copy_(before)
 
     def gradient(self, batch: Batch, videos: int) -> Step:
-        """The clipped gradient of the mean loss of a step's `videos`, over all processes."""
+        """Computes the clipped gradient of the mean loss over the `videos` of a step, summed over
+        all processes."""
         self.optimizer.zero_grad(set_to_none=True)
         losses, logits = self.losses(batch)
         self.scaler.scale(losses.sum() / videos).backward()
@@ -210,20 +217,20 @@ class Trainer:
             right = (logits.argmax(dim=1) == batch.scores).sum()
             frames = losses.new_tensor(int(batch.lengths.sum()))
             sums = self.ranks.total(torch.stack([losses.sum(), right, frames]))
-            # One transfer from the device, so one wait a step.
+            # A single transfer, so that a step waits for the device only once.
             values = torch.cat([sums, norm[None]]).tolist()
         return Step(values[0], values[3], round(values[1]), round(values[2]))
 
     def losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """The loss of each video of a batch, (video,), and its logits, (video, class)."""
-        output = answer(self.model, batch, self.pad_to, self.parts(batch))
+        output = predict(self.model, batch, self.pad_to, self.parts(batch))
         losses = ordinal_loss(output.logits, batch.scores, self.recipe.loss, self.class_weights)
         return losses, output.logits
 
     def parts(self, batch: Batch) -> list[int]:
-        """How many frames of a batch go through the CNN at a time; () for all of them.
+        """The numbers of frames of a batch that go through the CNN in turn; () for all at once.
 
-        As many parts in every process, since batch norms there wait for each other.
+        All processes have the same number of parts, since their batch norms wait for each other.
         """
         if not self.model.recompute:
             return []
@@ -237,14 +244,14 @@ class Trainer:
         return [int(lengths.sum()) for lengths in videos]
 
     def report_nonfinite(self, batch: Batch, group: Sequence[int], epoch: int, step: Step) -> None:
-        """Traces a step that was not finite. Raises LusError at the third in a row."""
+        """Traces a step that was not finite. Raises LusError after MAX_NONFINITE_IN_A_ROW in a row."""
         state = [buffer.clone() for buffer in self.model.buffers()]
         traced = nonfinite.trace(
             self.model, lambda: self.scaler.scale(self.losses(batch)[0].sum() / len(group))
         )
         self.put_back(state)
         traces = self.ranks.gathered(traced)
-        found = next((trace for trace in traces if trace["direction"]), traces[0])
+        first = next((trace for trace in traces if trace["direction"]), traces[0])
         ids = [str(self.loader.videos.ids[index]) for index in group]
         self.on_nonfinite(
             {
@@ -254,30 +261,30 @@ class Trainer:
                 "gradient_norm": str(step.norm),
                 "videos": ids,
                 "device": str(self.device),
-                **found,
+                **first,
             }
         )
         self.nonfinite_in_a_row += 1
         if self.nonfinite_in_a_row >= MAX_NONFINITE_IN_A_ROW:
             half = self.recipe.precision != "float32"
-            where = f"{found['module']} ({found['direction']})" if found["module"] else "no module"
+            where = f"{first['module']} ({first['direction']})" if first["module"] else "no module"
             raise LusError(
-                f"{MAX_NONFINITE_IN_A_ROW} steps in a row were not finite, the last in {where} on "
-                f"{', '.join(ids)}",
+                f"{MAX_NONFINITE_IN_A_ROW} steps in a row were not finite, the last one in {where} "
+                f"on {', '.join(ids)}",
                 "see nonfinite.json in the run folder; start a new run with "
                 f"{'--precision float32, or ' if half else ''}lower learning rates"
                 f"{'' if self.device.type == 'cpu' else ', or with --device cpu'}",
             )
 
     @property
-    def answering(self) -> LusModel:
-        """The model that is validated and kept: the averaged one, where the recipe averages."""
+    def scored_model(self) -> LusModel:
+        """The model that is validated and saved: the averaged one, if the recipe averages weights."""
         return self.average.module if self.average is not None else self.model  # type: ignore[return-value]
 
     def validate(self, indices: Sequence[int], progress: Progress) -> dict[str, float]:
-        """Figures on other videos, named validation_..."""
+        """The metrics on other videos, under keys that start with `validation_`."""
         logits = score_videos(
-            self.answering,
+            self.scored_model,
             self.loader,
             indices,
             pad_to=self.pad_to,
@@ -289,7 +296,7 @@ class Trainer:
         return {f"validation_{name}": value for name, value in figures.items()}
 
     def state(self) -> dict[str, Any]:
-        """What the next epoch needs, as tensors and plain values."""
+        """The state that the next epoch needs, as tensors and plain values."""
         return {
             "model": self.model.state_dict(),
             "average": self.average.state_dict() if self.average is not None else {},
@@ -310,13 +317,13 @@ class Trainer:
 
 
 def summary(logits: np.ndarray, scores: np.ndarray, loss: str) -> dict[str, float]:
-    """How well (video, class) logits answer (video,) scores, as means per video.
+    """Metrics of logits, (video, class), against scores, (video,), as means per video.
 
-    `loss`, not weighted by class; `excess`, the loss less the entropy of the soft labels, which a
-    perfect answer brings to zero; `accuracy`; `kappa`, quadratic weighted, NaN where undefined.
+    `loss`, without class weights; `excess`, the loss minus the entropy of the soft labels, which is
+    0 for a perfect prediction; `accuracy`; `kappa`, quadratic weighted, NaN if undefined.
     """
-    truth, answers = torch.from_numpy(scores), torch.from_numpy(logits)
-    mean_loss = ordinal_loss(answers, truth, loss).mean().item()
+    truth = torch.from_numpy(scores)
+    mean_loss = ordinal_loss(torch.from_numpy(logits), truth, loss).mean().item()
     confusion = np.zeros((1, CLASSES, CLASSES))
     np.add.at(confusion[0], (scores, logits.argmax(axis=1)), 1)
     figures = label_metrics(confusion)

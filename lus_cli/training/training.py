@@ -1,5 +1,5 @@
-"""One training run, from its setting to the test patients' figures; what `lus train` does once and
-`lus crossval` once a fold."""
+"""One training run, from its setting to the metrics of the test patients. `lus train` runs it once,
+`lus crossval` once per fold."""
 
 from __future__ import annotations
 
@@ -49,18 +49,18 @@ log = logging.getLogger("lus.train")
 
 
 class Fitted(NamedTuple):
-    """What training came to."""
+    """The result of fitting."""
 
-    epochs: list[dict[str, float]]  # the metrics of all, those before a run went on included
-    notes: list[str]  # why it ended before its last epoch, or at once
+    epochs: list[dict[str, float]]  # metrics of all epochs, those before a resumption included
+    notes: list[str]  # on early stopping, or on a run that was already finished
 
 
 def train(setting: Setting, progress: Progress, *, becomes_latest: bool = True) -> Result:
-    """Runs the epochs that are left and scores the test patients; the run can be resumed after it
-    was stopped at any moment."""
+    """Runs the remaining epochs and scores the test patients. The run can be interrupted at any time
+    and resumed."""
     if setting.config.head == "kernel":
         if setting.ranks.world > 1:
-            raise UsageError("a kernel head is fitted in one process", "start it without torchrun")
+            raise UsageError("a kernel head is fitted in one process", "run it without torchrun")
         check_new(setting)
         with run_begun(setting, becomes_latest):
             return finish(setting, fit_kernel(setting, progress), progress)
@@ -71,14 +71,16 @@ def train(setting: Setting, progress: Progress, *, becomes_latest: bool = True) 
             trainer.loader.fill(both, setting.ranks, progress)
         with run_begun(setting, becomes_latest):
             fitted = fit(setting, trainer, progress)
-            del trainer  # with the frames and the optimizer's state in its memory
+            del trainer  # frees the frames and the state of the optimizer
             return finish(setting, fitted, progress)
 
 
 @contextlib.contextmanager
 def run_begun(setting: Setting, becomes_latest: bool) -> Iterator[None]:
-    """The run's folder, with what is about to be run written down, and its log. Raises LusError if
-    another process goes on with the run."""
+    """Creates and locks the folder of the run and starts its log.
+
+    Raises LusError if another process trains the same run.
+    """
     if not setting.ranks.first:
         yield
         return
@@ -95,68 +97,62 @@ def run_begun(setting: Setting, becomes_latest: bool) -> Iterator[None]:
 
 
 def fit_kernel(setting: Setting, progress: Progress) -> Fitted:
-    """Fits a kernel head at once, on the training and validation patients.
+    """Fits a kernel head on the training and validation patients.
 
-    Nothing is stopped early, so nobody is needed to stop by: the validation figures are of the
-    answers for each of these patients when left out.
+    The fit needs no validation patients, since it has no early stopping. The validation metrics are
+    those of the predictions for each of these patients when left out.
     """
     config, videos, device = setting.config, setting.videos, setting.device
     split = setting.split
     if config.resume and setting.run.best.is_file() and setting.run.epochs.is_file():
         done = read_epochs(setting.run.epochs)
         return Fitted(done, [already_finished(setting, done)])
-    known = [i for part in ("train", "validation") if getattr(split, part) for i in
-             split.indices(part, videos.patients, videos.scores)]  # fmt: skip
-    if not known:
-        raise LusError("the training patients have no annotated video", "mend split.json")
-    model = new_model(config, len(known)).eval().to(device)
+    indices = [i for part in ("train", "validation") if getattr(split, part) for i in
+               split.indices(part, videos.patients, videos.scores)]  # fmt: skip
+    if not indices:
+        raise LusError(
+            "the training patients have no annotated video", "move patients in split.json"
+        )
+    model = new_model(config, len(indices)).eval().to(device)
     assert isinstance(model, KernelModel)
     vectors: list[np.ndarray] = []
     loader = BatchLoader(videos, config, device, keep=False)
     with torch.inference_mode():
-        for batch in loader.batches(grouped(known, 1)):
+        for batch in loader.batches(grouped(indices, 1)):
             moved = batch.to(device)
             vectors.append(model.vectors(moved.frames, moved.lengths).cpu().numpy())
-            progress("videos", len(vectors), len(known))
-    check_vectors(vectors, [str(videos.ids[index]) for index in known])
-    scores = videos.scores[known]
-    patients = [videos.patients[index] for index in known]
+            progress("videos", len(vectors), len(indices))
+    check_vectors(vectors, [str(videos.ids[index]) for index in indices])
+    scores = videos.scores[indices]
+    patients = [videos.patients[index] for index in indices]
     head, left_out = kernel_head.fit(np.concatenate(vectors), scores, patients, config.seed)
     model.head = head
-    figures = {f"validation_{k}": v for k, v in summary(left_out, scores, config.loss).items()}
-    card = Card(
-        setting.recipe,
-        videos.frame_format,
-        int(videos.lengths[known].max()),
-        1,
-        figures["validation_loss"],
-        videos.fingerprint,
-        videos.provenance.get("mask_text"),
-    )
+    metrics = {f"validation_{k}": v for k, v in summary(left_out, scores, config.loss).items()}
+    epochs = [{"epoch": 1.0, **metrics}]
+    card = card_of(setting, int(videos.lengths[indices].max()), epochs[0])
     save_best(setting.run.best, model.state_dict(), card)
-    epochs = [{"epoch": 1.0, **figures}]
     write_text(setting.run.epochs, run_folder.to_csv(epochs))
     return Fitted(epochs, [])
 
 
 def check_vectors(vectors: list[np.ndarray], videos: list[str]) -> None:
-    """Raises LusError if what the CNN makes of a video is not finite, from which nothing is learned."""
+    """Raises LusError if the features of a video are not finite."""
     bad = [v for v, vector in zip(videos, vectors, strict=True) if not np.isfinite(vector).all()]
     if bad:
         raise LusError(
-            f"what the CNN makes of video {bad[0]} is not finite",
-            "its weights may be damaged: give others with --weights",
+            f"the CNN features of video {bad[0]} are not finite",
+            "the weights of the CNN may be damaged: give others with --weights",
         )
 
 
 def new_trainer(setting: Setting) -> Trainer:
-    """The model and what trains it. Raises LusError or UsageError for what cannot be trained."""
+    """The trainer of a run. Raises LusError or UsageError for a run that cannot be trained."""
     config, device, ranks = setting.config, setting.device, setting.ranks
     if ranks.world > config.batch_size * config.accumulate:
         raise UsageError(
             f"{ranks.world} processes cannot share steps of "
             f"{config.batch_size * config.accumulate} videos",
-            "start fewer, or raise --batch-size, which counts the videos of all",
+            "start fewer processes, or raise --batch-size, which counts the videos of all processes",
         )
     choose_precision(config.precision, device)
     check_new(setting)
@@ -168,44 +164,44 @@ def new_trainer(setting: Setting) -> Trainer:
     check_map(model, setting.videos.frame_format, config)
     loader = BatchLoader(setting.videos, config, device)
     if config.freeze:
-        kept = (
+        folder = (
             None
             if config.dry_run or config.feature_cache == "none"
             else Cache(config.cache).features
         )
-        loader = FeatureLoader(setting.videos, config, device, model, kept)
-    setting.indices("validation")
-    noted = ranks.first and not config.dry_run
+        loader = FeatureLoader(setting.videos, config, device, model, folder)
+    setting.indices("validation")  # raises LusError if there are none
+    writes = ranks.first and not config.dry_run
     return Trainer(
         model,
         loader,
         setting.indices("train"),
-        lambda event: run_folder.note_nonfinite(setting.run, event) if noted else None,
+        lambda event: run_folder.note_nonfinite(setting.run, event) if writes else None,
         ranks,
     )
 
 
 def check_new(setting: Setting) -> None:
-    """Raises LusError or UsageError for a run that must not begin; one that has begun may go on."""
+    """Raises LusError or UsageError if a new run must not start; a resumed one is not checked."""
     if not setting.config.resume:
         check_recipe(setting.recipe)
         check_weights(setting.config.weights, setting.split)
 
 
 def smaller(config: TrainConfig) -> str:
-    """What to try where memory does not suffice, the mildest first."""
+    """Options that reduce memory, in the order of their effect on training, least first."""
     half = config.batch_size // 2
-    tries = [
+    options = [
         "" if config.checkpointing else "--checkpointing",
         f"--batch-size {half} --accumulate {config.accumulate * 2}" if half else "",
         f"--stride {config.stride * 2}",
         "" if 0 < config.frames_per_video <= 32 else "--frames-per-video 32",
     ]
-    return f"try {', or '.join(t for t in tries if t)}"
+    return f"try {', or '.join(option for option in options if option)}"
 
 
 def fit(setting: Setting, trainer: Trainer, progress: Progress) -> Fitted:
-    """Runs the epochs that are left."""
+    """Runs the remaining epochs."""
     config, run, ranks = setting.config, setting.run, setting.ranks
     validation = setting.indices("validation")
     epochs = restored(setting, trainer)
@@ -229,35 +225,36 @@ def fit(setting: Setting, trainer: Trainer, progress: Progress) -> Fitted:
     if before and before == len(epochs):
         note = already_finished(setting, epochs)
     elif note and ranks.first:
-        log.debug("%s", note)  # for log.txt: the terminal shows notes
+        log.debug("%s", note)  # for log.txt; the terminal shows notes
     return Fitted(epochs, [note] if note else [])
 
 
 def keep(setting: Setting, trainer: Trainer, epochs: list[dict[str, float]]) -> None:
-    """Saves the newest epoch: as the best, if it is, and to go on from."""
+    """Saves the state after the latest epoch, and its model if it is the best so far."""
     if best_epoch(epochs) is epochs[-1]:
-        card = card_of(setting, trainer, epochs[-1])
-        save_best(setting.run.best, trainer.answering.state_dict(), card)
+        card = card_of(setting, trainer.pad_to, epochs[-1])
+        save_best(setting.run.best, trainer.scored_model.state_dict(), card)
         setting.run.model_card.unlink(missing_ok=True)  # of other weights; written at the end
     save_last(setting.run.last, trainer.state() | {"epochs": epochs})
 
 
-def card_of(setting: Setting, trainer: Trainer, figures: dict[str, float]) -> Card:
+def card_of(setting: Setting, longest: int, metrics: dict[str, float]) -> Card:
+    """The card of a model with the metrics of its epoch."""
     return Card(
         setting.recipe,
         setting.videos.frame_format,
-        trainer.pad_to,
-        int(figures["epoch"]),
-        figures["validation_loss"],
+        longest,
+        int(metrics["epoch"]),
+        metrics["validation_loss"],
         setting.videos.fingerprint,
         setting.videos.provenance.get("mask_text"),
     )
 
 
 def finish(setting: Setting, fitted: Fitted, progress: Progress) -> Result:
-    """Scores the test patients, this once, with the best epoch's weights."""
+    """Scores the test patients once, with the weights of the best epoch."""
     run = setting.run
-    setting.ranks.gathered(None)  # the first process may still be writing them
+    setting.ranks.gathered(None)  # wait until the first process has written them
     model, card = load_best(run.best)
     test = score_part(setting, model, card, "test", progress) if setting.split.test else {}
     if setting.ranks.first:
@@ -271,7 +268,7 @@ def finish(setting: Setting, fitted: Fitted, progress: Progress) -> Result:
     ]  # fmt: skip
     if test:
         rows.append(("test", test["loss"], test["excess"], test["accuracy"], test["kappa"]))
-    columns = ("part", "loss", "above a perfect answer", "accuracy", "kappa")
+    columns = ("part", "loss", "loss above its minimum", "accuracy", "kappa")
     path = run.root / "curves.png"
     curves = {"curves": path} if path.is_file() else {}
     return Result(
@@ -285,7 +282,7 @@ def finish(setting: Setting, fitted: Fitted, progress: Progress) -> Result:
 def score_part(
     setting: Setting, model: LusModel, card: Card, part: str, progress: Progress
 ) -> dict[str, float]:
-    """The figures of a trained model on the videos of a part."""
+    """The metrics of a trained model on the videos of a part."""
     indices = setting.indices(part)
     logits = score_videos(
         model.to(setting.device),

@@ -1,4 +1,4 @@
-"""Where cells lie, against frames with a single lit spot."""
+"""The centres of feature-map cells, against counting and known networks."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import nn
 
-from lus_cli.attention.cells import cell_centres, placed
+from lus_cli.attention.cells import cell_centres, upsample_maps
 from lus_cli.model.backbones import build_backbone
 
 
-def test_the_cells_of_simple_layers_lie_where_counting_puts_them() -> None:
+def test_centres_of_simple_layers_equal_counting() -> None:
     centred = nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1), nn.ReLU(), nn.Conv2d(4, 4, 3, 2, 1))
     assert cell_centres(centred, 16, 64) == pytest.approx(
         [4 * cell for cell in range(16)], abs=0.01
@@ -29,7 +29,7 @@ def test_the_cells_of_simple_layers_lie_where_counting_puts_them() -> None:
         ("vgg11", 8, 3.5, 8),
     ],
 )
-def test_known_backbones(name: str, stride: int, first: float, step: float) -> None:
+def test_centres_of_backbones(name: str, stride: int, first: float, step: float) -> None:
     backbone, _ = build_backbone(name, "none", stride)
     before = {key: value.clone() for key, value in backbone.state_dict().items()}
     centres = cell_centres(backbone, 3, 128)
@@ -37,7 +37,7 @@ def test_known_backbones(name: str, stride: int, first: float, step: float) -> N
     assert all(torch.equal(value, before[key]) for key, value in backbone.state_dict().items())
 
 
-def test_cells_that_see_the_whole_frame_split_it_evenly() -> None:
+def test_cells_that_see_the_whole_frame_divide_it_evenly() -> None:
     class Everywhere(nn.Module):
         def forward(self, frames: torch.Tensor) -> torch.Tensor:
             maps = nn.functional.avg_pool2d(frames, 16)
@@ -46,13 +46,13 @@ def test_cells_that_see_the_whole_frame_split_it_evenly() -> None:
     assert cell_centres(Everywhere(), 4, 64) == (7.5, 23.5, 39.5, 55.5)
 
 
-def test_a_map_is_placed_with_each_cell_on_its_centre() -> None:
+def test_an_upsampled_map_has_each_cell_on_its_centre() -> None:
     maps = np.zeros((2, 3, 3), np.float32)
     maps[0, 1, 2] = 1
     maps[1] = 0.4
-    whole = placed(maps, (0.0, 8.0, 16.0), 24)
-    assert whole.shape == (2, 24, 24)
-    assert np.unravel_index(whole[0].argmax(), (24, 24)) == (8, 16)
-    assert whole[0, 8, 12] == pytest.approx(0.5)
-    assert whole[0, 8, 23] == 1  # constant beyond the outermost middle
-    np.testing.assert_allclose(whole[1], 0.4, atol=1e-6)
+    frame = upsample_maps(maps, (0.0, 8.0, 16.0), 24)
+    assert frame.shape == (2, 24, 24)
+    assert np.unravel_index(frame[0].argmax(), (24, 24)) == (8, 16)
+    assert frame[0, 8, 12] == pytest.approx(0.5)
+    assert frame[0, 8, 23] == 1  # constant beyond the outermost centre
+    np.testing.assert_allclose(frame[1], 0.4, atol=1e-6)

@@ -1,4 +1,4 @@
-"""Grad-CAM against its formula and against a model whose answer is known; the check by chance."""
+"""Grad-CAM against its formula and finite differences; randomised models; the rank correlation."""
 
 from __future__ import annotations
 
@@ -12,7 +12,13 @@ from scipy.stats import spearmanr
 from torch import Tensor
 
 from lus_cli.attention.check import spearman
-from lus_cli.attention.saliency import STAGES, explained, grad_cam, randomised, to_largest
+from lus_cli.attention.saliency import (
+    STAGES,
+    grad_cam,
+    predict_with_grad_cam,
+    randomised,
+    scale_to_one,
+)
 from lus_cli.model.checkpoint import new_model
 from lus_cli.model.network import LusModel
 from lus_cli.options import build
@@ -30,7 +36,7 @@ def video(length: int, seed: int = 1) -> Tensor:
     return torch.randint(0, 256, (length, 64, 64), dtype=torch.uint8, generator=generator)
 
 
-def test_grad_cam_is_its_formula() -> None:
+def test_grad_cam_equals_its_formula() -> None:
     features, gradient = torch.randn(2, 3, 4, 5), torch.randn(2, 3, 4, 5)
     maps = grad_cam(features, gradient)
     for frame in range(2):
@@ -43,9 +49,9 @@ def test_grad_cam_is_its_formula() -> None:
 
 @pytest.mark.parametrize("padding", ["packed", "zeros", "last"])
 @pytest.mark.parametrize("mask", ["sigmoid", "softmax"])
-def test_explaining_a_video_answers_as_scoring_it_does(padding: str, mask: str) -> None:
+def test_the_explained_prediction_equals_the_prediction(padding: str, mask: str) -> None:
     model, frames = model_of(padding=padding, attention_mask=mask), video(4)
-    output, maps = explained(model, frames, 6)
+    output, maps = predict_with_grad_cam(model, frames, 6)
     with torch.no_grad():
         expected = model(frames, torch.tensor([4]), 6)
     torch.testing.assert_close(output.logits, expected.logits)
@@ -56,8 +62,8 @@ def test_explaining_a_video_answers_as_scoring_it_does(padding: str, mask: str) 
     assert all(p.grad is None for p in model.parameters())
 
 
-def test_its_gradient_is_that_of_the_whole_video() -> None:
-    """By finite differences of the model's answer in the features of one frame."""
+def test_the_gradient_is_that_of_the_whole_video() -> None:
+    """Against finite differences of the model's output in the features of one frame."""
     model, frames = model_of(), video(3)
     with torch.no_grad():
         features = model.features(frames).double()
@@ -66,7 +72,7 @@ def test_its_gradient_is_that_of_the_whole_video() -> None:
     lengths = torch.tensor([3])
     logits = model.score(features, lengths).logits[0]
     [gradient] = torch.autograd.grad(logits[2], features)
-    _, maps = explained(model, frames, score=2)
+    _, maps = predict_with_grad_cam(model, frames, score=2)
     torch.testing.assert_close(maps, grad_cam(features.detach(), gradient))
     step = torch.zeros_like(features)
     step[1, 5, 2, 3] = 1e-4
@@ -77,33 +83,35 @@ def test_its_gradient_is_that_of_the_whole_video() -> None:
 
 def test_a_frames_map_depends_on_the_frames_around_it() -> None:
     model = model_of()
-    _, one = explained(model, video(3), score=1)
+    _, one = predict_with_grad_cam(model, video(3), score=1)
     others = torch.cat([video(2), video(3)[2:] * 0])
-    _, two = explained(model, others, score=1)
+    _, two = predict_with_grad_cam(model, others, score=1)
     assert not torch.allclose(one[0], two[0], rtol=1e-3)
 
 
-def test_every_score_has_its_own_map() -> None:
+def test_each_score_has_a_different_map() -> None:
     model, frames = model_of(), video(2)
-    answered = explained(model, frames)[0].logits[0].argmax().item()
-    maps = [explained(model, frames, score=score)[1] for score in range(4)]
-    assert torch.equal(maps[answered], explained(model, frames)[1])
+    predicted = predict_with_grad_cam(model, frames)[0].logits[0].argmax().item()
+    maps = [predict_with_grad_cam(model, frames, score=score)[1] for score in range(4)]
+    assert torch.equal(maps[predicted], predict_with_grad_cam(model, frames)[1])
     assert not torch.allclose(maps[0], maps[3])
 
 
-def test_maps_are_drawn_over_their_largest_value() -> None:
+def test_maps_are_scaled_to_a_maximum_of_one() -> None:
     maps = np.array([[[1.0, 4.0]], [[0.0, 0.0]]])
-    assert to_largest(maps).tolist() == [[[0.25, 1.0]], [[0.0, 0.0]]]
+    assert scale_to_one(maps).tolist() == [[[0.25, 1.0]], [[0.0, 0.0]]]
 
 
-def test_each_stage_draws_more_weights_anew_and_leaves_the_model() -> None:
+def test_each_stage_randomises_more_weights_and_leaves_the_model_unchanged() -> None:
     model, frames = model_of(pool="attention"), video(4)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     state = torch.get_rng_state()
     changed = []
     for stage in STAGES:
-        fresh = randomised(model, stage, 0, frames).state_dict()
-        moved = {name.split(".")[0] for name in fresh if not torch.equal(fresh[name], before[name])}
+        copied = randomised(model, stage, 0, frames).state_dict()
+        moved = {
+            name.split(".")[0] for name in copied if not torch.equal(copied[name], before[name])
+        }
         changed.append(moved)
     assert changed[0] == {"lstm", "head", "frame_score"}
     assert changed[1] == changed[0] | {"attention"}
@@ -112,29 +120,29 @@ def test_each_stage_draws_more_weights_anew_and_leaves_the_model() -> None:
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_random_weights_give_maps_of_a_usual_size() -> None:
-    """Without new statistics in the batch norms, deep random networks fade or explode."""
+def test_randomised_models_have_activations_of_a_usual_size() -> None:
+    """Without new statistics in the batch norms, the activations of deep networks vanish or explode."""
     model, frames = model_of(), video(4)
-    fresh = randomised(model, "CNN", 0, frames)
+    copied = randomised(model, "CNN", 0, frames)
     with torch.no_grad():
-        features = fresh.features(frames)
-        masks = fresh.mask(frames)
+        features = copied.features(frames)
+        masks = copied.mask(frames)
     assert 0.1 < features.std() < 10
     assert masks.std() > 1e-3
 
 
-def test_the_mask_changes_with_the_attention_and_grad_cam_with_the_answer() -> None:
+def test_the_mask_changes_with_the_attention_and_grad_cam_with_the_head() -> None:
     model, frames = model_of(), video(4)
     masks = model.mask(frames)
-    _, maps = explained(model, frames, score=1)
+    _, maps = predict_with_grad_cam(model, frames, score=1)
     head = randomised(model, STAGES[0], 1, frames)
     assert torch.equal(head.mask(frames), masks)
-    assert not torch.allclose(explained(head, frames, score=1)[1], maps)
+    assert not torch.allclose(predict_with_grad_cam(head, frames, score=1)[1], maps)
     attention = randomised(model, STAGES[1], 1, frames)
     assert not torch.allclose(attention.mask(frames), masks, atol=1e-3)
 
 
-def test_spearman_is_scipys() -> None:
+def test_spearman_equals_scipy() -> None:
     random = np.random.default_rng(0)
     for levels in (3, 1000):
         one, other = random.integers(0, levels, (2, 7, 7)).astype(float)

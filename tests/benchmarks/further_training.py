@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from lus_cli.evaluation.metrics import SCORES
 from lus_cli.model.backbones import build_backbone
-from lus_cli.model.kernel_head import BETWEEN, best_sharpness, placed
+from lus_cli.model.kernel_head import BETWEEN, best_sharpness, score_positions
 from lus_cli.model.losses import inverse_frequency, ordinal_loss
 
 FROZEN = 13  # layers: what rescales, the stem, and eleven of sixteen blocks
@@ -119,7 +119,7 @@ def fold_answers(
     shares = torch.bincount(train.scores, minlength=len(SCORES)).double().cumsum(0)[:-1]
     cuts = torch.quantile(chosen_by.double(), shares / len(train.scores)).float()
     sharpness = best_sharpness(chosen_by, validation.scores.numpy(), cuts)
-    distance = (torch.arange(len(SCORES)) - placed(levels, cuts)[:, None]) ** 2
+    distance = (torch.arange(len(SCORES)) - score_positions(levels, cuts)[:, None]) ** 2
     assert len(cuts) == len(BETWEEN)
     return np.asarray(torch.softmax(-sharpness * distance, dim=1).numpy())
 

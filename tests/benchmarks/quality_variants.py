@@ -124,7 +124,7 @@ def kept(
 
 
 def picture(frames: np.ndarray, along_lines: bool, planes: tuple[str, str, str]) -> torch.Tensor:
-    """kernel_model.picture, with other planes or another geometry."""
+    """kernel_model.video_image, with other planes or another geometry."""
     levels = torch.from_numpy(frames).float()
     over_time = {
         "max": levels.amax(dim=0),

@@ -24,7 +24,8 @@ from lus_cli.cache.contact_sheet import (
     rows_of,
     write_pages,
 )
-from lus_cli.cache.video_cache import Entry, VideoCache, write_video_cache
+from lus_cli.cache.video_cache import Entry, VideoCache
+from lus_cli.cache.video_writer import write_video_cache
 from lus_cli.figures import SCORE_COLOURS
 from lus_cli.study.ids import VideoId
 

@@ -182,7 +182,7 @@ OUTCOMES = [
     Case(link_to_nothing, "Frame_2.jpg cannot be read"),
     Case(without_number, "last.jpg has no frame number"),
     Case(number_twice, "are both frame 2"),
-    Case(folder_called_jpg, "Frame_2.jpg cannot be decoded"),
+    Case(folder_called_jpg, "Frame_2.jpg cannot be read"),
 ]
 
 
@@ -217,7 +217,7 @@ def test_a_bad_frame_has_one_outcome(
         assert BAD not in videos.ids
         assert case.complaint in problems[0]
         assert all(str(BAD) in line and "\n" not in line for line in problems)
-        with pytest.raises(LusError, match="--strict is on"):
+        with pytest.raises(LusError, match="--strict allows none"):
             run("strict", strict=True)
         assert not (tmp_path / "strict" / "videos.h5").exists()
     assert len(videos) == 3 + (case.complaint is None)

@@ -18,7 +18,7 @@ import h5py
 import numpy as np
 import pytest
 
-from lus_cli.attention.mask_file import joined, read_maps, write_masks
+from lus_cli.attention.mask_file import merge_files, read_maps, write_masks
 from lus_cli.cache.hdf5 import Disk, writing
 from lus_cli.errors import LusError
 from lus_cli.study.ids import VideoId
@@ -68,7 +68,7 @@ def attempt_at_every_limit(folder: Path) -> None:
     write_masks(path, {FIRST: MAPS})
     write_masks(part, {SECOND: MAPS})
     before, refused = path.read_bytes(), 0
-    ways = (lambda: write_masks(path, {SECOND: MAPS})), (lambda: joined(path, {SECOND: part}))
+    ways = (lambda: write_masks(path, {SECOND: MAPS})), (lambda: merge_files(path, {SECOND: part}))
     for limit, add in itertools.product(range(1, len(before) + 14_000, 613), ways):
         if message := said(limit, add):
             assert "masks.h5 cannot be written (File too large)" in message

@@ -32,7 +32,7 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
 
 # What earlier versions left, and other programs read: a name is changed only with a way to go on.
 IN_A_CACHE = """
-    exams/ videos.h5 sources.json split.json figures/ features/ runs/ comparisons/ crossvals/ latest
+    exams/ videos.h5 split.json figures/ features/ runs/ comparisons/ crossvals/ latest
 """
 IN_A_RUN = """
     config.toml provenance.json split.json epochs.csv last.pt best.safetensors model-card.md
@@ -96,7 +96,7 @@ def test_a_disk_that_fails_while_it_is_waited_for_is_an_error(
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     monkeypatch.setattr(os, "fsync", fsync)
-    with pytest.raises(LusError, match="the disk fails"):
+    with pytest.raises(LusError, match="the disk is failing"):
         write_json(tmp_path / "x.json", {"a": 1})
     assert not list(tmp_path.iterdir())
     with pytest.raises(OSError, match=os.strerror(errno.EBADF)):
@@ -276,7 +276,7 @@ def test_names_that_are_no_utf8_are_kept(tmp_path: Path) -> None:
     write_json(tmp_path / "x.json", {name: 1})
     assert read_json(tmp_path / "x.json", "") == {name: 1}
     assert fingerprint(name) != fingerprint(os.fsdecode(b"Fr\xe8me.png"))
-    with pytest.raises(UsageError, match=r"--cache .*Fr\?me.png: its name is no UTF-8: use"):
+    with pytest.raises(UsageError, match=r"--cache .*Fr\?me.png: its name is not valid UTF-8: use"):
         Cache(tmp_path / name)
 
 
@@ -289,7 +289,7 @@ def test_json_from_a_windows_editor_is_read(tmp_path: Path) -> None:
     ("text", "complaint"),
     [
         (b"", "is not JSON (Expecting value: line 1"),
-        (b"[1]", "holds no JSON object"),
+        (b"[1]", "does not hold a JSON object"),
         (b"{", "is not JSON (Expecting property name"),
         (b"\x00", "is not JSON (Expecting value"),
         (b"\xff", "is not JSON ('utf-8' codec can't decode"),

@@ -1,4 +1,4 @@
-"""A study prepared with other settings is read as the model knows frames, and by strangers only."""
+"""A study with other settings is read in the format of the model, without the patients of the run."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_patients_of_the_training_are_refused_skipped_or_kept(
     assert {other.patients[i] for i in kept} == set(other.patients) - known
     assert foreign(other, home, known, "keep") == labelled
     assert foreign(other, home, {"nobody"}, "refuse") == labelled
-    with pytest.raises(LusError, match="that the run does not know"):
+    with pytest.raises(LusError, match="that the run was not trained on"):
         foreign(other, home, set(other.patients), "skip")
 
 
@@ -113,10 +113,10 @@ def test_the_same_pixels_under_another_name_are_found(study: Path, tmp_path: Pat
         foreign(second, first, {"elsewhere-0"}, "refuse")
     assert not_compared(second, first) == ""
     assert foreign(second, None, {"elsewhere-0"}, "refuse")  # nothing is left to tell by
-    assert "not in the cache any more" in not_compared(second, None)
+    assert "no longer in the cache" in not_compared(second, None)
     other = VideoCache(prepared_as(renamed, tmp_path / "third", size=31))
     assert foreign(other, first, {"elsewhere-0"}, "refuse")
-    assert "frames of different kinds" in not_compared(other, first)
+    assert "different frame settings" in not_compared(other, first)
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +142,7 @@ def test_a_run_is_scored_on_a_study_it_never_saw(runs: Path, study: Path, tmp_pa
     assert folder.name == f"clinic-b-{videos.fingerprint[:8]}"
     assert numbers["videos"] == int((videos.scores >= 0).sum())
     assert any("80 to 64 pixels" in note for note in result.notes)
-    assert any("could not be looked for" in note for note in result.notes)
+    assert any("annot check whether" in note for note in result.notes)
     assert numbers["pixels_compared"] is False
     assert numbers["training_scores"] is not None
     assert numbers["temperature"]["value"] is not None
@@ -155,7 +155,7 @@ def test_a_run_is_scored_on_a_study_it_never_saw(runs: Path, study: Path, tmp_pa
         (runs / "away.h5").rename(runs / "videos.h5")
     assert alone["training_scores"] is None
     assert alone["confusion"] == numbers["confusion"]
-    with pytest.raises(UsageError, match="--videos is another study"):
+    with pytest.raises(UsageError, match="cannot be combined with --videos"):
         evaluate.run(config(runs, videos=other, split="all"), silent)
 
 
@@ -195,7 +195,7 @@ def test_a_comparison_warns_of_what_each_run_has_seen(runs: Path) -> None:
     result = evaluate.run(config(runs, runs=("paper-1", "paper-2"), split="train"), silent)
     compared = json.loads(result.files["compared"].read_text())
     for name in ("paper-1", "paper-2"):
-        seen = f"Run {name}: these are the patients that the model was trained on."
+        seen = f"Run {name}: the model was trained on these patients."
         assert seen in result.notes
         assert seen in compared["warnings"]
     few = evaluate.run(config(runs, runs=("paper-1", "paper-2"), split="validation"), silent)

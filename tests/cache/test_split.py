@@ -13,27 +13,29 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lus_cli.cache import split as split_module
+from lus_cli.cache import split_drawing
 from lus_cli.cache.split import (
-    DRAWS,
     PARTS,
+    Split,
+    in_words,
+    load_split,
+    read_split,
+    write_split,
+)
+from lus_cli.cache.split_drawing import (
+    DRAWS,
     PER_PATIENT,
     TOLERANCE,
-    Split,
     balance_table,
     count_table,
     draw_folds,
     draw_part,
     draw_split,
     draws_of,
-    in_words,
-    load_split,
+    fixed_test_patients,
     misfit,
-    named_test_patients,
-    read_split,
     share_of,
     ways_to_deal,
-    write_split,
 )
 from lus_cli.errors import LusError, UsageError
 
@@ -44,7 +46,7 @@ REPORT = ["1017", "1045", "1047", "1048", "1050", "1051", "1052", "1066", "1067"
 @pytest.fixture(autouse=True)
 def fewer_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     """What holds of a draw among 2000 holds of one among 100, but for how balanced it is."""
-    monkeypatch.setattr(split_module, "DRAWS", 100)
+    monkeypatch.setattr(split_drawing, "DRAWS", 100)
 
 
 def study(names: list[str], videos: int = 20, seed: int = 0) -> tuple[list[str], np.ndarray]:
@@ -88,7 +90,7 @@ def scores_of(part: tuple[str, ...], patients: list[str], scores: np.ndarray) ->
 
 
 def test_stratified_parts_are_better_balanced(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(split_module, "DRAWS", DRAWS)
+    monkeypatch.setattr(split_drawing, "DRAWS", DRAWS)
     patients, scores = study([str(i) for i in range(40)])
     whole = np.bincount(scores, minlength=4)
 
@@ -221,15 +223,15 @@ def test_a_share_of_patients_is_rounded_up(count: int, share: float, expected: i
 
 def test_half_of_the_possible_draws_are_looked_at_and_never_too_many() -> None:
     assert [draws_of(possible) for possible in (1, 2, 3, 100)] == [1, 1, 2, 50]
-    assert draws_of(10**30) == split_module.DRAWS
+    assert draws_of(10**30) == split_drawing.DRAWS
 
 
 def test_a_thousand_patients_are_dealt_though_no_float_holds_the_number_of_ways() -> None:
     patients, scores = study([str(number) for number in range(1000)], videos=2)
-    table = split_module.count_table(patients, scores)
-    folds = split_module.draw_folds(table, 5, np.random.default_rng(0))
+    table = split_drawing.count_table(patients, scores)
+    folds = split_drawing.draw_folds(table, 5, np.random.default_rng(0))
     assert [len(fold) for fold in folds] == [200] * 5
-    part = split_module.draw_part(table, list(table), 200, np.random.default_rng(0), True)
+    part = split_drawing.draw_part(table, list(table), 200, np.random.default_rng(0), True)
     assert len(part) == 200
 
 
@@ -243,7 +245,7 @@ def uneven(patients: int) -> dict[str, np.ndarray]:
 def test_with_enough_draws_a_stratified_part_is_the_best_there_is(
     monkeypatch: pytest.MonkeyPatch, named: tuple[str, ...]
 ) -> None:
-    monkeypatch.setattr(split_module, "draws_of", lambda _: 600)
+    monkeypatch.setattr(split_drawing, "draws_of", lambda _: 600)
     table = uneven(7)
     whole = np.array(list(table.values()))
     whole = np.column_stack([whole.sum(axis=1), whole])
@@ -276,7 +278,7 @@ def test_where_no_part_holds_its_share_the_nearest_is_drawn(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Half of the videos are of one patient: without it there is too little, with it too much."""
-    monkeypatch.setattr(split_module, "draws_of", lambda _: 200)
+    monkeypatch.setattr(split_drawing, "draws_of", lambda _: 200)
     table = {str(n): np.array([0, 0, 0, 10 + n]) for n in range(5)} | {"5": np.array([0, 0, 0, 60])}
     drawn = draw_part(table, list(table), 1, np.random.default_rng(0), False)
     assert drawn == ["4"]  # 14 of 20 wanted
@@ -285,7 +287,7 @@ def test_where_no_part_holds_its_share_the_nearest_is_drawn(
 def test_with_enough_draws_folds_are_the_most_even_there_are(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(split_module, "draws_of", lambda _: 600)
+    monkeypatch.setattr(split_drawing, "draws_of", lambda _: 600)
     table = uneven(6)
     whole = np.array(list(table.values()))
     whole = np.column_stack([whole.sum(axis=1), whole])
@@ -333,7 +335,7 @@ LIKEWISE = (0, 2, 4, 6, 7, 1, 3, 5)  # the same with others
 def test_many_folds_a_little_uneven_are_better_than_few_very_and_the_first_of_equals_is_kept(
     monkeypatch: pytest.MonkeyPatch, orders: tuple[Sequence[int], ...], chosen: Sequence[int]
 ) -> None:
-    monkeypatch.setattr(split_module, "draws_of", lambda _: len(orders))
+    monkeypatch.setattr(split_drawing, "draws_of", lambda _: len(orders))
     table = {str(n): np.array([videos, 0, 0, 0]) for n, videos in enumerate(VIDEOS)}
     dealt = draw_folds(table, 4, Dealing(*orders))  # type: ignore[arg-type]
     pairs = {frozenset(map(str, (chosen[fold], chosen[fold + 4]))) for fold in range(4)}
@@ -341,14 +343,14 @@ def test_many_folds_a_little_uneven_are_better_than_few_very_and_the_first_of_eq
 
 
 def test_a_part_is_the_first_of_equally_good_draws(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(split_module, "draws_of", lambda _: 2)
+    monkeypatch.setattr(split_drawing, "draws_of", lambda _: 2)
     table = {name: np.array([3, 0, 0, 0]) for name in "abcd"}
     dealing = Dealing((1, 0, 2, 3), (2, 0, 1, 3))
     assert draw_part(table, list(table), 1, dealing, True) == ["b"]  # type: ignore[arg-type]
 
 
 def test_a_part_that_is_just_within_the_tolerance_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(split_module, "draws_of", lambda _: 2)
+    monkeypatch.setattr(split_drawing, "draws_of", lambda _: 2)
     table = {name: np.array([videos, 0, 0, 0]) for name, videos in zip("abcd", (3, 4, 3, 2))}  # noqa: B905
     dealing = Dealing((1, 0, 2, 3), (0, 1, 2, 3))
     drawn = draw_part(table, list(table), 1, dealing, False)  # type: ignore[arg-type]
@@ -373,7 +375,7 @@ def test_validation_is_drawn_by_the_same_rule_as_test(
         rules.append(rule)
         return draw_part(table, names, size, random, rule, named)
 
-    monkeypatch.setattr(split_module, "draw_part", spy)
+    monkeypatch.setattr(split_drawing, "draw_part", spy)
     draw_split(*study(REPORT), SETTINGS | {"stratify": stratify}, ())
     assert rules == [stratify, stratify]
 
@@ -431,7 +433,7 @@ def test_more_folds_than_patients_are_not_made_in_silence(
 ) -> None:
     patients, scores = study(REPORT)
     draw_split(patients, scores, SETTINGS | {"folds": 12}, ())
-    assert "12 folds asked for, but there are 11 patients" in caplog.text
+    assert "12 folds requested for 11 patients" in caplog.text
 
 
 def test_a_single_fold_is_refused() -> None:
@@ -482,14 +484,14 @@ def test_too_few_patients_for_training_is_an_error() -> None:
 
 
 def test_usual_test_patients_need_not_exist_but_asked_for_ones_must() -> None:
-    assert named_test_patients(None, ("1047", "1051"), ["1", "1051"]) == ("1051",)
-    assert named_test_patients((), ("1051",), ["1", "1051"]) == ()  # asked for: none in particular
-    assert named_test_patients(["2"], ("1",), ["1", "2"]) == ("2",)
-    assert named_test_patients(["2", "1", "2"], (), ["1", "2"]) == ("2", "1")  # each counts once
+    assert fixed_test_patients(None, ("1047", "1051"), ["1", "1051"]) == ("1051",)
+    assert fixed_test_patients((), ("1051",), ["1", "1051"]) == ()  # asked for: none in particular
+    assert fixed_test_patients(["2"], ("1",), ["1", "2"]) == ("2",)
+    assert fixed_test_patients(["2", "1", "2"], (), ["1", "2"]) == ("2", "1")  # each counts once
     with pytest.raises(UsageError, match=r"no patient 1047, 9: its patients are 1, 2$"):
-        named_test_patients(("1047", "1", "9"), (), ["1", "2"])
+        fixed_test_patients(("1047", "1", "9"), (), ["1", "2"])
     with pytest.raises(UsageError, match=r" 19 and 1 more$"):
-        named_test_patients(("1047",), (), [str(n) for n in range(21)])
+        fixed_test_patients(("1047",), (), [str(n) for n in range(21)])
 
 
 @pytest.fixture
@@ -515,7 +517,7 @@ def test_a_split_that_is_not_there_names_the_command_to_run(tmp_path: Path) -> N
     with pytest.raises(LusError, match=r"there is no .*: run `lus prepare` first"):
         read_split(tmp_path / "split.json", ["1"])
     (tmp_path / "split.json").write_text("[]")
-    with pytest.raises(LusError, match="holds no JSON object: correct it"):
+    with pytest.raises(LusError, match="does not hold a JSON object: correct it"):
         read_split(tmp_path / "split.json", ["1"])
 
 
@@ -544,12 +546,12 @@ def test_an_edited_split_is_taken_and_known_as_edited(written: tuple[Path, list[
         (lambda s: {"test": 7}, "test must be a list of patients"),
         (lambda s: {"test": s.test[0]}, "test must be a list of patients"),
         (lambda s: {"test": [None]}, "test must be a list of patients"),
-        (lambda s: {"tets": []}, "there is no 'tets' in a split"),
+        (lambda s: {"tets": []}, "unknown field 'tets'"),
         (lambda s: {"folds": [*s.folds, s.folds[0]]}, "is in fold 1 and in fold 6"),
         (lambda s: {"folds": s.folds[1:]}, "no fold holds patient"),
         (lambda s: {"folds": [*s.folds, []]}, "fold 6 has no patient"),
         (lambda s: {"folds": [[*s.folds[0], "9999"], *s.folds[1:]]}, "no patient 9999"),
-        (lambda s: {"folds": [REPORT]}, "the only fold holds everybody"),
+        (lambda s: {"folds": [REPORT]}, "the only fold holds all patients"),
         (lambda s: {"folds": REPORT}, "fold 1 must be a list of patients"),
         (lambda s: {"folds": 5}, "folds must be a list of lists"),
     ],

@@ -16,7 +16,8 @@ import zstandard
 import lus_cli
 from lus_cli.cache import video_cache
 from lus_cli.cache.chunks import MAX_SIZE, FrameFormat, StoredVideo, store_video
-from lus_cli.cache.video_cache import TABLES, Entry, VideoCache, tables_checksum, write_video_cache
+from lus_cli.cache.video_cache import TABLES, Entry, VideoCache, tables_checksum
+from lus_cli.cache.video_writer import write_video_cache
 from lus_cli.errors import LusError
 from lus_cli.study.annotations import UNKNOWN
 from lus_cli.study.ids import VideoId
@@ -122,7 +123,7 @@ def test_a_frame_format_is_read_as_written(size: int, letterbox: bool, color: bo
 )
 def test_what_is_no_frame_format_is_named(changed: dict[str, object]) -> None:
     content = {"size": 8, "letterbox": True, "color": False} | changed
-    with pytest.raises(ValueError, match=r"no frame format: .*size"):
+    with pytest.raises(ValueError, match=r"not a frame format: .*size"):
         FrameFormat.from_json(content)
 
 
@@ -136,10 +137,10 @@ def change(path: Path, table: str, values: object) -> None:
 @pytest.mark.parametrize(
     ("table", "values", "reason"),
     [
-        ("length", [2, 3], "a length that no video has"),
-        ("length", [2, -1], "a length that no video has"),
-        ("patient", ["17", ".."], "an id that is no name"),
-        ("source_path", ["a", "../b"], "a source that is not in its study"),
+        ("length", [2, 3], "a length is out of range"),
+        ("length", [2, -1], "a length is out of range"),
+        ("patient", ["17", ".."], "an id is not a valid name"),
+        ("source_path", ["a", "../b"], "a source path leads out of its study"),
     ],
 )
 def test_tables_that_cannot_be_are_refused(
@@ -166,7 +167,7 @@ def test_tables_are_limited_and_frames_are_not(
     monkeypatch.setattr(video_cache, "MAX_TABLE", 4)  # two numbers or two sides of two videos
     assert len(VideoCache(tmp_path / "videos.h5")) == 2
     monkeypatch.setattr(video_cache, "MAX_TABLE", 3)
-    with pytest.raises(LusError, match="a table is too large to be one"):
+    with pytest.raises(LusError, match="a table is too large"):
         VideoCache(tmp_path / "videos.h5")
 
 
@@ -177,7 +178,9 @@ def test_no_cache_and_one_of_another_version_say_what_to_do(tmp_path: Path) -> N
     write_known(path, ENTRIES)
     with h5py.File(path, "r+") as file:
         file.attrs["format_version"] = 99
-    with pytest.raises(LusError, match=r"has format 99, this lus reads 4: run `lus prepare` again"):
+    with pytest.raises(
+        LusError, match=r"has format 99, but this version of lus reads 4: run `lus prepare` again"
+    ):
         VideoCache(path)
 
 
@@ -188,7 +191,9 @@ def test_a_cache_that_is_replaced_while_it_is_read_is_not_mixed_with_the_old(
     write_known(path, ENTRIES)
     cache = pickle.loads(pickle.dumps(VideoCache(path)))
     write_known(path, ENTRIES[:1])
-    with pytest.raises(LusError, match=r"videos\.h5 was replaced while it was read: run the comm"):
+    with pytest.raises(
+        LusError, match=r"videos\.h5 was replaced while it was in use: run the comm"
+    ):
         cache.file  # noqa: B018
 
 
@@ -228,7 +233,9 @@ def test_a_changed_table_is_not_read(tmp_path: Path) -> None:
     write(tmp_path / "videos.h5", FrameFormat(8, False, False))
     with h5py.File(tmp_path / "videos.h5", "r+") as file:
         file["score"][0] = 3
-    with pytest.raises(LusError, match="table of ids, scores and settings is not what was written"):
+    with pytest.raises(
+        LusError, match="table of ids, scores and settings does not match its checksum"
+    ):
         VideoCache(tmp_path / "videos.h5")
 
 
@@ -286,7 +293,7 @@ def test_a_chunk_that_unpacks_to_more_than_its_frames_is_refused(tmp_path: Path)
     with h5py.File(path, "r+") as file:
         bomb = zstandard.ZstdCompressor().compress(bytes(100_000_000))
         file["frames"].id.write_direct_chunk((0, 0, 0, 0), bomb)
-    with pytest.raises(LusError, match=r"video p/1/0 is damaged .a chunk of another size"):
+    with pytest.raises(LusError, match=r"video p/1/0 is damaged .a chunk has the wrong size"):
         VideoCache(path).read(0)
 
 

@@ -39,8 +39,8 @@ FAMILIES = {
 
 @pytest.mark.parametrize(("name", "channels"), FAMILIES.items())
 def test_each_family_yields_a_feature_map_that_learns(name: str, channels: int) -> None:
-    body, found = build_backbone(name, "none")
-    assert found == channels
+    body, rescaled = build_backbone(name, "none")
+    assert rescaled == channels
     images = torch.randn(2, 3, 96, 96)
     features = body(images)
     assert features.shape[:2] == (2, channels)
@@ -101,7 +101,7 @@ def test_imagenet_weights_come_from_torchvisions_cache(
 def test_no_network_names_the_other_two_ways(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An address that nobody answers stands for a machine without a network."""
+    """An unreachable address simulates a machine without a network."""
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     for variable in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
         monkeypatch.setenv(variable, "http://127.0.0.1:9")
@@ -134,7 +134,7 @@ def test_of_a_whole_model_it_is_said_that_only_the_cnn_is_taken(
     assert "only its CNN" not in caplog.text
     save_file(state | {"head.bias": torch.zeros(4), "lstm.bias": torch.zeros(4)}, path)
     build_backbone("alexnet", str(path))
-    assert "holds a whole model: only its CNN is taken, not its head and lstm" in caplog.text
+    assert "holds a whole model: only its CNN is loaded, not its head and lstm" in caplog.text
 
 
 def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
@@ -171,7 +171,7 @@ def test_weights_without_numbers_are_refused(tmp_path: Path) -> None:
     state = untrained("alexnet").state_dict()
     first = "features.0.weight"
     torch.save(state | {first: state[first].to("meta")}, tmp_path / "weights.pth")
-    with pytest.raises(LusError, match=r"no weights that can be used \(Cannot copy out of meta"):
+    with pytest.raises(LusError, match=r"cannot be used \(Cannot copy out of meta"):
         build_backbone("alexnet", str(tmp_path / "weights.pth"))
 
 
@@ -206,7 +206,7 @@ def test_the_installed_weights_are_the_file_they_should_be() -> None:
 def test_every_weight_has_its_place(lite0_weights: dict[str, torch.Tensor]) -> None:
     network = efficientnet_lite.EfficientNetLite0()
     network.load_state_dict(
-        efficientnet_lite.own_names(lite0_weights)
+        efficientnet_lite.with_own_names(lite0_weights)
     )  # strict: none too many or too few
     torch.testing.assert_close(network.classifier.weight, lite0_weights["_fc.weight"])
     for key, layer in (
@@ -227,9 +227,9 @@ def test_lite0_knows_what_is_in_a_picture(picture: str, palace_or_daisy: int) ->
     pixels = np.array(image.crop((left, top, left + 224, top + 224)))
     network = pretrained("efficientnet_lite0").eval()
     with torch.no_grad():
-        answer = network(normalised(torch.from_numpy(pixels)[None])).softmax(dim=1)[0]
-    assert int(answer.argmax()) == palace_or_daisy
-    assert answer[palace_or_daisy] > 0.2
+        probabilities = network(normalised(torch.from_numpy(pixels)[None])).softmax(dim=1)[0]
+    assert int(probabilities.argmax()) == palace_or_daisy
+    assert probabilities[palace_or_daisy] > 0.2
 
 
 def test_same_padding_puts_more_at_the_end() -> None:
@@ -243,9 +243,9 @@ def test_same_padding_puts_more_at_the_end() -> None:
 
 def test_lite0s_own_preparation_is_that_of_tensorflow() -> None:
     levels = torch.arange(256, dtype=torch.uint8).reshape(1, 16, 16)
-    found = efficientnet_lite.Rescale()(normalised(levels))
+    rescaled = efficientnet_lite.Rescale()(normalised(levels))
     expected = (levels.float() - 127) / 128
-    torch.testing.assert_close(found, expected.expand(1, 3, 16, 16), atol=1e-5, rtol=0)
+    torch.testing.assert_close(rescaled, expected.expand(1, 3, 16, 16), atol=1e-5, rtol=0)
 
 
 def test_lite0_without_its_package_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:

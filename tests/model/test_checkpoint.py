@@ -54,7 +54,7 @@ def test_a_disk_that_takes_no_more_is_one_line_and_the_old_stands(
     script = f"""
 import resource, signal, sys, torch
 from pathlib import Path
-from lus_cli.checkpoint import save_best, save_last
+from lus_cli.model.checkpoint import save_best, save_last
 from lus_cli.errors import LusError
 from tests.model.test_checkpoint import card
 path, weights = Path({str(tmp_path / name)!r}), {{"w": torch.zeros(200_000)}}
@@ -94,7 +94,7 @@ def test_half_a_model_is_refused(tmp_path: Path) -> None:
     content = path.read_bytes()
     for cut in (0, 8, 500, len(content) - 1):
         path.write_bytes(content[:cut])
-        with pytest.raises(LusError, match="is no lus model"):
+        with pytest.raises(LusError, match="is not a lus model"):
             load_best(path)
 
 
@@ -132,9 +132,9 @@ def test_what_may_not_be_read_is_not_called_damaged(
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "open", refused)
-        with pytest.raises(CannotReadError, match=r"best\.safetensors cannot .*: let your user"):
+        with pytest.raises(CannotReadError, match=r"best\.safetensors cannot .*: give your user"):
             load_best(best)
-        with pytest.raises(CannotReadError, match=r"last\.pt cannot be read .*: let your user"):
+        with pytest.raises(CannotReadError, match=r"last\.pt cannot be read .*: give your user"):
             load_last(last)
     assert load_best(best)
     assert load_last(last) == {"format_version": 1, "epoch": 2}

@@ -7,7 +7,15 @@ import pytest
 import torch
 from sklearn.kernel_ridge import KernelRidge
 
-from lus_cli.model.kernel_head import PENALTIES, KernelHead, fit, inner_folds, kernel, placed, ridge
+from lus_cli.model.kernel_head import (
+    PENALTIES,
+    KernelHead,
+    fit,
+    inner_folds,
+    kernel,
+    ridge,
+    score_positions,
+)
 
 CHANNELS, KINDS = 12, 2
 
@@ -59,11 +67,11 @@ def test_the_slope_is_the_levels_gradient() -> None:
 def test_it_scores_videos_of_other_patients() -> None:
     vectors, scores, names = study(patients=30)
     head, _ = fit(vectors[:160], scores[:160], names[:160], seed=0)
-    answered = head(torch.from_numpy(vectors[160:])).argmax(dim=1).numpy()
-    assert (answered == scores[160:]).mean() > 0.6
-    assert np.abs(answered - scores[160:]).mean() < 0.5
+    predicted = head(torch.from_numpy(vectors[160:])).argmax(dim=1).numpy()
+    assert (predicted == scores[160:]).mean() > 0.6
+    assert np.abs(predicted - scores[160:]).mean() < 0.5
     # Scores come up as often as in training, also the ends that rounding would leave empty.
-    share = np.bincount(answered, minlength=4) / len(answered)
+    share = np.bincount(predicted, minlength=4) / len(predicted)
     assert share.min() > 0.1
 
 
@@ -72,7 +80,7 @@ def test_the_cuts_decide_at_any_sharpness() -> None:
     head.cuts = torch.tensor([1.2, 1.3, 1.7])
     levels = torch.tensor([-5.0, 1.19, 1.21, 1.29, 1.31, 1.69, 1.71, 9.0])
     right = [0, 0, 1, 1, 2, 2, 3, 3]
-    place = placed(levels, head.cuts)
+    place = score_positions(levels, head.cuts)
     assert place.round().clamp(0, 3).tolist() == right
     for sharpness in (0.05, 1.0, 4.0):
         logits = -sharpness * (torch.arange(4) - place[:, None]) ** 2

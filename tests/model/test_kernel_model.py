@@ -30,8 +30,8 @@ from lus_cli.model.kernel_model import (
     SIDE,
     SPOTS,
     KernelModel,
-    over_frame,
-    picture,
+    frame_mask,
+    video_image,
     without_head,
 )
 from lus_cli.model.sector import rectangle
@@ -53,10 +53,10 @@ def a_video(frames: int = 6, size: int = 96, seed: int = 0) -> torch.Tensor:
 
 
 def shown(frames: torch.Tensor) -> torch.Tensor:
-    return picture(frames)[0]
+    return video_image(frames)[0]
 
 
-def test_the_picture_holds_maximum_mean_and_spread() -> None:
+def test_the_image_holds_maximum_mean_and_spread() -> None:
     still = a_video(1).repeat(5, 1, 1)
     seen = shown(still)
     assert seen.shape == (3, SIDE, SIDE)
@@ -105,16 +105,16 @@ def run(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_it_is_fitted_on_everybody_but_the_test_patients(run: Path) -> None:
+def test_it_is_fitted_on_all_but_the_test_patients(run: Path) -> None:
     model, card = load_best(Cache(run).run(None).best)
     assert isinstance(model, KernelModel)
     videos = VideoCache(run / "videos.h5")
     split = json.loads(Cache(run).run(None).split.read_text())
-    known = [
+    used = [
         p not in split["test"] and s >= 0
         for p, s in zip(videos.patients, videos.scores, strict=True)
     ]
-    assert len(model.head.known) == sum(known)
+    assert len(model.head.known) == sum(used)
     assert card.recipe.name == "tuned"
     rows = Cache(run).run(None).epochs.read_text().splitlines()
     assert len(rows) == 2
@@ -133,9 +133,9 @@ def test_a_finished_one_is_not_fitted_again(run: Path) -> None:
     best = Cache(run).run("tuned-1").best
     before = best.stat().st_mtime_ns
     result = train.run(tuned(run, run="tuned-1", resume=True), silent)
-    assert result.notes == ["Run tuned-1 is finished: a kernel head is fitted at once."]
+    assert result.notes == ["Run tuned-1 is finished: a kernel head is not trained by epochs."]
     longer = tuned(run, run="tuned-1", resume=True, epochs=3, given=("epochs",))
-    with pytest.raises(UsageError, match="fitted at once: --epochs would change nothing"):
+    with pytest.raises(UsageError, match="not trained by epochs: --epochs would have no effect"):
         train.run(longer, silent)
     assert best.stat().st_mtime_ns == before
 
@@ -157,10 +157,10 @@ def test_evaluation_fits_no_temperature_on_patients_it_was_fitted_on(
         threads=1,
     )
     result = predict.run(asked, silent)
-    (answer,) = result.numbers["videos"]
-    known = video.patient not in json.loads(Cache(run).run("tuned-1").split.read_text())["test"]
-    assert ("the model was trained on it" in " ".join(result.notes)) == known
-    assert sum(answer["probabilities"]) == pytest.approx(1)
+    (prediction,) = result.numbers["videos"]
+    used = video.patient not in json.loads(Cache(run).run("tuned-1").split.read_text())["test"]
+    assert ("the model was trained on it" in " ".join(result.notes)) == used
+    assert sum(prediction["probabilities"]) == pytest.approx(1)
 
 
 def test_its_card_tells_of_this_model_and_not_of_another(run: Path) -> None:
@@ -184,7 +184,7 @@ def test_its_card_tells_of_this_model_and_not_of_another(run: Path) -> None:
     ],
 )
 def test_options_that_would_change_nothing_are_refused(run: Path, changes, flag: str) -> None:
-    with pytest.raises(UsageError, match=f"{flag} would change nothing"):
+    with pytest.raises(UsageError, match=f"{flag} would have no effect"):
         train.run(tuned(run, run="idle", **changes), silent)
     assert not Cache(run).new_run("idle").root.exists()
 
@@ -195,23 +195,23 @@ def test_options_that_change_something_or_that_nobody_gave_are_taken() -> None:
     check_recipe(dataclasses.replace(plain, feature_stride=16, batch_size=1, stride=2))
 
 
-def test_its_cnn_has_learned_from_nobody(run: Path) -> None:
+def test_its_cnn_was_not_trained_on_any_patient(run: Path) -> None:
     best = Cache(run).run("tuned-1").best
     split, _ = load_split(best.with_name("split.json"))
     turned = dataclasses.replace(split, train=split.test, test=split.train)
     check_weights(str(best), turned)
 
 
-def test_what_it_cannot_do_is_said(run: Path) -> None:
+def test_unsupported_commands_raise_errors(run: Path) -> None:
     with pytest.raises(UsageError, match="fitted at once"):
         train.run(tuned(run, dry_run=True), silent)
     with pytest.raises(LusError, match="no ONNX graph"):
         export.run(ExportConfig(cache=run, run="tuned-1"), silent)
-    with pytest.raises(UsageError, match="kernel head has none"):
+    with pytest.raises(UsageError, match="kernel head has no initial weights"):
         attention.run(AttentionConfig(cache=run, run="tuned-1", device="cpu", check=True), silent)
 
 
-def test_what_raised_the_answer_lies_over_the_frames(run: Path, exams: Path) -> None:
+def test_what_raised_the_prediction_lies_over_the_frames(run: Path, exams: Path) -> None:
     videos = VideoCache(run / "videos.h5")
     config = AttentionConfig(
         cache=run, run="tuned-1", device="cpu", threads=1, split="test", format="gif"
@@ -231,11 +231,11 @@ def test_a_cell_along_the_scan_lines_lies_where_these_are() -> None:
     cells = torch.zeros(CELLS, CELLS)
     cells[0, 0] = 1  # shallow, on the left
     half = rectangle((100, 100), 50, 99, 0, 49)  # the probe sees the lower left quarter
-    row, column = np.unravel_index(over_frame(cells, half).numpy().argmax(), (SPOTS, SPOTS))
+    row, column = np.unravel_index(frame_mask(cells, half).numpy().argmax(), (SPOTS, SPOTS))
     assert SPOTS / 2 <= row < SPOTS * 0.6
     assert column < SPOTS * 0.1
-    assert over_frame(cells, half)[: SPOTS // 2 - 1].abs().max() == 0
-    assert over_frame(torch.zeros(CELLS, CELLS), half).max() == 0
+    assert frame_mask(cells, half)[: SPOTS // 2 - 1].abs().max() == 0
+    assert frame_mask(torch.zeros(CELLS, CELLS), half).max() == 0
 
 
 def test_what_a_cell_raises_is_what_its_change_would_change() -> None:
@@ -250,7 +250,7 @@ def test_what_a_cell_raises_is_what_its_change_would_change() -> None:
     mean = head.mean.view(channels, CELLS)
     maps = mean[None, ..., None].repeat(1, 1, 1, CELLS)
     maps[0, :, 2, 4] += 1e-3 * head.slope(head.mean[None]).view(channels, CELLS)[:, 2] * 1e4
-    raised = model.raised(maps)
+    raised = model.contributions(maps)
     rise = head.level(maps.mean(dim=3).flatten(1)[:, None]) - head.level(head.mean[None])
     assert raised[0].argmax() == 2 * CELLS + 4
     assert int((raised > 0).sum()) == 1

@@ -1,4 +1,4 @@
-"""The model: padding never reaches an answer, the mask has extent, reversal equals packing."""
+"""The model: padding never changes a prediction, the mask has extent, reversal equals packing."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ ELSEWHERE = torch.device("cpu", 0)  # the CPU under another name: judged against
 
 def model(**changes: Any) -> LusModel:
     values = {"weights": "none", "hidden": 16} | changes
-    return parity.readied(new_model(build(Recipe, values)))
+    return parity.prepared(new_model(build(Recipe, values)))
 
 
 class Broken(nn.Module):
@@ -145,8 +145,8 @@ def test_exactly_the_wrong_layer_is_named(
 ) -> None:
     right = model()
     suspect = with_layer(right, name, break_it)
-    found = wrong(compare_layers(right, suspect, SAMPLE, ELSEWHERE, torch.float32))
-    assert found == [(name, *rest) for rest in expected]
+    differing = wrong(compare_layers(right, suspect, SAMPLE, ELSEWHERE, torch.float32))
+    assert differing == [(name, *rest) for rest in expected]
 
 
 def test_the_whole_model_shows_what_lies_between_its_layers(
@@ -157,9 +157,9 @@ def test_the_whole_model_shows_what_lies_between_its_layers(
     suspect = copy.deepcopy(right)
     suspect.pool = "last"
     assert not wrong(compare_layers(right, suspect, SAMPLE, ELSEWHERE, torch.float32))
-    found = wrong(compare_whole(right, suspect, SAMPLE, ELSEWHERE, torch.float32))
-    assert ("logits", "forward", "differs") in found
-    assert ("logits when scoring", "forward", "differs") in found
+    differing = wrong(compare_whole(right, suspect, SAMPLE, ELSEWHERE, torch.float32))
+    assert ("logits", "forward", "differs") in differing
+    assert ("logits when scoring", "forward", "differs") in differing
 
 
 def test_a_gradient_that_is_not_finite_is_named_in_the_whole_model() -> None:
@@ -172,8 +172,8 @@ def test_a_gradient_that_is_not_finite_is_named_in_the_whole_model() -> None:
             mask.register_hook(lambda gradient: gradient * torch.inf)
 
     suspect.attention.register_forward_hook(overflow)
-    found = wrong(compare_whole(right, suspect, SAMPLE, ELSEWHERE, torch.float32))
-    ((name, direction, verdict),) = found
+    differing = wrong(compare_whole(right, suspect, SAMPLE, ELSEWHERE, torch.float32))
+    ((name, direction, verdict),) = differing
     assert (direction, verdict) == ("backward", "not finite")
     assert name.startswith("gradient, worst: ")
 
@@ -211,7 +211,7 @@ def test_a_cpu_alone_is_compared_with_itself_and_says_so(monkeypatch: pytest.Mon
     result = devices.run(DevicesConfig(threads=1), silent)
     assert not result.failed
     assert result.numbers["trusted"]
-    assert "there is no other device than the CPU" in result.notes[0]
+    assert "there is no device other than the CPU" in result.notes[0]
     (listed,) = result.numbers["devices"]
     assert list(listed["whole"]) == ["float32"]
     assert {"float64", "float32"} <= set(listed["precisions"])

@@ -110,7 +110,7 @@ def test_shares_cover_every_item_once(world: int) -> None:
 def test_every_video_is_scored_once_and_in_order(
     videos: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two processes answer with the number of the video; the answers come back in its place."""
+    """Two processes return the number of each video as its logits, which arrive in its place."""
     parts = [np.repeat(np.arange(videos)[r::2, None], 4, axis=1).astype(np.float32) for r in (0, 1)]
     monkeypatch.setattr(Ranks, "gathered", lambda _self, _own: parts)
     monkeypatch.setattr("lus_cli.training.scoring.scored_at_once", lambda _model, _loader: 1)

@@ -55,15 +55,15 @@ def test_videos_of_every_kind_are_found_however_deep(tmp_path):
     (tmp_path / "x_score.mat").touch()
     (tmp_path / "Annotations.txt").write_text("1017/1048/11;2\n")
     (tmp_path / "DICOM0001").write_bytes(b"\0" * 128 + b"DICM")
-    found = find_videos([tmp_path])
-    assert {video.name: video.kind for video in found.videos} == {
+    search = find_videos([tmp_path])
+    assert {video.name: video.kind for video in search.videos} == {
         "1017/1048/11": "frames",
         "DICOM0001": "dicom",
         "b.mp4": "video",
         "deep/er/c.mp4": "video",
         "x.mat": "mat",
     }
-    assert not found.problems
+    assert not search.problems
 
 
 def test_folders_behind_links_are_looked_into_and_loops_end(tmp_path):
@@ -72,9 +72,9 @@ def test_folders_behind_links_are_looked_into_and_loops_end(tmp_path):
     (tmp_path / "study/link").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "elsewhere/deep/back").symlink_to(tmp_path / "study")
     (tmp_path / "elsewhere/again").symlink_to(tmp_path / "elsewhere")
-    found = find_videos([tmp_path / "study"])
-    assert [video.name for video in found.videos] == ["link/deep/a.mp4"]
-    assert not found.problems
+    search = find_videos([tmp_path / "study"])
+    assert [video.name for video in search.videos] == ["link/deep/a.mp4"]
+    assert not search.problems
     (tmp_path / "study/z").mkdir()
     movie(tmp_path / "study/z/b.mp4")
     (tmp_path / "study/a").symlink_to(tmp_path / "study/z")  # what is there anyway: once, as it is
@@ -104,24 +104,25 @@ def test_a_link_into_a_closed_folder_is_named(tmp_path, monkeypatch):
         return honest(path)
 
     monkeypatch.setattr(Path, "is_file", closed)
-    found = find_videos([tmp_path])
-    assert [video.name for video in found.videos] == ["a.mp4"]
-    assert found.problems == [f"{tmp_path / 'b.mp4'} cannot be read: Permission denied"]
+    search = find_videos([tmp_path])
+    assert [video.name for video in search.videos] == ["a.mp4"]
+    assert search.problems == [f"{tmp_path / 'b.mp4'} cannot be read: Permission denied"]
 
 
 def test_formats_that_are_not_read_are_named(tmp_path):
     movie(tmp_path / "a.mp4")
     folder(tmp_path / "frames")
-    others = ("logo.bmp", "cover1.webp", "frames/1.bmp", "frames/2.bmp", "b.rm", "scans/1.tif")
-    for name in (*others, "scans/2.tif"):
+    others = ("logo.bmp", "cover1.webp", "frames/1.bmp", "frames/2.bmp", "b.rm", "scans/1.jp2")
+    for name in (*others, "scans/2.jp2"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"something")
-    found = find_videos([tmp_path])
-    assert [video.name for video in found.videos] == ["a.mp4", "frames"]
-    assert sorted(found.problems) == [
-        f"{tmp_path / 'b.rm'} is a video of a kind not read here: make .mp4 of it",
-        f"{tmp_path / 'scans'} holds 2 frames .tif, which are not read here: make .png of them",
-    ]
+    search = find_videos([tmp_path])
+    assert [video.name for video in search.videos] == ["a.mp4", "frames"]
+    video, frames = sorted(search.problems)
+    assert video == (
+        f"{tmp_path / 'b.rm'} is a video in a format that lus does not read: convert it to .mp4"
+    )
+    assert frames.startswith(f"{tmp_path / 'scans'}: 2 files (1.jp2, 2.jp2) are not read here")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no such permissions")
@@ -136,9 +137,9 @@ def test_a_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch):
         return scan(place)
 
     monkeypatch.setattr(os, "scandir", closed)
-    found = find_videos([tmp_path])
-    assert [video.name for video in found.videos] == ["a.mp4"]
-    assert found.problems == [f"{tmp_path / 'closed'} cannot be read: Permission denied"]
+    search = find_videos([tmp_path])
+    assert [video.name for video in search.videos] == ["a.mp4"]
+    assert search.problems == [f"{tmp_path / 'closed'} cannot be read: Permission denied"]
 
 
 def test_a_file_is_called_by_its_name_and_a_folder_of_frames_by_its_ids(tmp_path):
@@ -169,47 +170,47 @@ def test_two_files_of_one_name_are_told_apart(tmp_path):
 def test_a_video_that_two_paths_lead_to_is_scored_once(tmp_path):
     path = movie(tmp_path / "a/v.mp4")
     (tmp_path / "link.mp4").symlink_to(path)
-    found = find_videos([tmp_path, path, tmp_path / "a"])
-    assert [video.name for video in found.videos] == ["a/v.mp4"]
-    assert len(found.remarks) == 3
-    assert f"{tmp_path / 'link.mp4'} is {path} once more: scored once" in found.remarks
-    assert f"{path} is named twice: scored once" in found.remarks
+    search = find_videos([tmp_path, path, tmp_path / "a"])
+    assert [video.name for video in search.videos] == ["a/v.mp4"]
+    assert len(search.remarks) == 3
+    assert f"{tmp_path / 'link.mp4'} is the same as {path}: scored once" in search.remarks
+    assert f"{path} is given twice: scored once" in search.remarks
 
 
 @pytest.mark.parametrize(
     ("make", "said"),
     [
         (lambda path: None, "there is nothing at {}: check the path"),
-        (lambda path: path.mkdir(), "{} holds no video: a video is a folder of"),
-        (lambda path: path.write_text("hello"), "{} is no video: a video is a folder of"),
+        (lambda path: path.mkdir(), "{} contains no video: a video is a folder of"),
+        (lambda path: path.write_text("hello"), "{} is not a video: a video is a folder of"),
         (lambda path: path.symlink_to("nowhere"), "there is nothing at {}: check the path"),
-        (lambda path: os.mkfifo(path), "{} is no video"),
+        (lambda path: os.mkfifo(path), "{} is not a video"),
     ],
 )
-def test_what_is_no_video_is_named_and_does_not_hide_the_others(tmp_path, make, said):
+def test_what_is_not_a_video_is_reported_and_does_not_hide_the_others(tmp_path, make, said):
     path = tmp_path / "is, no video"
     make(path)
-    found = find_videos([path, movie(tmp_path / "v.mp4")])
-    assert [video.name for video in found.videos] == ["v.mp4"]
-    [problem] = found.problems
+    search = find_videos([path, movie(tmp_path / "v.mp4")])
+    assert [video.name for video in search.videos] == ["v.mp4"]
+    [problem] = search.problems
     assert said.format(path) in problem
 
 
 def test_a_single_frame_leads_to_its_folder(tmp_path):
-    found = find_videos([folder(tmp_path / "11") / "Frame_0.jpg"])
-    assert "is a single frame: name the folder of its frames" in found.problems[0]
+    search = find_videos([folder(tmp_path / "11") / "Frame_0.jpg"])
+    assert "is a single frame: give the folder of its frames" in search.problems[0]
 
 
-def test_what_lus_made_is_not_taken_for_videos(tmp_path):
+def test_output_of_lus_is_not_taken_for_videos(tmp_path):
     cache = Cache(tmp_path / "cache")
     movie(cache.runs / "paper-1/attention/1-1-1.mp4")
     folder(cache.figures)
     folder(cache.exams / "1/1/1")
-    assert len(find_videos([tmp_path]).videos) == 3, "runs/ and figures/ can be anybody's folders"
+    assert len(find_videos([tmp_path]).videos) == 3, "runs/ and figures/ can be folders of the user"
     cache.videos.touch()
-    found = find_videos([tmp_path])
-    assert [video.name for video in found.videos] == ["cache/exams/1/1/1"]
-    assert [line.partition(" ")[0] for line in found.remarks] == [
+    search = find_videos([tmp_path])
+    assert [video.name for video in search.videos] == ["cache/exams/1/1/1"]
+    assert [line.partition(" ")[0] for line in search.remarks] == [
         str(cache.figures),
         str(cache.runs),
     ]
@@ -258,23 +259,23 @@ def test_pixels_are_those_that_prepare_stores(tmp_path, exams, frame_format):
     text = "".join(f"{video};{number % 4}\n" for number, video in enumerate(ids))
     (tree / "Annotations.txt").write_text(text)
     cache = prepared_with(tmp_path, tree, frame_format)
-    found = find_videos([tree]).videos
-    assert len(found) == len(cache) == len(ids)
-    for video in found:
+    videos = find_videos([tree]).videos
+    assert len(videos) == len(cache) == len(ids)
+    for video in videos:
         stored = decode(open_video(video, False), frame_format)
         index = list(map(str, cache.ids)).index(video.name.removesuffix(".mp4"))
         assert stored.checksum == cache.checksums[index]
         assert stored.frame_numbers.tolist() == cache.frame_numbers(index).tolist()
         positions = np.arange(0, stored.length, 5)
-        own = frames_at(stored, positions, frame_format)
-        assert np.array_equal(own, cache.read(index, positions))
+        decoded = frames_at(stored, positions, frame_format)
+        assert np.array_equal(decoded, cache.read(index, positions))
 
 
 def test_a_file_too_long_for_memory_is_refused_before_it_is_all_read(tmp_path, monkeypatch):
     monkeypatch.setattr(new_videos, "MOST_FRAMES", 6)
     for path in (movie(tmp_path / "v.mp4", 7), folder(tmp_path / "11", 7)):
         [video] = find_videos([path]).videos
-        with pytest.raises(LusError, match="more than 6 frames: cut out the seconds"):
+        with pytest.raises(LusError, match="more than 6 frames: shorten it to the seconds"):
             decode(open_video(video, False), GRAY)
     monkeypatch.setattr(new_videos, "MOST_BYTES", 5 * 32 * 32)
     [video] = find_videos([movie(tmp_path / "w.mp4", 6)]).videos

@@ -22,7 +22,7 @@ ABOUT = {
     "run": "paper-1",
     "epoch": 12,
     "scores": [0, 0, 2, 0],
-    "meaning": "probabilities are the model's own, not calibrated",
+    "meaning": "probabilities are not calibrated",
     "problems": ["x.mp4 is cut short after 3 frames: copy it again"],
     "remarks": [],
 }
@@ -66,22 +66,22 @@ def page(tmp_path_factory) -> str:
     return page_of(tmp_path_factory.mktemp("page"), predicted(), second)
 
 
-def test_answers_failures_and_limits_are_said(page):
-    said = words(page)
+def test_predictions_failures_and_limits_are_shown(page):
+    text = words(page)
     for sentence in (
         "2 videos: 2 of score 2. 1 could not be scored.",
-        "Probabilities are the model's own, not calibrated.",
+        "Probabilities are not calibrated.",
         "x.mp4 is cut short after 3 frames: copy it again",
         "score 2 with probability 0.70",
         "Expected score 1.85 ± 0.65",
         "nothing moves",
         "not a medical device",
     ):
-        assert sentence in said, sentence
-    assert "None" not in said
+        assert sentence in text, sentence
+    assert "None" not in text
 
 
-def test_a_guessed_frame_rate_is_called_one(tmp_path, page):
+def test_an_assumed_frame_rate_is_marked(tmp_path, page):
     assert "10 frames/s" in words(page)
     assert "assumed" not in words(page)
     assert "25 frames/s (assumed)" in words(page_of(tmp_path, predicted(), rate=None))
@@ -181,7 +181,7 @@ const control = (name) => document.querySelector(`.player-${name}`);
 """
 
 
-def told(dom: str) -> dict[str, str]:
+def state_of(dom: str) -> dict[str, str]:
     [body] = [found for tag, found in Outline(dom).tags if tag == "body"]
     return {name.removeprefix("data-"): value for name, value in body.items() if value}
 
@@ -200,9 +200,9 @@ def test_what_is_in_view_plays_until_all_are_paused(page, tmp_path):
     window.scrollTo({top: 0, behavior: "instant"});
     """
     )
-    known = told(loaded(page, tmp_path, script=script))
-    assert (known["said"], known["played"]) == ("Pause all", "true")
-    assert known["paused"] == "Play all true"
+    state = state_of(loaded(page, tmp_path, script=script))
+    assert (state["said"], state["played"]) == ("Pause all", "true")
+    assert state["paused"] == "Play all true"
 
 
 def test_one_set_of_controls_is_for_all_players(page, tmp_path):
@@ -224,10 +224,10 @@ def test_one_set_of_controls_is_for_all_players(page, tmp_path):
     set(control("speed"), 0.5); tell("rates", videos.map((one) => one.playbackRate));
     """
     )
-    known = told(loaded(page, tmp_path, script=script))
-    assert known["frame"] == "frame 13"
-    assert (known["strength"], known["elsewhere"], known["off"]) == ("true",) * 3
-    assert (known["controls"], known["rates"]) == ("1", "0.5,0.5")
+    state = state_of(loaded(page, tmp_path, script=script))
+    assert state["frame"] == "frame 13"
+    assert (state["strength"], state["elsewhere"], state["off"]) == ("true",) * 3
+    assert (state["controls"], state["rates"]) == ("1", "0.5,0.5")
 
 
 def test_a_mask_lies_over_the_still_before_anything_plays(page, tmp_path):
@@ -241,9 +241,9 @@ def test_a_mask_lies_over_the_still_before_anything_plays(page, tmp_path):
     )
     quiet = page.replace("(prefers-reduced-motion: reduce)", "all")
     quiet = re.sub(r"<meta http-equiv[^>]+>", "", quiet)  # whose digest is of the other script
-    known = told(loaded(quiet, tmp_path, script=script))
-    assert float(known["covered"]) > 150
-    assert known["state"] == "0"
+    state = state_of(loaded(quiet, tmp_path, script=script))
+    assert float(state["covered"]) > 150
+    assert state["state"] == "0"
 
 
 def test_a_press_on_a_heading_sorts_by_uncertainty(page, tmp_path):

@@ -1,4 +1,4 @@
-"""How sure a prediction is, against values worked out by hand."""
+"""The uncertainty of a prediction, compared with values computed by hand."""
 
 from __future__ import annotations
 
@@ -7,30 +7,30 @@ import math
 import numpy as np
 import pytest
 
-from lus_cli.prediction.prediction import Prediction, counted_scores
+from lus_cli.prediction.prediction import Prediction, score_counts
 
 
-def answer(*probabilities: float) -> Prediction:
+def prediction_of(*probabilities: float) -> Prediction:
     return Prediction("v", "/v", probabilities, 4, (0, 2), None)
 
 
 def test_all_on_one_score_is_certain():
-    sure = answer(0.0, 0.0, 1.0, 0.0)
-    assert (sure.score, sure.probability) == (2, 1.0)
-    assert (sure.uncertainty, sure.expected, sure.deviation) == (0.0, 2.0, 0.0)
+    certain = prediction_of(0.0, 0.0, 1.0, 0.0)
+    assert (certain.score, certain.probability) == (2, 1.0)
+    assert (certain.uncertainty, certain.expected, certain.deviation) == (0.0, 2.0, 0.0)
 
 
 def test_every_score_alike_is_as_uncertain_as_can_be():
-    unsure = answer(0.25, 0.25, 0.25, 0.25)
-    assert unsure.score == 0
-    assert unsure.uncertainty == pytest.approx(1.0)
-    assert unsure.uncertainty <= 1
-    assert unsure.expected == pytest.approx(1.5)
-    assert unsure.deviation == pytest.approx(math.sqrt(1.25))
+    uniform = prediction_of(0.25, 0.25, 0.25, 0.25)
+    assert uniform.score == 0
+    assert uniform.uncertainty == pytest.approx(1.0)
+    assert uniform.uncertainty <= 1
+    assert uniform.expected == pytest.approx(1.5)
+    assert uniform.deviation == pytest.approx(math.sqrt(1.25))
 
 
 def test_two_scores_alike_are_half_of_the_entropy():
-    ends = answer(0.5, 0.0, 0.0, 0.5)
+    ends = prediction_of(0.5, 0.0, 0.0, 0.5)
     assert ends.uncertainty == pytest.approx(0.5)  # ln 2 of ln 4
     assert (ends.expected, ends.deviation) == (1.5, 1.5)
 
@@ -38,8 +38,8 @@ def test_two_scores_alike_are_half_of_the_entropy():
 def test_mean_and_deviation_are_those_of_many_draws():
     p = (0.1, 0.2, 0.6, 0.1)
     draws = np.random.default_rng(0).choice(4, 400_000, p=p)
-    assert answer(*p).expected == pytest.approx(draws.mean(), abs=0.01)
-    assert answer(*p).deviation == pytest.approx(draws.std(), abs=0.01)
+    assert prediction_of(*p).expected == pytest.approx(draws.mean(), abs=0.01)
+    assert prediction_of(*p).deviation == pytest.approx(draws.std(), abs=0.01)
 
 
 def test_a_row_holds_what_the_json_holds_without_lists():
@@ -53,5 +53,5 @@ def test_a_row_holds_what_the_json_holds_without_lists():
 
 
 def test_answers_are_counted_by_score():
-    answers = [answer(0, 0, 1, 0), answer(0, 0, 1, 0), answer(1, 0, 0, 0)]
-    assert counted_scores(answers) == [1, 0, 2, 0]
+    predictions = [prediction_of(0, 0, 1, 0), prediction_of(0, 0, 1, 0), prediction_of(1, 0, 0, 0)]
+    assert score_counts(predictions) == [1, 0, 2, 0]

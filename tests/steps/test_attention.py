@@ -1,4 +1,4 @@
-"""lus attention over a whole split: pictures, raw maps, numbers; going on where it was stopped."""
+"""lus attention over a whole split: pictures, maps, metrics, and resuming after an interruption."""
 
 from __future__ import annotations
 
@@ -16,11 +16,16 @@ from PIL import Image
 
 from lus_cli.attention import maps as attention_maps
 from lus_cli.attention import measures as attention_measures
-from lus_cli.attention.check import OTHER
+from lus_cli.attention.check import OTHER_VIDEO
 from lus_cli.attention.explained import explain
 from lus_cli.attention.localisation import CENTRE, FRAME, SECTOR
 from lus_cli.attention.mask_file import read_maps
-from lus_cli.attention.measures import GRAD_CAM, in_words, seen, verdict
+from lus_cli.attention.measures import (
+    GRAD_CAM,
+    describe_localisation,
+    localisation_conclusion,
+    sector_mask,
+)
 from lus_cli.attention.saliency import STAGES
 from lus_cli.cache.layout import Cache
 from lus_cli.config import AttentionConfig
@@ -36,7 +41,7 @@ from tests.conftest import tiny
 
 @pytest.fixture(scope="module")
 def cache(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the small study with a run on it: tests add to its attention folder only."""
+    """A copy of the small study with a run on it: tests only add to its attention folder."""
     torch.set_num_threads(1)
     root = tmp_path_factory.mktemp("attention") / "cache"
     shutil.copytree(prepared, root)
@@ -44,7 +49,7 @@ def cache(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def explained_part(cache: Path, **changes: Any) -> Result:
+def explain_split(cache: Path, **changes: Any) -> Result:
     config = AttentionConfig(cache=cache, split="test", threads=1, device="cpu")
     return attention.run(dataclasses.replace(config, **changes), silent)
 
@@ -56,10 +61,10 @@ def trained(cache: Path) -> TrainedRun:
 @pytest.fixture(scope="module")
 def result(cache: Path) -> Result:
     torch.set_num_threads(1)
-    return explained_part(cache)
+    return explain_split(cache)
 
 
-def test_every_video_of_the_part_has_a_picture_and_its_maps(cache: Path, result: Result) -> None:
+def test_every_video_of_the_split_has_a_picture_and_maps(cache: Path, result: Result) -> None:
     run = trained(cache)
     folder = result.files["overlays"]
     ids = [run.videos.ids[index] for index in attention.indices_of(run, "test")]
@@ -68,7 +73,7 @@ def test_every_video_of_the_part_has_a_picture_and_its_maps(cache: Path, result:
         "localisation.png",
     }
     assert not (folder / "parts").exists()
-    with h5py.File(result.files["masks of the part"]) as file:
+    with h5py.File(result.files["masks of the split"]) as file:
         for video in ids:
             group, index = file[str(video)], run.videos.index(video)
             numbers = run.videos.frame_numbers(index)
@@ -80,30 +85,30 @@ def test_every_video_of_the_part_has_a_picture_and_its_maps(cache: Path, result:
             assert group["probability"][:].sum() == pytest.approx(1)
 
 
-def test_what_was_drawn_is_not_drawn_again_and_a_lost_picture_is(
+def test_videos_are_not_drawn_twice_and_a_missing_picture_is_drawn_again(
     cache: Path, result: Result, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn = []
     draw_one = attention_maps.draw_one
 
-    def counted(*given: Any) -> None:
+    def recording(*given: Any) -> None:
         drawn.append(given[3])
         draw_one(*given)
 
-    monkeypatch.setattr(attention_maps, "draw_one", counted)
-    again = explained_part(cache)
+    monkeypatch.setattr(attention_maps, "draw_one", recording)
+    again = explain_split(cache)
     assert not drawn
     assert again.numbers["localisation"] == result.numbers["localisation"]
     assert any("had been drawn before" in note for note in again.notes)
     next(result.files["overlays"].glob("1*.png")).unlink()
-    explained_part(cache)
+    explain_split(cache)
     assert len(drawn) == 1
 
 
-def test_a_stopped_part_goes_on_where_it_was(
+def test_an_interrupted_split_resumes(
     cache: Path, result: Result, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = result.files["masks of the part"].read_bytes()
+    before = result.files["masks of the split"].read_bytes()
     shutil.rmtree(result.files["overlays"])
     draw_one, drawn = attention_maps.draw_one, []
 
@@ -115,19 +120,19 @@ def test_a_stopped_part_goes_on_where_it_was(
 
     monkeypatch.setattr(attention_maps, "draw_one", stopped)
     with pytest.raises(KeyboardInterrupt):
-        explained_part(cache)
-    assert not result.files["masks of the part"].exists()
+        explain_split(cache)
+    assert not result.files["masks of the split"].exists()
     monkeypatch.setattr(attention_maps, "draw_one", draw_one)
-    again = explained_part(cache)
+    again = explain_split(cache)
     assert any(note.startswith("2 of ") for note in again.notes)
-    with h5py.File(result.files["masks of the part"]) as file:
+    with h5py.File(result.files["masks of the split"]) as file:
         assert file["1047"]
-    assert len(result.files["masks of the part"].read_bytes()) == pytest.approx(
+    assert len(result.files["masks of the split"].read_bytes()) == pytest.approx(
         len(before), rel=0.1
     )
 
 
-def test_two_at_once_would_lose_masks_so_the_second_is_refused(cache: Path) -> None:
+def test_two_commands_at_once_would_lose_masks_so_the_second_is_refused(cache: Path) -> None:
     folder = trained(cache).run.attention
     with (
         locked(folder / ".lock", folder),
@@ -142,12 +147,12 @@ def test_two_at_once_would_lose_masks_so_the_second_is_refused(cache: Path) -> N
 def test_maps_of_other_weights_are_not_kept(cache: Path, result: Result) -> None:
     made_by = result.files["overlays"] / "made-by.json"
     made_by.write_text(made_by.read_text().replace('"weights": "', '"weights": "0'))
-    again = explained_part(cache)
-    assert any("other weights" in note for note in again.notes)
+    again = explain_split(cache)
+    assert any("have changed" in note for note in again.notes)
     assert not any("drawn before" in note for note in again.notes)
 
 
-def test_masks_of_frames_gather_and_those_of_other_weights_go(cache: Path) -> None:
+def test_masks_of_frames_accumulate_and_those_of_other_weights_are_removed(cache: Path) -> None:
     run = trained(cache)
     video = run.videos.ids[0]
     numbers = run.videos.frame_numbers(0)[:3].tolist()
@@ -181,13 +186,13 @@ def test_no_two_videos_share_a_picture(tmp_path: Path) -> None:
 
 
 def test_localisation_is_measured_against_the_true_masks(cache: Path, result: Result) -> None:
-    found = json.loads(result.files["localisation"].read_text())
-    assert set(found["scores"]) <= {"all", "0", "1", "2", "3"}
-    everything = found["scores"]["all"]
+    localisation = json.loads(result.files["localisation"].read_text())
+    assert set(localisation["scores"]) <= {"all", "0", "1", "2", "3"}
+    all_scores = localisation["scores"]["all"]
     for kind in ("attention", GRAD_CAM, CENTRE, SECTOR, FRAME):
-        assert 0 <= everything[kind]["energy"]["value"] <= 1
-    assert everything[FRAME]["over_frame"]["value"] == pytest.approx(1)
-    # An even map's energy is the share of the pixels that the true masks mark.
+        assert 0 <= all_scores[kind]["energy"]["value"] <= 1
+    assert all_scores[FRAME]["over_frame"]["value"] == pytest.approx(1)
+    # An even map's energy is the share of pixels that the true masks mark.
     run = trained(cache)
     root = Path(run.videos.provenance["exams"])
     shares = []
@@ -197,16 +202,16 @@ def test_localisation_is_measured_against_the_true_masks(cache: Path, result: Re
         marked = [artefacts(root, shown.id, int(n), score).mean() for n in numbers]
         if score and any(marked):
             shares.append(np.mean([share for share in marked if share]))
-    assert everything[FRAME]["energy"]["value"] == pytest.approx(np.mean(shares))
+    assert all_scores[FRAME]["energy"]["value"] == pytest.approx(np.mean(shares))
     assert any("B-lines" in note or "Artefacts" in note for note in result.notes)
     with Image.open(result.files["overlays"] / "localisation.png") as image:
         assert image.width > 1000
 
 
-def test_a_map_on_the_artefacts_is_said_to_find_them(
+def test_a_map_on_the_artefacts_has_high_energy(
     cache: Path, result: Result, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The whole way from a mask over the cells to the number, with masks made from the truth."""
+    """From a mask over the cells to the metric, with masks made from the true masks."""
     run = trained(cache)
     root = Path(run.videos.provenance["exams"])
     index = next(i for i in range(len(run.videos)) if run.videos.scores[i] == 3)
@@ -215,66 +220,68 @@ def test_a_map_on_the_artefacts_is_said_to_find_them(
     truth = [artefacts(root, video, int(number), 3).astype(np.uint8) for number in numbers]
     small = np.stack([np.asarray(Image.fromarray(t * 255).resize((16, 16))) for t in truth]) / 255
     monkeypatch.setattr(attention_measures, "over_frame", lambda _, cells, __: cells)
-    maps = attention_maps.Maps(index, video, numbers, small, 1 - small, np.zeros(4))
-    found = attention_measures.in_video(run, root, maps)
-    assert found.frames == len(numbers)
-    assert found.maps["attention"][1] > 0.85 > 0.5 > found.maps[GRAD_CAM][1]
+    maps = attention_maps.ScoredMaps(index, video, numbers, small, 1 - small, np.zeros(4))
+    metrics = attention_measures.measure_video(run, root, maps)
+    assert metrics.frames == len(numbers)
+    assert metrics.maps["attention"][1] > 0.85 > 0.5 > metrics.maps[GRAD_CAM][1]
 
 
-def test_verdicts_follow_the_interval() -> None:
-    def said(low: float | None, high: float | None) -> str:
-        return verdict({"over_sector": {"low": low, "high": high}})
+def test_conclusions_follow_the_interval() -> None:
+    def conclusion_of(low: float | None, high: float | None) -> str:
+        return localisation_conclusion({"over_sector": {"low": low, "high": high}})
 
-    assert said(1.1, 2.0) == "it finds them"
-    assert said(0.9, 1.2) == "it finds the sector, not them"
-    assert said(0.2, 0.8) == "it looks elsewhere"
-    assert "too few" in said(None, None)
+    assert conclusion_of(1.1, 2.0) == "it finds them"
+    assert conclusion_of(0.9, 1.2) == "it finds the sector, not them"
+    assert conclusion_of(0.2, 0.8) == "it looks elsewhere"
+    assert "too few" in conclusion_of(None, None)
 
 
-def test_a_study_without_true_masks_says_so(cache: Path, tmp_path: Path, exams: Path) -> None:
+def test_a_study_without_true_masks_has_a_note(cache: Path, tmp_path: Path, exams: Path) -> None:
     alone = tmp_path / "exams"
     shutil.copytree(exams, alone)
     shutil.rmtree(Cache(cache).run(None).attention / "test", ignore_errors=True)
-    outcome = explained_part(cache, exams=alone)
+    outcome = explain_split(cache, exams=alone)
     assert "localisation" not in outcome.files
     assert any("no true masks" in note for note in outcome.notes)
 
 
-def test_a_film_of_every_video_if_asked(cache: Path) -> None:
-    outcome = explained_part(cache, split="validation", format="gif")
+def test_a_film_of_every_video_on_request(cache: Path) -> None:
+    outcome = explain_split(cache, split="validation", format="gif")
     pictures = sorted(outcome.files["overlays"].glob("1*.png"))
     assert pictures
     assert [path.with_suffix(".gif").is_file() for path in pictures] == [True] * len(pictures)
 
 
-def test_the_check_tells_drawn_anew_from_kept(cache: Path) -> None:
-    outcome = explained_part(cache, split="validation", check=True)
-    found = json.loads(outcome.files["check"].read_text())
-    assert list(found["alike"]) == [*STAGES, OTHER]
-    # The mask comes before the BiLSTM, so drawing that anew leaves it as it is.
-    assert found["alike"][STAGES[0]]["attention"]["spearman"] == pytest.approx(1)
-    assert found["alike"][STAGES[2]]["attention"]["spearman"] < 0.99
-    assert found["alike"][STAGES[0]][GRAD_CAM]["spearman"] < 0.99
-    assert len(found["words"]) == 2
+def test_the_check_distinguishes_randomised_from_trained_weights(cache: Path) -> None:
+    outcome = explain_split(cache, split="validation", check=True)
+    check = json.loads(outcome.files["check"].read_text())
+    assert list(check["similarity"]) == [*STAGES, OTHER_VIDEO]
+    # The mask comes before the BiLSTM, so randomising the BiLSTM does not change it.
+    assert check["similarity"][STAGES[0]]["attention"]["spearman"] == pytest.approx(1)
+    assert check["similarity"][STAGES[2]]["attention"]["spearman"] < 0.99
+    assert check["similarity"][STAGES[0]][GRAD_CAM]["spearman"] < 0.99
+    assert len(check["words"]) == 2
 
 
-def test_b_lines_that_are_stated_are_compared(
+def test_videos_with_and_without_b_lines_are_compared(
     cache: Path, result: Result, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    explained_part(cache)
+    explain_split(cache)
     run = trained(cache)
     indices = attention.indices_of(run, "test")
     folder = attention_maps.MaskFolder(run.run.attention / "test")
-    assert attention_measures.separated(run, folder, indices) is None  # phantoms state none
+    assert (
+        attention_measures.measure_separation(run, folder, indices) is None
+    )  # phantoms state none
     run.videos.b_lines[:] = (run.videos.scores > 0).astype(np.int8)
-    found = attention_measures.separated(run, folder, indices)
-    assert found is not None
-    assert set(found) == {"extent", "below", "expected score", "brightness"}
-    assert found["extent"]["with"] + found["extent"]["without"] == len(indices)
-    assert 0 <= found["brightness"]["value"] <= 1
+    areas = attention_measures.measure_separation(run, folder, indices)
+    assert areas is not None
+    assert set(areas) == {"extent", "below", "expected score", "brightness"}
+    assert areas["extent"]["with"] + areas["extent"]["without"] == len(indices)
+    assert 0 <= areas["brightness"]["value"] <= 1
 
 
-def test_the_sector_is_what_the_probe_sees() -> None:
+def test_the_sector_mask_covers_the_sector() -> None:
     frames = np.zeros((2, 96, 96), np.uint8)
     rows, columns = np.mgrid[:96, :96]
     angle = np.abs(np.arctan2(columns - 48, rows + 40))
@@ -282,13 +289,13 @@ def test_the_sector_is_what_the_probe_sees() -> None:
     truth = (angle < 0.45) & (radius > 45) & (radius < 130)
     frames[0][truth] = 90
     frames[1][truth & (columns > 50)] = 120
-    frames[:, 2:8, 2:12] = 200  # writing
-    found = seen(frames)
-    assert (found & truth).sum() / (found | truth).sum() > 0.9
-    assert (seen(np.repeat(frames[..., None], 3, axis=3)) == found).all()
+    frames[:, 2:8, 2:12] = 200  # text
+    mask = sector_mask(frames)
+    assert (mask & truth).sum() / (mask | truth).sum() > 0.9
+    assert (sector_mask(np.repeat(frames[..., None], 3, axis=3)) == mask).all()
 
 
-def test_artefacts_are_what_makes_the_score(exams: Path) -> None:
+def test_artefacts_are_those_of_the_score(exams: Path) -> None:
     path = next(masks_folder(exams).rglob("Frame_0.png"))
     video = attention_maps.VideoId(*path.parts[-4:-1])
     labels = read_mask(path)
@@ -297,7 +304,7 @@ def test_artefacts_are_what_makes_the_score(exams: Path) -> None:
         assert (artefacts(exams, video, 0, score) == expected).all()
 
 
-def test_words_name_the_numbers() -> None:
+def test_the_description_contains_the_metrics() -> None:
     def estimate(value: float, low: float, high: float) -> dict[str, Any]:
         return {"value": value, "low": low, "high": high}
 
@@ -311,7 +318,7 @@ def test_words_name_the_numbers() -> None:
         CENTRE: {"pointing": estimate(0.1, 0.0, 0.2)},
         SECTOR: {"pointing": estimate(0.05, 0.0, 0.1)},
     }
-    [words] = in_words({"scores": {"1": group}})
+    [words] = describe_localisation({"scores": {"1": group}})
     assert words.startswith("B-lines (the artefacts of score 1): 20% of the attention")
     assert "3.0 times (2.5 to 3.5)" in words
     assert words.endswith("it finds them.")

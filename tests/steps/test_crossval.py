@@ -208,13 +208,13 @@ def test_other_scores_are_noticed(done, tmp_path: Path) -> None:
     split = (cache / "split.json").read_bytes()
     prepare.run(PrepareConfig(exams=cache / "exams", cache=cache, size=64, workers=1), silent)
     (cache / "split.json").write_bytes(split)
-    with pytest.raises(LusError, match=r"the scores in .* have changed since paper-cv-1 began"):
+    with pytest.raises(LusError, match=r"the scores in .* have changed since paper-cv-1 started"):
         crossval.run(config(cache, resume=True, run="paper-cv-1"), silent)
     name = "paper-cv-1-r1-f1"
-    with pytest.raises(LusError, match=f"have changed since run {name} began"):
+    with pytest.raises(LusError, match=f"have changed since run {name} started"):
         train.run(dataclasses.replace(tiny(cache), run=name, resume=True), silent)
     config_ = EvaluateConfig(cache=cache, run=name, device="cpu", threads=1, permutations=0)
-    assert "have changed since the run began" in evaluate.run(config_, silent).notes[0]
+    assert "have changed since the run started" in evaluate.run(config_, silent).notes[0]
 
 
 @pytest.mark.parametrize(
@@ -244,7 +244,7 @@ def test_a_damaged_file_is_one_line(done, tmp_path: Path, name: str, content: st
 def test_weights_that_know_the_patients_of_a_fold_are_refused(done, tmp_path: Path) -> None:
     cache, _ = done
     best = Cache(cache).run("paper-cv-1-r1-f1").best
-    with pytest.raises(LusError, match="has learned from patient"):
+    with pytest.raises(LusError, match="was trained on patient"):
         crossval.run(config(cache, weights=str(best), run="knowing"), silent)
     assert not (cache / "crossvals" / "knowing").exists()
     split = tmp_path / "split.json"

@@ -85,12 +85,12 @@ def test_the_csv_files_hold_what_is_in_the_numbers(on_test):
     assert sum(int(row["videos"]) for row in exams) == scores["videos"]
     predictions = rows_of(folder / "predictions.csv")
     for exam in exams:
-        own = [
+        rows_of_exam = [
             r for r in predictions if (r["patient"], r["exam"]) == (exam["patient"], exam["exam"])
         ]
-        assert int(exam["true"]) == sum(int(row["score"]) for row in own)
-        assert int(exam["predicted"]) == sum(int(row["predicted"]) for row in own)
-        expected = sum(s * float(row[f"p{s}"]) for row in own for s in range(4))
+        assert int(exam["true"]) == sum(int(row["score"]) for row in rows_of_exam)
+        assert int(exam["predicted"]) == sum(int(row["predicted"]) for row in rows_of_exam)
+        expected = sum(s * float(row[f"p{s}"]) for row in rows_of_exam for s in range(4))
         assert float(exam["expected"]) == pytest.approx(expected, abs=1e-4)
     matrix = np.zeros((4, 4), int)
     for row in rows_of(folder / "confusion.csv"):
@@ -107,9 +107,9 @@ def test_the_prior_is_that_of_the_training_patients(cache, on_test):
     training = videos.scores[split.indices("train", videos.patients, videos.scores)]
     shares = np.bincount(training, minlength=4) / len(training)
     scores, _ = on_test
-    own = np.array(scores["scores"]) / scores["videos"]
+    frequencies = np.array(scores["scores"]) / scores["videos"]
     assert scores["training_scores"] == np.bincount(training, minlength=4).tolist()
-    assert scores["metrics"]["accuracy"]["prior"] == pytest.approx(own @ shares)
+    assert scores["metrics"]["accuracy"]["prior"] == pytest.approx(frequencies @ shares)
 
 
 def test_the_temperature_is_that_of_the_validation_patients_alone(cache, on_test):

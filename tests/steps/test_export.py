@@ -51,7 +51,7 @@ def cache(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def exported(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What `lus export --json` prints. The folder is moved, so that others export anew."""
+    """What `lus export --json` prints. The folder is moved, so that other tests export again."""
     done = CliRunner().invoke(app, ["export", "--cache", str(cache), "--threads", "1", "--json"])
     assert done.exit_code == 0, done.stderr
     folder = tmp_path_factory.mktemp("exported") / "export"
@@ -130,14 +130,14 @@ def test_a_file_says_what_it_is_and_nothing_of_the_machine_or_the_patients(
 ):
     for name, frames in (("frame-encoder.onnx", "any number"), ("model.onnx", "3")):
         content = (exported["folder"] / name).read_bytes()
-        told = {p.key: p.value for p in onnx.load_from_string(content).metadata_props}
-        assert told["run"] == "paper-1"
-        assert told["frames"] == frames
-        assert told["fingerprint"] == trained.card.fingerprint
-        assert json.loads(told["frame_format"])["size"] == 64
-        assert json.loads(told["classes"]) == [0, 1, 2, 3]
-        assert json.loads(told["recipe"])["backbone"] == "alexnet"
-        assert told["disclaimer"].startswith("Not a medical device")
+        metadata = {p.key: p.value for p in onnx.load_from_string(content).metadata_props}
+        assert metadata["run"] == "paper-1"
+        assert metadata["frames"] == frames
+        assert metadata["fingerprint"] == trained.card.fingerprint
+        assert json.loads(metadata["frame_format"])["size"] == 64
+        assert json.loads(metadata["classes"]) == [0, 1, 2, 3]
+        assert json.loads(metadata["recipe"])["backbone"] == "alexnet"
+        assert metadata["disclaimer"].startswith("Not a medical device")
         for secret in (str(cache), str(Path(lus_cli.__file__).parent), "site-packages", ".py"):
             assert secret.encode() not in content
     card = (exported["folder"] / "README.md").read_text(encoding="utf-8")
@@ -173,8 +173,8 @@ def test_a_network_with_shuffled_channels_takes_any_number_of_frames(tmp_path):
     path = tmp_path / "encoder.onnx"
     onnx_files.write_encoder(path, model, (64, 64), ABOUT)
     videos = [noise(frames, 64, 64) for frames in (1, 6)]
-    found = onnx_files.differences(path, onnx_files.encoder_truth(model), videos)
-    assert all(difference.passes for difference in found)
+    differences = onnx_files.differences(path, onnx_files.encoder_truth(model), videos)
+    assert all(difference.passes for difference in differences)
 
 
 @pytest.mark.parametrize("changes", [{"attention_mask": "softmax"}, {"attention": False}])
@@ -182,9 +182,11 @@ def test_what_the_encoder_should_give_is_what_the_model_goes_on_with(tmp_path, c
     model, path = model_of(**changes), tmp_path / "encoder.onnx"
     onnx_files.write_encoder(path, model, (64, 64), ABOUT)
     video = noise(3, 64, 64)
-    [vectors, _] = found = onnx_files.differences(path, onnx_files.encoder_truth(model), [video])
+    [vectors, _] = differences = onnx_files.differences(
+        path, onnx_files.encoder_truth(model), [video]
+    )
     assert vectors.output == "vectors"
-    assert all(difference.passes for difference in found)
+    assert all(difference.passes for difference in differences)
     with torch.inference_mode():
         right, _ = model.masked(model.features(torch.from_numpy(video)))
     np.testing.assert_allclose(said(path, video)[0], right, atol=1e-5)
@@ -225,7 +227,7 @@ def test_a_file_that_differs_is_not_kept(cache, monkeypatch):
 
     monkeypatch.setattr(onnx_files, "write_encoder", slightly_wrong)
     run = Cache(cache).run(None)
-    with pytest.raises(LusError, match=r"frame-encoder\.onnx: \w+ differs .* nothing is kept"):
+    with pytest.raises(LusError, match=r"frame-encoder\.onnx: \w+ differs .* nothing was written"):
         export.run(ExportConfig(cache=cache, threads=1), silent)
     assert not [path for path in run.root.iterdir() if "export" in path.name]
 
@@ -238,8 +240,8 @@ def test_what_is_not_a_number_differs(exported):
         )
 
     path = exported["folder"] / "model.onnx"
-    found = onnx_files.differences(path, nowhere, [noise(3, 64, 64)])
-    assert not any(difference.passes for difference in found)
+    differences = onnx_files.differences(path, nowhere, [noise(3, 64, 64)])
+    assert not any(difference.passes for difference in differences)
 
 
 def test_another_export_must_be_forced_and_then_replaces_the_first(cache, exported, monkeypatch):
@@ -271,23 +273,23 @@ def test_another_export_must_be_forced_and_then_replaces_the_first(cache, export
 
 def test_frames_to_compare_on_are_real_where_they_fit(prepared, tmp_path):
     videos = VideoCache(Cache(prepared).videos)
-    found, words = export.videos_to_check(Cache(prepared), videos.frame_format, 30, 1)
+    differences, words = export.videos_to_check(Cache(prepared), videos.frame_format, 30, 1)
     assert words == "frames of 4 videos in the cache"
     first, last = videos.read(0)[[0, -1]]
-    assert np.array_equal(found[0][0], first)
-    assert np.array_equal(found[0][-1], last)
-    assert all(frames.shape == (30, 64, 64) for frames in found)
+    assert np.array_equal(differences[0][0], first)
+    assert np.array_equal(differences[0][-1], last)
+    assert all(frames.shape == (30, 64, 64) for frames in differences)
     every_third, _ = export.videos_to_check(Cache(prepared), videos.frame_format, 30, 3)
-    known = videos.read(0)[::3]
-    assert np.array_equal(np.unique(every_third[0], axis=0), np.unique(known, axis=0))
+    strided = videos.read(0)[::3]
+    assert np.array_equal(np.unique(every_third[0], axis=0), np.unique(strided, axis=0))
     for cache, frame_format in (
         (Cache(tmp_path), videos.frame_format),
         (Cache(prepared), FrameFormat(32, letterbox=False, color=True)),
     ):
-        found, words = export.videos_to_check(cache, frame_format, 2, 1)
+        differences, words = export.videos_to_check(cache, frame_format, 2, 1)
         assert words == "noise"
-        assert all(frames.shape == (2, *frame_format.shape) for frames in found)
-        assert len(np.unique(found[0])) > 200
+        assert all(frames.shape == (2, *frame_format.shape) for frames in differences)
+        assert len(np.unique(differences[0])) > 200
 
 
 @pytest.mark.parametrize("package", ["onnx", "onnxscript", "onnxruntime"])

@@ -117,7 +117,7 @@ def test_the_tree_is_an_exam_tree(study: Path) -> None:
     }  # fmt: skip
     assert result.tables[0].rows == [("0", 1), ("1", 0), ("2", 1), ("3", 1), ("none", 1)]
     assert (result.files, result.problems, result.failed) == ({"exams": root}, [], False)
-    assert result.notes == ["four.avi was imported without a score: no label gives one"]
+    assert result.notes == ["four.avi was imported without a score: their labels have none"]
 
 
 def test_frames_are_those_of_the_video_in_its_order(study: Path) -> None:
@@ -233,7 +233,7 @@ def test_force_replaces_an_exam_tree_and_nothing_else(study: Path, make: Any, he
     config = configured(study, root=root, force=True)
     if make is phantom.run:
         config = PhantomConfig(root=root, patients=4, videos=4, size=32, force=True, workers=1)
-    with pytest.raises(LusError, match=f"is no exam tree: it holds {held.split('/')[0]}"):
+    with pytest.raises(LusError, match=f"is not an exam tree: it holds {held.split('/')[0]}"):
         make(config, silent)
     assert (root / held).read_text() == "weeks of work"
 
@@ -245,7 +245,9 @@ def test_folders_behind_links_and_folders_that_cannot_be_read(study: Path) -> No
     (study / "five.rm").write_bytes(b"something")
     result = run(study)
     assert result.numbers["videos"] == 4
-    assert any("five.rm is a video of a kind not read here" in line for line in result.problems)
+    assert any(
+        "five.rm is a video in a format that lus does not read" in line for line in result.problems
+    )
 
 
 def test_the_masks_of_a_replaced_phantom_go_and_those_of_others_stay(study: Path) -> None:
@@ -274,7 +276,7 @@ def test_a_label_mistake_is_found_before_any_video_is_decoded(
     monkeypatch.setattr(import_videos, "import_video", fail)
     with (study.parent / "labels.csv").open("a") as file:
         file.write("one.avi,1,1,1,1,,,\n")
-    with pytest.raises(LusError, match=r"line 6: file one\.avi is in line 2 already"):
+    with pytest.raises(LusError, match=r"line 6: file one\.avi is already in line 2"):
         run(study)
     assert not (study.parent / "exams").exists()
 
@@ -282,7 +284,7 @@ def test_a_label_mistake_is_found_before_any_video_is_decoded(
 @pytest.mark.parametrize("root", ["videos", "videos/deep", ".", "videos/deep/../../videos"])
 def test_the_videos_themselves_are_never_replaced(study: Path, root: str) -> None:
     before = everything(study)
-    with pytest.raises(UsageError, match="which is to be made"):
+    with pytest.raises(UsageError, match="which would be replaced"):
         run(study, root=study.parent / root, force=True)
     assert everything(study) == before
 

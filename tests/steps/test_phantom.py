@@ -302,7 +302,7 @@ def test_a_mask_is_read_back_as_written(tmp_path: Path) -> None:
 
 def test_what_is_no_mask_is_refused(root: Path, tmp_path: Path) -> None:
     Image.new("L", (4, 4)).save(tmp_path / "gray.png")
-    with pytest.raises(LusError, match="is no mask"):
+    with pytest.raises(LusError, match="is not a mask"):
         true_masks.read_mask(tmp_path / "gray.png")
     (tmp_path / "half.png").write_bytes(b"\x89PNG")
     for unreadable in (tmp_path / "half.png", next(root.rglob("*.jpg"))):
@@ -360,7 +360,7 @@ def test_an_existing_tree_is_replaced_only_by_force(tmp_path: Path) -> None:
     root = tmp_path / "exams"
     phantom.run(small(root, videos=5), silent)
     (root / "old" / "1" / "2").mkdir(parents=True)
-    with pytest.raises(LusError, match="already there"):
+    with pytest.raises(LusError, match="already exists"):
         phantom.run(small(root, videos=4), silent)
     assert (root / "old").exists()
     phantom.run(small(root, videos=4, force=True), silent)
@@ -372,7 +372,7 @@ def test_masks_that_are_no_phantoms_stay(tmp_path: Path) -> None:
     masks = tmp_path / "exams-masks"
     masks.mkdir()
     (masks / "mine.txt").write_text("weeks of drawing")
-    with pytest.raises(LusError, match="is of no phantom: move it away"):
+    with pytest.raises(LusError, match="was not written by `lus phantom`: move it away"):
         phantom.run(small(tmp_path / "exams", videos=4, force=True), silent)
     assert (masks / "mine.txt").exists()
 

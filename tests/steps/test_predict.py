@@ -1,4 +1,4 @@
-"""lus predict on a real small run: its answers are those of lus evaluate, and failures stay alone."""
+"""lus predict on a real small run: it predicts what lus evaluate does; failures affect no other video."""
 
 from __future__ import annotations
 
@@ -56,28 +56,28 @@ def predicted(cache: Path, *paths: Path, **changes) -> Result:
     return predict.run(config, silent)
 
 
-def answers(result: Result) -> dict[str, list[float]]:
+def probabilities_of(result: Result) -> dict[str, list[float]]:
     return {video["video"]: video["probabilities"] for video in result.numbers["videos"]}
 
 
-# ----------------------------------------------------------------------------------------- answers
+# ----------------------------------------------------------------------------------------- predictions
 
 
-def test_frame_folders_get_the_answers_that_evaluate_gives(cache, alone, exams):
-    got = answers(predicted(alone, exams, page=False))
+def test_frame_folders_get_the_predictions_that_evaluate_gives(cache, alone, exams):
+    got = probabilities_of(predicted(alone, exams, page=False))
     trained = open_run(Cache(cache), None, torch.device("cpu"))
     assert len(got) == len(trained.videos)
     for index, video in enumerate(trained.videos.ids):
-        known = trained.probabilities([index], "score", silent)[0]
-        assert got[str(video)] == known.tolist(), "not the same to the last bit"
+        expected = trained.probabilities([index], "score", silent)[0]
+        assert got[str(video)] == expected.tolist(), "not the same to the last bit"
     # evaluate scores several videos in one batch, where sums run in another order.
     config = EvaluateConfig(
         cache=cache, device="cpu", threads=1, permutations=10, temperature=False
     )
     with evaluate.run(config, silent).files["predictions"].open(newline="") as file:
         for row in csv.DictReader(file):
-            own = got[f"{row['patient']}/{row['exam']}/{row['area']}"]
-            assert [float(row[f"p{s}"]) for s in range(4)] == pytest.approx(own, abs=1e-6)
+            predicted_row = got[f"{row['patient']}/{row['exam']}/{row['area']}"]
+            assert [float(row[f"p{s}"]) for s in range(4)] == pytest.approx(predicted_row, abs=1e-6)
 
 
 def test_video_files_get_the_answers_that_their_cache_gives(alone, tmp_path):
@@ -94,10 +94,10 @@ def test_video_files_get_the_answers_that_their_cache_gives(alone, tmp_path):
     model, card = load_best(run.best)
     split, _ = read_split(Cache(tmp_path / "other").split, videos.patients)
     trained = TrainedRun(run, model, card, videos, split, digest_of(model.state_dict()))
-    got = answers(predicted(alone, tree, page=False))
+    got = probabilities_of(predicted(alone, tree, page=False))
     for index, video in enumerate(videos.ids):
-        known = trained.probabilities([index], "score", silent)[0]
-        assert got[f"{video}.mp4"] == known.tolist(), "not the same to the last bit"
+        expected = trained.probabilities([index], "score", silent)[0]
+        assert got[f"{video}.mp4"] == expected.tolist(), "not the same to the last bit"
 
 
 def test_a_model_that_weighs_frames_says_how(alone, exams):
@@ -141,7 +141,7 @@ def test_a_fitted_temperature_is_applied_only_when_asked_for(alone, exams):
     assert (plain.numbers["calibrated"], cold.numbers["calibrated"]) == (False, True)
     assert "not calibrated: --temperature applies" in " ".join(plain.notes)
     assert "temperature 0.50, fitted on 9 videos of 3 validation patients" in " ".join(cold.notes)
-    [given], [sharper] = answers(plain).values(), answers(cold).values()
+    [given], [sharper] = probabilities_of(plain).values(), probabilities_of(cold).values()
     assert sharper == pytest.approx(scaled(np.array([given]), 0.5)[0].tolist())
     assert max(sharper) > max(given)
 
@@ -155,31 +155,31 @@ def remarks(cache: Path, path: Path) -> str:
 
 
 def test_videos_unlike_any_of_the_study_are_pointed_out(alone, tmp_path):
-    assert "longer than any video of the model's own study" in remarks(
+    assert "longer than any video in the study of the model" in remarks(
         alone, movie(tmp_path / "long.mp4", 30)
     )
     assert remarks(alone, movie(tmp_path / "moving.mp4", 5)) == ""
     assert "a single frame" in remarks(alone, folder(tmp_path / "one", 1))
     gray = folder(tmp_path / "blank", 3)
-    assert "3 of the 3 frames looked at are blank" in remarks(alone, gray)
+    assert "3 of the 3 frames used are blank" in remarks(alone, gray)
     still = tmp_path / "still"
     still.mkdir()
     for number in range(3):
         Image.fromarray(np.arange(1200, dtype=np.uint8).reshape(30, 40)).save(
             still / f"{number}.png"
         )
-    assert remarks(alone, still) == "nothing moves: all frames looked at are the same"
+    assert remarks(alone, still) == "no motion: all frames used are identical"
 
 
 def test_a_video_that_the_model_was_trained_on_is_recognised(cache, exams, tmp_path):
     cached = Cache(cache)
     split, _ = read_split(cached.run(None).split, VideoCache(cached.videos).patients)
-    known = {"train": "the model was trained on it", "validation": "best epoch was chosen on it"}
+    uses = {"train": "the model was trained on it", "validation": "best epoch was chosen on it"}
     for part in ("train", "validation", "test"):
         area = next(iter(sorted((exams / getattr(split, part)[0]).glob("*/*"))))
         copy = shutil.copytree(area, tmp_path / part / "renamed")
-        said = remarks(cache, copy)
-        assert (known[part] in said) if part in known else (said == "")
+        remark = remarks(cache, copy)
+        assert (uses[part] in remark) if part in uses else (remark == "")
 
 
 # ---------------------------------------------------------------------------------- files, failure
@@ -200,17 +200,17 @@ def test_failures_are_named_and_the_rest_is_scored(alone, tmp_path):
     options = ("--cache", alone, "--device", "cpu", "--threads", 1)
     done = lus(tmp_path / "in", text, tmp_path / "missing", *options, "--json")
     assert done.exit_code == 1
-    known = json.loads(done.stdout)
-    assert [video["video"] for video in known["videos"]] == ["a, b.mp4"]
-    assert len(known["problems"]) == 4
+    document = json.loads(done.stdout)
+    assert [video["video"] for video in document["videos"]] == ["a, b.mp4"]
+    assert len(document["problems"]) == 4
     for path in (cut, wrong, text, tmp_path / "missing"):
-        [line] = [line for line in known["problems"] if str(path) in line]
+        [line] = [line for line in document["problems"] if str(path) in line]
         assert "\n" not in line
         assert ": " in line, "what is to be done"
-    page = Path(known["files"]["page"]).read_text(encoding="utf-8")
+    page = Path(document["files"]["page"]).read_text(encoding="utf-8")
     assert "4 could not be scored." in page
-    written = json.loads(Path(known["files"]["numbers"]).read_text())
-    assert written["videos"] == known["videos"]
+    written = json.loads(Path(document["files"]["numbers"]).read_text())
+    assert written["videos"] == document["videos"]
 
 
 def test_when_nothing_can_be_scored_nothing_is_written(alone, tmp_path):
@@ -225,31 +225,35 @@ def test_nothing_is_overwritten(alone, exams, tmp_path):
     first, second = predicted(alone, path), predicted(alone, path, page=False)
     assert first.files["page"] == run.predictions / "1" / "predictions.html"
     assert second.files["table"] == run.predictions / "2" / "predictions.csv"
-    own = tmp_path / "own"
-    own.mkdir()
-    (own / "thesis.txt").write_text("years of work")
-    with pytest.raises(LusError, match="is already there: name another folder"):
-        predicted(alone, path, output=own)
-    predicted(alone, path, output=own, force=True)
-    predicted(alone, path, output=own, force=True, page=False)
+    output = tmp_path / "own"
+    output.mkdir()
+    (output / "thesis.txt").write_text("years of work")
+    with pytest.raises(LusError, match="already exists: give another folder"):
+        predicted(alone, path, output=output)
+    predicted(alone, path, output=output, force=True)
+    predicted(alone, path, output=output, force=True, page=False)
     # The page of other predictions would be taken for theirs.
-    assert {p.name for p in own.iterdir()} == {"thesis.txt", "predictions.csv", "predictions.json"}
-    with pytest.raises(LusError, match="is a file: name a folder"):
-        predicted(alone, path, output=own / "thesis.txt", force=True)
+    assert {p.name for p in output.iterdir()} == {
+        "thesis.txt",
+        "predictions.csv",
+        "predictions.json",
+    }
+    with pytest.raises(LusError, match="is a file: give a folder"):
+        predicted(alone, path, output=output / "thesis.txt", force=True)
 
 
 def test_earlier_answers_do_not_stay_where_nothing_could_be_scored(alone, exams, tmp_path):
-    own = tmp_path / "own"
-    predicted(alone, first_video(exams), output=own)
+    output = tmp_path / "own"
+    predicted(alone, first_video(exams), output=output)
     (tmp_path / "broken.mp4").write_bytes(b"no video")
-    result = predicted(alone, tmp_path / "broken.mp4", output=own, force=True)
+    result = predicted(alone, tmp_path / "broken.mp4", output=output, force=True)
     assert result.failed
-    written = json.loads((own / "predictions.json").read_text())
+    written = json.loads((output / "predictions.json").read_text())
     assert written["videos"] == []
     assert len(written["problems"]) == 1
-    with (own / "predictions.csv").open(newline="") as file:
+    with (output / "predictions.csv").open(newline="") as file:
         assert not list(csv.DictReader(file))
-    assert "1 could not be scored." in (own / "predictions.html").read_text(encoding="utf-8")
+    assert "1 could not be scored." in (output / "predictions.html").read_text(encoding="utf-8")
 
 
 def test_an_answer_that_is_no_number_is_none(cache, alone, exams, tmp_path):
@@ -260,15 +264,15 @@ def test_an_answer_that_is_no_number_is_none(cache, alone, exams, tmp_path):
     save_best(best, model.state_dict(), card)
     result = predicted(alone, first_video(exams))
     assert result.failed
-    assert "is no number: try --device cpu" in result.problems[0]
+    assert "is not a finite number: try --device cpu" in result.problems[0]
     other = shutil.copytree(cache, tmp_path / "cache")
     save_best(Cache(other).run(None).best, model.state_dict(), card)
-    with pytest.raises(LusError, match=r"predicts for video .* is not a number"):
+    with pytest.raises(LusError, match=r"predicts for video .* is not a finite number"):
         evaluate.run(EvaluateConfig(cache=other, device="cpu", threads=1, permutations=0), silent)
 
 
 def test_text_is_masked_as_in_the_study_of_the_run(tmp_path):
-    """DICOM with text around the ultrasound region: seen or not, the answer is another."""
+    """DICOM with text around the ultrasound region: seen or not changes the prediction."""
     random = np.random.default_rng(0)
     lines, tree = [], tmp_path / "exams"
     for number in range(8):
@@ -287,11 +291,11 @@ def test_text_is_masked_as_in_the_study_of_the_run(tmp_path):
     trained = open_run(Cache(cache), None, torch.device("cpu"))
     result = predicted(cache, tree, page=False)
     for index, video in enumerate(trained.videos.ids):
-        known = trained.probabilities([index], "score", silent)[0]
-        assert answers(result)[f"{video}.dcm"] == known.tolist()
+        expected = trained.probabilities([index], "score", silent)[0]
+        assert probabilities_of(result)[f"{video}.dcm"] == expected.tolist()
     assert any("the model was trained on it" in note for note in result.notes)
     shown = predicted(cache, tree, page=False, mask_text=False)
-    assert answers(shown) != answers(result)
+    assert probabilities_of(shown) != probabilities_of(result)
     assert any("text is not blackened; in the study that the" in note for note in shown.notes)
     assert not any("blackened" in note for note in result.notes)
     # The weights know it by themselves; weights from before it was noted say so.
@@ -300,10 +304,10 @@ def test_text_is_masked_as_in_the_study_of_the_run(tmp_path):
     model, card = load_best(Cache(cache).run(None).best)
     save_best(alone.best, model.state_dict(), card)
     elsewhere = predicted(tmp_path / "alone", tree, page=False, run="model")
-    assert answers(elsewhere) == answers(result)
+    assert probabilities_of(elsewhere) == probabilities_of(result)
     save_best(alone.best, model.state_dict(), dataclasses.replace(card, mask_text=None))
     unknown = predicted(tmp_path / "alone", tree, page=False, run="model")
-    assert any("it was noted by nobody: see --mask-text" in note for note in unknown.notes)
+    assert any("it was not recorded: see --mask-text" in note for note in unknown.notes)
 
 
 def test_the_csv_holds_the_numbers(alone, exams):

@@ -20,10 +20,8 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from lus_cli.cache import ledger
 from lus_cli.cache.chunks import FrameFormat
 from lus_cli.cache.decoding import source_key
-from lus_cli.cache.ledger import Reading
 from lus_cli.cache.split import read_split
 from lus_cli.cache.video_cache import VideoCache
 from lus_cli.cli import app
@@ -33,23 +31,20 @@ from lus_cli.progress import Result, silent
 from lus_cli.steps import prepare
 from lus_cli.study.finding import find_sources
 from lus_cli.study.ids import VideoId
-from lus_cli.study.sources import Source
 from tests.conftest import dead_part, held
 
 SIDE = 40
 
 
 class Watch:
-    """A progress callback that remembers how many frames were decoded, and videos compared."""
+    """A progress callback that remembers how many frames were decoded."""
 
     def __init__(self) -> None:
-        self.decoded = self.compared = 0
+        self.decoded = 0
 
     def __call__(self, task: str, done: int, total: int | None = None, **_facts: object) -> None:
         if task == "decode":
             self.decoded = done
-        if task == "compare":
-            self.compared = done
 
 
 def gray(value: int, side: int = SIDE) -> Image.Image:
@@ -290,7 +285,7 @@ def test_new_patients_draw_a_new_split_and_say_so(
     run(tree, tmp_path)
     add_patient(tree)
     run(tree, tmp_path)
-    assert "the study has other patients now" in caplog.text
+    assert "the patients of the study have changed" in caplog.text
     read_split(tmp_path / "split.json", [*(f"p{i}" for i in range(5)), "p7"])
 
 
@@ -372,104 +367,51 @@ def test_findings_are_stored(tree: Path, tmp_path: Path) -> None:
     assert videos.b_lines[:3].tolist() == [0, 1, -1]
 
 
-# ------------------------------------------------------------------ in doubt, content decides
+# ---------------------------------------------------------------- changed files are decoded again
 
 
-def age(tree: Path, seconds: float = 1000) -> None:
-    """Makes all frames older, each by as much."""
-    for path in tree.rglob("*.jpg"):
-        known = path.stat()
-        os.utime(path, ns=(known.st_atime_ns, known.st_mtime_ns - int(seconds * 1e9)))
-
-
-def repaint(path: Path) -> None:
-    """Other pixels in a file of the same size and time."""
-    known, before = path.stat(), path.read_bytes()
-    for value in range(256):
-        gray(value).save(path, quality=100)
-        if path.stat().st_size == known.st_size and path.read_bytes() != before:
-            os.utime(path, ns=(known.st_atime_ns, known.st_mtime_ns))
-            return
-    raise AssertionError("no other gray takes as many bytes")
+def age(path: Path, seconds: float = 1000) -> None:
+    """Makes a file older."""
+    status = path.stat()
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns - int(seconds * 1e9)))
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_a_study_that_was_copied_is_compared_not_decoded(tree: Path, tmp_path: Path) -> None:
-    run(tree, tmp_path)
-    age(tree)
-    watch = Watch()
-    run(tree, tmp_path, watch)
-    assert (watch.compared, watch.decoded) == (10, 0)
-    watch = Watch()
-    run(tree, tmp_path, watch)
-    assert (watch.compared, watch.decoded) == (0, 0), "and only once"
-    run(tree, tmp_path / "fresh")
-    ours, fresh = tmp_path / "videos.h5", tmp_path / "fresh" / "videos.h5"
-    assert ours.read_bytes() == fresh.read_bytes()
-
-
-@pytest.mark.usefixtures("undrawn")
-def test_of_a_copied_study_what_differs_is_decoded(tree: Path, tmp_path: Path) -> None:
-    run(tree, tmp_path)
-    age(tree)
-    repaint(tree / "p2/1/1/Frame_3.jpg")
-    watch = Watch()
-    run(tree, tmp_path, watch)
-    assert (watch.compared, watch.decoded) == (10, 13)
-    run(tree, tmp_path / "fresh")
-    ours, fresh = tmp_path / "videos.h5", tmp_path / "fresh" / "videos.h5"
-    assert ours.read_bytes() == fresh.read_bytes()
-
-
-@pytest.mark.usefixtures("undrawn")
-def test_a_frame_rewritten_at_the_same_time_in_the_same_size_is_noticed(
-    tree: Path, tmp_path: Path
+def test_a_changed_file_costs_its_video_and_is_reported(
+    tree: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Where disks count whole seconds, times and sizes may not tell."""
+    caplog.set_level("INFO", "lus")
     run(tree, tmp_path)
-    repaint(tree / "p2/1/1/Frame_3.jpg")
+    gray(200).save(tree / "p2/1/1/Frame_3.jpg", quality=100)
+    remark = "1 video changed: video p2/1/1 is decoded again"
     dry = run(tree, tmp_path, dry_run=True)
     assert dry.numbers["to_decode"] == 1
-    assert dry.notes == ["video p2/1/1 is decoded again: their files changed"]
+    assert dry.notes == [remark]
     watch = Watch()
     run(tree, tmp_path, watch)
     assert watch.decoded == 13
+    assert remark in caplog.text
     run(tree, tmp_path / "fresh")
     ours, fresh = tmp_path / "videos.h5", tmp_path / "fresh" / "videos.h5"
     assert ours.read_bytes() == fresh.read_bytes()
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_where_times_leave_no_doubt_no_file_is_read(
-    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("seconds", [1000, 1e-6, -1000])
+def test_a_touched_video_is_decoded_again_and_once(
+    tree: Path, tmp_path: Path, seconds: float
 ) -> None:
-    age(tree)
     run(tree, tmp_path)
-    add_video(tree)
-    age(tree / "p1/1/3")
-
-    def fail(source: Source, _format: FrameFormat) -> Reading:
-        raise AssertionError(f"{source.id} was read")
-
-    monkeypatch.setattr(ledger, "take_reading", fail)
-    watch = Watch()
-    run(tree, tmp_path, watch)
-    assert (watch.compared, watch.decoded) == (0, 13)
-
-
-@pytest.mark.usefixtures("undrawn")
-@pytest.mark.parametrize("ledger_there", [True, False])
-def test_without_the_ledger_times_decide(tree: Path, tmp_path: Path, ledger_there: bool) -> None:
-    run(tree, tmp_path)
-    if not ledger_there:
-        (tmp_path / "sources.json").unlink()
-    watch = Watch()
-    run(tree, tmp_path, watch)
-    assert watch.decoded == 0
-    age(tree)
-    watch = Watch()
-    run(tree, tmp_path, watch)
-    assert watch.decoded == (0 if ledger_there else 5 * 27)
+    before = VideoCache(tmp_path / "videos.h5").checksums
+    for area in (1, 2):
+        age(tree / f"p2/1/{area}/Frame_3.jpg", seconds)
+    notes = run(tree, tmp_path, dry_run=True).notes
+    assert notes == ["2 videos changed: video p2/1/1 and 1 more are decoded again"]
+    for decoded in (27, 0):
+        watch = Watch()
+        run(tree, tmp_path, watch)
+        assert watch.decoded == decoded
+    assert VideoCache(tmp_path / "videos.h5").checksums == before
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -537,7 +479,7 @@ def test_damage_is_not_carried_into_a_new_cache(
     path.write_bytes(content)
     add_video(tree)
     run(tree, tmp_path)
-    assert "is damaged; building it anew" in caplog.text
+    assert "is damaged; rebuilding it" in caplog.text
     assert not verify(tmp_path).failed
 
 
@@ -549,7 +491,9 @@ def test_a_cache_that_another_program_holds_is_not_built_anew(tree: Path, tmp_pa
     for dry_run in (True, False):
         with (
             held(tmp_path / "videos.h5"),
-            pytest.raises(CannotReadError, match=r"videos\.h5 cannot be read .*: end what is"),
+            pytest.raises(
+                CannotReadError, match=r"videos\.h5 cannot be read .*: close the program"
+            ),
         ):
             run(tree, tmp_path, dry_run=dry_run)
     assert (tmp_path / "videos.h5").read_bytes() == before
@@ -564,7 +508,7 @@ def test_a_reader_never_mixes_two_caches(tree: Path, tmp_path: Path) -> None:
     assert len(pickle.loads(reader).read(0)) == 13
     add_video(tree)
     run(tree, tmp_path)
-    with pytest.raises(LusError, match="was replaced while it was read"):
+    with pytest.raises(LusError, match="was replaced while it was in use"):
         pickle.loads(reader).read(0)
 
 
@@ -578,7 +522,8 @@ def test_one_patient_under_two_names_is_pointed_out(tree: Path, tmp_path: Path) 
     with (tree / "Annotations.txt").open("a") as file:
         file.write("\np7/1/1;2\np7/1/2;3\n")
     assert run(tree, tmp_path, force=True).notes == [
-        "videos p1/1/1 and p7/1/1 hold the same frames, and 1 more pairs do: is one patient there twice?"
+        "videos p1/1/1 and p7/1/1 have the same frames, and so do 1 more pairs: "
+        "is one patient in the study twice?"
     ]
 
 
@@ -784,7 +729,7 @@ def test_a_single_flipped_bit_anywhere_is_found(tree: Path, tmp_path: Path) -> N
     path = tmp_path / "videos.h5"
     whole = path.read_bytes()
     draw = random.Random(1)
-    # Videos are small here: the beginning and the end are what HDF5 keeps, tables, and the seal.
+    # Videos are small here: the beginning and the end are HDF5 structure, tables and the seal.
     places = [*draw.sample(range(4096), 60), *draw.sample(range(4096, len(whole)), 160)]
     found = Counter[str]()
     for place in [*places, len(whole) - 1]:
@@ -803,7 +748,7 @@ def test_a_single_flipped_bit_anywhere_is_found(tree: Path, tmp_path: Path) -> N
         f"{path} is damaged",
         "a table",
         "video",
-        "what HDF5 keeps beside videos and tables",
+        "the HDF5 structure around videos and tables",
     }
     path.write_bytes(whole)
     assert not verify(tmp_path).failed

@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from lus_cli.cache.split import draw_split, load_split
+from lus_cli.cache.split import load_split
+from lus_cli.cache.split_drawing import draw_split
 from lus_cli.cache.video_cache import VideoCache
 from lus_cli.cli import app
 from lus_cli.config import PrepareConfig
@@ -57,7 +58,7 @@ def test_a_part_without_patients_says_what_was_left_out(tmp_path: Path) -> None:
         prepare.run(config(root, tmp_path / "cache"), silent)
     text = str(caught.value)
     assert "1 patient leaves none for training" in text
-    assert "1 video of 1 patient can be read, and 2 problems left others out" in text
+    assert "1 video of 1 patient can be read; 2 problems left others out" in text
     assert "video a/1/L1" in text
     assert [line.split(":")[0] for line in caught.value.left_out] == [
         "video a/1/L1",
@@ -146,7 +147,7 @@ def test_patients_spelt_alike_are_named(tmp_path: Path) -> None:
     patients = ["a", "b", "c", "d", "e", "A "]
     root = make_study(tmp_path / "exams", patients, [0, 1, 2, 3, 0, 1])
     result = prepare.run(config(root, tmp_path), silent)
-    said = "patients A and a may be one: write one id if so; they are kept in one part"
+    said = "patients A and a may be one patient: if so, write one id; they are kept in one part"
     assert result.notes == [said]
     path = tmp_path / "split.json"
     split = json.loads(path.read_text())
@@ -194,4 +195,4 @@ def test_a_video_of_16_bits_that_hold_8_is_refused(tmp_path: Path) -> None:
     for path in (root / "a/1/L1").iterdir():
         Image.fromarray(np.full((16, 16), 200, np.uint16)).save(path)
     result = prepare.run(config(root, tmp_path), silent)
-    assert "16 bits a pixel, of which the upper 8 are empty" in result.problems[0]
+    assert "16 bits per pixel and use only the lower 8" in result.problems[0]

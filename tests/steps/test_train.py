@@ -78,7 +78,7 @@ def test_config_toml_names_every_field_and_repeats_the_run(cache: Path) -> None:
 
 
 def test_the_best_weights_are_the_best_epochs(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The report kept a reference to the live network. Validation is told what to say here, so that
+    """The report kept a reference to the live network. The validation losses are set here, so that
     the middle epoch is the best; the weights are real."""
     weights: list[dict[str, torch.Tensor]] = []
 
@@ -199,7 +199,7 @@ def test_a_damaged_checkpoint_is_noticed_and_the_one_before_used(
     run.epochs.unlink()
     train.run(tiny(cache, run="mine", resume=True), silent)
     assert "last.pt is damaged" in caplog.text
-    assert "going on from the one before" in caplog.text
+    assert "the previous checkpoint is used" in caplog.text
     assert run.epochs.read_bytes() == whole
     again = load_last(run.last)
     assert last is not None
@@ -209,7 +209,7 @@ def test_a_damaged_checkpoint_is_noticed_and_the_one_before_used(
 
 def test_a_run_is_never_overwritten(cache: Path) -> None:
     train.run(tiny(cache, run="mine"), silent)
-    with pytest.raises(LusError, match="there is a run mine already"):
+    with pytest.raises(LusError, match="run mine already exists"):
         train.run(tiny(cache, run="mine"), silent)
 
 
@@ -241,11 +241,11 @@ def test_patience_stops_early(cache: Path) -> None:
 
 
 def validating(monkeypatch: pytest.MonkeyPatch, losses: list[float]) -> None:
-    """Validation says these losses, an epoch each; the weights are real."""
-    said = iter(losses)
+    """Sets the validation loss of each epoch; the weights are real."""
+    values = iter(losses)
 
     def validate(_self: Trainer, *_arguments: Any) -> dict[str, float]:
-        loss = next(said)
+        loss = next(values)
         names = "loss", "excess", "accuracy", "kappa"
         return {f"validation_{n}": loss if n != "accuracy" else 0.5 for n in names}
 
@@ -285,7 +285,7 @@ def test_patience_counts_epochs_that_are_not_finite(
     assert "stopped after epoch 4 of 9" in note
     assert "(--patience 2)" in note
     (note,) = train.run(tiny(cache, resume=True), silent).notes
-    assert "`lus train --resume --run paper-1 --patience 0` goes on to epoch 9" in note
+    assert "`lus train --resume --run paper-1 --patience 0` continues to epoch 9" in note
 
 
 def going_on(cache: Path, **changes: Any) -> TrainConfig:
@@ -333,12 +333,12 @@ def test_a_cosine_schedule_that_is_extended_says_its_learning_rates(
     train.run(tiny(cache, schedule="cosine"), silent)
     train.run(going_on(cache, epochs=4), silent)
     rows = epochs_of(Cache(cache).run(None).root)
-    (said,) = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
-    assert "the cosine schedule now ends at epoch 4, not 2" in said
+    (warning,) = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
+    assert "the cosine schedule now ends at epoch 4, not 2" in warning
     for row, where in zip(rows[1:], ("in epoch 2", "in epoch 3", None), strict=True):
         if where:
-            assert f"{row['learning_rate']:.2g} {where}" in said
-    assert f"{rows[-1]['learning_rate']:.2g} in epoch 4" in said
+            assert f"{row['learning_rate']:.2g} {where}" in warning
+    assert f"{rows[-1]['learning_rate']:.2g} in epoch 4" in warning
     assert rows[2]["learning_rate"] == rows[1]["learning_rate"]  # (1 + cos) / 2 at half the way
 
 
@@ -348,8 +348,8 @@ def test_what_a_run_does_with_other_epochs(cache: Path) -> None:
     last = run.last.read_bytes()
     (note,) = train.run(going_on(cache, epochs=3), silent).notes
     assert "Run paper-1 is finished, with 3 of 3 epochs: nothing was trained." in note
-    assert "`lus train --resume --run paper-1 --epochs N` goes on to epoch N" in note
-    with pytest.raises(UsageError, match="has 3 epochs already: --epochs 2 would take some away"):
+    assert "`lus train --resume --run paper-1 --epochs N` continues to epoch N" in note
+    with pytest.raises(UsageError, match="already has 3 epochs, more than --epochs 2"):
         train.run(going_on(cache, epochs=2), silent)
     assert run.last.read_bytes() == last
     assert read_toml(run.config)["epochs"] == 3
@@ -369,7 +369,7 @@ def test_an_interrupted_run_may_end_earlier(cache: Path) -> None:
 def test_a_run_that_lost_its_patience_goes_on_with_more(cache: Path) -> None:
     still = {"learning_rate": 0.0, "learning_rate_cnn": 0.0, "attention": False}
     train.run(tiny(cache, epochs=4, patience=1, **still), silent)
-    with pytest.raises(LusError, match="would not go on to epoch 6") as caught:
+    with pytest.raises(LusError, match="would not continue to epoch 6") as caught:
         train.run(going_on(cache, epochs=6), silent)
     assert "--patience" in str(caught.value.remedy)
     assert read_toml(Cache(cache).run(None).config)["epochs"] == 4
@@ -380,7 +380,7 @@ def test_a_run_that_lost_its_patience_goes_on_with_more(cache: Path) -> None:
 def test_a_map_of_one_cell_is_nothing_to_attend_to(cache: Path) -> None:
     """Frames of 64 pixels leave AlexNet a single cell: a mask there could only dim the whole frame."""
     config = build(TrainConfig, {"weights": "none", "cache": cache, "device": "cpu"})
-    with pytest.raises(LusError, match="a map of 1x1: nothing to attend to"):
+    with pytest.raises(LusError, match="a feature map of 1x1 cells"):
         train.run(config, silent)
     assert not (cache / "runs").exists()
 
@@ -389,7 +389,7 @@ def test_a_changed_cache_is_not_resumed_on(cache: Path) -> None:
     train.run(tiny(cache), silent)
     provenance = Cache(cache).run(None).provenance
     provenance.write_text(provenance.read_text().replace('"fingerprint": "', '"fingerprint": "x'))
-    with pytest.raises(LusError, match="has changed since run paper-1 began"):
+    with pytest.raises(LusError, match="has changed since run paper-1 started"):
         train.run(tiny(cache, resume=True), silent)
 
 
@@ -443,7 +443,7 @@ def test_jitter_over_every_frame_is_refused_and_a_run_that_has_it_goes_on(
     prepared: Path, tmp_path: Path
 ) -> None:
     cache = shutil.copytree(prepared, tmp_path / "cache")
-    with pytest.raises(UsageError, match=r"--jitter draws from .* would change nothing"):
+    with pytest.raises(UsageError, match=r"--jitter has no effect without --frames-per-video"):
         train.run(tiny(cache, jitter=True, frames_per_video=0), silent)
     train.run(tiny(cache, run="old", stride=9, frames_per_video=0), silent)
     config = Cache(cache).run("old").config

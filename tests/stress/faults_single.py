@@ -133,7 +133,7 @@ def one_line(outcome: object, said: str, codes: tuple[int, ...] = (1,)) -> list[
 
 
 # Without which a cache or a run is not read.
-READ = ("videos.h5", "split.json", "sources.json", "best.safetensors", "config.toml", "last.pt")
+READ = ("videos.h5", "split.json", "best.safetensors", "config.toml", "last.pt")
 # Written anew after every epoch, video or picture: whole each time, neither the first state nor the last.
 GROWING = ("masks.h5", "last.pt", "best.safetensors", "epochs.csv", "drawn.json")
 

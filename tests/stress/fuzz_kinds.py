@@ -258,20 +258,6 @@ def split(seeds: Seeds, folder: Path, random_: random.Random) -> None:
         prepare.run(config, silent)
 
 
-def ledger(seeds: Seeds, folder: Path, random_: random.Random) -> None:
-    """sources.json only saves work: what is wrong with it must change nothing."""
-    cache = copied_cache(seeds, folder)
-    text = (seeds.cache / "sources.json").read_text()
-    formats.written(cache / "sources.json", hostile_json(text, random_))
-    config = PrepareConfig(exams=seeds.exams, cache=cache, size=32, workers=1, folds=2)
-    prepare.run(config, silent)
-    if (
-        VideoCache(cache / "videos.h5").fingerprint
-        != VideoCache(seeds.cache / "videos.h5").fingerprint
-    ):
-        raise WrongError("other videos")
-
-
 def temperature(seeds: Seeds, folder: Path, random_: random.Random) -> None:
     """What `lus evaluate` left for `lus predict`, and which run is the latest."""
     cache = Cache(copied_cache(seeds, folder))
@@ -375,14 +361,14 @@ def weights(seeds: Seeds, folder: Path, random_: random.Random) -> None:
 
 
 def masks(seeds: Seeds, folder: Path, random_: random.Random) -> None:
-    """masks.h5 of an earlier command, to which the next one adds."""
+    """masks.h5 of an earlier command, to which the next command adds."""
     path = folder / "input" / "masks.h5"
     path.parent.mkdir()
     maps = {"frame_number": np.arange(3), "mask": np.ones((3, 4, 4))}
     mask_file.write_masks(path, {VIDEO: maps})
     path.write_bytes(changed(path.read_bytes(), random_, formats.masks))
     other = VideoId("p1", "1", "a")
-    mask_file.written(path, [VIDEO])
+    mask_file.stored_videos(path, [VIDEO])
     mask_file.write_masks(path, {VIDEO: maps, other: maps})
     if not np.array_equal(mask_file.read_maps(path, VIDEO)["mask"], maps["mask"]):
         raise WrongError("another mask")
@@ -449,7 +435,6 @@ KINDS = (
     Kind("label table CSV", 4, labels),
     Kind("recipe TOML", 5, recipe),
     Kind("split.json", 4, split),
-    Kind("sources.json", 1, ledger),
     Kind("scores.json, latest", 1, temperature),
     Kind("videos.h5", 5, video_cache),
     Kind("video shard", 2, shard),

@@ -28,7 +28,17 @@ from rich.console import Console
 
 from tests.stress.mutation_same import why_same
 
-MODULES = ("losses", "metrics", "split", "cache", "video_cache")
+# Each module of lus_cli, and the test file that its mutants are held against.
+MODULES = {
+    "model/losses": "model/test_losses",
+    "evaluation/metrics": "evaluation/test_metrics",
+    "cache/split": "cache/test_split",
+    "cache/split_drawing": "cache/test_split",
+    "files": "cache/test_layout",
+    "cache/layout": "cache/test_layout",
+    "cache/video_cache": "cache/test_video_cache",
+    "cache/video_writer": "cache/test_video_cache",
+}
 ROOT = Path(__file__).parents[2]
 RESULTS = Path("cache/stress/mutation.json")
 CONSOLE = Console(soft_wrap=True, markup=False, highlight=False)
@@ -41,7 +51,7 @@ addopts = "-p no:cacheprovider"
 [tool.mutmut]
 source_paths = ["lus_cli"]
 only_mutate = ["lus_cli/{module}.py"]
-pytest_add_cli_args_test_selection = ["tests/test_{module}.py"]
+pytest_add_cli_args_test_selection = ["tests/{tests}.py"]
 process_isolation = "forkserver"
 use_git_change_detection = false
 timeout_constant = 10.0
@@ -63,7 +73,9 @@ class Tally:
 
 def main() -> None:
     options = argparse.ArgumentParser(prog="python -m tests.stress.mutation", description=__doc__)
-    options.add_argument("modules", nargs="*", metavar="MODULE", help=f"of {', '.join(MODULES)}")
+    options.add_argument(
+        "modules", nargs="*", metavar="MODULE", help=f"of {', '.join(MODULES)} [all]"
+    )
     options.add_argument("--jobs", type=int, default=2, help="mutants at a time")
     asked = options.parse_args()
     tallies = []
@@ -84,7 +96,7 @@ def mutated(module: str, folder: Path, jobs: int) -> Tally:
     started = time.monotonic()
     for name in ("lus_cli", "tests"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    (folder / "pyproject.toml").write_text(SETTINGS.format(module=module))
+    (folder / "pyproject.toml").write_text(SETTINGS.format(module=module, tests=MODULES[module]))
     source = folder / "lus_cli" / f"{module}.py"
     source.write_text(without_decorators(source.read_text()))
     done = mutmut(folder, "run", "--max-children", str(jobs))
@@ -149,12 +161,12 @@ def report(tally: Tally) -> None:
 def table(tallies: list[Tally]) -> None:
     columns = ("killed", "timeout", "explained", "survived")
     CONSOLE.print(
-        f"{'module':12}{'mutants':>9}{''.join(f'{c:>11}' for c in columns)}{'seconds':>9}"
+        f"{'module':18}{'mutants':>9}{''.join(f'{c:>11}' for c in columns)}{'seconds':>9}"
     )
     for tally in tallies:
         row = "".join(f"{tally.counts[column]:>11}" for column in columns)
         total = sum(tally.counts.values())
-        CONSOLE.print(f"{tally.module:12}{total:>9}{row}{tally.seconds:>9.0f}")
+        CONSOLE.print(f"{tally.module:18}{total:>9}{row}{tally.seconds:>9.0f}")
 
 
 def keep(tallies: list[Tally]) -> None:

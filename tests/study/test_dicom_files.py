@@ -178,7 +178,7 @@ def test_a_deflated_bomb_is_not_inflated(tmp_path: Path, monkeypatch: pytest.Mon
     header.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
     header.save_as(path, implicit_vr=False, little_endian=True)
     monkeypatch.setattr("lus_cli.study.dicom_files.MOST_INFLATED", 4000)
-    assert "inflates to more" in refusal(path)
+    assert "decompresses to more" in refusal(path)
 
 
 @pytest.mark.parametrize("number", [None, 2, 3])
@@ -194,7 +194,7 @@ def test_halved_colours_take_two_bytes_a_pixel(tmp_path: Path, number: int | Non
 
 @pytest.mark.parametrize(
     ("number", "complaint"),
-    [(6, "holds 5 of the 6 frames"), (1, None), (2, None), (4, None)],
+    [(6, "holds 5 of its 6 stated frames"), (1, None), (2, None), (4, None)],
 )
 def test_the_frames_of_uncompressed_pixels_are_all_there_or_none(
     tmp_path: Path, number: int, complaint: str | None
@@ -206,7 +206,7 @@ def test_the_frames_of_uncompressed_pixels_are_all_there_or_none(
         np.testing.assert_array_equal(frames_of(path), pixels())
         said: list[str] = []
         list(read_frames(path, True, False, note=said.append))
-        assert said == [f"its header says {number} frames, 5 are there: all are read"]
+        assert said == [f"its header states {number} frames, but it holds 5: all are read"]
 
 
 @pytest.mark.parametrize(("bits", "factor"), [(16, 2), (8, 2), (8, 3), (8, 6)])
@@ -230,7 +230,7 @@ def test_bytes_after_the_frames_are_zeros_or_the_file_is_refused(
     if filling == b"\0":
         np.testing.assert_array_equal(frames_of(path), pixels())
     else:
-        assert "bytes of pixels, and its header makes" in refusal(path)
+        assert "bytes of pixels, but its header states" in refusal(path)
 
 
 @pytest.mark.parametrize("number", [LENGTH, None])
@@ -238,7 +238,7 @@ def test_a_file_that_was_cut_short_is_refused(tmp_path: Path, number: int | None
     path = write_dicom(tmp_path / "a.dcm", pixels())
     if number is None:
         changed(path, NumberOfFrames=None)
-    assert "of the 5 frames it promises" in refusal(cut(path, 0.7))
+    assert "of its 5 stated frames" in refusal(cut(path, 0.7))
 
 
 @pytest.mark.parametrize("syntax", [JPEGBaseline8Bit, JPEG2000Lossless, RLELossless])
@@ -268,7 +268,7 @@ def test_compressed_frames_are_counted_by_what_is_there(
         header.NumberOfFrames = number
     save(header, path, content, syntax)
     if number == 6:
-        assert "holds 5 of the 6 frames" in refusal(path)
+        assert "holds 5 of its 6 stated frames" in refusal(path)
     else:
         assert worst(frames_of(path), pixels()) <= (8 if syntax == JPEGBaseline8Bit else 0)
 
@@ -453,7 +453,7 @@ def test_a_frame_is_as_large_as_its_own_header_says(tmp_path: Path, syntax: str)
     header.SequenceOfUltrasoundRegions = [region(0, 10, 39, 29)]
     path = save(header, tmp_path / "a.dcm", encapsulate(encoded), syntax)
     assert worst(frames_of(path), pixels()) <= 8
-    with pytest.raises(LusError, match="has frames of 64x48, and regions of 40x30 ones"):
+    with pytest.raises(LusError, match="has frames of 64x48, but regions for 40x30"):
         list(read_frames(path, True, True))
 
 
@@ -489,7 +489,7 @@ def test_jpeg_2000_of_16_bits_in_a_file_of_fewer(tmp_path: Path, stored: int) ->
     if stored == 12:
         assert worst(frames_of(path), pixels()) <= 1
     else:
-        assert "says 12 bits a value, and holds" in refusal(path)
+        assert "states 12 bits per value, but holds" in refusal(path)
 
 
 @pytest.mark.parametrize("said", ["YBR_RCT", "YBR_ICT", "RGB", "YBR_FULL", "YBR_FULL_422"])
@@ -570,12 +570,15 @@ def test_colours_that_are_not_halved_after_all_are_whole(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("tags", "complaint"),
     [
-        ({"BitsStored": 8, "HighBit": 7}, "says 8 bits a value, and holds 3800"),
+        ({"BitsStored": 8, "HighBit": 7}, "states 8 bits per value, but holds 3800"),
         ({"BitsStored": 24, "HighBit": 23}, "stores 24 bits in 16"),
-        ({"SamplesPerPixel": 4}, "has 4 values a pixel"),
-        ({"NumberOfFrames": -3}, "says -3 frames"),
-        ({"Rows": None}, "does not say its Rows"),
-        ({"PhotometricInterpretation": "HSV", "SamplesPerPixel": 3}, "holds 1 of the 5 frames"),
+        ({"SamplesPerPixel": 4}, "has 4 values per pixel"),
+        ({"NumberOfFrames": -3}, "states -3 frames"),
+        ({"Rows": None}, "lacks Rows"),
+        (
+            {"PhotometricInterpretation": "HSV", "SamplesPerPixel": 3},
+            "holds 1 of its 5 stated frames",
+        ),
     ],
 )
 def test_a_header_that_cannot_be_right_is_one_line(
@@ -677,12 +680,12 @@ def test_segments_of_8_bits_are_bytes(tmp_path: Path) -> None:
     ("table", "complaint"),
     [
         ((1, 255, 65535), "begins with a linear segment"),
-        ((0, 1, 0, 1, 200, 65535), "256 entries, whose segments give 201"),
+        ((0, 1, 0, 1, 200, 65535), "256 entries has segments of 201"),
         ((0, 1, 0, 7, 255, 65535), "kind 7"),
-        ((0, 1, 0, 2, 1, 0, 0, 2, 1, 6, 0), "points at one that points"),
-        ((0, 60000, 0), "segments give"),
-        ((0, 1, 0, *(1, 65535, 7) * 20_000), "segments give"),  # 1.3 billion entries
-        ((0,), "segments give 0"),
+        ((0, 1, 0, 2, 1, 0, 0, 2, 1, 6, 0), "points at another one"),
+        ((0, 60000, 0), "has segments of"),
+        ((0, 1, 0, *(1, 65535, 7) * 20_000), "has segments of"),  # 1.3 billion entries
+        ((0,), "has segments of 0"),
     ],
 )
 def test_a_damaged_segmented_palette_is_one_line(
@@ -800,7 +803,7 @@ def test_films_in_dicom_are_read(
     assert np.abs(found.astype(int) - frames).mean() < 4
     some = dict(read_frames(path, True, False, {7}))
     np.testing.assert_array_equal(some[7], found[7])
-    assert "holds 12 of the 13 frames" in refusal(changed(path, NumberOfFrames=13))
+    assert "holds 12 of its 13 stated frames" in refusal(changed(path, NumberOfFrames=13))
 
 
 # ---------------------------------------------------------------------------------- text that stays
@@ -867,7 +870,10 @@ def test_prepare_and_predict_name_the_videos_whose_text_is_not_masked(tmp_path: 
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
-        (b"\x01\x02\x03\x04" * 50, "in a way not read here: export it uncompressed, or as a video"),
+        (
+            b"\x01\x02\x03\x04" * 50,
+            "unsupported compression: export it uncompressed, or as a video",
+        ),
         (jpeg(pixels()[0]).replace(b"\x08\x00\x30", b"\x0c\x00\x30", 1), "pylibjpeg-libjpeg"),
         (jpeg(pixels()[0]).replace(b"\xff\xc0", b"\xff\xc3", 1), "pylibjpeg-libjpeg"),
         (jpeg(pixels()[0]).replace(b"\xff\xc0", b"\xff\xf7", 1), "pylibjpeg-libjpeg"),
@@ -908,10 +914,10 @@ def ultrasound_or_capture(name: str) -> bool:
 
 # Why lus does not store what pydicom shows.
 REFUSED = {
-    "SC_rgb_rle_32bit.dcm": "32 bits a value",
-    "SC_rgb_rle_32bit_2frame.dcm": "32 bits a value",
+    "SC_rgb_rle_32bit.dcm": "32 bits per value",
+    "SC_rgb_rle_32bit_2frame.dcm": "32 bits per value",
     # Of a bone scan: it would come out black.
-    "JPEG2000.dcm": "uses them up to 275 only",
+    "JPEG2000.dcm": "uses values up to 275 only",
 }
 
 

@@ -175,7 +175,7 @@ def test_videos_come_in_natural_order_and_problems_are_listed(tmp_path: Path) ->
     assert len(problems) == 3
     assert "01.jpg and 1.jpg are both frame 1" in problems[0]
     assert "empty holds no frame" in problems[1]
-    assert "semi;colon: ids hold no" in problems[2]
+    assert "semi;colon: ids must not contain" in problems[2]
 
 
 def test_no_tree_and_an_empty_tree_are_errors(tmp_path: Path) -> None:
@@ -243,12 +243,12 @@ def test_annotations_as_csv(tmp_path: Path) -> None:
     ("row", "complaint"),
     [
         ("1017,1048,2,9", "score '9'"),
-        ("1017,1048,2", "not 4 cells"),
-        ("1017,1048,2,1,extra", "not 4 cells"),
-        (",,,,extra", "not 4 cells"),
-        ("1017,,2,1", "'' is no exam"),
-        ("1017/1048,2,,1", "'1017/1048' is no patient"),
-        ("..,1048,2,1", "'..' is no patient"),
+        ("1017,1048,2", "does not have 4 cells"),
+        ("1017,1048,2,1,extra", "does not have 4 cells"),
+        (",,,,extra", "does not have 4 cells"),
+        ("1017,,2,1", "'' is not a valid exam"),
+        ("1017/1048,2,,1", "'1017/1048' is not a valid patient"),
+        ("..,1048,2,1", "'..' is not a valid patient"),
         ("1017,1048,11,1", "video 1017/1048/11 is annotated twice"),
     ],
 )
@@ -267,7 +267,7 @@ def test_a_bad_row_is_an_error_that_names_it(tmp_path: Path, row: str, complaint
         ("a.csv", "", "has no column patient, exam, area, score"),
         ("a.csv", "patient,exam,area\n1,1,1\n", "has no column score: it has patient, exam, area"),
         ("a.csv", "patient,exam,area,score\n1,1,1,\n", "holds no annotation"),
-        ("a.txt", "Müller/1/1;2\n".encode("latin-1"), "line 1: .* UTF-8 text.*`CSV UTF-8"),
+        ("a.txt", "Müller/1/1;2\n".encode("latin-1"), "line 1: .* valid UTF-8.*`CSV UTF-8"),
         ("a.xlsx", b"PK\x03\x04", "is a spreadsheet, .*: save it as CSV"),
         ("a.csv", b"PK\x03\x04", "is a spreadsheet, .*: save it as CSV"),
         ("a.csv", b"\xd0\xcf\x11\xe0", "is a spreadsheet, .*: save it as CSV"),
@@ -303,10 +303,10 @@ def test_findings_are_yes_no_or_unknown(tmp_path: Path) -> None:
         VideoId("1", "1", "1"): Findings(None, True),
     }
     path.write_text(header + "1017,1048,11,si,no,\n")
-    with pytest.raises(LusError, match="line 2: 'si': write yes, no or nothing"):
+    with pytest.raises(LusError, match="line 2: invalid finding 'si': write yes, no or nothing"):
         read_findings(path)
     path.write_text(header + "1017,1048,11,yes,no,\n1017,1048,11,no,no,\n")
-    with pytest.raises(LusError, match="line 3: video 1017/1048/11 is there twice"):
+    with pytest.raises(LusError, match="line 3: video 1017/1048/11 is listed twice"):
         read_findings(path)
 
 

@@ -129,7 +129,7 @@ def test_import_says_that_pictures_are_not_imported(tmp_path: Path) -> None:
         ("a/b/P1/1/L1", "2 folders too deep, in {root}/a/b/P1/1/L1:"),
         ("P1/1", "P1/1 holds 3 files (Frame_0.png, Frame_1.png, Frame_2.png), in an exam: a video"),
         ("P1", "P1 holds 3 files (Frame_0.png, Frame_1.png, Frame_2.png), in a patient: a video"),
-        (".", "holds 3 files (Frame_0.png, Frame_1.png, Frame_2.png), in the folder of the patie"),
+        (".", "holds 3 files (Frame_0.png, Frame_1.png, Frame_2.png), in the folder of patients"),
     ],
 )
 def test_frames_at_another_level_are_named_with_the_layout(
@@ -195,16 +195,16 @@ def test_two_folders_of_one_patient_are_one_patient(tmp_path: Path) -> None:
     frames(tmp_path / NFD / "1" / "L1")
     sources, problems = found(tmp_path)
     assert set(sources) == {f"{NFC}/1/L2"}
-    assert "is there 2 times" in problems[0]
+    assert "exists 2 times" in problems[0]
 
 
 @pytest.mark.parametrize(
     ("folder", "annotated", "said"),
     [
-        ("007", "7", "there is 007/1/L1: write both alike (spreadsheets drop leading zeros"),
-        ("1017", "1017.0", "there is 1017/1/L1: write both alike"),
-        ("p01", "P01", "there is p01/1/L1"),
-        ("1-2", "01. Feb", "'01. Feb' looks like a date that a spreadsheet made"),
+        ("007", "7", "007/1/L1 exists: write both the same way (spreadsheets drop leading zeros"),
+        ("1017", "1017.0", "1017/1/L1 exists: write both the same way"),
+        ("p01", "P01", "p01/1/L1 exists"),
+        ("1-2", "01. Feb", "'01. Feb' looks like a date into which a spreadsheet turned"),
     ],
 )
 def test_an_id_that_a_spreadsheet_changed_is_hinted_at(
@@ -224,9 +224,7 @@ def test_a_file_that_a_spreadsheet_renamed_is_hinted_at(tmp_path: Path) -> None:
     labels = tmp_path / "labels.csv"
     labels.write_text("file,patient,area,score\n7,1,L1,0\nb,2,L1,0\n")
     _, problems = find_labelled(ImportConfig(videos=tmp_path, labels=labels))
-    assert any(
-        "there is no video file 7 that is read here; there is 007.mp4" in line for line in problems
-    )
+    assert any("there is no readable video file 7; 007.mp4 exists" in line for line in problems)
 
 
 def test_two_files_in_one_spelling_are_both_left_out(tmp_path: Path) -> None:
@@ -237,4 +235,4 @@ def test_two_files_in_one_spelling_are_both_left_out(tmp_path: Path) -> None:
     labels.write_text(f"file,patient,area,score\n{NFC},1,L1,0\nb,2,L1,0\n", encoding="utf-8")
     sources, problems = find_labelled(ImportConfig(videos=tmp_path, labels=labels))
     assert [source.name for source in sources] == ["b.mp4"]
-    assert any(f"2 files are called {NFC}.mp4" in line for line in problems)
+    assert any(f"2 files have names that look the same, {NFC}.mp4" in line for line in problems)

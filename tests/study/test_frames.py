@@ -129,7 +129,7 @@ def test_a_file_of_several_pictures_is_not_one_frame(tmp_path: Path, suffix: str
     pages = [Image.new("RGB", (8, 8), (shade, 0, 0)) for shade in (10, 90, 170)]
     path = tmp_path / f"f{suffix}"
     pages[0].save(path, save_all=True, append_images=pages[1:])
-    with pytest.raises(LusError, match="holds several pictures: save each as a file of its own"):
+    with pytest.raises(LusError, match="holds several pictures: save each in its own file"):
         decode_frame(path, "L")
 
 
@@ -407,7 +407,7 @@ import resource, signal
 import numpy as np
 from pathlib import Path
 from PIL import Image
-from lus_cli.frames import save_jpeg
+from lus_cli.study.frames import save_jpeg
 noise = np.random.default_rng(0).integers(0, 255, (100, 100), np.uint8)
 path = Path({str(tmp_path)!r}) / "whole.jpg"
 save_jpeg(path, Image.fromarray(noise), 90)

@@ -104,7 +104,7 @@ def test_a_row_without_a_file_is_listed_with_its_line(videos: Path) -> None:
     sources, problems = table(videos, HEADER + "a,p,1,L1,0\nmissing,p,1,L2,0\n")
     assert len(sources) == 1
     assert (
-        f"{videos.parent / 'labels.csv'}, line 3: there is no video file missing that is read here"
+        f"{videos.parent / 'labels.csv'}, line 3: there is no readable video file missing"
         in problems
     )
 
@@ -117,29 +117,29 @@ def test_a_row_without_a_file_is_listed_with_its_line(videos: Path) -> None:
         ("a,p,1,L2,1.5", "score '1.5'"),
         ("a,p,1,L2,nan", "score 'nan'"),
         ("a,p,1,L2,two", "score 'two'"),
-        ("a,p,1,L1,0", "video p/1/L1 is in line 2 already"),
-        ("a,P,1,l1,0", "video P/1/l1 is in line 2 already"),
-        ("b.AVI,p,1,L2,0", "file b.AVI is in line 2 already"),
-        ("./b,p,1,L2,0", "file b is in line 2 already"),
+        ("a,p,1,L1,0", "video p/1/L1 is already in line 2"),
+        ("a,P,1,l1,0", "video P/1/l1 is already in line 2"),
+        ("b.AVI,p,1,L2,0", "file b.AVI is already in line 2"),
+        ("./b,p,1,L2,0", "file b is already in line 2"),
         ("e,p,1,L2,0", "e can be e.gif or e.mkv"),
-        ("../videos/a.mp4,p,1,L2,0", "'../videos/a.mp4' is no file in"),
-        ("sub/../../x.mp4,p,1,L2,0", "is no file in"),
-        ("..\\x.mp4,p,1,L2,0", "is no file in"),
-        ("/etc/passwd,p,1,L2,0", "'/etc/passwd' is no file in"),
-        ("C:\\x.mp4,p,1,L2,0", "is no file in"),
-        ("\\\\server\\x.mp4,p,1,L2,0", "is no file in"),
-        ("a\0.mp4,p,1,L2,0", "is no file in"),
-        (",p,1,L2,0", "'' is no file in"),
-        (".,p,1,L2,0", "'.' is no file in"),
-        ("a,..,1,L2,0", "'..' is no patient"),
-        ("a,.p,1,L2,0", "'.p' is no patient"),
-        ("a,p,x/y,L2,0", "'x/y' is no exam"),
-        ("a,p/1,L2,,0", "'p/1' is no patient"),
-        ("a,p,,L2,0", "'' is no exam"),
-        ("a,p,1,L;2,0", "'L;2' is no area"),
-        ("a,p,1,Thumbs.db,0", "'Thumbs.db' is no area"),
-        ("a,p,1,L2", "not 5 cells"),
-        ("a,p,1,L2,0,more", "not 5 cells"),
+        ("../videos/a.mp4,p,1,L2,0", "'../videos/a.mp4' is not a file in"),
+        ("sub/../../x.mp4,p,1,L2,0", "is not a file in"),
+        ("..\\x.mp4,p,1,L2,0", "is not a file in"),
+        ("/etc/passwd,p,1,L2,0", "'/etc/passwd' is not a file in"),
+        ("C:\\x.mp4,p,1,L2,0", "is not a file in"),
+        ("\\\\server\\x.mp4,p,1,L2,0", "is not a file in"),
+        ("a\0.mp4,p,1,L2,0", "is not a file in"),
+        (",p,1,L2,0", "'' is not a file in"),
+        (".,p,1,L2,0", "'.' is not a file in"),
+        ("a,..,1,L2,0", "'..' is not a valid patient"),
+        ("a,.p,1,L2,0", "'.p' is not a valid patient"),
+        ("a,p,x/y,L2,0", "'x/y' is not a valid exam"),
+        ("a,p/1,L2,,0", "'p/1' is not a valid patient"),
+        ("a,p,,L2,0", "'' is not a valid exam"),
+        ("a,p,1,L;2,0", "'L;2' is not a valid area"),
+        ("a,p,1,Thumbs.db,0", "'Thumbs.db' is not a valid area"),
+        ("a,p,1,L2", "does not have 5 cells"),
+        ("a,p,1,L2,0,more", "does not have 5 cells"),
     ],
 )
 def test_a_mistake_is_an_error_that_names_file_and_line(
@@ -152,7 +152,7 @@ def test_a_mistake_is_an_error_that_names_file_and_line(
 
 
 def test_findings_that_are_no_word_are_an_error(videos: Path) -> None:
-    with pytest.raises(LusError, match="line 2: 'maybe': write yes, no or nothing"):
+    with pytest.raises(LusError, match="line 2: invalid finding 'maybe': write yes, no or nothing"):
         table(videos, "file,patient,area,score,a_lines\na,p,L1,0,maybe\n")
 
 
@@ -219,15 +219,15 @@ def test_covid_blues_files_of_one_video_are_not_mixed(tmp_path: Path) -> None:
         tmp_path, ["patient_1_L1.mp4", "patient_1_L1.avi"], "patient_1_L1.mp4,1.0,,,\n"
     )
     assert [name for name, *_ in sources] == ["lus_videos/patient_1_L1.mp4"]
-    assert problems == ["lus_videos/patient_1_L1.avi: there is another file of video 1/1/L1"]
+    assert problems == ["lus_videos/patient_1_L1.avi: another file is video 1/1/L1 too"]
 
 
 @pytest.mark.parametrize(
     ("rows", "complaint"),
     [
-        ("../patient_1_L1,1.0,,,\n", "names no patient and area"),
-        ("patient_1_../../x,1.0,,,\n", "names no patient and area"),
-        ("nobody,1.0,,,\n", "names no patient and area"),
+        ("../patient_1_L1,1.0,,,\n", "does not name a patient and an area"),
+        ("patient_1_../../x,1.0,,,\n", "does not name a patient and an area"),
+        ("nobody,1.0,,,\n", "does not name a patient and an area"),
         ("patient_1_L1,5.0,,,\n", "score '5.0'"),
         ("patient_1_L1,1.0,perhaps,,\n", "'perhaps'"),
     ],

@@ -20,7 +20,7 @@ from lus_cli.study.sources import VideoFile
 
 from .test_video_files import encode, gray_frames
 
-SAID = "its header promises 7 frames, 6 are there: all 6 are read"
+SAID = "its header states 7 frames, but it holds 6: all 6 are read"
 
 
 @pytest.fixture

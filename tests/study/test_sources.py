@@ -297,7 +297,7 @@ def test_a_jpeg_that_names_its_colours_as_adobe_does_keeps_them(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("tags", "complaint"),
     [
-        ({"bits": 16, "WindowCenter": 128, "WindowWidth": 256}, "uses them up to 256 only"),
+        ({"bits": 16, "WindowCenter": 128, "WindowWidth": 256}, "uses values up to 256 only"),
         ({"bits": 12, "WindowCenter": [90, 100], "WindowWidth": [60, 80]}, "up to 140 only"),
         ({"bits": 8, "BitsAllocated": 16, "HighBit": 15}, "has its 8 bits from bit 15 downwards"),
     ],
@@ -351,12 +351,12 @@ def test_palettes_of_16_bits_may_hold_8(tmp_path: Path, factor: int) -> None:
     [
         ("SC_rgb_jpeg_gdcm.dcm", "no decoder for JPEG Lossless"),
         ("MR_small_jpeg_ls_lossless.dcm", "no decoder for JPEG-LS"),
-        ("MR_truncated.dcm", "holds 0 of the 1 frames"),
+        ("MR_truncated.dcm", "holds 0 of its 1 stated frames"),
         ("test-SR.dcm", "holds no picture"),
-        ("rtdose.dcm", "32 bits a value"),
+        ("rtdose.dcm", "32 bits per value"),
         ("badVR.dcm", "cannot be decoded"),
         ("no_meta.dcm", "is not a DICOM file"),
-        ("meta_missing_tsyntax.dcm", "does not say its Rows"),
+        ("meta_missing_tsyntax.dcm", "lacks Rows"),
     ],
 )
 def test_a_dicom_that_cannot_be_read_is_one_line(name: str, complaint: str) -> None:
@@ -391,10 +391,10 @@ def test_masked_frames_are_black_outside_the_region_and_untouched_inside(
 @pytest.mark.parametrize(
     ("regions", "complaint"),
     [
-        ([], "names no ultrasound region"),
-        ([region(0, 0, 20, 20, kind=4)], "names no ultrasound region"),
-        ([region(8, 10, 200, 29)], "does not lie in its 64x48 frames"),
-        ([region(30, 10, 8, 29)], "does not lie in"),
+        ([], "states no ultrasound region"),
+        ([region(0, 0, 20, 20, kind=4)], "states no ultrasound region"),
+        ([region(8, 10, 200, 29)], "is not inside its 64x48 frames"),
+        ([region(30, 10, 8, 29)], "is not inside"),
     ],
 )
 def test_a_video_whose_text_cannot_be_masked_is_refused(
@@ -410,7 +410,7 @@ def test_a_video_whose_text_cannot_be_masked_is_refused(
 def test_regions_of_frames_that_were_scaled_down_are_not_trusted(name: str) -> None:
     """pydicom made its examples smaller, and left their regions as they were."""
     path = Path(str(get_testdata_file(name, download=False)))
-    with pytest.raises(LusError, match="does not lie in its"):
+    with pytest.raises(LusError, match="is not inside its"):
         decoded(dicom(path, mask_text=True))
 
 
@@ -446,8 +446,8 @@ def test_the_highest_frame_score_is_found(tmp_path: Path, version: str, short: i
 @pytest.mark.parametrize(
     ("matrix", "complaint"),
     [
-        (cumulative([0, 1, 2]), "scores 3 frames, the video has 5"),
-        (cumulative([0] * 6), "scores 6 frames, the video has 5"),
+        (cumulative([0, 1, 2]), "scores 3 frames, but the video has 5"),
+        (cumulative([0] * 6), "scores 6 frames, but the video has 5"),
         (cumulative([0] * 5).T, r"must be numbers \(3, frame\)"),
         (cumulative([0] * 5) + 2, "not binary and cumulative"),
         (np.array([[1, 0, 0, 1, 1], [0] * 5, [1, 0, 0, 1, 1]]), "not binary and cumulative"),
@@ -534,7 +534,7 @@ def test_a_video_file_whose_name_cannot_be_kept_is_named(tmp_path: Path) -> None
     sources, problems = find_sources(tmp_path, mask_text=False)
     assert not sources
     assert len(problems) == 1
-    assert "its name is no UTF-8: rename it" in problems[0]
+    assert "its name is not valid UTF-8: rename it" in problems[0]
 
 
 def make_tree(root: Path, patients: int = 4) -> Path:
@@ -647,7 +647,7 @@ def test_with_masking_a_dicom_without_region_is_left_out(tree: Path, tmp_path: P
     assert [line.split(":")[0] for line in result.problems] == [
         f"video p{patient}/1/bare" for patient in range(4)
     ]
-    assert all("names no ultrasound region" in line for line in result.problems)
+    assert all("states no ultrasound region" in line for line in result.problems)
     videos = VideoCache(tmp_path / "videos.h5")
     frame = videos.read(videos.index(VideoId("p1", "1", "dicom")))[0]
     assert not frame[:18].any()
@@ -698,9 +698,9 @@ def test_what_cannot_be_one_video_is_listed(tmp_path: Path) -> None:
     assert [source.id.area for source in found] == ["frames"]
     for complaint in (
         "LUS_p9_1_4.mat: its name does not end in _p0_1_<area>.mat",
-        "video p0/1/twice is there 2 times: keep one of p0/1/twice.dcm, p0/1/twice/x.dcm",
+        "video p0/1/twice exists 2 times: keep one of p0/1/twice.dcm, p0/1/twice/x.dcm",
         "many holds 2 videos",
-        "a;b.dcm: ids hold no",
+        "a;b.dcm: ids must not contain",
         "empty holds no frame",
         "gone.mp4 cannot be read",
     ):
@@ -729,7 +729,7 @@ def test_a_video_that_a_link_makes_two_of_is_left_out(tmp_path: Path, linked: st
     target = root.joinpath("p0", *link.relative_to(root).parts[1:])
     link.symlink_to(target if target != link else root / "p0/1/frames")
     found, problems = find_sources(root, mask_text=False)
-    doubles = [line for line in problems if "one and the same by a link" in line]
+    doubles = [line for line in problems if "are the same, because of a link" in line]
     twin = {"p0/1/again": "p0/1/again and p0/1/frames"}.get(linked, "p0/1/frames and p1/1/frames")
     both = f"videos {twin} are"
     assert any(line.startswith(both) for line in doubles), problems
@@ -748,7 +748,7 @@ def test_a_table_row_about_a_linked_file_is_left_out(tmp_path: Path) -> None:
     study = read_study(config, tmp_path / "videos")
     assert list(map(str, study.sources)) == ["3/1/1"]
     assert study.problems == [
-        "videos 1/1/1 and 2/1/1 are one and the same by a link: remove the link"
+        "videos 1/1/1 and 2/1/1 are the same, because of a link: remove the link"
     ]
 
 
@@ -768,15 +768,15 @@ def test_an_empty_folder_says_what_is_looked_for(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("area", "package", "room", "extra"),
+    ("area", "package", "module", "extra"),
     [("dicom", "pydicom", "dicom_files", "dicom"), ("mat", "scipy.io", "mat_files", "mat")],
 )
 def test_a_missing_library_is_one_line_and_names_the_extra(
-    tree: Path, monkeypatch: pytest.MonkeyPatch, area: str, package: str, room: str, extra: str
+    tree: Path, monkeypatch: pytest.MonkeyPatch, area: str, package: str, module: str, extra: str
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)
-    monkeypatch.delitem(sys.modules, f"lus_cli.{room}", raising=False)
-    monkeypatch.delattr(f"lus_cli.{room}", raising=False)
+    monkeypatch.delitem(sys.modules, f"lus_cli.study.{module}", raising=False)
+    monkeypatch.delattr(f"lus_cli.study.{module}", raising=False)
     with pytest.raises(LusError, match=rf"pip install 'lus-cli\[{extra}\]'"):
         find_sources(tree, mask_text=False)
 
@@ -808,7 +808,7 @@ def test_a_label_table_names_videos_of_any_kind_anywhere(tree: Path, tmp_path: P
 
 def test_labels_and_annotations_together_are_refused(tree: Path, tmp_path: Path) -> None:
     both = {"labels": tmp_path / "labels.csv", "annotations": tree / "Annotations.txt"}
-    with pytest.raises(UsageError, match="give one of them"):
+    with pytest.raises(UsageError, match="use one of them"):
         read_study(settings(tree, tmp_path, **both), tree)
 
 
@@ -858,5 +858,7 @@ def test_a_whole_video_is_drawn_frame_by_frame(trained: Path) -> None:
 def test_an_original_that_is_gone_says_where_it_was(tree: Path, trained: Path) -> None:
     elsewhere = tree.parent / "elsewhere"
     config = AttentionConfig(cache=trained, frame=("p1/1/video/0",), exams=elsewhere, threads=1)
-    with pytest.raises(LusError, match=r"elsewhere/p1/1/video\.gif: say where with --exams"):
+    with pytest.raises(
+        LusError, match=r"elsewhere/p1/1/video\.gif: give their folder with --exams"
+    ):
         attention.run(config, silent)

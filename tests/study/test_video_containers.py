@@ -119,7 +119,7 @@ def test_a_suffix_that_lies_does_not_matter(tmp_path: Path, name: str, made_as: 
 def test_a_kind_that_is_not_read_is_named(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a{suffix}"
     path.write_bytes(b"video")
-    with pytest.raises(LusError, match=r"of a kind not read here: make .mp4 of it"):
+    with pytest.raises(LusError, match=r"in a format that lus does not read: convert it to .mp4"):
         kind_of(path)
 
 
@@ -210,7 +210,7 @@ def test_damage_that_a_decoder_would_conceal_is_an_error(tmp_path: Path, name: s
         list(read_frames(path))
 
 
-# ---------------------------------------------------------------------------------------- promises
+# ---------------------------------------------------------------------------------------- stated lengths
 
 
 def with_sound(path: Path, seconds: float, rate: int = 60, frames: int = 30) -> Path:
@@ -263,20 +263,20 @@ def test_sound_that_is_cut_off_is_no_damage_of_the_video(tmp_path: Path) -> None
     assert len(list(read_frames(fast))) == 30
 
 
-@pytest.mark.parametrize("promised", [13, 20, 5])
-def test_an_avi_header_that_promises_other_frames_is_noted(tmp_path: Path, promised: int) -> None:
+@pytest.mark.parametrize("stated", [13, 20, 5])
+def test_an_avi_header_that_states_other_frames_is_noted(tmp_path: Path, stated: int) -> None:
     path = make(tmp_path / "a.avi", KINDS["mjpeg.avi"], gray_frames(COUNT))
     content = bytearray(path.read_bytes())
     at = content.index(b"strh") + 40
-    content[at : at + 4] = struct.pack("<I", promised)
+    content[at : at + 4] = struct.pack("<I", stated)
     path.write_bytes(content)
     notes: list[str] = []
     assert [bar_of(frame) for frame in read_frames(path, notes.append)] == list(range(COUNT))
-    said = f"its header promises {promised} frames, 12 are there: all 12 are read"
-    assert notes == ([said] if promised > COUNT else [])
+    said = f"its header states {stated} frames, but it holds 12: all 12 are read"
+    assert notes == ([said] if stated > COUNT else [])
 
 
-def test_a_matroska_duration_that_promises_more_is_noted(tmp_path: Path) -> None:
+def test_a_matroska_duration_that_states_more_is_noted(tmp_path: Path) -> None:
     path = make(tmp_path / "a.mkv", KINDS["a.mkv"], gray_frames(COUNT))
     content = bytearray(path.read_bytes())
     at = content.index(b"\x44\x89\x88") + 3  # Duration, a float of 8 bytes, in ms
@@ -286,7 +286,7 @@ def test_a_matroska_duration_that_promises_more_is_noted(tmp_path: Path) -> None
     notes: list[str] = []
     assert len(list(read_frames(path, notes.append))) == COUNT
     assert len(notes) == 1
-    assert notes[0].startswith("its header promises 2.00 s, its frames end after 0.")
+    assert notes[0].startswith("its header states 2.00 s, but its frames end after 0.")
 
 
 def test_what_an_edit_list_hides_is_noted(tmp_path: Path) -> None:
@@ -320,7 +320,9 @@ def two_streams(path: Path, frames: tuple[int, int], codec: str = "mjpeg") -> Pa
 @pytest.mark.parametrize("suffix", ["mp4", "mkv", "avi"])
 def test_a_file_with_two_videos_is_refused_and_names_them(tmp_path: Path, suffix: str) -> None:
     path = two_streams(tmp_path / f"a.{suffix}", (6, 8))
-    with pytest.raises(LusError, match=r"holds 2 videos \(64x64, 128x128\): export each as a file"):
+    with pytest.raises(
+        LusError, match=r"holds 2 videos \(64x64, 128x128\): export each to its own file"
+    ):
         list(read_frames(path))
 
 

@@ -75,7 +75,7 @@ def test_a_matrix_of_zeros_asks_for_nothing(tmp_path: Path) -> None:
 def test_a_turn_by_another_angle_is_refused(tmp_path: Path, turn: tuple[float, ...]) -> None:
     path = encode(tmp_path / "a.mp4", "libx264", "yuv420p", [corners()])
     a, b, c, d = (round(ONE * value) for value in turn)
-    with pytest.raises(LusError, match=r"a.mp4: its display matrix asks for a turn by another"):
+    with pytest.raises(LusError, match=r"a.mp4: its display matrix states a rotation other than"):
         next(read_frames(with_matrix(path, a, b, c, d)))
 
 

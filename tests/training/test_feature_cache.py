@@ -108,14 +108,14 @@ def test_a_damaged_file_is_computed_again_with_a_word_about_it(
     content[len(content) // 2] ^= 1
     loader.path(0).write_bytes(content)
     np.testing.assert_array_equal(loader.read(0), expected)
-    assert "is damaged: computed again" in caplog.text
+    assert "is damaged; its feature maps are computed again" in caplog.text
     caplog.clear()
     np.testing.assert_array_equal(loader.read(0), expected)
     assert not caplog.text
 
 
 def test_augmentation_that_a_frozen_cnn_would_not_see_is_refused(cache: Path) -> None:
-    with pytest.raises(UsageError, match="--flip, --gain would change nothing"):
+    with pytest.raises(UsageError, match="--flip, --gain would have no effect"):
         loader_of(cache, None, flip=True, gain=0.1)
 
 

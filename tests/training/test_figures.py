@@ -23,8 +23,8 @@ EPOCHS: list[dict[str, Any]] = [
 def test_curves_mark_the_epoch_with_the_lowest_validation_loss() -> None:
     words = " ".join(words_on(run_figures.curves(EPOCHS, 1.34, 0.542, 0.41)))
     assert "the best epoch, 2, of validation loss 0.900" in words
-    assert "best constant answer 1.340" in words
-    assert "perfect answer 0.542" in words
+    assert "best constant prediction 1.340" in words
+    assert "perfect prediction 0.542" in words
     assert "accuracy of the most frequent score 0.410" in words
 
 

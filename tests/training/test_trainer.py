@@ -35,8 +35,8 @@ def trainer_of(config: TrainConfig, events: list[dict[str, Any]] | None = None) 
     torch.manual_seed(config.seed)
     videos = VideoCache(config.cache / "videos.h5")
     model = new_model(config)
-    told = events if events is not None else []
-    return Trainer(model, BatchLoader(videos, config), list(range(7)), told.append)
+    recorded = events if events is not None else []
+    return Trainer(model, BatchLoader(videos, config), list(range(7)), recorded.append)
 
 
 def test_the_loss_is_a_mean_per_video_whatever_the_batches(prepared: Path) -> None:
@@ -209,8 +209,8 @@ def test_networks_that_add_in_place_are_traced(prepared: Path, backbone: str) ->
 
 def test_a_loss_that_is_not_finite_is_traced_to_the_loss() -> None:
     layer = nn.Linear(2, 1)
-    found = trace(layer, lambda: layer(torch.ones(1, 2)).sum() * math.inf)
-    assert (found["module"], found["direction"]) == ("loss", "forward")
+    event = trace(layer, lambda: layer(torch.ones(1, 2)).sum() * math.inf)
+    assert (event["module"], event["direction"]) == ("loss", "forward")
 
 
 def test_three_in_a_row_stop_the_run_and_one_does_not(prepared: Path) -> None:
@@ -261,9 +261,9 @@ def test_the_average_of_the_weights_is_what_answers(prepared: Path) -> None:
         now = trainer.model.head.weight.detach()
         expected = now.clone() if expected is None else 0.5 * expected + 0.5 * now
     assert expected is not None
-    torch.testing.assert_close(trainer.answering.head.weight.detach(), expected)
-    assert not torch.equal(trainer.answering.head.weight, trainer.model.head.weight)
-    assert not torch.equal(trainer.answering.head.weight, before)
+    torch.testing.assert_close(trainer.scored_model.head.weight.detach(), expected)
+    assert not torch.equal(trainer.scored_model.head.weight, trainer.model.head.weight)
+    assert not torch.equal(trainer.scored_model.head.weight, before)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,103 @@
+"""Writes videos.h5, laid out as video_cache describes it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+import lus_cli
+from lus_cli.cache.chunks import CHUNK_FRAMES, ZSTD_LEVEL, FrameFormat, StoredVideo
+from lus_cli.cache.hdf5 import sealing, writing
+from lus_cli.cache.video_cache import FORMAT_VERSION, TABLES, Entry, tables_checksum
+from lus_cli.files import fingerprint, replacing
+from lus_cli.processes import read_ahead
+from lus_cli.study.annotations import UNKNOWN
+
+
+def write_video_cache(
+    path: Path,
+    entries: Sequence[Entry],
+    video_of: Callable[[Entry], StoredVideo],
+    frame_format: FrameFormat,
+    provenance: dict[str, Any],
+) -> None:
+    """Writes videos.h5 atomically; keeps the chunks of two videos in memory.
+
+    `video_of` returns the compressed video of an entry; `provenance` is stored as JSON.
+    """
+    import hdf5plugin  # registers the Zstandard filter that the file declares
+
+    count, shape = len(entries), frame_format.shape
+    with (
+        replacing(path) as part,
+        sealing(part),
+        writing(part, libver="v110") as (file, disk),
+    ):
+        frames = file.create_dataset(
+            "frames",
+            shape=(count, 0, *shape),
+            maxshape=(count, None, *shape),
+            chunks=(1, CHUNK_FRAMES, *shape),
+            dtype=np.uint8,
+            **hdf5plugin.Zstd(clevel=ZSTD_LEVEL),
+        )
+        for axis, label in enumerate(
+            ("video", "frame", "row", "column", "channel")[: 2 + len(shape)]
+        ):
+            frames.dims[axis].label = label
+        numbers, checksums, source_shapes, notes = [], [], [], []
+        for index, video in enumerate(read_ahead(video_of, entries)):
+            if video.length > frames.shape[1]:
+                frames.resize(video.length, axis=1)
+            for position, chunk in enumerate(video.chunks):
+                offset = (index, position * CHUNK_FRAMES, *(0 for _ in shape))
+                frames.id.write_direct_chunk(offset, chunk)
+            numbers.append(video.frame_numbers)
+            checksums.append(video.checksum)
+            source_shapes.append(video.source_shape)
+            notes.append(json.dumps(video.notes))
+            disk.raise_error()
+        write_tables(file, entries, numbers, checksums, source_shapes)
+        file.create_dataset("notes", data=notes, dtype=h5py.string_dtype())
+        file.attrs["format_version"] = FORMAT_VERSION
+        file.attrs["tool_version"] = lus_cli.__version__
+        file.attrs["frame_format"] = json.dumps(asdict(frame_format))
+        file.attrs["provenance"] = json.dumps(provenance)
+        file.attrs["fingerprint"] = fingerprint(
+            [asdict(frame_format), [[*e.id, c] for e, c in zip(entries, checksums, strict=True)]]
+        )
+        file.attrs[TABLES] = tables_checksum(file)
+        file.flush()
+
+
+def write_tables(
+    file: h5py.File,
+    entries: Sequence[Entry],
+    numbers: list[np.ndarray],
+    checksums: list[str],
+    source_shapes: list[tuple[int, int]],
+) -> None:
+    """Writes the datasets other than the frames, with one row per video."""
+    longest = max(map(len, numbers))
+    padded = np.full((len(entries), longest), UNKNOWN, np.int32)
+    for row, frame_numbers in zip(padded, numbers, strict=True):
+        row[: len(frame_numbers)] = frame_numbers
+    file["frame_number"] = padded
+    file["length"] = np.array(list(map(len, numbers)), np.int32)
+    file["source_shape"] = np.array(source_shapes, np.int32).reshape(-1, 2)
+    for name in ("score", "a_lines", "b_lines"):
+        file[name] = np.array([getattr(entry, name) for entry in entries], np.int8)
+    text = h5py.string_dtype()
+    for name in ("patient", "exam", "area"):
+        file.create_dataset(name, data=[getattr(e.id, name) for e in entries], dtype=text)
+    file.create_dataset("source_key", data=[e.source_key for e in entries], dtype=text)
+    file.create_dataset("source_kind", data=[e.source_kind for e in entries], dtype=text)
+    paths = [e.source_path or str(e.id) for e in entries]
+    file.create_dataset("source_path", data=paths, dtype=text)
+    file.create_dataset("checksum", data=checksums, dtype=text)

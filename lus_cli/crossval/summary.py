@@ -1,0 +1,135 @@
+"""The facts behind the sentences on the page, above all whether the recipe beats the best baseline.
+
+The sentences themselves are in pages/crossval.html.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from lus_cli.crossval.confounders import excludes_zero
+from lus_cli.evaluation import metrics
+from lus_cli.evaluation.comparison import conclusion
+from lus_cli.evaluation.run_comparison import MAJORITY
+
+KAPPA = "kappa_quadratic"
+# The metrics by which methods are compared -> how the page calls them.
+METRICS = {
+    KAPPA: "Kappa",
+    "f1_macro": "Macro F1",
+    "accuracy": "Accuracy",
+    "mean_absolute_error": "Mean error",
+}
+
+# ----------------------------------------------------------------------------------------- methods
+
+
+def method_rows(compared: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """One row per method: the recipe first, then the others from the highest kappa to the lowest.
+
+    `difference` is the paired difference in kappa, method minus recipe. `conclusion` is what it
+    shows about the recipe: 'better', 'worse', 'alike', or '' if it shows nothing. `ahead` lists the
+    metrics by which the method is shown to be better than the recipe.
+    """
+
+    def order(row: Mapping[str, Any]) -> tuple[bool, float]:
+        kappa = row["metrics"][KAPPA]["value"]
+        return row["name"] != compared["reference"], -2.0 if kappa is None else -kappa
+
+    opposite = {"better": "worse", "worse": "better"}  # about the method -> about the recipe
+    rows = []
+    for row in sorted(compared["candidates"], key=order):
+        about_method = {name: conclusion(row["metrics"][name], name) for name in METRICS}
+        rows.append(
+            {
+                **row,
+                "recipe": row["name"] == compared["reference"],
+                "difference": row["metrics"][KAPPA].get("difference"),
+                "ahead": [name for name in METRICS if about_method[name] == "better"],
+                "conclusion": opposite.get(about_method[KAPPA], about_method[KAPPA]),
+            }
+        )
+    return rows
+
+
+def best_baseline(
+    rows: Sequence[Mapping[str, Any]], baselines: Mapping[str, str]
+) -> Mapping[str, Any] | None:
+    """The baseline with the highest kappa. None if kappa is undefined for every baseline.
+
+    rows: as `method_rows` returns them. baselines: name -> description.
+    """
+    for row in rows:
+        is_baseline = not row["recipe"] and (row["name"] in baselines or row["name"] == MAJORITY)
+        if is_baseline and row["metrics"][KAPPA]["value"] is not None:
+            return row
+    return None
+
+
+def constant_score(repeats: Sequence[metrics.Predictions]) -> int | None:
+    """The score that is predicted for every video in every repetition, if there is only one."""
+    predicted = np.unique(np.concatenate([one.predicted for one in repeats]))
+    return int(predicted[0]) if len(predicted) == 1 else None
+
+
+def methods_ahead(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """For each metric but kappa, the best method if it is better than the recipe: by method.
+
+    `name` and `title` of the metric, the `value` of the method, that of the `recipe`, and whether
+    the difference is `shown` by its interval.
+    """
+    by_method: dict[str, list[dict[str, Any]]] = {}
+    for name, title in METRICS.items():
+        sign = -1 if name in metrics.LOWER_IS_BETTER else 1
+        defined = [row for row in rows if row["metrics"][name]["value"] is not None]
+        if name == KAPPA or not defined:
+            continue
+        best = max(defined, key=lambda row: sign * row["metrics"][name]["value"])
+        value, recipe = (row["metrics"][name]["value"] for row in (best, rows[0]))
+        if recipe is not None and value != recipe:
+            shown = conclusion(best["metrics"][name], name) == "better"
+            entry = {"name": name, "title": title, "value": value, "recipe": recipe, "shown": shown}
+            by_method.setdefault(best["name"], []).append(entry)
+    return by_method
+
+
+# ------------------------------------------------------------------------------ folds, confounders
+
+
+def fold_range(rows: Sequence[Mapping[str, Any]], recipe: str) -> dict[str, Any]:
+    """The range of the recipe's kappa over single folds.
+
+    `folds` with a defined kappa, those where it is `undefined`, its `low` and `high` (None if it is
+    undefined everywhere), and the sorted numbers of `patients` per fold.
+    """
+    kappas = [row["metrics"][recipe][KAPPA] for row in rows]
+    defined = [kappa for kappa in kappas if kappa is not None]
+    return {
+        "folds": len(defined),
+        "undefined": len(kappas) - len(defined),
+        "low": min(defined, default=None),
+        "high": max(defined, default=None),
+        "patients": sorted({row["patients"] for row in rows}),
+    }
+
+
+def by_association(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
+    """Confounders by whether predictions are associated with them beyond the true scores.
+
+    The lists `followed`, `not_followed` and `no_interval`, of rows as `confounding` returns them.
+    """
+    groups: dict[str, list[Mapping[str, Any]]] = {
+        "followed": [],
+        "not_followed": [],
+        "no_interval": [],
+    }
+    for row in rows:
+        beyond = row["beyond_score"]
+        if beyond["low"] is None:
+            groups["no_interval"].append(row)
+        else:
+            groups["followed" if excludes_zero(beyond) else "not_followed"].append(row)
+    return groups
