@@ -1,4 +1,4 @@
-"""What is said about predictions: numbers ready for JSON, and warnings in words."""
+"""The results of an evaluation: numbers ready for JSON, and warnings in words."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from lus_cli.evaluation.assessment import assess
 from tests.predicted import drawn, predicting, predictions_for
 
 
-def test_the_reports_model_is_named_for_what_it_is():
+def test_the_constant_model_of_the_report_gets_a_warning():
     scores = [0] * 45 + [1] * 45 + [2] * 101 + [3] * 55
     patients = np.arange(len(scores)) % 11
     assessed = assess(
         predictions_for(patients, scores, predicting([2] * 246)), permutations=200, seed=0
     )
-    figures = assessed["metrics"]
-    assert figures["accuracy"]["value"] == pytest.approx(101 / 246)  # the report's 41.06 %
-    assert figures["f1_micro"]["value"] == figures["accuracy"]["value"]
-    assert figures["f1_macro"]["value"] == pytest.approx(0.1455, abs=1e-4)
-    assert figures["kappa_quadratic"]["value"] == pytest.approx(0)
+    entries = assessed["metrics"]
+    assert entries["accuracy"]["value"] == pytest.approx(101 / 246)  # the report's 41.06 %
+    assert entries["f1_micro"]["value"] == entries["accuracy"]["value"]
+    assert entries["f1_macro"]["value"] == pytest.approx(0.1455, abs=1e-4)
+    assert entries["kappa_quadratic"]["value"] == pytest.approx(0)
     for name in ("accuracy", "f1_macro", "kappa_quadratic", "mean_absolute_error"):
-        assert figures[name]["value"] == pytest.approx(figures[name]["majority"])
-        assert figures[name]["value"] == pytest.approx(figures[name]["chance"])
-    assert figures["accuracy"]["p_value"] == figures["kappa_quadratic"]["p_value"] == 1
+        assert entries[name]["value"] == pytest.approx(entries[name]["majority"])
+        assert entries[name]["value"] == pytest.approx(entries[name]["chance"])
+    assert entries["accuracy"]["p_value"] == entries["kappa_quadratic"]["p_value"] == 1
     assert assessed["warnings"] == [
         "The model predicts score 2 for every video: "
         "it has learned nothing but the most frequent score."
@@ -35,7 +35,7 @@ def test_the_reports_model_is_named_for_what_it_is():
 
 
 @pytest.mark.parametrize(
-    ("patients", "scores", "answers"),
+    ("patients", "scores", "predicted"),
     [
         ("a", [2], [2]),
         ("aaa", [2, 2, 2], [2, 2, 2]),
@@ -44,8 +44,8 @@ def test_the_reports_model_is_named_for_what_it_is():
         ("aab", [0, 1, 2], [0, 1, 2]),
     ],
 )
-def test_what_is_undefined_is_none_with_a_reason(patients, scores, answers):
-    predictions = predictions_for(patients, scores, predicting(answers))
+def test_what_is_undefined_is_none_with_a_reason(patients, scores, predicted):
+    predictions = predictions_for(patients, scores, predicting(predicted))
     assessed = assess(predictions, 100, 0, training=[1, 0, 0, 2], validation=predictions)
     json.dumps(assessed, allow_nan=False)
     entries = [*assessed["metrics"].values()]
@@ -56,30 +56,30 @@ def test_what_is_undefined_is_none_with_a_reason(patients, scores, answers):
     for reference in ("majority", "prior", "chance"):
         if assessed["metrics"]["auroc_macro"]["value"] is None:
             assert assessed["metrics"]["auroc_macro"][reference] is None
-    if set(scores) == set(answers) == {2}:
+    if set(scores) == set(predicted) == {2}:
         assert assessed["metrics"]["kappa_quadratic"]["value"] is None
         assert any("Kappa is undefined" in line for line in assessed["warnings"])
 
 
-def test_a_missing_score_and_few_patients_are_said():
+def test_a_missing_score_and_few_patients_give_warnings():
     predictions = predictions_for("aabb", [0, 1, 2, 0], predicting([0, 1, 1, 0]))
     assessed = assess(predictions, 50, 0)
-    said = " | ".join(assessed["warnings"])
-    assert "Only 2 patients: " in said
-    assert "No video has score 3: " in said
-    assert "never predicts score 2" in said
+    warnings = " | ".join(assessed["warnings"])
+    assert "Only 2 patients: " in warnings
+    assert "No video has score 3: " in warnings
+    assert "never predicts score 2" in warnings
     assert assessed["metrics"]["f1_macro"]["value"] == pytest.approx((1 + 2 / 3 + 0) / 3)
     assert assessed["per_class"][3]["recall"]["value"] is None
 
 
-def test_a_model_no_better_than_the_majority_is_told_so():
+def test_a_model_no_better_than_the_majority_gets_a_warning():
     predictions = predictions_for(range(6), [2, 2, 2, 0, 1, 3], predicting([2, 2, 0, 0, 2, 2]))
     assert any(
         "no better than predicting score 2" in w for w in assess(predictions, 0, 0)["warnings"]
     )
 
 
-def said(assessed) -> str:
+def warnings_of(assessed) -> str:
     return " | ".join(assessed["warnings"])
 
 
@@ -100,38 +100,40 @@ def test_every_interval_has_the_number_of_its_patients():
     assert all(entry["patients"] >= 1 for entry in found)
 
 
-def test_answers_no_better_than_chance_are_said_to_be():
+def test_predictions_no_better_than_chance_give_a_warning():
     rng = np.random.default_rng(3)
-    scores, answers = rng.integers(0, 4, 60), rng.integers(0, 4, 60)
-    words = said(assess(predictions_for(np.arange(60) % 12, scores, predicting(answers)), 200, 0))
+    scores, predicted = rng.integers(0, 4, 60), rng.integers(0, 4, 60)
+    words = warnings_of(
+        assess(predictions_for(np.arange(60) % 12, scores, predicting(predicted)), 200, 0)
+    )
     assert "Accuracy is not significantly better than chance" in words
     assert "Kappa is not significantly better than chance" in words
-    assert "chance" not in said(assess(drawn(5), 200, 0))
+    assert "chance" not in warnings_of(assess(drawn(5), 200, 0))
 
 
-def test_an_interval_that_holds_the_majority_is_pointed_out():
-    # Four patients all right, four with one of four right: 0.625 on average, majority 0.5.
-    scores, answers = [2, 2, 0, 1] * 8, [2, 2, 0, 1] * 4 + [0, 1, 1, 1] * 4
+def test_an_interval_that_contains_the_majority_gives_a_warning():
+    # Four patients with all predictions correct, four with one of four: accuracy 0.625, majority 0.5.
+    scores, predicted = [2, 2, 0, 1] * 8, [2, 2, 0, 1] * 4 + [0, 1, 1, 1] * 4
     patients = np.repeat(np.arange(8), 4)
-    words = said(assess(predictions_for(patients, scores, predicting(answers)), 200, 0))
+    words = warnings_of(assess(predictions_for(patients, scores, predicting(predicted)), 200, 0))
     assert "contains the accuracy of predicting score 2 for every video (0.500)" in words
-    assert "contains the accuracy" not in said(assess(drawn(5), 200, 0))
+    assert "contains the accuracy" not in warnings_of(assess(drawn(5), 200, 0))
 
 
-def test_a_score_of_few_patients_is_said_though_there_are_many_patients():
+def test_a_score_of_few_patients_gives_a_warning():
     patients, scores = list(range(10)) * 3, [0] * 10 + [1] * 10 + [2] * 8 + [3] * 2
     assessed = assess(predictions_for(patients, scores, predicting(scores)), 100, 0)
-    assert "Score 3 occurs in 2 of 10 patients" in said(assessed)
-    assert "Score 1" not in said(assessed)
+    assert "Score 3 occurs in 2 of 10 patients" in warnings_of(assessed)
+    assert "Score 1" not in warnings_of(assessed)
     assert assessed["per_class"][3]["recall"]["patients"] == 2
 
 
-def test_totals_no_better_than_a_constants_are_said():
-    # Each exam's answers are the scores of the next exam: right on average, wrong for each.
+def test_totals_no_better_than_a_constant_give_a_warning():
+    # The predictions for each exam are the scores of the next one: correct on average, wrong for each.
     scores = np.repeat([0, 1, 2, 3, 0, 1, 2, 3], 4)
     videos = [(str(i // 4), "1", str(i % 4)) for i in range(32)]
     predictions = metrics.Predictions(videos, scores, predicting(np.roll(scores, 8)))
-    assert "Totals of exams have a mean error of 8.00, no better" in said(
+    assert "Totals of exams have a mean error of 8.00, no better" in warnings_of(
         assess(predictions, 50, 0)
     )
 
@@ -141,29 +143,29 @@ def test_without_validation_the_temperature_is_undefined_with_a_reason():
     assert temperature == {"value": None, "why": "no validation video was scored"}
 
 
-def test_a_temperature_of_few_patients_is_said():
+def test_a_temperature_of_few_patients_gives_a_warning():
     few = drawn(1, patients=3)
-    assert "only 3 validation patients" in said(assess(drawn(0), 0, 0, validation=few))
+    assert "only 3 validation patients" in warnings_of(assess(drawn(0), 0, 0, validation=few))
 
 
-def test_totals_that_are_better_only_by_luck_are_said_to_be():
+def test_totals_that_are_not_significantly_better_give_a_warning():
     rng = np.random.default_rng(1)
     scores = rng.integers(0, 4, 48)
-    answers = np.where(rng.random(48) < 0.35, scores, rng.integers(0, 4, 48))
+    predicted = np.where(rng.random(48) < 0.35, scores, rng.integers(0, 4, 48))
     videos = [(str(i // 6), "1", str(i % 6)) for i in range(48)]
-    assessed = assess(metrics.Predictions(videos, scores, predicting(answers)), 0, 0)
+    assessed = assess(metrics.Predictions(videos, scores, predicting(predicted)), 0, 0)
     error = assessed["sums"]["exam"]["total"]["predicted"]["mae"]
     less = error["less"]["majority"]
     assert less["value"] < 0 < less["high"]
-    assert "not shown to be better than one score for every video" in said(assessed)
+    assert "not shown to be better than one score for every video" in warnings_of(assessed)
 
 
-def test_one_and_the_same_probabilities_for_many_videos_are_said():
+def test_equal_probabilities_for_many_videos_give_a_warning():
     predictions = drawn(5)
-    rows = predictions.probabilities + np.arange(80)[:, None] * 1e-9  # no two alike
+    rows = predictions.probabilities + np.arange(80)[:, None] * 1e-9  # no two equal
     rows[:30] = rows[0]
     blind = predictions_for(predictions.patients, predictions.scores, rows)
-    assert "30 of 80 videos have exactly the same probabilities" in said(assess(blind, 0, 0))
+    assert "30 of 80 videos have exactly the same probabilities" in warnings_of(assess(blind, 0, 0))
     rows[4:30] += np.arange(26)[:, None] * 1e-9
     seeing = predictions_for(predictions.patients, predictions.scores, rows)
-    assert "the same probabilities" not in said(assess(seeing, 0, 0))
+    assert "the same probabilities" not in warnings_of(assess(seeing, 0, 0))

@@ -1,4 +1,4 @@
-"""Reliability by hand, temperature against a grid, abstention against the curve written out."""
+"""Reliability by hand, temperature against a grid, abstention against a direct computation."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.predicted import drawn, predicting, predictions_for
 
 
 def test_calibration_by_hand():
-    # Bin 0.5 to 0.6: 0.55 sure, one of two right; bin 0.9 to 1: sure 0.9 and 1, both right.
+    # Bin 0.5 to 0.6: confidence 0.55, one of two correct; bin 0.9 to 1: 0.9 and 1, both correct.
     probabilities = [[0.55, 0.45, 0, 0], [0.55, 0.45, 0, 0], [0.1, 0, 0.9, 0], [0, 0, 0, 1]]
     assessed = assess(predictions_for("abcd", [0, 1, 2, 3], probabilities), 0, 0)
     assert assessed["metrics"]["ece"]["value"] == pytest.approx((2 * 0.05 + 2 * 0.05) / 4)
@@ -48,7 +48,7 @@ def likelihood(predictions: Predictions) -> float:
     return -np.log(given).mean()
 
 
-def test_scaling_is_that_of_the_logits_and_changes_no_answer():
+def test_scaling_is_that_of_the_logits_and_changes_no_prediction():
     logits = np.random.default_rng(0).normal(0, 3, (40, 4))
     shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     cooled = np.exp(logits / 0.4) / np.exp(logits / 0.4).sum(axis=1, keepdims=True)
@@ -58,17 +58,17 @@ def test_scaling_is_that_of_the_logits_and_changes_no_answer():
 
 
 @pytest.mark.parametrize("distorted", [0.3, 1.0, 4.0])
-def test_no_temperature_is_likelier_than_the_fitted_one(distorted):
+def test_no_temperature_has_a_higher_likelihood_than_the_fitted_one(distorted):
     predictions = tempered(drawn(0), distorted)
     fitted = fit_temperature(predictions)
     least = likelihood(tempered(predictions, fitted))
     for temperature in np.geomspace(*TEMPERATURES, 400):
         assert likelihood(tempered(predictions, temperature)) >= least - 1e-12
-    # Scaling twice is scaling by the product: what was distorted is set right.
+    # Scaling twice is scaling by the product, so the fit undoes the distortion.
     assert fitted == pytest.approx(fit_temperature(drawn(0)) / distorted)
 
 
-def test_probabilities_that_aim_at_soft_labels_are_told_to_be_surer():
+def test_probabilities_that_aim_at_soft_labels_get_a_temperature_below_1():
     scores = np.tile([0, 1, 2, 3], 25)
     rng = np.random.default_rng(0)
     truth = np.minimum(scores + (rng.random(100) < 0.05), 3)  # a few are one score higher
@@ -76,14 +76,14 @@ def test_probabilities_that_aim_at_soft_labels_are_told_to_be_surer():
 
 
 @pytest.mark.parametrize(("answers", "limit"), [([0, 1, 2, 3], 0), ([3, 2, 1, 0], 1)])
-def test_a_temperature_without_a_minimum_is_said_to_be_at_the_limit(answers, limit):
+def test_a_temperature_without_a_minimum_gives_a_warning(answers, limit):
     validation = predictions_for("abcd", [0, 1, 2, 3], predicting(answers))
     found = temperature_scaling(drawn(0), validation, Jackknife(9))
     assert found["value"] == pytest.approx(TEMPERATURES[limit])
     assert found["at_limit"]
 
 
-def test_a_certain_answer_does_not_stop_the_fit():
+def test_a_certain_prediction_does_not_stop_the_fit():
     probabilities = np.concatenate([np.eye(4)[[0, 1, 2]], drawn(0).probabilities])
     scores = [0, 1, 3, *drawn(0).scores]
     assert np.isfinite(fit_temperature(predictions_for(range(83), scores, probabilities)))
@@ -116,15 +116,15 @@ def untied(seed: int) -> Predictions:
 
 
 def written_out(predictions: Predictions, videos) -> float:
-    """AURC of some videos, repeated ones included: at each video's confidence, the error of all
-    videos at least as sure."""
+    """AURC of videos, with repetitions: the mean over videos of the error of all videos with at least
+    the same confidence."""
     sure = predictions.confidence[videos]
     wrong = (predictions.predicted != predictions.scores)[videos]
     return np.mean([wrong[sure >= own].mean() for own in sure])
 
 
 def test_aurc_by_hand():
-    # Surest first: right, right, wrong, right: risks 0, 0, 1/3, 1/4.
+    # In order of confidence: correct, correct, wrong, correct: risks 0, 0, 1/3, 1/4.
     probabilities = predicting([0, 1, 2, 3])
     for row, confidence in enumerate((0.9, 0.8, 0.7, 0.6)):
         probabilities[row] = predicting([row], confidence)
@@ -141,7 +141,7 @@ def test_aurc_by_hand():
     assert found["curve"][2]["patients"] == 3
 
 
-def test_aurc_of_a_resample_is_that_of_its_videos_written_out():
+def test_aurc_of_weighted_patients_is_that_of_repeated_videos():
     predictions = untied(1)
     draws = np.array([[2, 0, 1, 3, 0, 1, 1, 1, 0], [1] * 9])
     areas = RiskCoverage(predictions).resampled(draws)[0]
@@ -151,7 +151,7 @@ def test_aurc_of_a_resample_is_that_of_its_videos_written_out():
         assert area == pytest.approx(written_out(predictions, videos))
 
 
-def test_resamples_are_the_same_however_many_are_in_memory(monkeypatch):
+def test_draws_are_the_same_however_many_are_in_memory(monkeypatch):
     predictions = untied(2)
     draws = Jackknife(9).draws
     together = RiskCoverage(predictions).resampled(draws)
@@ -161,7 +161,7 @@ def test_resamples_are_the_same_however_many_are_in_memory(monkeypatch):
         np.testing.assert_array_equal(one, other)
 
 
-def test_a_model_that_is_always_equally_sure_gains_nothing_by_abstaining():
+def test_a_model_of_constant_confidence_gains_nothing_by_abstaining():
     answers = [0, 1, 2, 3, 0, 0]
     found = abstention(
         predictions_for("aabbcc", [0, 1, 2, 3, 1, 2], predicting(answers)),

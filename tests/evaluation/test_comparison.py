@@ -1,4 +1,4 @@
-"""Paired comparisons against intervals made by hand, and what they must not do."""
+"""Paired comparisons against intervals computed by hand, and what they must not do."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from lus_cli.evaluation.run_comparison import compare_runs
 PATIENTS, AREAS = 12, 5
 
 
-def answers(share_right: float, seed: int) -> Predictions:
-    """Answers for the same 60 videos, a share of them right."""
+def predictions_of(share_right: float, seed: int) -> Predictions:
+    """Predictions for the same 60 videos, of which a share is correct."""
     truth = np.random.default_rng(7).integers(0, 4, PATIENTS * AREAS)
     random = np.random.default_rng(seed)
     answered = np.where(random.random(len(truth)) < share_right, truth, (truth + 1) % 4)
@@ -28,8 +28,8 @@ def answers(share_right: float, seed: int) -> Predictions:
     return Predictions(videos, truth, probabilities)
 
 
-def test_figures_are_means_over_the_times_and_differences_are_paired() -> None:
-    good, bad = [answers(0.9, 1), answers(0.8, 2)], [answers(0.5, 3)]
+def test_metrics_are_means_over_repetitions_and_differences_are_paired() -> None:
+    good, bad = [predictions_of(0.9, 1), predictions_of(0.8, 2)], [predictions_of(0.5, 3)]
     compared = compare({"bad": bad, "good": good})
     row_bad, row_good = (row["metrics"]["accuracy"] for row in compared["candidates"])
     accuracies = [(p.predicted == p.scores).mean() for p in good]
@@ -38,7 +38,7 @@ def test_figures_are_means_over_the_times_and_differences_are_paired() -> None:
     assert row_bad["sd"] is None
     assert "difference" not in row_bad
 
-    # The same by hand: the mean accuracy of each patient, as many videos each; t of the differences.
+    # By hand: the accuracy of each patient, with equal numbers of videos; t interval of the differences.
     def accuracy(predictions: Predictions) -> np.ndarray:
         right = (predictions.predicted == predictions.scores).astype(float)
         return right.reshape(PATIENTS, AREAS).mean(axis=1)
@@ -52,22 +52,22 @@ def test_figures_are_means_over_the_times_and_differences_are_paired() -> None:
     assert conclusion(row_good, "accuracy") == "better"
 
 
-def test_kappa_is_that_of_scikit_learn_and_who_is_worse_is_called_so() -> None:
-    good, bad = answers(0.9, 1), answers(0.4, 3)
+def test_kappa_is_that_of_scikit_learn_and_a_worse_candidate_is_worse() -> None:
+    good, bad = predictions_of(0.9, 1), predictions_of(0.4, 3)
     compared = compare({"good": [good], "bad": [bad]})
-    figures = compared["candidates"][1]["metrics"]
-    assert figures["kappa_quadratic"]["value"] == pytest.approx(
+    metrics = compared["candidates"][1]["metrics"]
+    assert metrics["kappa_quadratic"]["value"] == pytest.approx(
         cohen_kappa_score(bad.scores, bad.predicted, weights="quadratic")
     )
-    assert conclusion(figures["accuracy"], "accuracy") == "worse"
+    assert conclusion(metrics["accuracy"], "accuracy") == "worse"
     assert (
-        conclusion(figures["mean_absolute_error"], "mean_absolute_error") == "worse"
+        conclusion(metrics["mean_absolute_error"], "mean_absolute_error") == "worse"
     )  # lower is better
     assert compared["reference"] == "good"
 
 
-def test_the_same_answers_do_not_differ() -> None:
-    compared = compare({"one": [answers(0.7, 1)], "other": [answers(0.7, 1)]})
+def test_equal_predictions_do_not_differ() -> None:
+    compared = compare({"one": [predictions_of(0.7, 1)], "other": [predictions_of(0.7, 1)]})
     for figure, entry in compared["candidates"][1]["metrics"].items():
         if entry["value"] is not None:
             difference = entry["difference"]
@@ -76,8 +76,8 @@ def test_the_same_answers_do_not_differ() -> None:
 
 
 def test_paired_intervals_are_narrower_than_those_of_two_studies() -> None:
-    """Two models that err on nearly the same videos: the patients' difficulty cancels out."""
-    one = answers(0.6, 1)
+    """Two models with errors on nearly the same videos: the difficulty of patients cancels out."""
+    one = predictions_of(0.6, 1)
     probabilities = one.probabilities.copy()
     wrong = np.flatnonzero(one.predicted != one.scores)[:3]
     probabilities[wrong] = 0.1
@@ -89,14 +89,14 @@ def test_paired_intervals_are_narrower_than_those_of_two_studies() -> None:
 
 
 def test_other_videos_are_refused() -> None:
-    one = answers(0.7, 1)
+    one = predictions_of(0.7, 1)
     fewer = Predictions(one.videos[1:], one.scores[1:], one.probabilities[1:])
     with pytest.raises(ValueError, match="same videos"):
         compare({"one": [one], "fewer": [fewer]})
 
 
 def test_an_ensemble_is_the_mean_of_the_probabilities() -> None:
-    both = [answers(0.9, 1), answers(0.5, 3)]
+    both = [predictions_of(0.9, 1), predictions_of(0.5, 3)]
     together = ensemble(both)
     assert np.allclose(together.probabilities, (both[0].probabilities + both[1].probabilities) / 2)
     assert together.videos == both[0].videos
@@ -105,7 +105,7 @@ def test_an_ensemble_is_the_mean_of_the_probabilities() -> None:
 @pytest.mark.parametrize("patients", [2, 4, 5])
 def test_fewer_than_five_patients_decide_nothing(patients: int) -> None:
     count = patients * AREAS
-    good, bad = answers(1.0, 1), answers(0.0, 3)
+    good, bad = predictions_of(1.0, 1), predictions_of(0.0, 3)
     some = [
         Predictions(one.videos[:count], one.scores[:count], one.probabilities[:count])
         for one in (bad, good)
@@ -115,26 +115,26 @@ def test_fewer_than_five_patients_decide_nothing(patients: int) -> None:
     assert conclusion(entry, "accuracy") == ("better" if patients == 5 else "")
 
 
-def test_answers_drawn_by_their_probabilities_have_expected_figures() -> None:
-    """Drawn often enough, the mean is what is said at once."""
-    one = answers(0.5, 1)
+def test_predictions_drawn_by_their_probabilities_have_expected_metrics() -> None:
+    """The mean over many draws equals the expected values that are computed at once."""
+    one = predictions_of(0.5, 1)
     shares = np.tile([0.4, 0.3, 0.2, 0.1], (len(one.scores), 1))
     prior = Predictions(one.videos, one.scores, shares, drawn=True)
-    figures = compare({"one": [one], "prior": [prior]})["candidates"][1]["metrics"]
-    assert figures["kappa_quadratic"]["value"] == pytest.approx(0)
+    metrics = compare({"one": [one], "prior": [prior]})["candidates"][1]["metrics"]
+    assert metrics["kappa_quadratic"]["value"] == pytest.approx(0)
     right = [
         (np.random.default_rng(seed).choice(4, len(shares), p=shares[0]) == one.scores).mean()
         for seed in range(2000)
     ]
-    assert figures["accuracy"]["value"] == pytest.approx(np.mean(right), abs=0.005)
+    assert metrics["accuracy"]["value"] == pytest.approx(np.mean(right), abs=0.005)
 
 
-def test_constant_and_blind_runs_are_called_so_and_majority_is_the_most_frequent_score(
+def test_constant_and_blind_runs_get_warnings_and_majority_is_the_most_frequent_score(
     tmp_path: Path,
 ) -> None:
-    good = answers(0.9, 1)
+    good = predictions_of(0.9, 1)
     shares = good.probabilities + np.arange(len(good.scores))[:, None] * 1e-9
-    good = Predictions(good.videos, good.scores, shares)  # no two videos alike
+    good = Predictions(good.videos, good.scores, shares)  # no two videos are equal
     blind_rows = shares.copy()
     blind_rows[:20] = [0.4, 0.3, 0.2, 0.1]
     same = np.tile([0.1, 0.1, 0.1, 0.7], (len(good.scores), 1))
@@ -144,10 +144,10 @@ def test_constant_and_blind_runs_are_called_so_and_majority_is_the_most_frequent
         "constant": Predictions(good.videos, good.scores, same),
     }
     result = compare_runs(Cache(tmp_path), "test", runs, {"warnings": []})
-    said = " | ".join(result.notes)
-    assert "Run constant predicts score 3 for every video." in said
-    assert "Run blind: 20 of 60 videos have exactly the same probabilities" in said
-    assert "un good" not in said
+    notes = " | ".join(result.notes)
+    assert "Run constant predicts score 3 for every video." in notes
+    assert "Run blind: 20 of 60 videos have exactly the same probabilities" in notes
+    assert "un good" not in notes
     rows = {row["name"]: row["metrics"] for row in result.numbers["candidates"]}
     most = np.bincount(good.scores).max() / len(good.scores)
     assert rows["majority"]["accuracy"]["value"] == pytest.approx(most)
@@ -156,6 +156,6 @@ def test_constant_and_blind_runs_are_called_so_and_majority_is_the_most_frequent
         name: Predictions([one.videos[i] for i in four], one.scores[four], one.probabilities[four])
         for name, one in runs.items()
     }
-    said = " | ".join(compare_runs(Cache(tmp_path), "test", few, {"warnings": []}).notes)
-    assert "Only 3 patients" in said
-    assert " than " not in said.replace("fewer than", "")
+    notes = " | ".join(compare_runs(Cache(tmp_path), "test", few, {"warnings": []}).notes)
+    assert "Only 3 patients" in notes
+    assert " than " not in notes.replace("fewer than", "")

@@ -1,4 +1,4 @@
-"""The figures of an evaluation, by what is drawn on them."""
+"""The figures of predicted scores, checked by what they show."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ def test_confusion_reads_by_row() -> None:
         assert word in words
     axes = figure.axes[0]
     (cell,) = [t for t in axes.texts if t.get_text() == "3"]
-    assert cell.xy == (3.5, 1.5)  # answered 3, true 1
+    assert cell.xy == (3.5, 1.5)  # predicted 3, true 1
     assert axes.yaxis_inverted()
 
 
-def test_errors_are_counted_and_coloured_by_the_answer() -> None:
+def test_errors_are_counted_and_coloured_by_predicted_score() -> None:
     figure = evaluation_figures.errors_per_class(CONFUSION)
     words = words_on(figure)
     for word in ("2 of 7", "4 of 10", "0 of 9", "0 of 0"):

@@ -1,4 +1,4 @@
-"""Figures against scikit-learn and against the landmarks of the report's own numbers."""
+"""Metrics against scikit-learn and against numbers of the report."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ def test_the_loss_has_the_landmarks_of_the_reports_test_set(answer, loss):
     assert assessed["sord_loss"]["majority"] == pytest.approx(1.340, abs=5e-4)
 
 
-def test_certainty_in_a_wrong_answer_costs_much_but_not_infinity():
+def test_certainty_in_a_wrong_prediction_has_a_large_but_finite_loss():
     figures = assess(predictions_for("ab", [0, 3], np.eye(4)[[3, 0]]), 0, 0)["metrics"]
     assert 50 < figures["sord_loss"]["value"] < 100
 
 
 def answers_of(truth, answer) -> dict[str, float]:
-    """Every figure of answered scores, by scikit-learn; NaN where it would divide by zero."""
+    """Every metric of predicted scores, from scikit-learn; NaN where it would divide by zero."""
     figures = {
         "accuracy": sklearn_metrics.accuracy_score(truth, answer),
         "mean_absolute_error": sklearn_metrics.mean_absolute_error(truth, answer),
@@ -73,12 +73,14 @@ def answers_of(truth, answer) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("unit", [1, 80], ids=["counts", "shares"])
-def test_figures_of_many_confusion_matrices_are_those_of_scikit_learn(unit: int) -> None:
-    """Intervals and deals are made of these, values are scikit-learn's: both must be the same."""
+def test_metrics_of_many_confusion_matrices_are_those_of_scikit_learn(unit: int) -> None:
+    """Intervals and permutations use these, values are scikit-learn's: both must be equal."""
     random = np.random.default_rng(3)
     studies = [(drawn(seed).scores, drawn(seed).predicted) for seed in range(3)]
-    studies.append((random.integers(0, 3, 80), random.integers(0, 3, 80)))  # nobody has a 3
-    studies.append((random.integers(0, 3, 80), random.integers(1, 4, 80)))  # answered, never right
+    studies.append((random.integers(0, 3, 80), random.integers(0, 3, 80)))  # no score 3
+    studies.append(
+        (random.integers(0, 3, 80), random.integers(1, 4, 80))
+    )  # 3 is predicted, never correctly
     confusion = np.array(
         [sklearn_metrics.confusion_matrix(*study, labels=range(4)) for study in studies]
     )
@@ -91,7 +93,7 @@ def test_figures_of_many_confusion_matrices_are_those_of_scikit_learn(unit: int)
 
 def test_kappa_is_undefined_where_chance_is_never_wrong() -> None:
     confusion = np.zeros((2, 4, 4))
-    confusion[0, 2, 2] = 5.0  # all videos have one score and get it
+    confusion[0, 2, 2] = 5.0  # all videos have the same score, which is predicted
     confusion[1] = np.eye(4)
     assert metrics.label_metrics(confusion)["kappa_quadratic"] == pytest.approx(
         [np.nan, 1], nan_ok=True
@@ -107,11 +109,11 @@ def test_a_quotient_is_undefined_only_by_zero() -> None:
 @pytest.mark.filterwarnings("error")  # scikit-learn warns of what is undefined
 @pytest.mark.parametrize("without", [{"kappa_quadratic"}, set()])
 def test_only_what_is_defined_gets_a_value(without: set[str]) -> None:
-    """Score 1 is nowhere and 3 is never answered; what scikit-learn has not stays as it is."""
+    """Score 1 does not occur and 3 is never predicted; values that scikit-learn lacks stay unchanged."""
     truth, answer = np.array([0, 0, 2, 2, 3]), [0, 2, 2, 0, 2]
     predictions = predictions_for("abcde", truth, predicting(answer, confidence=0.4))
     undefined = {"recall_1", "precision_1", "f1_1", "auroc_1", "auroc_macro", "precision_3"}
-    undefined |= without  # whatever scikit-learn would say
+    undefined |= without  # whatever scikit-learn returns
     names = {f"{name}_{score}" for name in metrics.CLASS_METRICS for score in range(4)}
     own = dict.fromkeys(names | set(metrics.METRICS), 0.125)
     own |= dict.fromkeys(undefined, math.nan)
@@ -137,7 +139,7 @@ def test_soft_labels_are_those_of_the_loss() -> None:
 
 def test_what_probabilities_say() -> None:
     predictions = predictions_for("ab", [0, 3], [[0.4, 0.1, 0.4, 0.1], [0, 0.25, 0.25, 0.5]])
-    assert predictions.predicted.tolist() == [0, 3]  # the lower of two equally probable
+    assert predictions.predicted.tolist() == [0, 3]  # the lower of two with equal probability
     assert predictions.confidence.tolist() == [0.4, 0.5]
     assert predictions.expected == pytest.approx([1.2, 2.25])
     assert predictions.patients == ["a", "b"]
@@ -163,7 +165,7 @@ def test_probabilities_may_be_rounded() -> None:
         ("ab", [0, 0], np.array([[0.4] * 4, [0.1] * 4]), "do not sum to 1"),
     ],
 )
-def test_predictions_that_are_none_are_refused(videos, scores, probabilities, complaint):
+def test_inconsistent_predictions_are_refused(videos, scores, probabilities, complaint):
     with pytest.raises(ValueError, match=complaint):
         predictions_for(videos, scores, probabilities)
 

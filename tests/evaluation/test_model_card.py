@@ -1,4 +1,4 @@
-"""The model card: true to the files of its run, readable by a hub, silent about patients."""
+"""The model card: it agrees with the files of its run, a hub can read it, it names no patients."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from tests.conftest import tiny
 
 @pytest.fixture(scope="module")
 def cache(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A study with a run that was just trained: read it, do not change it."""
+    """A study with a trained run. Tests must not change it."""
     folder = tmp_path_factory.mktemp("card") / "cache"
     shutil.copytree(prepared, folder)
     train.run(tiny(folder, epochs=1), silent)
@@ -42,7 +42,7 @@ def cache(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def evaluated(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same, evaluated on validation and test: read it, do not change it."""
+    """The same, evaluated on validation and test. Tests must not change it."""
     folder = tmp_path_factory.mktemp("evaluated") / "cache"
     shutil.copytree(cache, folder)
     for part in ("validation", "test"):
@@ -53,7 +53,7 @@ def evaluated(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run(evaluated: Path, tmp_path: Path) -> Run:
-    """A run of one's own, evaluated."""
+    """An evaluated run that a test may change."""
     shutil.copytree(evaluated, tmp_path / "cache")
     return Cache(tmp_path / "cache").run(None)
 
@@ -63,7 +63,7 @@ def card_of(cache: Path) -> str:
 
 
 def head(card: str) -> dict[str, Any]:
-    """What a hub reads."""
+    """The metadata that a hub reads."""
     _, text, _ = card.split("---\n", 2)
     return yaml.safe_load(text)
 
@@ -79,7 +79,7 @@ def rows(text: str) -> dict[str, list[str]]:
 
 
 def changed(run: Run, part: str, **values: Any) -> dict[str, Any]:
-    """scores.json of a part with other values of accuracy, or of the whole."""
+    """Changes values of accuracy, or top-level values, in scores.json of a part; returns the scores."""
     path = run.evaluation(part) / "scores.json"
     scores = json.loads(path.read_text())
     of_the_whole = {*scores, "trained_patients", "pixels_compared"}
@@ -89,7 +89,7 @@ def changed(run: Run, part: str, **values: Any) -> dict[str, Any]:
     return scores
 
 
-def test_a_trained_run_has_a_card_that_claims_no_figure(cache):
+def test_a_run_without_evaluation_has_a_card_without_results(cache):
     card = card_of(cache)
     assert "None yet" in section(card, "Results")
     assert "model-index" not in head(card)
@@ -102,14 +102,14 @@ def test_the_card_counts_what_is_in_the_cache(cache):
     table = rows(section(card_of(cache), "Training data"))
     split = json.loads(run.split.read_text())
     for part in ("train", "validation", "test"):
-        own = [
+        indices = [
             i
             for i, video in enumerate(videos.ids)
             if video.patient in split[part] and videos.scores[i] >= 0
         ]
-        scores = [int(np.sum(videos.scores[own] == score)) for score in range(4)]
-        frames = sum(int(videos.lengths[i]) for i in own)
-        expected = [len(split[part]), len(own), frames, *scores]
+        scores = [int(np.sum(videos.scores[indices] == score)) for score in range(4)]
+        frames = sum(int(videos.lengths[i]) for i in indices)
+        expected = [len(split[part]), len(indices), frames, *scores]
         assert list(map(int, table[part])) == expected
     assert videos.fingerprint in card_of(cache)
 
@@ -121,36 +121,36 @@ def test_every_number_of_an_evaluation_is_in_its_file(evaluated):
         text = section(card, f"{part.capitalize()} patients")
         assert f"{scores['videos']} videos of {scores['patients']} patient" in text
         table = rows(text)
-        for figure, label in METRICS.items():
-            found, shown = scores["metrics"][figure], table[label]
+        for metric, label in METRICS.items():
+            entry, shown = scores["metrics"][metric], table[label]
             for value, cell in zip(
-                [found["value"], found["majority"], found["chance"]],
+                [entry["value"], entry["majority"], entry["chance"]],
                 [shown[0], *shown[2:]],
                 strict=True,
             ):
                 assert cell == ("–" if value is None else f"{value:z.3f}".replace("-", "−"))
-            if found["low"] is not None:
+            if entry["low"] is not None:
                 ends = [float(end.replace("−", "-")) for end in shown[1].split(" to ")]
-                assert ends == pytest.approx([found["low"], found["high"]], abs=5.1e-4)
+                assert ends == pytest.approx([entry["low"], entry["high"]], abs=5.1e-4)
         for true, line in enumerate(scores["confusion"]):
             assert list(map(int, table[str(true)])) == line
         for warning in scores["warnings"]:
             assert warning in section(card, "Limits")
 
 
-def test_a_hub_gets_the_figures_of_unseen_patients_alone(evaluated):
+def test_a_hub_gets_only_metrics_of_unseen_patients(evaluated):
     card, run = card_of(evaluated), Cache(evaluated).run(None)
     [index] = head(card)["model-index"]
     assert index["name"] == run.name
     [result] = index["results"]
     assert result["dataset"]["split"] == "test"
-    figures = json.loads((run.evaluation("test") / "scores.json").read_text())["metrics"]
+    metrics = json.loads((run.evaluation("test") / "scores.json").read_text())["metrics"]
     values = {metric["type"]: metric for metric in result["metrics"]}
-    assert values["accuracy"]["value"] == pytest.approx(figures["accuracy"]["value"], abs=1e-4)
+    assert values["accuracy"]["value"] == pytest.approx(metrics["accuracy"]["value"], abs=1e-4)
     assert values["mae"]["value"] == pytest.approx(
-        figures["mean_absolute_error"]["value"], abs=1e-4
+        metrics["mean_absolute_error"]["value"], abs=1e-4
     )
-    assert f"{figures['accuracy']['low']:.3f}" in values["accuracy"]["name"]
+    assert f"{metrics['accuracy']['low']:.3f}" in values["accuracy"]["name"]
     assert "patient" in values["accuracy"]["name"]
     assert set(head(card)["metrics"]) == set(values)
 
@@ -162,7 +162,7 @@ def test_another_study_counts_as_unseen_only_if_known_patients_were_refused(run)
         ("keep", True, ["test"]),
         ("refuse", True, ["test", "clinic-0123abcd"]),
         ("skip", True, ["test", "clinic-0123abcd"]),
-        ("refuse", False, ["test"]),  # they may be there under other names
+        ("refuse", False, ["test"]),  # they may be included under other names
     ):
         same = {"trained_patients": policy, "pixels_compared": compared}
         changed(run, other.name, split=other.name, **same)
@@ -189,26 +189,26 @@ def test_the_card_follows_the_evaluation(run):
     assert "no interval" in accuracy["name"]
 
 
-def test_an_undefined_figure_is_a_dash_and_no_entry_for_a_hub(run):
+def test_an_undefined_metric_is_a_dash_and_not_an_entry_for_a_hub(run):
     changed(run, "test", value=None, low=None, high=None)
     card = model_card(run)
     assert rows(section(card, "Test patients"))["Accuracy"][0] == "–"
     assert "accuracy" not in head(card)["metrics"]
 
 
-def test_patients_are_named_only_when_asked_for(run):
+def test_patients_are_named_only_on_request(run):
     patients = set(VideoCache(run.root.parents[1] / "videos.h5").patients)
     words = set(re.findall(r"\w+", model_card(run)))
     assert not patients & words
     assert patients <= set(re.findall(r"\w+", model_card(run, name_patients=True)))
 
 
-def test_a_file_of_weights_is_named_without_its_place():
+def test_a_weights_file_is_named_without_its_folder():
     recipe = dataclasses.replace(build(Recipe, {}), weights="/home/somebody/secret/lungs.pth")
     assert dict(recipe_rows(recipe))["weights"] == "lungs.pth"
 
 
-def test_what_training_lacked_is_among_the_limits(run):
+def test_gaps_of_the_training_are_among_the_limits(run):
     def limits(patients: int, scores: list[int], kernel: bool = False) -> str:
         part = {"patients": patients, "scores": scores}
         return " ".join(limits_of_training({"train": part, "validation": part}, run, kernel))
@@ -223,7 +223,7 @@ def test_what_training_lacked_is_among_the_limits(run):
     assert "2 training steps had a non-finite gradient" in limits(5, [1, 1, 1, 1])
 
 
-def test_what_no_file_tells_is_said_to_be_unknown(run):
+def test_what_no_file_contains_is_called_unknown(run):
     origin = json.loads(run.provenance.read_text())
     del origin["parts"]
     run.provenance.write_text(json.dumps(origin))
@@ -232,7 +232,7 @@ def test_what_no_file_tells_is_said_to_be_unknown(run):
     assert "was not recorded" in section(card, "Limits")
 
 
-def test_a_file_of_another_version_is_a_line(run):
+def test_a_file_of_another_version_is_an_error(run):
     path = run.evaluation("test") / "scores.json"
     scores = json.loads(path.read_text())
     del scores["confusion"]

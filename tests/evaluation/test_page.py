@@ -1,4 +1,4 @@
-"""The evaluation page: what is written, that it is safe, and that its click works in a browser."""
+"""The evaluation page: its contents, its safety, and its behaviour in a browser."""
 
 from __future__ import annotations
 
@@ -36,18 +36,18 @@ RUN = {
     "provenance": {"device": "cpu", "versions": {"torch": "2.15.0"}, "commit": None},
 }
 SCORES = [0, 0, 1, 1, 1, 2, 2, 3]
-ANSWERS = [0, 3, 1, 1, 2, 2, 1, 3]
+PREDICTED = [0, 3, 1, 1, 2, 2, 1, 3]
 
 
-def predictions_of(scores, answers, ids=None) -> metrics.Predictions:
-    probabilities = np.full((len(scores), 4), 0.1) + 0.6 * np.eye(4)[answers]
+def predictions_of(scores, predicted, ids=None) -> metrics.Predictions:
+    probabilities = np.full((len(scores), 4), 0.1) + 0.6 * np.eye(4)[predicted]
     videos = [ids[i] if ids else (f"p{i % 6}", "1", str(i)) for i in range(len(scores))]
     return metrics.Predictions(videos, np.array(scores), probabilities)
 
 
 def clip_of(weighed: bool = False) -> player.Clip:
-    """Seven gray frames, each brighter than the one before, with a mask on their right half, and
-    on the left quarter of the fourth."""
+    """Seven gray frames of increasing brightness, with a mask on their right half, and on the left
+    quarter of the fourth."""
     frames = np.full((7, 32, 48), 30, np.uint8) * np.arange(1, 8, dtype=np.uint8)[:, None, None]
     masks = np.zeros((7, 4, 8), np.float32)
     masks[:, :, 4:] = 1
@@ -70,7 +70,7 @@ def page_of(folder: Path, predictions, run=RUN, clips=None, drawn=None) -> str:
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory) -> str:
-    return page_of(tmp_path_factory.mktemp("page"), predictions_of(SCORES, ANSWERS))
+    return page_of(tmp_path_factory.mktemp("page"), predictions_of(SCORES, PREDICTED))
 
 
 class Outline(HTMLParser):
@@ -89,32 +89,36 @@ class Outline(HTMLParser):
         self.words.append(text)
 
     def having(self, tag: str, attribute: str) -> list[str]:
-        return [found[attribute] for name, found in self.tags if name == tag and attribute in found]
+        return [
+            attributes[attribute]
+            for name, attributes in self.tags
+            if name == tag and attribute in attributes
+        ]
 
 
 def words(text: str) -> str:
     return " ".join(" ".join(Outline(text).words).split())
 
 
-def test_the_summary_says_what_was_found_in_words(page):
-    said = words(page)
-    assert "5 of 8 videos scored correctly." in said
-    assert "8 test videos of 6 patients" in said
-    assert "accuracy of 62 % (95 % interval over patients:" in said
-    assert "Predicting score 1 for every video would reach 38 %" in said
-    assert "not a medical device" in said
+def test_the_summary_gives_the_result_in_words(page):
+    text_of_page = words(page)
+    assert "5 of 8 videos scored correctly." in text_of_page
+    assert "8 test videos of 6 patients" in text_of_page
+    assert "accuracy of 62 % (95 % interval over patients:" in text_of_page
+    assert "Predicting score 1 for every video would reach 38 %" in text_of_page
+    assert "not a medical device" in text_of_page
 
 
-def test_a_constant_model_is_called_one_at_the_top(tmp_path):
+def test_a_constant_model_gets_a_warning_at_the_top(tmp_path):
     text = page_of(tmp_path, predictions_of([2, 2, 0], [2, 2, 2]))
     warning = "The model predicts score 2 for every video: it has learned nothing but the most"
-    said = words(text[: text.index('id="metrics"')])
-    assert warning in said
-    assert "Only 3 patients" in said
+    text_of_page = words(text[: text.index('id="metrics"')])
+    assert warning in text_of_page
+    assert "Only 3 patients" in text_of_page
 
 
 @pytest.mark.parametrize(
-    ("part", "said"),
+    ("part", "expected"),
     [
         ("test", "8 test videos of 6 patients · weights of epoch 12"),
         ("validation", "8 validation videos of 6 patients"),
@@ -122,21 +126,21 @@ def test_a_constant_model_is_called_one_at_the_top(tmp_path):
         ("all", "8 videos of 6 patients, including training patients"),
     ],
 )
-def test_the_heading_says_whose_videos_these_are(tmp_path, part, said):
-    text = page_of(tmp_path, predictions_of(SCORES, ANSWERS), run=RUN | {"part": part})
-    assert said in words(text)
+def test_the_heading_says_whose_videos_these_are(tmp_path, part, expected):
+    text = page_of(tmp_path, predictions_of(SCORES, PREDICTED), run=RUN | {"part": part})
+    assert expected in words(text)
 
 
-def test_every_figure_has_its_numbers(page):
-    assessed = assessment.assess(predictions_of(SCORES, ANSWERS), 50, 0)
-    said = words(page)
+def test_every_metric_has_its_numbers(page):
+    assessed = assessment.assess(predictions_of(SCORES, PREDICTED), 50, 0)
+    text_of_page = words(page)
     for name, label in metrics.METRICS.items():
         entry = assessed["metrics"][name]
-        assert label in said
+        assert label in text_of_page
         for value in (entry["value"], entry["low"], entry["high"], entry["majority"]):
-            assert base.three(value) in said
-    assert "None" not in said
-    assert "nan" not in said.lower().split()
+            assert base.three(value) in text_of_page
+    assert "None" not in text_of_page
+    assert "nan" not in text_of_page.lower().split()
 
 
 def section(page: str, name: str) -> str:
@@ -145,12 +149,12 @@ def section(page: str, name: str) -> str:
 
 def test_intervals_come_with_their_patients_and_few_are_marked(page, tmp_path):
     assert "95 % interval 6 patients" in section(page, "metrics")
-    few = page_of(tmp_path, predictions_of(SCORES[:3], ANSWERS[:3]))
+    few = page_of(tmp_path, predictions_of(SCORES[:3], PREDICTED[:3]))
     assert "fewer than 5 patients, which say little" in section(few, "areas")
     assert 'class="number off" title="fewer than 5 patients"' in few
 
 
-def test_totals_stand_beside_those_of_answers_that_never_look(page):
+def test_totals_stand_next_to_those_of_constant_scores(page):
     text = section(page, "totals")
     for part in ("exam total predicted scores", "most frequent score for all", "same videos"):
         assert part in text
@@ -158,7 +162,7 @@ def test_totals_stand_beside_those_of_answers_that_never_look(page):
 
 def test_a_temperature_is_shown_with_what_it_was_fitted_on(tmp_path, page):
     assert "No temperature: no validation video was scored." in section(page, "confidence")
-    predictions = predictions_of(SCORES, ANSWERS)
+    predictions = predictions_of(SCORES, PREDICTED)
     assessed = assessment.assess(predictions, 50, 0, training=[4, 3, 2, 1], validation=predictions)
     run = RUN | {"recipe": {"loss": "sord"}}
     report.write_report(tmp_path / "report.html", assessed, predictions, run, {})
@@ -169,8 +173,12 @@ def test_a_temperature_is_shown_with_what_it_was_fitted_on(tmp_path, page):
     assert "4, 3, 2, 1 of score 0 to 3" in section(text, "metrics")
 
 
-def test_every_video_is_there_the_worst_first(page):
-    rows = [found for tag, found in Outline(page).tags if tag == "tr" and "data-id" in found]
+def test_every_video_is_listed_the_worst_first(page):
+    rows = [
+        attributes
+        for tag, attributes in Outline(page).tags
+        if tag == "tr" and "data-id" in attributes
+    ]
     assert len(rows) == len(SCORES)
     assert [int(row["data-error"]) for row in rows] == [3, 1, 1, 0, 0, 0, 0, 0]
     assert rows[0]["data-id"] == "p1/1/1"
@@ -179,9 +187,9 @@ def test_every_video_is_there_the_worst_first(page):
 
 def test_the_matrix_counts_each_cell(page):
     cells = {
-        (found["data-true"], found["data-predicted"]): found["aria-label"]
-        for tag, found in Outline(page).tags
-        if tag == "button" and "data-predicted" in found
+        (attributes["data-true"], attributes["data-predicted"]): attributes["aria-label"]
+        for tag, attributes in Outline(page).tags
+        if tag == "button" and "data-predicted" in attributes
     }
     assert len(cells) == 16
     assert cells["1", "1"].endswith(": 2 videos")
@@ -203,11 +211,13 @@ def test_ids_names_and_settings_cannot_become_markup(tmp_path):
     outline = Outline(page_of(tmp_path, predictions_of([0, 1], [0, 1], ids), run, drawn=drawn))
     assert [tag for tag, _ in outline.tags].count("script") == 1
     assert "img" not in [tag for tag, _ in outline.tags]
-    assert not [name for _, found in outline.tags for name in found if name.startswith("on")]
+    assert not [
+        name for _, attributes in outline.tags for name in attributes if name.startswith("on")
+    ]
     assert f"{attack}0/'\"/&" in outline.having("tr", "data-id")
 
 
-def test_the_page_needs_nothing_from_anywhere(page):
+def test_the_page_loads_nothing(page):
     outline = Outline(page)
     for tag, attributes in outline.tags:
         for name in ("src", "href", "xlink:href", "action", "srcset"):
@@ -222,7 +232,9 @@ def test_the_page_needs_nothing_from_anywhere(page):
 def test_figures_follow_the_pages_colours_and_share_no_ids(tmp_path):
     svg = svg_text(evaluation_figures.confusion([[1, 0, 0, 0]] * 4))
     text = page_of(
-        tmp_path, predictions_of(SCORES, ANSWERS), drawn={"one": svg, "two": svg, "confusion": svg}
+        tmp_path,
+        predictions_of(SCORES, PREDICTED),
+        drawn={"one": svg, "two": svg, "confusion": svg},
     )
     body = text[text.index("<body>") :]
     ids = re.findall(r'\bid="([^"]+)"', body)
@@ -237,7 +249,7 @@ def test_figures_follow_the_pages_colours_and_share_no_ids(tmp_path):
 def test_figures_stand_in_the_section_they_belong_to(tmp_path):
     svg = svg_text(evaluation_figures.confusion([[1, 0, 0, 0]] * 4))
     names = ("curves", "calibration", "areas", "exam_totals", "errors_per_class", "confusion")
-    text = page_of(tmp_path, predictions_of(SCORES, ANSWERS), drawn=dict.fromkeys(names, svg))
+    text = page_of(tmp_path, predictions_of(SCORES, PREDICTED), drawn=dict.fromkeys(names, svg))
     for name, where in zip(
         names, ("training", "confidence", "areas", "totals", "matrix"), strict=False
     ):
@@ -245,29 +257,31 @@ def test_figures_stand_in_the_section_they_belong_to(tmp_path):
         assert Outline(own).having("figure", "data-figure") == [name]
 
 
-def test_every_table_and_figure_has_a_name_to_be_read_out(page):
+def test_every_table_and_figure_has_an_accessible_name(page):
     outline = Outline(page)
     for part in page.split("<table")[1:]:
         before = page[: page.index(part)].rsplit("<", 2)[1]
         assert "aria-label" in before or "aria-label" in part.split(">")[0] or "plain" in part[:20]
-    drawings = [found for tag, found in outline.tags if found.get("class") == "drawing"]
+    drawings = [
+        attributes for tag, attributes in outline.tags if attributes.get("class") == "drawing"
+    ]
     assert drawings
-    assert all(found["role"] == "img" and found["aria-label"] for found in drawings)
+    assert all(attributes["role"] == "img" and attributes["aria-label"] for attributes in drawings)
 
 
 def test_a_videos_frames_are_on_the_page_once(tmp_path):
     clip = clip_of(weighed=True)
-    text = page_of(tmp_path, predictions_of(SCORES, ANSWERS), clips={"p2/1/2": clip})
+    text = page_of(tmp_path, predictions_of(SCORES, PREDICTED), clips={"p2/1/2": clip})
     row = text[text.index('data-id="p2/1/2"') :].split("</tr>")[0]
     assert row.count(clip.video_url) == text.count("data:video/") == 1
     assert row.count(clip.still_url) == text.count("data:image/") == 1
-    # In a template: nothing of it is loaded before it is played.
+    # In a template: nothing in it is loaded before it plays.
     assert clip.video_url in row.split("<template>")[1].split("</template>")[0]
     assert Outline(text).having("button", "aria-expanded") == ["false"]
 
 
 def test_the_player_has_the_colours_of_the_overlays(tmp_path):
-    text = page_of(tmp_path, predictions_of(SCORES, ANSWERS), clips={"p2/1/2": clip_of()})
+    text = page_of(tmp_path, predictions_of(SCORES, PREDICTED), clips={"p2/1/2": clip_of()})
     [colours] = Outline(text).having("div", "data-colours")
     assert colours.split() == overlay.INFERNO.split()
     assert Outline(text).having("div", "data-contour") == [str(overlay.CONTOUR)]
@@ -275,7 +289,7 @@ def test_the_player_has_the_colours_of_the_overlays(tmp_path):
     assert strength["value"] == str(overlay.STRONGEST)
 
 
-def test_undefined_figures_are_a_dash_with_a_reason(tmp_path):
+def test_undefined_metrics_are_a_dash_with_a_reason(tmp_path):
     text = page_of(tmp_path, predictions_of([2], [2]))
     assert "Kappa is undefined" in text
     assert 'title="an interval needs at least two patients"' in text
@@ -299,7 +313,11 @@ def loaded(page: str, folder: Path, address: str = "", script: str = "") -> str:
 
 
 def shown(dom: str) -> list[str]:
-    rows = [found for tag, found in Outline(dom).tags if tag == "tr" and "data-id" in found]
+    rows = [
+        attributes
+        for tag, attributes in Outline(dom).tags
+        if tag == "tr" and "data-id" in attributes
+    ]
     return [row["data-id"] for row in rows if "hidden" not in row]
 
 
@@ -314,7 +332,9 @@ def test_an_address_names_a_cell_of_the_matrix(page, tmp_path):
 
 
 def test_an_address_names_a_video_to_be_played(tmp_path):
-    page = page_of(tmp_path, predictions_of(SCORES, ANSWERS), clips={"p1/1/1": clip_of()}, drawn={})
+    page = page_of(
+        tmp_path, predictions_of(SCORES, PREDICTED), clips={"p1/1/1": clip_of()}, drawn={}
+    )
     dom = loaded(page, tmp_path, "#video=p1/1/1")
     assert 'aria-label="Player of p1/1/1"' in dom
     assert "frame 0</output>" in dom
@@ -374,9 +394,9 @@ def seen(dom: str) -> dict[str, str]:
 
 
 def played(folder: Path, script: str, weighed: bool = False) -> dict[str, str]:
-    """What `script` told after the first video was opened."""
+    """What `script` reports after the first video was opened."""
     page = page_of(
-        folder, predictions_of(SCORES, ANSWERS), clips={"p1/1/1": clip_of(weighed)}, drawn={}
+        folder, predictions_of(SCORES, PREDICTED), clips={"p1/1/1": clip_of(weighed)}, drawn={}
     )
     return seen(loaded(page, folder, script=PLAY + script))
 
@@ -400,13 +420,13 @@ def test_a_player_shows_a_frame_and_its_mask(tmp_path):
     tell("expanded", document.querySelector(".open").getAttribute("aria-expanded"));
     tell("note", player.querySelector(".player-note").textContent);
     """
-    told = played(tmp_path, script)
-    assert told["where"] == "frame 0"
+    facts = played(tmp_path, script)
+    assert facts["where"] == "frame 0"
     for name in ("same", "covered", "clear", "outlined", "plain", "bare"):
-        assert told[name] == "true", name
-    assert (told["checked"], told["expanded"]) == ("false", "true")
-    assert "The model scored 7 of the video’s 70 frames; all of them are shown" in told["note"]
-    assert "All frames have the same weight in the prediction." in told["note"]
+        assert facts[name] == "true", name
+    assert (facts["checked"], facts["expanded"]) == ("false", "true")
+    assert "The model scored 7 of the video’s 70 frames; all of them are shown" in facts["note"]
+    assert "All frames have the same weight in the prediction." in facts["note"]
 
 
 def test_the_mask_is_over_its_own_frame(tmp_path):
@@ -423,9 +443,9 @@ def test_the_mask_is_over_its_own_frame(tmp_path):
     tell("bright", bright);
     tell("covered", covered);
     """
-    told = played(tmp_path, script)
-    assert told["bright"] == "4,1,4,7,3,5"  # every frame is brighter than the one before
-    assert told["covered"] == "true,false,true,false,false,false"  # on the left, only frame 30
+    facts = played(tmp_path, script)
+    assert facts["bright"] == "4,1,4,7,3,5"  # every frame is brighter than the one before
+    assert facts["covered"] == "true,false,true,false,false,false"  # on the left, only frame 30
 
 
 def test_a_player_follows_the_keys(tmp_path):
@@ -445,18 +465,18 @@ def test_a_player_follows_the_keys(tmp_path):
     tell("closed", document.querySelector(".player") === null);
     tell("focus", document.activeElement.className);
     """
-    told = played(tmp_path, script, weighed=True)
-    assert told["right"] == "frame 10, weight 7.1 %"
-    assert 55 < float(told["brighter"]) < 65
-    assert told["end"] == "frame 60, weight 25 %"
-    assert told["around"] == "frame 0, weight 3.6 %"
-    assert told["back"] == told["end"]
-    assert told["slider"] == "frame 60, 7 of 7, weight 25 %"
-    assert told["fast"] == "frame 30, weight 14 %"
-    assert (told["bars"], told["closed"], told["focus"]) == ("7", "true", "open")
+    facts = played(tmp_path, script, weighed=True)
+    assert facts["right"] == "frame 10, weight 7.1 %"
+    assert 55 < float(facts["brighter"]) < 65
+    assert facts["end"] == "frame 60, weight 25 %"
+    assert facts["around"] == "frame 0, weight 3.6 %"
+    assert facts["back"] == facts["end"]
+    assert facts["slider"] == "frame 60, 7 of 7, weight 25 %"
+    assert facts["fast"] == "frame 30, weight 14 %"
+    assert (facts["bars"], facts["closed"], facts["focus"]) == ("7", "true", "open")
 
 
-def test_a_player_plays_as_fast_as_it_is_told(tmp_path):
+def test_a_player_plays_at_the_chosen_speed(tmp_path):
     script = """
     await ready();
     control("speed").value = 2;
@@ -472,9 +492,9 @@ def test_a_player_plays_as_fast_as_it_is_told(tmp_path):
     player.querySelector(".player-line svg").dispatchEvent(new MouseEvent("click", {clientX: 0}));
     await frame(0); tell("clicked", `${where()} ${plain.paused}`);
     """
-    told = played(tmp_path, script)
-    assert (told["playing"], told["paused"]) == ("Pause", "Play")
-    assert (told["rate"], told["moved"], told["clicked"]) == ("2", "true", "frame 0 true")
+    facts = played(tmp_path, script)
+    assert (facts["playing"], facts["paused"]) == ("Pause", "Play")
+    assert (facts["rate"], facts["moved"], facts["clicked"]) == ("2", "true", "frame 0 true")
 
 
 def test_arrow_keys_walk_the_matrix_and_tab_stops_there_once(page, tmp_path):
@@ -489,11 +509,11 @@ def test_arrow_keys_walk_the_matrix_and_tab_stops_there_once(page, tmp_path):
     document.body.dataset.seenSecond = document.activeElement.dataset.true;
     document.body.dataset.seenStops = document.querySelectorAll('.cell[tabindex="0"]').length;
     """
-    told = seen(loaded(page, tmp_path, script=script))
-    assert told == {"first": "3", "second": "3", "stops": "1"}
+    facts = seen(loaded(page, tmp_path, script=script))
+    assert facts == {"first": "3", "second": "3", "stops": "1"}
 
 
-def test_an_open_player_goes_with_its_video(tmp_path):
+def test_an_open_player_moves_and_hides_with_its_video(tmp_path):
     script = """
     document.querySelector('[data-sort="order"]').click();
     tell("after", player.closest("tr").previousElementSibling.dataset.id);
@@ -507,7 +527,7 @@ def test_an_id_stays_text_in_the_browser_too(tmp_path):
     ids = [(ATTACK, "1", str(index)) for index in range(len(SCORES))]
     page = page_of(
         tmp_path,
-        predictions_of(SCORES, ANSWERS, ids),
+        predictions_of(SCORES, PREDICTED, ids),
         clips={f"{ATTACK}/1/1": clip_of()},
         drawn={},
     )
@@ -515,5 +535,5 @@ def test_an_id_stays_text_in_the_browser_too(tmp_path):
     tell("title", document.querySelector(".player h3").textContent.length);
     tell("images", document.querySelectorAll("img").length);
     """
-    told = seen(loaded(page, tmp_path, script=f"{PLAY}{script}"))
-    assert told == {"title": str(len(f"{ATTACK}/1/1")), "images": "1"}
+    facts = seen(loaded(page, tmp_path, script=f"{PLAY}{script}"))
+    assert facts == {"title": str(len(f"{ATTACK}/1/1")), "images": "1"}

@@ -1,4 +1,4 @@
-"""The player's clips: their frames, masks, weights, and the room they take."""
+"""Clips: their frames, masks, weights and size."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ STRIP = dataclasses.replace(FREE, strip=True)
 
 
 def gray(count: int, rows: int = 40, columns: int = 40) -> np.ndarray:
-    """Frames, each of one gray, brighter than the one before."""
+    """Uniform gray frames of increasing brightness."""
     shades = np.linspace(20, 230, count).astype(np.uint8)
     return np.broadcast_to(shades[:, None, None], (count, rows, columns)).copy()
 
@@ -82,7 +82,7 @@ def test_the_timeline_has_a_place_for_what_is_shown_and_for_what_was_scored() ->
     assert alike.script["weights"] is None
 
 
-def test_a_clip_keeps_its_room_and_its_last_resort() -> None:
+def test_a_clip_stays_within_its_bytes_but_for_the_fewest_frames() -> None:
     noise = np.random.default_rng(0).integers(0, 255, (100, 192, 192), dtype=np.uint8)
     free = clip_of(noise, budget=dataclasses.replace(STRIP, crf=26))
     tight = clip_of(noise, budget=dataclasses.replace(STRIP, crf=26, bytes=60_000))
@@ -162,7 +162,7 @@ def test_what_the_script_reads_is_json_that_cannot_end_its_attribute() -> None:
 
 
 @pytest.mark.parametrize(
-    ("pool", "said"),
+    ("pool", "expected_note"),
     [
         (
             "mean",
@@ -177,9 +177,11 @@ def test_what_the_script_reads_is_json_that_cannot_end_its_attribute() -> None:
         ("last", "the output of the LSTM after the last frame"),
     ],
 )
-def test_the_note_says_what_is_shown_and_how_frames_weigh(pool: str, said: str) -> None:
+def test_the_note_says_what_is_shown_and_how_frames_are_weighted(
+    pool: str, expected_note: str
+) -> None:
     text = environment().from_string("{% import 'player.html' as p %}{{ p.note(c) }}")
     weights = np.array([0.5, 0.25, 0.25]) if pool == "attention" else None
     note = text.render(c=clip_of(gray(3), length=70, pool=pool, weights=weights))
     assert "The model scored 3 of the video’s 70 frames; all of them are shown." in note
-    assert said in note
+    assert expected_note in note

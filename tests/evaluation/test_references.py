@@ -1,4 +1,4 @@
-"""What needs no look at a video: majority, prior, chance."""
+"""References that do not look at a video: majority, prior, chance."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lus_cli.evaluation.resampling import PatientSums
 from tests.predicted import drawn, from_sklearn, predicting, predictions_for
 
 
-def test_no_constant_answer_beats_the_majority_reference():
+def test_no_constant_prediction_beats_the_majority_reference():
     predictions = drawn(2)
     figures = assess(predictions, 0, 0)["metrics"]
     rng = np.random.default_rng(0)
@@ -29,7 +29,7 @@ def test_no_constant_answer_beats_the_majority_reference():
         assert values["accuracy"][0] <= figures["accuracy"]["majority"]
 
 
-def test_chance_is_the_mean_over_random_deals():
+def test_chance_is_the_mean_over_random_permutations():
     predictions = drawn(4, videos=40)
     chance = references.chance(PatientSums(predictions))
     rng = np.random.default_rng(0)
@@ -65,7 +65,7 @@ def test_the_priors_probabilities_are_the_training_videos_shares():
     assert found["brier"] == pytest.approx(values["brier"][0])
     assert found["ece"] == pytest.approx(values["ece"][0])
     assert found["kappa_quadratic"] == pytest.approx(0)
-    # For SORD the shares are those of the soft labels: the constant that training goes to.
+    # For SORD they are the mean soft label: the constant prediction that training converges to.
     soft = np.tile(training / 10 @ metrics.soft_labels(), (len(predictions.videos), 1))
     same = predictions_for(predictions.patients, predictions.scores, soft)
     values = PatientSums(same).probability_metrics(np.ones((1, 9)))

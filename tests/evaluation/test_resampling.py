@@ -1,4 +1,4 @@
-"""Intervals over patients and the permutation test, against the same written out."""
+"""Intervals over patients and the permutation test, against direct computations."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.benchmarks import statistics
 from tests.predicted import drawn, from_sklearn, predicting, predictions_for
 
 
-def test_a_resample_has_the_figures_of_its_videos_written_out():
+def test_weighted_patients_have_the_metrics_of_repeated_videos():
     predictions = drawn(1)
     sums = PatientSums(predictions)
     draws = np.array([[2, 0, 1, 3, 0, 1, 1, 1, 0], [1, 1, 1, 1, 1, 1, 1, 1, 1]])
@@ -30,11 +30,11 @@ def constant(value: float, patients: int = 6) -> np.ndarray:
 
 
 def test_intervals_are_over_patients_not_videos():
-    # One patient answered right throughout, one wrong throughout: two patients say next to nothing,
-    # while 400 videos would stay near 1/2.
+    # One patient with only correct, one with only wrong predictions: two patients say almost nothing,
+    # while an interval over 400 videos would stay near 1/2.
     scores, patients = [0] * 400, ["right"] * 200 + ["wrong"] * 200
-    answers = [0] * 200 + [1] * 200
-    accuracy = assess(predictions_for(patients, scores, predicting(answers)), 0, 0)["metrics"][
+    predicted = [0] * 200 + [1] * 200
+    accuracy = assess(predictions_for(patients, scores, predicting(predicted)), 0, 0)["metrics"][
         "accuracy"
     ]
     assert accuracy["value"] == 0.5
@@ -42,7 +42,7 @@ def test_intervals_are_over_patients_not_videos():
     assert accuracy["high"] > 0.999
 
 
-def test_intervals_hold_the_value_and_come_again():
+def test_intervals_contain_the_value_and_are_reproducible():
     first, again = assess(drawn(3), 300, 0), assess(drawn(3), 300, 0)
     assert first == again
     for name, figure in first["metrics"].items():
@@ -50,7 +50,9 @@ def test_intervals_hold_the_value_and_come_again():
 
 
 def test_the_interval_of_a_mean_is_students_on_the_logit():
-    shares = np.array([0.2, 0.5, 0.4, 0.9, 0.7])  # accuracies of patients with as many videos
+    shares = np.array(
+        [0.2, 0.5, 0.4, 0.9, 0.7]
+    )  # accuracies of patients with equal numbers of videos
     mean = shares.mean()
     left_out = (shares.sum() - shares) / 4
     entry = Jackknife(5).estimate(mean, left_out, 5)
@@ -63,7 +65,7 @@ def test_the_interval_of_a_mean_is_students_on_the_logit():
 
 
 @pytest.mark.parametrize("limits", [SHARE, CORRELATION, POSITIVE, ANY, (0.0, 3.0), (-4.0, 4.0)])
-def test_an_interval_stays_in_the_range_and_holds_the_value(limits):
+def test_an_interval_stays_in_the_range_and_contains_the_value(limits):
     rng, (low, high) = np.random.default_rng(0), limits
     start, end = max(low, -5.0), min(high, 5.0)
     for width in (1e-12, 1e-6, 1e-2, 1.0, 10.0):
@@ -74,8 +76,8 @@ def test_an_interval_stays_in_the_range_and_holds_the_value(limits):
 
 
 @pytest.mark.parametrize("patients", [2, 5, 9])
-def test_a_perfect_model_gets_one_though_scores_come_and_go_with_patients(patients):
-    # The last score is of one patient alone; of some studies it is missing.
+def test_a_perfect_model_gets_1_even_if_a_score_disappears_with_a_patient(patients):
+    # Only one patient has the last score; without that patient it is missing.
     scores = np.concatenate([np.tile([0, 1, 2], patients - 1), [0, 1, 3]])
     owner = np.repeat(np.arange(patients), 3)
     for truth in (scores, np.minimum(scores, 2), np.where(scores == 3, 3, 0)):
@@ -88,13 +90,13 @@ def test_a_perfect_model_gets_one_though_scores_come_and_go_with_patients(patien
         assert "no width" in error["note"]
 
 
-def test_a_score_that_a_model_never_answers_right_widens_macro_f1():
-    # F1 of score 3 is 0 without any one patient, which is no knowledge: two patients have it.
+def test_a_score_that_is_never_predicted_correctly_widens_macro_f1():
+    # F1 of score 3 is 0 whichever patient is left out, although only two patients have it.
     scores = np.array([0, 1, 2, 0, 1, 2] * 6)
     scores[[2, 8]] = 3
-    answers = scores.copy()
-    answers[[2, 8, 13, 20]] = [2, 2, 0, 1]
-    predictions = predictions_for(np.repeat(np.arange(6), 6), scores, predicting(answers))
+    predicted = scores.copy()
+    predicted[[2, 8, 13, 20]] = [2, 2, 0, 1]
+    predictions = predictions_for(np.repeat(np.arange(6), 6), scores, predicting(predicted))
     sums = PatientSums(predictions)
     plain = sums.metrics(sums.unweighted)["f1_macro"][0]
     entry = assess(predictions, 0, 0)["metrics"]["f1_macro"]
@@ -104,8 +106,8 @@ def test_a_score_that_a_model_never_answers_right_widens_macro_f1():
 
 
 @pytest.mark.parametrize("name", statistics.POPULATIONS)
-def test_intervals_hold_the_true_value_as_often_as_they_say(name):
-    # 400 studies: a share of 0.95 comes within 0.033 but once in 400 times; the seed is fixed.
+def test_intervals_contain_the_true_value_as_often_as_claimed(name):
+    # With 400 studies, a share of 0.95 deviates by more than 0.033 once in 400 times; the seed is fixed.
     population = statistics.POPULATIONS[name]
     for patients, studies in ((5, 400), (11, 400)):
         found = statistics.coverage(population, patients, studies, np.random.default_rng(1))
@@ -113,16 +115,16 @@ def test_intervals_hold_the_true_value_as_often_as_they_say(name):
             assert 0.91 <= share <= 0.99, (figure, patients, share)
 
 
-def test_p_values_tell_skill_from_luck():
+def test_p_values_distinguish_skill_from_chance():
     skilled = assess(drawn(5), 200, 0)["metrics"]
     assert skilled["accuracy"]["p_value"] < 0.02
     assert skilled["kappa_quadratic"]["p_value"] < 0.02
 
 
 @pytest.mark.parametrize("name", statistics.NULLS)
-def test_a_model_that_only_tells_patients_apart_is_seldom_significant(name):
-    # Scores and answers both cluster by patient and are independent of each other: a test that
-    # deals out single videos calls 3 in 10 of such models significant at 5 %.
+def test_a_model_that_only_recognises_patients_is_rarely_significant(name):
+    # Scores and predictions both cluster by patient and are independent of each other. A test that
+    # permutes single videos calls 3 in 10 of such models significant at 5 %.
     for patients in (3, 11):
         found = statistics.significant_share(
             statistics.NULLS[name], patients, 200, np.random.default_rng(2)
@@ -130,32 +132,32 @@ def test_a_model_that_only_tells_patients_apart_is_seldom_significant(name):
         assert max(found.values()) <= 0.1
 
 
-def test_a_deal_gives_every_patient_the_answers_of_one_patient():
-    # Each patient's answers are one score of its own, so that a deal shows who gave to whom; with as
-    # many videos each, nobody gives twice.
+def test_a_permutation_gives_every_patient_the_predictions_of_one_patient():
+    # Each patient has its own predicted score, so a permutation shows whose predictions a patient gets;
+    # with equal numbers of videos, no patient gives twice.
     owner = np.repeat([0, 1, 2, 3], 5)
     sums = PatientSums(predictions_for(owner, owner, predicting(owner)))
-    dealt = permuted_confusions(sums, 50, np.random.default_rng(0))
-    assert np.isin(dealt, (0, 5)).all()
-    assert (dealt.sum(axis=1) == 5).all()
-    assert (dealt.sum(axis=2) == 5).all()
-    assert len({matrix.tobytes() for matrix in dealt}) > 15  # of 24
+    permuted = permuted_confusions(sums, 50, np.random.default_rng(0))
+    assert np.isin(permuted, (0, 5)).all()
+    assert (permuted.sum(axis=1) == 5).all()
+    assert (permuted.sum(axis=2) == 5).all()
+    assert len({matrix.tobytes() for matrix in permuted}) > 15  # of 24
 
 
-def test_p_is_one_where_no_deal_differs():
+def test_p_is_1_if_no_permutation_differs():
     sums = PatientSums(predictions_for("aabbcc", [0, 1, 2, 3, 0, 1], predicting([2] * 6)))
     p_values = permutation_test(sums, 50, np.random.default_rng(0))
     assert p_values == {"accuracy": 1, "kappa_quadratic": 1}
 
 
-def test_a_figure_that_rests_on_one_patient_has_no_interval():
+def test_a_metric_that_depends_on_one_patient_has_no_interval():
     estimate = Jackknife(6).estimate(0.5, constant(0.5), 1)
     assert (estimate["value"], estimate["low"], estimate["high"]) == (0.5, None, None)
     assert "two patients" in estimate["why"]
     assert Jackknife(6).estimate(0.5, constant(0.5), 2)["low"] == 0.5
 
 
-def test_an_interval_is_undefined_where_the_figure_is_without_one_of_the_patients():
+def test_an_interval_is_undefined_if_the_metric_is_undefined_without_one_patient():
     left_out = np.linspace(0.4, 0.6, 6)
     left_out[2] = np.nan
     estimate = Jackknife(6).estimate(0.5, left_out, 6)

@@ -1,4 +1,4 @@
-"""Sums of exams and patients and single areas, against hand-computed cases and a second way."""
+"""Sums of exams and patients, and single areas, by hand and against a second implementation."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from tests.predicted import predicting
 TWO = Jackknife(2)
 
 
-def once(true, given) -> dict[str, float]:
+def once(true, predicted) -> dict[str, float]:
     counts = np.ones((1, len(true)))
-    found = agreement(np.array(true, float), np.array(given, float), counts)
+    found = agreement(np.array(true, float), np.array(predicted, float), counts)
     return {name: value[0] for name, value in found.items()}
 
 
 def icc_by_variance_table(ratings: np.ndarray) -> float:
-    """ICC(2,1) as Shrout and Fleiss 1979 print it, from sums of squares, for any number of judges."""
+    """ICC(2,1) as Shrout and Fleiss 1979 define it, from sums of squares, for any number of judges."""
     units, judges = ratings.shape
     grand = ratings.mean()
     rows = judges * ((ratings.mean(axis=1) - grand) ** 2).sum()
@@ -31,7 +31,7 @@ def icc_by_variance_table(ratings: np.ndarray) -> float:
     return (between - error) / (between + (judges - 1) * error + judges * (judge - error) / units)
 
 
-def test_the_second_way_gives_the_published_example():
+def test_the_second_implementation_gives_the_published_example():
     # Shrout and Fleiss 1979, table 2: six targets, four judges; table 4: ICC(2,1) = .29.
     table = [[9, 2, 5, 8], [6, 1, 3, 2], [8, 4, 6, 8], [7, 1, 2, 6], [10, 5, 6, 9], [6, 2, 4, 7]]
     assert icc_by_variance_table(np.array(table, float)) == pytest.approx(0.29, abs=5e-3)
@@ -41,9 +41,9 @@ def test_icc_is_that_of_the_variance_table():
     rng = np.random.default_rng(0)
     for units in (2, 3, 20):
         true = rng.integers(0, 40, units).astype(float)
-        given = true + rng.normal(1, 4, units)
-        expected = icc_by_variance_table(np.stack([true, given], axis=1))
-        assert once(true, given)["icc"] == pytest.approx(expected)
+        predicted = true + rng.normal(1, 4, units)
+        expected = icc_by_variance_table(np.stack([true, predicted], axis=1))
+        assert once(true, predicted)["icc"] == pytest.approx(expected)
 
 
 def test_agreement_by_hand():
@@ -60,22 +60,22 @@ def test_a_constant_error_lowers_absolute_agreement():
     assert once([2, 4, 6], [4, 6, 8])["icc"] == pytest.approx(2 / 3)  # McGraw and Wong 1996
 
 
-def test_a_resamples_agreement_is_that_of_its_units_repeated():
+def test_agreement_of_weighted_units_is_that_of_repeated_units():
     rng = np.random.default_rng(1)
-    true, given = rng.normal(20, 5, 6), rng.normal(20, 5, 6)
+    true, predicted = rng.normal(20, 5, 6), rng.normal(20, 5, 6)
     counts = np.array([[2, 0, 1, 1, 0, 2], [0, 3, 0, 0, 1, 0]])
-    found = agreement(true, given, counts.astype(float))
+    found = agreement(true, predicted, counts.astype(float))
     for index, count in enumerate(counts):
         units = np.repeat(np.arange(6), count)
-        for name, value in once(true[units], given[units]).items():
+        for name, value in once(true[units], predicted[units]).items():
             assert found[name][index] == pytest.approx(value), name
 
 
-@pytest.mark.parametrize(("true", "given"), [([7], [9]), ([7, 7, 7], [7, 7, 7])])
-def test_agreement_is_undefined_where_nothing_differs(true, given):
-    found = once(true, given)
+@pytest.mark.parametrize(("true", "predicted"), [([7], [9]), ([7, 7, 7], [7, 7, 7])])
+def test_agreement_is_undefined_where_nothing_differs(true, predicted):
+    found = once(true, predicted)
     assert np.isnan(found["icc"])
-    assert found["mae"] == abs(true[0] - given[0])
+    assert found["mae"] == abs(true[0] - predicted[0])
 
 
 # Patient a: exams 1 (areas 1, 2, 10) and 2 (area 1 only); patient b: exam 1 (areas 1, 2).
@@ -95,7 +95,7 @@ def predictions() -> Predictions:
     return Predictions(VIDEOS, np.array(SCORES), predicting(ANSWERS, 0.7))
 
 
-def test_sums_are_over_the_videos_there_are(predictions):
+def test_sums_use_the_available_videos(predictions):
     found = sums(predictions, TWO, {})
     rows = found["exam"]["rows"]
     assert [(r["patient"], r["exam"], r["videos"], r["true"], r["predicted"]) for r in rows] == [
@@ -103,7 +103,7 @@ def test_sums_are_over_the_videos_there_are(predictions):
         ("a", "2", 1, 1, 1),
         ("b", "1", 2, 2, 4),
     ]
-    # 0.7 at the answer and 0.1 at the others: 0.6 answer + 0.1 (0 + 1 + 2 + 3) a video.
+    # 0.7 for the predicted score s and 0.1 for the others: 0.6 s + 0.1 (0 + 1 + 2 + 3) per video.
     assert [row["expected"] for row in rows] == pytest.approx([6.0, 1.2, 3.6])
     assert [(r["videos"], r["true"], r["predicted"]) for r in found["patient"]["rows"]] == [
         (4, 7, 8),
@@ -116,7 +116,7 @@ def test_the_mean_per_video_takes_the_number_of_videos_out(predictions):
     exams = sums(predictions, TWO, {"majority": 2.0})["exam"]
     assert exams["total"]["predicted"]["mae"]["value"] == pytest.approx((1 + 0 + 2) / 3)
     assert exams["mean"]["predicted"]["mae"]["value"] == pytest.approx((1 / 3 + 0 + 1) / 3)
-    # One score for everything agrees on totals, since some exams have more videos, but not on means.
+    # A constant score agrees in totals, since some exams have more videos, but not in means.
     assert exams["total"]["majority"]["icc"]["value"] > 0.5
     assert exams["mean"]["majority"]["icc"]["value"] == pytest.approx(0, abs=1e-9)
     assert exams["total"]["expected"]["mae"]["value"] == pytest.approx((0 + 0.2 + 1.6) / 3)

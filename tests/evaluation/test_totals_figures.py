@@ -1,4 +1,4 @@
-"""Figures of sums, areas, abstention and temperature, by what is drawn on them."""
+"""The figures of totals, areas, abstention and temperature, checked by what they show."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from lus_cli import figures
-from lus_cli.evaluation import confidence_figures
-from lus_cli.evaluation import totals_figures as clinical_figures
+from lus_cli.evaluation import confidence_figures, totals_figures
 from lus_cli.evaluation.assessment import assess
 from lus_cli.evaluation.metrics import Predictions
 from tests.drawing import svg_text
@@ -31,9 +30,7 @@ def dots(axes) -> np.ndarray:
 
 def test_totals_are_drawn_as_true_against_predicted_and_as_difference(assessed):
     unit = assessed["sums"]["exam"]
-    figure = clinical_figures.agreement(
-        unit["rows"], unit["total"]["predicted"], "exam", "predicted"
-    )
+    figure = totals_figures.agreement(unit["rows"], unit["total"]["predicted"], "exam", "predicted")
     left, right = figure.axes
     pairs = [(row["true"], row["predicted"]) for row in unit["rows"]]
     assert dots(left).tolist() == [list(pair) for pair in pairs]
@@ -51,7 +48,7 @@ def test_one_exam_is_drawn_without_limits():
     predictions = Predictions([("a", "1", "1")], np.array([2]), predicting([1]))
     unit = assess(predictions, 10, 0)["sums"]["exam"]
     text = words(
-        clinical_figures.agreement(unit["rows"], unit["total"]["predicted"], "exam", "predicted")
+        totals_figures.agreement(unit["rows"], unit["total"]["predicted"], "exam", "predicted")
     )
     assert "ICC undefined" in text
     assert "SD" not in text
@@ -76,12 +73,12 @@ def test_a_curve_of_one_point_can_be_seen():
 def test_areas_of_few_patients_are_hollow(assessed):
     rows = assessed["areas"]
     rows = [rows[0] | {"few": False}, rows[1] | {"few": True}]
-    figure = clinical_figures.areas(rows, {"accuracy": 0.5, "mean_absolute_error": 0.7})
+    figure = totals_figures.areas(rows, {"accuracy": 0.5, "mean_absolute_error": 0.7})
     markers = [line for line in figure.axes[0].lines if line.get_marker() == "o"]
     assert [m.get_markerfacecolor() for m in markers] == [figures.ACCENT, figures.PAPER]
     assert "hollow: fewer than 5 patients" in words(figure)
     assert f"{rows[0]['area']}  ({rows[0]['videos']}, {rows[0]['patients']})" in words(figure)
-    figure = clinical_figures.areas(rows[:1], {"accuracy": 0.5, "mean_absolute_error": 0.7})
+    figure = totals_figures.areas(rows[:1], {"accuracy": 0.5, "mean_absolute_error": 0.7})
     assert "hollow" not in words(figure)
 
 
