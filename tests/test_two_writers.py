@@ -25,7 +25,8 @@ from lus_cli.model.checkpoint import load_last, save_last
 from lus_cli.progress import silent
 from lus_cli.steps import train
 from lus_cli.study.ids import VideoId
-from lus_cli.study.video_files import read_frames, write_video
+from lus_cli.study.video_files import read_frames
+from lus_cli.study.video_writing import write_video
 from lus_cli.training import run_names
 from tests.conftest import tiny
 from tests.killing import SERVER
