@@ -12,7 +12,7 @@ import torch
 
 from lus_cli.cache.chunks import FrameFormat
 from lus_cli.cache.layout import Run
-from lus_cli.cache.split import Split, in_words, load_split
+from lus_cli.cache.split import Split, load_split, patient_list
 from lus_cli.cache.video_cache import VideoCache
 from lus_cli.errors import LusError, UsageError
 from lus_cli.model.network import LusModel
@@ -82,7 +82,7 @@ def check_weights(weights: str, split: Split) -> None:
     learned, known = {*earlier.train}, {*earlier.train, *earlier.validation}
     if met := {*split.validation} & learned | {*split.test} & known:
         raise LusError(
-            f"{weights} has learned from patient {in_words(met)}, by whom this run would be "
+            f"{weights} has learned from patient {patient_list(met)}, by whom this run would be "
             "validated or tested",
             "begin with weights that do not know them, or, if only the ids are the same, copy the "
             "file away from the split.json beside it",

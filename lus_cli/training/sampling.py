@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from lus_cli.cache.batches import grouped
+from lus_cli.cache.batches import in_batches
 from lus_cli.recipes.recipe import Recipe
 
 
@@ -22,7 +22,7 @@ def epoch_order(
     random = np.random.default_rng([recipe.seed, epoch])
     videos_a_step = recipe.batch_size * recipe.accumulate
     if not recipe.balanced_sampling:
-        return grouped([indices[i] for i in random.permutation(len(indices))], videos_a_step)
+        return in_batches([indices[i] for i in random.permutation(len(indices))], videos_a_step)
     present = sorted({int(scores[i]) for i in indices})
     chosen: list[int] = []
     for turn, score in enumerate(present):
@@ -32,7 +32,7 @@ def epoch_order(
         rounds = -(-wanted // len(mine))
         drawn = np.concatenate([random.permutation(mine) for _ in range(rounds)])
         chosen += drawn[:wanted].tolist()
-    return grouped([chosen[i] for i in random.permutation(len(chosen))], videos_a_step)
+    return in_batches([chosen[i] for i in random.permutation(len(chosen))], videos_a_step)
 
 
 def turns_of(groups: Sequence[Sequence[int]]) -> list[list[int]]:

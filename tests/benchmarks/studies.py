@@ -12,8 +12,7 @@ from PIL import Image
 from lus_cli.config import PhantomConfig
 from lus_cli.progress import silent
 from lus_cli.steps import phantom
-from lus_cli.study.annotations import ANNOTATIONS
-from lus_cli.study.exam_tree import write_annotations
+from lus_cli.study.annotations import ANNOTATIONS, write_annotations
 from lus_cli.study.ids import VideoId
 
 QUALITY = 90
