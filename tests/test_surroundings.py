@@ -140,7 +140,7 @@ def test_a_file_that_is_written_by_another_program_is_not_read(tmp_path: Path) -
         open_hdf5(tmp_path / "a.h5")
 
 
-# -------------------------------------------------------------------- what a system says is no damage
+# -------------------------------------------------------------------- system errors are not damage
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ def test_a_file_that_is_written_by_another_program_is_not_read(tmp_path: Path) -
      errno.ETIMEDOUT, errno.EBADF],
     ids=by_name,
 )  # fmt: skip
-def test_no_answer_of_the_system_is_taken_for_damage(
+def test_no_error_of_the_system_is_taken_for_damage(
     prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
     def refuse(*_: object, **__: object) -> None:
@@ -169,7 +169,7 @@ def test_no_answer_of_the_system_is_taken_for_damage(
                 read()
         assert os.strerror(code) in str(caught.value)
         assert caught.value.remedy
-        for word in ("damaged", "delete", "anew", "new run"):
+        for word in ("damaged", "delete", "rebuild", "new run"):
             assert word not in str(caught.value)
 
 

@@ -148,7 +148,7 @@ class BatchLoader:
         return read_ahead(lambda key: self.load(key[0], epoch, key[1]), keys)
 
 
-def grouped(indices: Sequence[int], batch_size: int) -> list[list[int]]:
+def in_batches(indices: Sequence[int], batch_size: int) -> list[list[int]]:
     """Every index once, in batches; the last batch may be smaller."""
     return [list(indices[i : i + batch_size]) for i in range(0, len(indices), batch_size)]
 

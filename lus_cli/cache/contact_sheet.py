@@ -85,7 +85,7 @@ def arrange(videos: VideoCache) -> tuple[Grid, list[list[Row]]]:
     tallest = max((shape_of(videos, index) for index in range(len(videos))), default=1.0)
     for columns in COLUMNS:
         grid = Grid(columns, min(tallest, TALLEST))
-        pages = paged(grid, list(rows_of(videos.scores, columns)))
+        pages = paginate(grid, list(rows_of(videos.scores, columns)))
         if len(pages) == 1:
             break
     return grid, pages
@@ -101,7 +101,7 @@ def rows_of(scores: np.ndarray, columns: int) -> Iterator[Row]:
             yield Row(score, tuple(indices[start : start + columns]), first=start == 0)
 
 
-def paged(grid: Grid, rows: list[Row]) -> list[list[Row]]:
+def paginate(grid: Grid, rows: list[Row]) -> list[list[Row]]:
     """The rows of each page. Each page and each score begins with a header."""
     room = HEIGHT - TITLE - MARGIN
     pages: list[list[Row]] = []

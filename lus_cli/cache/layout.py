@@ -64,18 +64,17 @@ class Cache:
 
         Raises LusError, naming the existing runs, if there is no such run.
         """
-        wanted = name
         if name is None and self.latest.is_file():
-            wanted = self.latest.read_text(encoding="utf-8", errors="replace").strip() or None
-        if wanted is not None:
-            run = self.new_run(wanted)
+            name = self.latest.read_text(encoding="utf-8", errors="replace").strip() or None
+        if name is not None:
+            run = self.new_run(name)
             if run.root.is_dir():
                 return run
         names = sorted(p.name for p in self.runs.glob("*") if p.is_dir())
         if not names:
             raise LusError(f"there is no trained run in {self.root}", "run `lus train` first")
         raise LusError(
-            f"there is no run {wanted!r} in {self.root}" if wanted else "no run is the latest",
+            f"there is no run {name!r} in {self.root}" if name else "no run is the latest",
             f"runs are {', '.join(names)}: name one with --run",
         )
 

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from lus_cli.cache.chunks import FrameFormat
-from lus_cli.cache.split import in_words
+from lus_cli.cache.split import patient_list
 from lus_cli.cache.video_cache import VideoCache
 from lus_cli.errors import LusError
 from lus_cli.study.frames import fit_box, fit_frame
@@ -34,30 +34,30 @@ class OtherStudy(VideoCache):
 
         `shape` is its original rows and columns, which determine its borders and its aspect.
         """
-        stored, wanted = self.stored_format, self.frame_format
+        stored, target = self.stored_format, self.frame_format
         if stored.letterbox:  # the borders are not part of the picture
             left, top, width, height = fit_box(shape[1], shape[0], stored.size, letterbox=True)
             frame = frame[top : top + height, left : left + width]
-        if stored.color != wanted.color:
-            mode = "RGB" if wanted.color else "L"
+        if stored.color != target.color:
+            mode = "RGB" if target.color else "L"
             frame = np.asarray(Image.fromarray(np.ascontiguousarray(frame)).convert(mode))
-        return fit_frame(np.ascontiguousarray(frame), wanted.size, wanted.letterbox, shape)
+        return fit_frame(np.ascontiguousarray(frame), target.size, target.letterbox, shape)
 
     @property
     def changed(self) -> str:
         """A sentence on how frames are converted; empty if they are not."""
-        stored, wanted = self.stored_format, self.frame_format
-        if stored == wanted:
+        stored, target = self.stored_format, self.frame_format
+        if stored == target:
             return ""
         words = [
-            f"{stored.size} to {wanted.size} pixels" if stored.size != wanted.size else "",
-            f"{aspect(stored)} to {aspect(wanted)}" if stored.letterbox != wanted.letterbox else "",
-            f"{colour(stored)} to {colour(wanted)}" if stored.color != wanted.color else "",
+            f"{stored.size} to {target.size} pixels" if stored.size != target.size else "",
+            f"{aspect(stored)} to {aspect(target)}" if stored.letterbox != target.letterbox else "",
+            f"{colour(stored)} to {colour(target)}" if stored.color != target.color else "",
         ]
         flags = [
-            f"--size {wanted.size}",
-            "--letterbox" if wanted.letterbox else "",
-            "--color" if wanted.color else "",
+            f"--size {target.size}",
+            "--letterbox" if target.letterbox else "",
+            "--color" if target.color else "",
         ]
         return (
             f"frames are converted for the model: {', '.join(filter(None, words))}; "
@@ -73,7 +73,7 @@ def colour(frame_format: FrameFormat) -> str:
     return "colour" if frame_format.color else "gray"
 
 
-def not_compared(videos: VideoCache, trained_on: VideoCache | None) -> str:
+def why_not_compared(videos: VideoCache, trained_on: VideoCache | None) -> str:
     """Why the videos cannot be compared with those of the run's patients; empty if they can.
 
     Comparing stored frames finds a patient who has another id in this study.
@@ -87,7 +87,7 @@ def not_compared(videos: VideoCache, trained_on: VideoCache | None) -> str:
     return f"cannot check whether the run's patients are among these under other ids: {why}"
 
 
-def foreign(
+def videos_to_evaluate(
     videos: VideoCache, trained_on: VideoCache | None, patients: set[str], policy: str
 ) -> list[int]:
     """Indices of the labelled videos of another study on which a run may be evaluated.
@@ -112,7 +112,7 @@ def foreign(
     if seen and policy == "refuse":
         names = list(dict.fromkeys(videos.ids[index].patient for index in seen))
         raise LusError(
-            f"the run was trained on patient {in_words(names)} of {videos.path}",
+            f"the run was trained on patient {patient_list(names)} of {videos.path}",
             "leave their videos out with --trained-patients skip; if only the ids are equal, "
             "keep them with --trained-patients keep",
         )

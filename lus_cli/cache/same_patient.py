@@ -12,7 +12,7 @@ from lus_cli.study.spellings import groups
 SHOWN = 5  # groups of patients named in the notes
 
 
-def twins(videos: VideoCache) -> list[str]:
+def shared_video_notes(videos: VideoCache) -> list[str]:
     """A sentence if two patients share a video: such a copy leaks between the parts."""
     owners: dict[str, VideoId] = {}
     pairs = []
@@ -24,7 +24,7 @@ def twins(videos: VideoCache) -> list[str]:
     return [f"{pairs[0]}{more}: is one patient in the study twice?"] if pairs else []
 
 
-def torn(patients: Sequence[str], split: Split) -> list[list[str]]:
+def separated_ids(patients: Sequence[str], split: Split) -> list[list[str]]:
     """Groups of alike patient ids that are in different parts or folds."""
     sets = [*(getattr(split, part) for part in PARTS), *split.folds]
     return [
@@ -34,9 +34,9 @@ def torn(patients: Sequence[str], split: Split) -> list[list[str]]:
     ]
 
 
-def spelt_alike(patients: Sequence[str], split: Split) -> list[str]:
+def alike_id_notes(patients: Sequence[str], split: Split) -> list[str]:
     """A sentence for each group of ids that may be one patient, separated groups first."""
-    separated = torn(patients, split)
+    separated = separated_ids(patients, split)
     alike = [ids for ids in groups(patients).values() if len(ids) > 1]
     sentences = [
         f"patients {' and '.join(ids)} may be one patient: if so, write one id; "

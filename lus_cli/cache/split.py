@@ -131,13 +131,13 @@ def check_groups(
         if others:
             both = f"twice in {first}" if others[0] == first else f"in {first} and in {others[0]}"
             raise LusError(f"{path}: patient {name} is {both}", REMEDY)
-    if strangers := in_words(set(groups_of) - set(patients)):
+    if strangers := patient_list(set(groups_of) - set(patients)):
         raise LusError(f"{path}: the study has no patient {strangers}", REMEDY)
-    if missing := in_words(set(patients) - set(groups_of)):
+    if missing := patient_list(set(patients) - set(groups_of)):
         remedy = f"add it to a {kind}, or draw the split again with `lus prepare --force`"
         raise LusError(f"{path}: no {kind} holds patient {missing}", remedy)
 
 
-def in_words(patients: Collection[str], most: int = 6) -> str:
+def patient_list(patients: Collection[str], most: int = 6) -> str:
     """The first patients in natural order, and the number of the others."""
     return shortened(sorted(patients, key=natural_key), most)

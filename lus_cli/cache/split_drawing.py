@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from lus_cli.cache.split import Split, in_words
+from lus_cli.cache.split import Split, patient_list
 from lus_cli.errors import LusError, UsageError
 from lus_cli.study.annotations import SCORES
 from lus_cli.study.ids import natural_key
@@ -209,6 +209,6 @@ def fixed_test_patients(
     if strangers:
         raise UsageError(
             f"--test-patients: the study has no patient {', '.join(strangers)}",
-            f"its patients are {in_words(in_study, 20)}",
+            f"its patients are {patient_list(in_study, 20)}",
         )
     return tuple(requested)

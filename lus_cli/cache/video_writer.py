@@ -31,26 +31,13 @@ def write_video_cache(
 
     `video_of` returns the compressed video of an entry; `provenance` is stored as JSON.
     """
-    import hdf5plugin  # registers the Zstandard filter that the file declares
-
-    count, shape = len(entries), frame_format.shape
+    shape = frame_format.shape
     with (
         replacing(path) as part,
         sealing(part),
         writing(part, libver="v110") as (file, disk),
     ):
-        frames = file.create_dataset(
-            "frames",
-            shape=(count, 0, *shape),
-            maxshape=(count, None, *shape),
-            chunks=(1, CHUNK_FRAMES, *shape),
-            dtype=np.uint8,
-            **hdf5plugin.Zstd(clevel=ZSTD_LEVEL),
-        )
-        for axis, label in enumerate(
-            ("video", "frame", "row", "column", "channel")[: 2 + len(shape)]
-        ):
-            frames.dims[axis].label = label
+        frames = create_frames(file, len(entries), shape)
         numbers, checksums, source_shapes, notes = [], [], [], []
         for index, video in enumerate(read_ahead(video_of, entries)):
             if video.length > frames.shape[1]:
@@ -74,6 +61,24 @@ def write_video_cache(
         )
         file.attrs[TABLES] = tables_checksum(file)
         file.flush()
+
+
+def create_frames(file: h5py.File, videos: int, shape: tuple[int, ...]) -> h5py.Dataset:
+    """Creates the dataset `frames` for a number of videos, with length 0; `shape` is of one frame."""
+    import hdf5plugin  # registers the Zstandard filter that the file declares
+
+    frames = file.create_dataset(
+        "frames",
+        shape=(videos, 0, *shape),
+        maxshape=(videos, None, *shape),
+        chunks=(1, CHUNK_FRAMES, *shape),
+        dtype=np.uint8,
+        **hdf5plugin.Zstd(clevel=ZSTD_LEVEL),
+    )
+    axes = ("video", "frame", "row", "column", "channel")
+    for axis in range(2 + len(shape)):
+        frames.dims[axis].label = axes[axis]
+    return frames
 
 
 def write_tables(

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from lus_cli.cache.layout import Cache
-from lus_cli.cache.other_study import OtherStudy, foreign, not_compared
+from lus_cli.cache.other_study import OtherStudy, videos_to_evaluate, why_not_compared
 from lus_cli.config import EvaluateConfig
 from lus_cli.errors import LusError, UsageError
 from lus_cli.evaluation.assessment import assess
@@ -130,13 +130,13 @@ def open_subject(
         return Subject(trained, config.split, indices, trained)
     trained, home = open_elsewhere(cache, name, device, config.videos)
     used = set(trained.split.train + trained.split.validation)
-    blind = not_compared(trained.videos, home)
+    blind = why_not_compared(trained.videos, home)
     if not used:
         blind = (
             f"the patients that run {trained.run.name} was trained on are unknown, because there is "
             f"no {trained.run.split}: they may be among these patients"
         )
-    indices = foreign(trained.videos, home, used, config.trained_patients)
+    indices = videos_to_evaluate(trained.videos, home, used, config.trained_patients)
     path = trained.videos.path
     study = re.sub(r"\W+", "-", path.parent.resolve().name).strip("-") or "study"
     part = f"{study}-{trained.videos.fingerprint[:8]}"

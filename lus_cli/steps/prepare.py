@@ -20,7 +20,7 @@ from lus_cli.cache.planning import (
     is_current,
     make_plan,
 )
-from lus_cli.cache.same_patient import spelt_alike, torn, twins
+from lus_cli.cache.same_patient import alike_id_notes, separated_ids, shared_video_notes
 from lus_cli.cache.split import PARTS, Split, check_split, load_split, write_split
 from lus_cli.cache.split_drawing import draw_split, fixed_test_patients
 from lus_cli.cache.video_cache import VideoCache
@@ -62,7 +62,7 @@ def run(config: PrepareConfig, progress: Progress) -> Result:
             split = update_split(config, cache, videos)
         files = draw_figures(cache, videos, split)
         clean(cache)
-    notes = plan.notes + twins(videos) + spelt_alike(videos.patients, split)
+    notes = plan.notes + shared_video_notes(videos) + alike_id_notes(videos.patients, split)
     return result(cache, videos, split, problems, files, notes)
 
 
@@ -127,7 +127,7 @@ def update_split(config: PrepareConfig, cache: Cache, videos: VideoCache) -> Spl
             return split
         if set(split.patients("all")) != set(videos.patients):
             log.warning("the patients of the study have changed: %s is drawn again", cache.split)
-        elif torn(videos.patients, split):
+        elif separated_ids(videos.patients, split):
             log.warning(
                 "ids that may be one patient were in two parts: %s is drawn again", cache.split
             )

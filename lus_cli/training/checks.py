@@ -12,7 +12,7 @@ import torch
 
 from lus_cli.cache.chunks import FrameFormat
 from lus_cli.cache.layout import Run
-from lus_cli.cache.split import Split, in_words, load_split
+from lus_cli.cache.split import Split, load_split, patient_list
 from lus_cli.cache.video_cache import VideoCache
 from lus_cli.errors import LusError, UsageError
 from lus_cli.model.network import LusModel
@@ -85,7 +85,7 @@ def check_weights(weights: str, split: Split) -> None:
     trained_on, used = {*earlier.train}, {*earlier.train, *earlier.validation}
     if overlap := {*split.validation} & trained_on | {*split.test} & used:
         raise LusError(
-            f"{weights} was trained on patient {in_words(overlap)}, who would be in the validation "
+            f"{weights} was trained on patient {patient_list(overlap)}, who would be in the validation "
             "or test part of this run",
             "use other initial weights; if the patients only share an id, copy the file to a folder "
             "without a split.json",

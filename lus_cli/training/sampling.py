@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from lus_cli.cache.batches import grouped
+from lus_cli.cache.batches import in_batches
 from lus_cli.recipes.recipe import Recipe
 
 
@@ -23,7 +23,7 @@ def epoch_order(
     random = np.random.default_rng([recipe.seed, epoch])
     step_videos = recipe.batch_size * recipe.accumulate
     if not recipe.balanced_sampling:
-        return grouped([indices[i] for i in random.permutation(len(indices))], step_videos)
+        return in_batches([indices[i] for i in random.permutation(len(indices))], step_videos)
     present = sorted({int(scores[i]) for i in indices})
     drawn: list[int] = []
     for place, score in enumerate(present):
@@ -33,7 +33,7 @@ def epoch_order(
         rounds = -(-draws // len(candidates))
         shuffled = np.concatenate([random.permutation(candidates) for _ in range(rounds)])
         drawn += shuffled[:draws].tolist()
-    return grouped([drawn[i] for i in random.permutation(len(drawn))], step_videos)
+    return in_batches([drawn[i] for i in random.permutation(len(drawn))], step_videos)
 
 
 def turns_of(groups: Sequence[Sequence[int]]) -> list[list[int]]:

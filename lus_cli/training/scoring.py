@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
-from lus_cli.cache.batches import Batch, BatchLoader, grouped
+from lus_cli.cache.batches import Batch, BatchLoader, in_batches
 from lus_cli.model.devices import SCORING_BYTES, frames_at_once
 from lus_cli.model.network import CLASSES, LusModel, Output
 from lus_cli.model.ranks import ALONE, Ranks
@@ -42,7 +42,7 @@ def score_videos(
     share = [np.zeros((0, CLASSES), np.float32)]
     try:
         with torch.inference_mode():
-            for batch in loader.batches(grouped(ranks.share(indices), loader.recipe.batch_size)):
+            for batch in loader.batches(in_batches(ranks.share(indices), loader.recipe.batch_size)):
                 output = predict(model, batch.to(device), pad_to, parts_of(batch, at_once))
                 share.append(output.logits.float().cpu().numpy())
                 if keep is not None:

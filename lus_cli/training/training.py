@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from lus_cli.cache.batches import BatchLoader, grouped
+from lus_cli.cache.batches import BatchLoader, in_batches
 from lus_cli.cache.layout import Cache
 from lus_cli.config import TrainConfig
 from lus_cli.errors import LusError, UsageError
@@ -118,7 +118,7 @@ def fit_kernel(setting: Setting, progress: Progress) -> Fitted:
     vectors: list[np.ndarray] = []
     loader = BatchLoader(videos, config, device, keep=False)
     with torch.inference_mode():
-        for batch in loader.batches(grouped(indices, 1)):
+        for batch in loader.batches(in_batches(indices, 1)):
             moved = batch.to(device)
             vectors.append(model.vectors(moved.frames, moved.lengths).cpu().numpy())
             progress("videos", len(vectors), len(indices))

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from lus_cli.cache import batches
-from lus_cli.cache.batches import Batch, BatchLoader, grouped, select_frames
+from lus_cli.cache.batches import Batch, BatchLoader, in_batches, select_frames
 from lus_cli.cache.video_cache import VideoCache
 from lus_cli.options import build
 from lus_cli.recipes.recipe import Recipe
@@ -99,7 +99,7 @@ def test_jitter_is_for_training_and_a_function_of_the_epoch(prepared: Path) -> N
 def test_batches_hold_the_frames_of_their_videos_in_order(prepared: Path) -> None:
     videos = VideoCache(prepared / "videos.h5")
     loader = BatchLoader(videos, tiny(prepared, frames_per_video=0, stride=2))
-    groups = grouped(range(len(videos)), 4)
+    groups = in_batches(range(len(videos)), 4)
     seen = list(loader.batches(groups))
     assert [batch.indices for batch in seen] == groups
     for batch in seen:
@@ -217,5 +217,5 @@ def test_what_an_unbalanced_epoch_draws_is_what_it_always_was(prepared: Path) ->
 def test_frames_that_are_read_once_are_not_kept(prepared: Path) -> None:
     videos = VideoCache(prepared / "videos.h5")
     loader = BatchLoader(videos, tiny(prepared), keep=False)
-    assert len(list(loader.batches(grouped(range(len(videos)), 4)))) > 1
+    assert len(list(loader.batches(in_batches(range(len(videos)), 4)))) > 1
     assert loader.kept == {}

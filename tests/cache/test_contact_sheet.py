@@ -20,7 +20,7 @@ from lus_cli.cache.contact_sheet import (
     TITLE,
     Grid,
     fitted,
-    paged,
+    paginate,
     rows_of,
     write_pages,
 )
@@ -83,7 +83,7 @@ def test_no_page_is_too_tall_and_no_video_is_lost(videos: int) -> None:
     scores = np.random.default_rng(videos).choice([-1, 0, 1, 3], videos)
     for columns in contact_sheet.COLUMNS:
         grid = Grid(columns, 1.0)
-        pages = paged(grid, list(rows_of(scores, columns)))
+        pages = paginate(grid, list(rows_of(scores, columns)))
         shown = [index for rows in pages for row in rows for index in row.videos]
         assert sorted(shown) == list(range(videos))
         for rows in pages:

@@ -50,8 +50,8 @@ def small_files(limit: int) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit if limit else hard, hard))
 
 
-def said(limit: int, add: Callable[[], None]) -> str:
-    """What a command that adds masks says where no file may have more bytes than `limit`."""
+def error_of(limit: int, add: Callable[[], None]) -> str:
+    """The error of a command that adds masks if no file may have more bytes than `limit`."""
     small_files(limit)
     try:
         add()
@@ -70,7 +70,7 @@ def attempt_at_every_limit(folder: Path) -> None:
     before, refused = path.read_bytes(), 0
     ways = (lambda: write_masks(path, {SECOND: MAPS})), (lambda: merge_files(path, {SECOND: part}))
     for limit, add in itertools.product(range(1, len(before) + 14_000, 613), ways):
-        if message := said(limit, add):
+        if message := error_of(limit, add):
             assert "masks.h5 cannot be written (File too large)" in message
             assert path.read_bytes() == before
             assert {entry.name for entry in folder.iterdir()} == {"masks.h5", "part.h5"}

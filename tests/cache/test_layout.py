@@ -1,4 +1,4 @@
-"""Artifacts are whole or not there, and errors of the disk are one line."""
+"""Artifacts are complete or absent, and errors of the disk are one line."""
 
 from __future__ import annotations
 
@@ -225,7 +225,7 @@ def test_an_unknown_run_names_those_there_are(tmp_path: Path) -> None:
         cache.run(None)
     for name in ("paper-2", "paper-10", "paper-1"):
         (tmp_path / "runs" / name).mkdir(parents=True)
-    (tmp_path / "runs" / "notes.txt").touch()  # a file is no run
+    (tmp_path / "runs" / "notes.txt").touch()  # a file is not a run
     with pytest.raises(
         LusError, match=r"no run 'paper-3' in .*runs are paper-1, paper-10, paper-2:"
     ):
@@ -337,5 +337,5 @@ def test_json_too_large_to_be_ours_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / "split.json"
     with path.open("wb") as file:
         file.truncate((256 << 20) + 1)  # a hole: no disk is taken
-    with pytest.raises(LusError, match="is larger than 256 MB: mend it"):
-        read_json(path, "mend it")
+    with pytest.raises(LusError, match="is larger than 256 MB: correct it"):
+        read_json(path, "correct it")

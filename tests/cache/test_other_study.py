@@ -11,7 +11,7 @@ import pytest
 
 from lus_cli.cache.chunks import FrameFormat
 from lus_cli.cache.layout import Cache
-from lus_cli.cache.other_study import OtherStudy, foreign, not_compared
+from lus_cli.cache.other_study import OtherStudy, videos_to_evaluate, why_not_compared
 from lus_cli.cache.video_cache import VideoCache
 from lus_cli.config import EvaluateConfig, PhantomConfig, PrepareConfig
 from lus_cli.errors import LusError, UsageError
@@ -89,13 +89,13 @@ def test_patients_of_the_training_are_refused_skipped_or_kept(
     known = {other.patients[0]}
     labelled = [i for i in range(len(other)) if other.scores[i] >= 0]
     with pytest.raises(LusError, match=f"trained on patient {other.patients[0]}"):
-        foreign(other, home, known, "refuse")
-    kept = foreign(other, home, known, "skip")
+        videos_to_evaluate(other, home, known, "refuse")
+    kept = videos_to_evaluate(other, home, known, "skip")
     assert {other.patients[i] for i in kept} == set(other.patients) - known
-    assert foreign(other, home, known, "keep") == labelled
-    assert foreign(other, home, {"nobody"}, "refuse") == labelled
+    assert videos_to_evaluate(other, home, known, "keep") == labelled
+    assert videos_to_evaluate(other, home, {"nobody"}, "refuse") == labelled
     with pytest.raises(LusError, match="that the run was not trained on"):
-        foreign(other, home, set(other.patients), "skip")
+        videos_to_evaluate(other, home, set(other.patients), "skip")
 
 
 def test_the_same_pixels_under_another_name_are_found(study: Path, tmp_path: Path) -> None:
@@ -110,13 +110,13 @@ def test_the_same_pixels_under_another_name_are_found(study: Path, tmp_path: Pat
     (renamed / "Annotations.txt").write_text(text.replace("elsewhere", "new-elsewhere"))
     second = VideoCache(prepared_as(renamed, tmp_path / "second", size=32))
     with pytest.raises(LusError, match="trained on patient new-elsewhere-0"):
-        foreign(second, first, {"elsewhere-0"}, "refuse")
-    assert not_compared(second, first) == ""
-    assert foreign(second, None, {"elsewhere-0"}, "refuse")  # nothing is left to tell by
-    assert "no longer in the cache" in not_compared(second, None)
+        videos_to_evaluate(second, first, {"elsewhere-0"}, "refuse")
+    assert why_not_compared(second, first) == ""
+    assert videos_to_evaluate(second, None, {"elsewhere-0"}, "refuse")  # nothing is left to tell by
+    assert "no longer in the cache" in why_not_compared(second, None)
     other = VideoCache(prepared_as(renamed, tmp_path / "third", size=31))
-    assert foreign(other, first, {"elsewhere-0"}, "refuse")
-    assert "different frame settings" in not_compared(other, first)
+    assert videos_to_evaluate(other, first, {"elsewhere-0"}, "refuse")
+    assert "different frame settings" in why_not_compared(other, first)
 
 
 @pytest.fixture(scope="module")

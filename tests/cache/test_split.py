@@ -17,8 +17,8 @@ from lus_cli.cache import split_drawing
 from lus_cli.cache.split import (
     PARTS,
     Split,
-    in_words,
     load_split,
+    patient_list,
     read_split,
     write_split,
 )
@@ -522,10 +522,10 @@ def test_a_split_that_is_not_there_names_the_command_to_run(tmp_path: Path) -> N
 
 
 def test_names_are_listed_in_natural_order_up_to_a_number() -> None:
-    assert in_words(["10", "9"]) == "9, 10"
-    assert in_words({str(n) for n in range(6)}) == "0, 1, 2, 3, 4, 5"
-    assert in_words({str(n) for n in range(7)}) == "0, 1, 2, 3, 4, 5 and 1 more"
-    assert in_words(["b", "c", "a"], 1) == "a and 2 more"
+    assert patient_list(["10", "9"]) == "9, 10"
+    assert patient_list({str(n) for n in range(6)}) == "0, 1, 2, 3, 4, 5"
+    assert patient_list({str(n) for n in range(7)}) == "0, 1, 2, 3, 4, 5 and 1 more"
+    assert patient_list(["b", "c", "a"], 1) == "a and 2 more"
 
 
 def test_an_edited_split_is_taken_and_known_as_edited(written: tuple[Path, list[str]]) -> None:

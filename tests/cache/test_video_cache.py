@@ -229,7 +229,7 @@ def test_padding_takes_no_room(tmp_path: Path) -> None:
 
 
 def test_a_changed_table_is_not_read(tmp_path: Path) -> None:
-    """Its shape and type are right: only the checksum tells that a score is another."""
+    """Its shape and type are right: only the checksum shows that a score was changed."""
     write(tmp_path / "videos.h5", FrameFormat(8, False, False))
     with h5py.File(tmp_path / "videos.h5", "r+") as file:
         file["score"][0] = 3

@@ -313,7 +313,7 @@ def test_names_with_blanks_and_accents_reach_the_tree(study: Path) -> None:
 
 
 def test_covid_blues_as_published(covid_blues: Path, tmp_path: Path) -> None:
-    # A few of its videos, beside its whole table.
+    # A few of its videos, and its complete table.
     folder = tmp_path / "set"
     (folder / "lus_videos").mkdir(parents=True)
     (folder / "severity.csv").symlink_to(covid_blues / "severity.csv")

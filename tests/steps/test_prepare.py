@@ -1,4 +1,4 @@
-"""lus prepare: time in order, nothing decoded twice, nothing lost, nothing taken for whole that is not."""
+"""lus prepare: frames in order, nothing decoded twice, nothing lost, no damage unnoticed."""
 
 from __future__ import annotations
 
@@ -501,7 +501,7 @@ def test_a_cache_that_another_program_holds_is_not_built_anew(tree: Path, tmp_pa
 
 @pytest.mark.usefixtures("undrawn")
 def test_a_reader_never_mixes_two_caches(tree: Path, tmp_path: Path) -> None:
-    """A worker process opens the file anew: by then it may be another."""
+    """A worker process opens the file again, and it may have been replaced."""
     run(tree, tmp_path)
     reader = pickle.dumps(VideoCache(tmp_path / "videos.h5"))
     run(tree, tmp_path)
@@ -617,14 +617,14 @@ def test_a_full_disk_is_one_line_and_the_next_run_goes_on(
     assert "cannot be written (No space left on device): free some space" in line
     run(tree, cache)
     run(tree, tmp_path / "fresh")
-    mended, fresh = (VideoCache(tmp_path / name / "videos.h5") for name in ("cache", "fresh"))
-    assert mended.checksums == fresh.checksums
-    assert mended.fingerprint == fresh.fingerprint
+    resumed, fresh = (VideoCache(tmp_path / name / "videos.h5") for name in ("cache", "fresh"))
+    assert resumed.checksums == fresh.checksums
+    assert resumed.fingerprint == fresh.fingerprint
 
 
 @contextlib.contextmanager
 def read_only(*folders: Path) -> Iterator[None]:
-    """Folders nobody here may write to; whom permissions do not bind, puts that aside."""
+    """Makes folders read-only; root, whom permissions do not bind, becomes another user."""
     for folder in folders:
         folder.chmod(0o555)
     user = os.geteuid()

@@ -91,7 +91,7 @@ def test_a_spreadsheet_is_to_be_saved_as_csv(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("header", "said"),
+    ("header", "message"),
     [
         ("patient,exam,area,score,score", "'score' and 'score'"),
         ("patient,exam,area,Score,score ", "'Score' and 'score'"),
@@ -99,8 +99,8 @@ def test_a_spreadsheet_is_to_be_saved_as_csv(tmp_path: Path, name: str) -> None:
         ("patient,exam,area,score,a lines,a_lines", "'a lines' and 'a_lines'"),
     ],
 )
-def test_two_columns_of_one_name_are_an_error(tmp_path: Path, header: str, said: str) -> None:
-    with pytest.raises(LusError, match=f"has 2 columns with the same name: {said}"):
+def test_two_columns_of_one_name_are_an_error(tmp_path: Path, header: str, message: str) -> None:
+    with pytest.raises(LusError, match=f"has 2 columns with the same name: {message}"):
         scores(tmp_path, f"{header}\n1,1,1,1,2,3\n".encode())
 
 

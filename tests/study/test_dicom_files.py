@@ -204,9 +204,9 @@ def test_the_frames_of_uncompressed_pixels_are_all_there_or_none(
         assert complaint in refusal(path)
     else:
         np.testing.assert_array_equal(frames_of(path), pixels())
-        said: list[str] = []
-        list(read_frames(path, True, False, note=said.append))
-        assert said == [f"its header states {number} frames, but it holds 5: all are read"]
+        notes: list[str] = []
+        list(read_frames(path, True, False, note=notes.append))
+        assert notes == [f"its header states {number} frames, but it holds 5: all are read"]
 
 
 @pytest.mark.parametrize(("bits", "factor"), [(16, 2), (8, 2), (8, 3), (8, 6)])
@@ -309,7 +309,7 @@ def test_a_compressed_file_without_its_end_is_whole_only_if_its_count_says_so(
     if ending == "whole" or (ending == "without an end" and number):
         assert worst(frames_of(path), pixels()) <= 8
     else:
-        assert re.search("cut short|holds 4 of the 5", refusal(path))
+        assert re.search("cut short|holds 4 of its 5", refusal(path))
 
 
 # ----------------------------------------------------------------------------------------- byte order
@@ -365,13 +365,13 @@ def test_a_big_endian_file_shows_what_a_little_endian_one_does(
 
 
 @pytest.mark.parametrize("color", [True, False])
-@pytest.mark.parametrize("said", ["RGB", "YBR_FULL", "YBR_FULL_422", "MONOCHROME2", "YBR_RCT"])
+@pytest.mark.parametrize("stated", ["RGB", "YBR_FULL", "YBR_FULL_422", "MONOCHROME2", "YBR_RCT"])
 @pytest.mark.parametrize(
     "made",
     ["JFIF", "JFIF, halved", "halved, no marker", "Adobe 1", "Adobe 2", "Adobe 0", "RGB by ids"],
 )
 def test_a_jpegs_colours_are_those_that_its_own_markers_name(
-    tmp_path: Path, said: str, made: str, color: bool
+    tmp_path: Path, stated: str, made: str, color: bool
 ) -> None:
     frames = red_square()
     if made in ("Adobe 0", "RGB by ids"):
@@ -388,7 +388,7 @@ def test_a_jpegs_colours_are_those_that_its_own_markers_name(
     else:
         encoded = [content[:2] + adobe(int(made[-1])) + content[2:]
                    for content in (jpeg(frame, strip=True) for frame in frames)]  # fmt: skip
-    header = dicom_header(frames.shape, said)
+    header = dicom_header(frames.shape, stated)
     header.SamplesPerPixel, header.PlanarConfiguration = 3, 0
     path = save(header, tmp_path / "a.dcm", encapsulate(encoded), JPEGBaseline8Bit)
     if color:
@@ -411,16 +411,16 @@ def plain_ids(content: bytes) -> bytes:
     return bytes(changed_)
 
 
-@pytest.mark.parametrize("said", ["RGB", "YBR_FULL"])
+@pytest.mark.parametrize("stated", ["RGB", "YBR_FULL"])
 def test_a_jpeg_without_markers_has_the_colours_of_the_files_header(
-    tmp_path: Path, said: str
+    tmp_path: Path, stated: str
 ) -> None:
     frames = red_square()
-    if said == "RGB":
+    if stated == "RGB":
         encoded = [plain_ids(jpeg(f, keep_rgb=True).replace(adobe(0), b"")) for f in frames]
     else:
         encoded = [jpeg(frame, strip=True) for frame in frames]
-    header = dicom_header(frames.shape, said)
+    header = dicom_header(frames.shape, stated)
     path = save(header, tmp_path / "a.dcm", encapsulate(encoded), JPEGBaseline8Bit)
     assert worst(frames_of(path)[:, 20:28, 20:36], frames[:, 20:28, 20:36]) <= 8
 
@@ -492,39 +492,45 @@ def test_jpeg_2000_of_16_bits_in_a_file_of_fewer(tmp_path: Path, stored: int) ->
         assert "states 12 bits per value, but holds" in refusal(path)
 
 
-@pytest.mark.parametrize("said", ["YBR_RCT", "YBR_ICT", "RGB", "YBR_FULL", "YBR_FULL_422"])
+@pytest.mark.parametrize("stated", ["YBR_RCT", "YBR_ICT", "RGB", "YBR_FULL", "YBR_FULL_422"])
 @pytest.mark.parametrize("jp2", [False, True])
 def test_jpeg_2000_that_transforms_its_colours_itself_is_rgb(
-    tmp_path: Path, said: str, jp2: bool
+    tmp_path: Path, stated: str, jp2: bool
 ) -> None:
     frames = red_square()
     encoded = [codestream(frame, mct=1, no_jp2=not jp2) for frame in frames]
     path = save(
-        dicom_header(frames.shape, said), tmp_path / "a.dcm", encapsulate(encoded), JPEG2000Lossless
+        dicom_header(frames.shape, stated),
+        tmp_path / "a.dcm",
+        encapsulate(encoded),
+        JPEG2000Lossless,
     )
     np.testing.assert_array_equal(frames_of(path), frames)
 
 
-@pytest.mark.parametrize("said", ["YBR_FULL", "RGB", "YBR_RCT"])
+@pytest.mark.parametrize("stated", ["YBR_FULL", "RGB", "YBR_RCT"])
 def test_jpeg_2000_without_a_transform_has_the_colours_of_the_header(
-    tmp_path: Path, said: str
+    tmp_path: Path, stated: str
 ) -> None:
     frames = red_square()
-    stored = ybr(frames) if said == "YBR_FULL" else frames
+    stored = ybr(frames) if stated == "YBR_FULL" else frames
     encoded = [codestream(frame, mct=0) for frame in stored]
     path = save(
-        dicom_header(frames.shape, said), tmp_path / "a.dcm", encapsulate(encoded), JPEG2000Lossless
+        dicom_header(frames.shape, stated),
+        tmp_path / "a.dcm",
+        encapsulate(encoded),
+        JPEG2000Lossless,
     )
-    assert worst(frames_of(path), frames) <= (4 if said == "YBR_FULL" else 0)
+    assert worst(frames_of(path), frames) <= (4 if stated == "YBR_FULL" else 0)
 
 
-@pytest.mark.parametrize("said", [ExplicitVRLittleEndian, RLELossless, JPEG2000, "1.2.3.4.5"])
+@pytest.mark.parametrize("stated", [ExplicitVRLittleEndian, RLELossless, JPEG2000, "1.2.3.4.5"])
 @pytest.mark.parametrize("held", ["JPEG", "JPEG 2000"])
-def test_the_compression_is_seen_in_the_bytes(tmp_path: Path, said: str, held: str) -> None:
+def test_the_compression_is_seen_in_the_bytes(tmp_path: Path, stated: str, held: str) -> None:
     encoded = [(jpeg if held == "JPEG" else codestream)(f) for f in pixels()]
     header = dicom_header(pixels().shape, "MONOCHROME2")
     path = save(header, tmp_path / "a.dcm", encapsulate(encoded), JPEGBaseline8Bit)
-    assert worst(frames_of(said_to_be(path, said)), pixels()) <= 8
+    assert worst(frames_of(said_to_be(path, stated)), pixels()) <= 8
 
 
 @pytest.mark.parametrize("syntax", [JPEGBaseline8Bit, JPEG2000Lossless, RLELossless])
@@ -544,14 +550,14 @@ def test_pixels_that_are_not_compressed_after_all_are_read(
     np.testing.assert_array_equal(frames_of(said_to_be(path, syntax)), pixels())
 
 
-@pytest.mark.parametrize("said", ["RGB", "MONOCHROME2"])
+@pytest.mark.parametrize("stated", ["RGB", "MONOCHROME2"])
 def test_the_length_tells_how_many_values_an_uncompressed_pixel_has(
-    tmp_path: Path, said: str
+    tmp_path: Path, stated: str
 ) -> None:
     """SamplesPerPixel and PhotometricInterpretation contradict each other."""
     for values in (pixels(), red_square()):
-        header = dicom_header(values.shape, said)
-        header.SamplesPerPixel = 1 if said == "RGB" else 3
+        header = dicom_header(values.shape, stated)
+        header.SamplesPerPixel = 1 if stated == "RGB" else 3
         header.PlanarConfiguration = 0
         path = save(header, tmp_path / "a.dcm", values.tobytes(), ExplicitVRLittleEndian)
         np.testing.assert_array_equal(frames_of(path), values)
@@ -698,7 +704,7 @@ def test_a_damaged_segmented_palette_is_one_line(
     assert re.search(f"cannot be decoded.*({complaint}|Segmented)", refusal(path))
 
 
-@pytest.mark.parametrize("form", ["bytes", "words", "words, 16 said"])
+@pytest.mark.parametrize("form", ["bytes", "words", "words, 16 stated"])
 @pytest.mark.parametrize("first", [0, 20])
 @pytest.mark.parametrize("count", [256, 200])
 def test_palettes_of_8_bits_lie_in_bytes_or_in_words(
@@ -837,12 +843,12 @@ def test_a_region_of_the_whole_frame_masks_nothing(
     tmp_path: Path, regions: list[Dataset], right: bool
 ) -> None:
     path = write_dicom(tmp_path / "a.dcm", pixels(), SequenceOfUltrasoundRegions=regions)
-    said: list[str] = []
-    list(dicom(path).frames("L", note=said.append))
-    assert said == []
+    notes: list[str] = []
+    list(dicom(path).frames("L", note=notes.append))
+    assert notes == []
     if regions:
-        list(dicom(path, mask_text=True).frames("L", note=said.append))
-    assert ["masks nothing" in sentence for sentence in said] == [True] * right
+        list(dicom(path, mask_text=True).frames("L", note=notes.append))
+    assert ["masks nothing" in sentence for sentence in notes] == [True] * right
 
 
 def test_prepare_and_predict_name_the_videos_whose_text_is_not_masked(tmp_path: Path) -> None:
@@ -853,7 +859,7 @@ def test_prepare_and_predict_name_the_videos_whose_text_is_not_masked(tmp_path: 
     assert set(result.numbers["notes"]) == {
         f"p{n}/1/{area}.dcm" for n in range(6) for area in ("halves", "whole")
     }
-    # Nothing is decoded again, and it is said again.
+    # Nothing is decoded again, and the note is shown again.
     assert note in run(settings(exams, tmp_path / "cache", mask_text=True)).notes
     assert not run(settings(exams, tmp_path / "other")).numbers["notes"]
     train.run(tiny(tmp_path / "cache", epochs=1), silent)

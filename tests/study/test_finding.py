@@ -1,4 +1,4 @@
-"""Where videos are looked for: nothing that may be one is passed over in silence."""
+"""Finding videos: every file that may be one is read or reported."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def test_import_says_that_pictures_are_not_imported(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("place", "said"),
+    ("place", "message"),
     [
         ("P1/2024-05-01/1/L1", "one folder too deep, in {root}/P1/2024-05-01/1/L1:"),
         ("export/P1/1/L1", "run `lus prepare {root}/export`"),
@@ -133,7 +133,7 @@ def test_import_says_that_pictures_are_not_imported(tmp_path: Path) -> None:
     ],
 )
 def test_frames_at_another_level_are_named_with_the_layout(
-    tmp_path: Path, place: str, said: str
+    tmp_path: Path, place: str, message: str
 ) -> None:
     root = tmp_path / "exams"
     frames(root / place)
@@ -141,7 +141,7 @@ def test_frames_at_another_level_are_named_with_the_layout(
     with pytest.raises(LusError) as caught:
         read_study(PrepareConfig(exams=root), root)
     text = " ".join([str(caught.value), *caught.value.left_out])
-    assert said.format(root=root) in text
+    assert message.format(root=root) in text
     assert "a video is patient/exam/area" in text
     assert "remove" not in text
 
@@ -199,7 +199,7 @@ def test_two_folders_of_one_patient_are_one_patient(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("folder", "annotated", "said"),
+    ("folder", "annotated", "message"),
     [
         ("007", "7", "007/1/L1 exists: write both the same way (spreadsheets drop leading zeros"),
         ("1017", "1017.0", "1017/1/L1 exists: write both the same way"),
@@ -208,14 +208,14 @@ def test_two_folders_of_one_patient_are_one_patient(tmp_path: Path) -> None:
     ],
 )
 def test_an_id_that_a_spreadsheet_changed_is_hinted_at(
-    tmp_path: Path, folder: str, annotated: str, said: str
+    tmp_path: Path, folder: str, annotated: str, message: str
 ) -> None:
     frames(tmp_path / folder / "1" / "L1")
     frames(tmp_path / "other" / "1" / "L1")
     (tmp_path / "Annotations.txt").write_text(f"{annotated}/1/L1;2\nother/1/L1;1\n")
     study = read_study(PrepareConfig(exams=tmp_path), tmp_path)
     assert list(study.sources) == [VideoId("other", "1", "L1")]
-    assert any(said in line for line in study.problems)
+    assert any(message in line for line in study.problems)
 
 
 def test_a_file_that_a_spreadsheet_renamed_is_hinted_at(tmp_path: Path) -> None:

@@ -191,7 +191,7 @@ def covid(
 
 
 def test_covid_blues_names_hold_the_ids(tmp_path: Path) -> None:
-    (tmp_path / "elsewhere.mp4").touch()  # beside the folder of the data set's videos
+    (tmp_path / "elsewhere.mp4").touch()  # next to the folder of videos of the data set
     sources, problems = covid(
         tmp_path,
         ["patient_15_L2_2.mp4", "patient_15_L2.mp4", "patient_2_R3.mp4"],

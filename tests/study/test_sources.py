@@ -1,4 +1,4 @@
-"""Sources: the same frames come out, whatever kind of file they lay in, and nothing else does."""
+"""Sources: every kind of file yields the same frames, or an error."""
 
 from __future__ import annotations
 

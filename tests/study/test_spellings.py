@@ -1,4 +1,4 @@
-"""Ids: what is one id in other characters, and what may be one."""
+"""Spellings of ids: which are the same id, and which may be."""
 
 from __future__ import annotations
 

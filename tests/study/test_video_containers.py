@@ -166,7 +166,7 @@ def test_a_partial_picture_at_the_end_of_a_bare_stream_is_noticed(
         except LusError:
             continue
         assert len(frames) < COUNT
-        assert "cannot be decoded" in notes[0], f"nothing said after {end} bytes"
+        assert "cannot be decoded" in notes[0], f"nothing message after {end} bytes"
 
 
 def test_an_mp4_whose_index_lists_samples_behind_its_end_is_cut_short(tmp_path: Path) -> None:
@@ -272,8 +272,8 @@ def test_an_avi_header_that_states_other_frames_is_noted(tmp_path: Path, stated:
     path.write_bytes(content)
     notes: list[str] = []
     assert [bar_of(frame) for frame in read_frames(path, notes.append)] == list(range(COUNT))
-    said = f"its header states {stated} frames, but it holds 12: all 12 are read"
-    assert notes == ([said] if stated > COUNT else [])
+    message = f"its header states {stated} frames, but it holds 12: all 12 are read"
+    assert notes == ([message] if stated > COUNT else [])
 
 
 def test_a_matroska_duration_that_states_more_is_noted(tmp_path: Path) -> None:

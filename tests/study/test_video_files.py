@@ -32,7 +32,7 @@ FORMATS = {
 
 
 def gray_frames(count: int = 8) -> list[np.ndarray]:
-    """(row, column, 3) frames with a bar that moves and brightens, so that each can be told."""
+    """(row, column, 3) frames with a bar that moves and brightens, so that all frames differ."""
     frames = [np.full((SIDE, SIDE, 3), 40, np.uint8) for _ in range(count)]
     for number, frame in enumerate(frames):
         frame[:, 4 * number : 4 * number + 16] = 100 + 10 * number
