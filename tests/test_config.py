@@ -15,6 +15,7 @@ from lus_cli import config
 from lus_cli.cli import app, settings_from
 from lus_cli.config import (
     AttentionConfig,
+    EvaluateConfig,
     ImportConfig,
     PhantomConfig,
     PrepareConfig,
@@ -286,3 +287,8 @@ def test_a_file_too_large_for_a_recipe_is_not_read(tmp_path: Path) -> None:
     path.write_text("epochs = 3\n" + "#" * (1 << 20))
     with pytest.raises(UsageError, match="is larger than 1 MB"):
         read_toml(path)
+
+
+def test_the_former_name_of_permutations_is_accepted_and_hidden() -> None:
+    assert settings_from(EvaluateConfig, {"bootstrap": 0}).bootstrap == 0
+    assert fields_of(EvaluateConfig)["bootstrap"].info.hidden
