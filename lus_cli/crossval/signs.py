@@ -1,11 +1,12 @@
-"""Hand-made signs of a lung ultrasound video, and what of it says nothing of the lung. Arrays only.
+"""Hand-made signs of a lung ultrasound video, and confounders. Arrays only.
 
-Everything is measured along the scan lines (see sector), over a few frames. Brightness is relative to
-the chest wall's, so that gain tells little; depths are shares of the depth seen. The signs are those
-that Soldati et al. 2020 score by: the pleural line, A-lines, B-lines, white lung, consolidations.
-Their measures follow Brattain et al. 2013 (B-lines as columns of the polar image), Anantrasirichai et
-al. 2017 (A-lines at multiples of the pleura's depth), Carrer et al. 2020 (the pleural line as the best
-path across the scan lines) and Lichtenstein and Menu 1995 (lung sliding).
+Everything is measured along the scan lines (see sector), over a few frames. Brightness is relative
+to that of the chest wall, so that the gain has little effect. Depths are shares of the visible
+depth. The signs are those on which the score of Soldati et al. 2020 is based: pleural line,
+A-lines, B-lines, white lung, consolidations. Their measures follow Brattain et al. 2013 (B-lines as
+columns of the polar image), Anantrasirichai et al. 2017 (A-lines at multiples of the pleura's
+depth), Carrer et al. 2020 (the pleural line as the best path across the scan lines) and
+Lichtenstein and Menu 1995 (lung sliding).
 """
 
 from __future__ import annotations
@@ -17,43 +18,43 @@ from scipy import ndimage, signal  # type: ignore[import-untyped]
 
 from lus_cli.model.sector import DEPTHS, LINES, Sector, find_sector
 
-VERSION = 1  # to be raised when a sign is measured in another way
-FRAMES = 16  # evenly spread over the video
+VERSION = 1  # increase it when the measure of a sign changes
+FRAMES = 16  # evenly spaced over the video
 
-# Each feature: what it is, its range. What grows with the wall's brightness is divided by it.
+# Each feature: its meaning and range. What scales with the wall's brightness is divided by it.
 SIGNS = {
-    "pleura_depth": "depth of the pleural line, share of the depth seen, 0 to 1",
+    "pleura_depth": "depth of the pleural line, share of the visible depth, 0 to 1",
     "pleura_sharpness": "brightness of the line over its surroundings', wall brightnesses, from 0",
     "pleura_thickness": "extent of the line in depth at half its height, share of the depth, 0 to 1",
-    "pleura_irregularity": "how far the line strays from a smooth curve, share of the depth, 0 to 1",
+    "pleura_irregularity": "deviation of the line from a smooth curve, share of the depth, 0 to 1",
     "pleura_gaps": "share of the scan lines where the line is less than half as clear, 0 to 1",
-    "b_energy": "mean square over the columns of brightness lasting below the pleura, from 0",
-    "b_contrast": "brightest less darkest columns below the pleura, wall brightnesses, from 0",
-    "b_count": "columns below the pleura that stand out from their neighbours, mean a frame, from 0",
-    "b_share": "share of the columns that last below the pleura at half the wall's brightness, 0 to 1",
-    "verticality": "share of columns, against rows, in how the lung's brightness varies, 0 to 1",
-    "a_contrast": "brightness at multiples of the pleura's depth less between them, wall brightnesses",
+    "b_energy": "mean square over the columns of the persistent brightness below the pleura, from 0",
+    "b_contrast": "brightest minus darkest columns below the pleura, wall brightnesses, from 0",
+    "b_count": "columns below the pleura brighter than their neighbours, mean per frame, from 0",
+    "b_share": "share of columns with persistent brightness above half the wall's, 0 to 1",
+    "verticality": "share of the variance of the lung's brightness between columns, not rows, 0 to 1",
+    "a_contrast": "brightness at multiples of the pleura's depth minus between them, wall brightnesses",
     "a_periodicity": "autocorrelation of the depth profile at the pleura's depth, -1 to 1",
     "white_share": "share of the lung at least as bright as the chest wall, 0 to 1",
     "lung_brightness": "mean of the lung, wall brightnesses, from 0",
-    "depth_decay": "log brightness of the lung's upper third less that of its lower third, nats",
-    "dark_below_pleura": "share of columns much darker right below the pleura than deeper, 0 to 1",
-    "temporal_variation": "spread over time of the lung, wall brightnesses, from 0",
-    "pleura_motion": "spread over time at the pleura, relative to that of the wall, from 0",
+    "depth_decay": "log brightness of the upper third of the lung minus that of the lower third, nats",
+    "dark_below_pleura": "share of columns much darker just below the pleura than deeper, 0 to 1",
+    "temporal_variation": "standard deviation over time of the lung, wall brightnesses, from 0",
+    "pleura_motion": "standard deviation over time at the pleura, relative to that of the wall, from 0",
 }
 CONFOUNDERS = {
-    "brightness": "mean of what is seen, 0 to 1: the gain",
-    "contrast": "spread of what is seen, 0 to 1",
-    "black_share": "share of black pixels in what is seen, 0 to 1",
+    "brightness": "mean over the sector, 0 to 1: the gain",
+    "contrast": "standard deviation over the sector, 0 to 1",
+    "black_share": "share of black pixels in the sector, 0 to 1",
     "wall_brightness": "mean above the pleura, 0 to 1",
     "grain": "correlation of neighbouring scan lines, -1 to 1: the size of speckle",
     "sector_opening": "angle of the sector, degrees; 0 for a linear probe",
-    "sector_width": "columns of the frame that are seen, share, 0 to 1",
-    "sector_depth": "rows of the frame that are seen, share, 0 to 1",
-    "frames": "length of the video, natural logarithm of its number of frames",
+    "sector_width": "share of the frame's columns that the sector covers, 0 to 1",
+    "sector_depth": "share of the frame's rows that the sector covers, 0 to 1",
+    "frames": "natural logarithm of the number of frames",
 }
 WALL_ROWS, LUNG_ROWS = 20, 40  # of DEPTHS
-BLACK = 5  # levels of 255
+BLACK = 5  # gray level, of 255
 
 
 @dataclass(frozen=True)
@@ -61,10 +62,10 @@ class Scan:
     """A video along its scan lines, split at the pleura.
 
     frames: (frame, depth, line) float32, levels 0 to 255.
-    inside: (depth, line) bool, what lies in the frame.
+    inside: (depth, line) bool, the points inside the frame.
     pleura: (line,) int, the depth of the pleural line.
-    ridge: (depth, line) float32, how much brighter than above and below a point is.
-    wall: mean level above the pleura, at least 1.
+    ridge: (depth, line) float32, how much brighter a point is than those above and below.
+    wall: the mean level above the pleura, at least 1.
     """
 
     sector: Sector
@@ -76,12 +77,14 @@ class Scan:
 
     @property
     def depth(self) -> int:
-        """The pleura's depth on most lines."""
+        """The median depth of the pleura, at least 1."""
         return max(int(np.median(self.pleura)), 1)
 
     def below(self) -> tuple[np.ndarray, np.ndarray]:
-        """The lung from the pleura down: levels (frame, row, line), and where they are real,
-        (row, line) bool. The pleural line itself, a fiftieth of the depth, is left out."""
+        """The lung below the pleura: levels, (frame, row, line), and their validity, (row, line) bool.
+
+        The pleural line itself, about a fiftieth of the depth, is excluded.
+        """
         rows = max(DEPTHS - self.depth - 4, 8)
         at = self.pleura + 4 + np.arange(rows)[:, None]
         real = at < DEPTHS
@@ -93,25 +96,25 @@ class Scan:
 def measure(frames: np.ndarray) -> dict[str, float]:
     """Every sign and confounder of a video, (frame, row, column) uint8 with at least one frame.
 
-    All are finite, whatever the video shows: what cannot be seen counts as not there.
+    All values are finite for any video. A sign that is not visible counts as absent.
     """
     return of_scan(scan(frames), len(frames))
 
 
 def feature_names() -> list[str]:
-    """The names that `measure` gives, signs first."""
+    """The keys of what `measure` returns, signs first."""
     return [*SIGNS, *CONFOUNDERS]
 
 
 def of_scan(video: Scan, frames: int) -> dict[str, float]:
     parts = (pleural_line, lung, a_lines, motion, confounders)
-    found = {name: value for part in parts for name, value in part(video).items()}
-    found["frames"] = float(np.log(frames))
-    return {name: float(np.nan_to_num(found[name])) for name in feature_names()}
+    features = {name: value for part in parts for name, value in part(video).items()}
+    features["frames"] = float(np.log(frames))
+    return {name: float(np.nan_to_num(features[name])) for name in feature_names()}
 
 
 def scan(frames: np.ndarray) -> Scan:
-    """A few frames of a video along its scan lines, with the pleura found."""
+    """Locates the scan lines and the pleura in a few frames of a video."""
     chosen = np.linspace(0, len(frames) - 1, min(len(frames), FRAMES)).round().astype(int)
     few = frames[np.unique(chosen)]
     sector = find_sector(few.max(axis=0))
@@ -130,9 +133,9 @@ def scan(frames: np.ndarray) -> Scan:
 def layered_above(mean: np.ndarray) -> np.ndarray:
     """How much more layered the mean frame, (depth, line), is above a point than below it: 0 to 1.
 
-    Muscle and fat above the pleura change from row to row, the lung below it hardly does: so the
-    skin, the wall's own layers and A-lines are told from the pleura. The wall is looked for over an
-    eighth of the depth, the lung over a quarter; above the skin there is nothing.
+    Muscle and fat above the pleura vary from row to row; the lung below it hardly does. This
+    separates the pleura from the skin, the layers of the wall and A-lines. The measure compares
+    WALL_ROWS above the point with LUNG_ROWS below it.
     """
     change = np.abs(np.gradient(ndimage.gaussian_filter(mean, (0.7, 1.0)), axis=0))
     change = ndimage.uniform_filter1d(change, 9, axis=1)
@@ -146,17 +149,17 @@ def layered_above(mean: np.ndarray) -> np.ndarray:
 
 
 def path_across(ridge: np.ndarray) -> np.ndarray:
-    """The depth, on each scan line, of the clearest line across: (depth, line) -> (line,) int.
+    """The depth of the clearest line across the scan lines: (depth, line) -> (line,) int.
 
-    Dynamic programming, one step of depth a scan line at most (Carrer et al. 2020). The pleura is
-    looked for between 4 and 60 % of the depth.
+    Dynamic programming with at most one step of depth per scan line (Carrer et al. 2020). The search
+    covers 4 to 60 % of the depth.
     """
     gain = np.where(ridge > 0, ridge, 0.0)
     gain[: round(0.04 * DEPTHS)] = gain[round(0.6 * DEPTHS) :] = -ridge.max() - 1
     total = np.empty_like(gain)
     step = np.zeros(gain.shape, np.int8)
     total[:, 0] = gain[:, 0]
-    bend = 0.02 * max(float(ridge.max()), 1.0)  # what a step costs
+    bend = 0.02 * max(float(ridge.max()), 1.0)  # the cost of a step
     for line in range(1, LINES):
         before = np.pad(total[:, line - 1], 1, constant_values=-np.inf)
         options = np.stack([before[1:-1], before[:-2] - bend, before[2:] - bend])
@@ -188,8 +191,8 @@ def pleural_line(video: Scan) -> dict[str, float]:
 def lung(video: Scan) -> dict[str, float]:
     """B-lines, white lung and consolidations: brightness below the pleura.
 
-    A column's lasting brightness is its median over depth, which passes over the thin A-lines and
-    keeps what reaches from the pleura to the bottom (Brattain et al. 2013, angular features).
+    The persistent brightness of a column is its median over depth. The median ignores thin A-lines
+    and keeps what extends from the pleura to the bottom (Brattain et al. 2013, angular features).
     """
     levels, real = video.below()
     levels = levels / video.wall
@@ -198,10 +201,10 @@ def lung(video: Scan) -> dict[str, float]:
         return dict.fromkeys(SIGNS, 0.0)
     kept = real[:, seen]
     levels, kept = levels[:, kept.any(axis=1)][:, :, seen], kept[kept.any(axis=1)]
-    lasting = np.nanmedian(np.where(kept, levels, np.nan), axis=1)  # (frame, line)
-    lasting = ndimage.gaussian_filter1d(lasting, 1.0, axis=1)
-    high, low = np.percentile(lasting, (95, 20), axis=1)
-    peaks = [len(signal.find_peaks(row, prominence=0.15)[0]) for row in lasting]
+    persistent = np.nanmedian(np.where(kept, levels, np.nan), axis=1)  # (frame, line)
+    persistent = ndimage.gaussian_filter1d(persistent, 1.0, axis=1)
+    high, low = np.percentile(persistent, (95, 20), axis=1)
+    peaks = [len(signal.find_peaks(row, prominence=0.15)[0]) for row in persistent]
     mean = levels.mean(axis=0)
     columns, rows = average(mean, kept, 0), average(mean, kept, 1)
     third = len(mean) // 3
@@ -212,10 +215,10 @@ def lung(video: Scan) -> dict[str, float]:
     right_below = average(mean[2 : third // 2 + 3], kept[2 : third // 2 + 3], 0)
     deeper = average(mean[third:], kept[third:], 0)
     return {
-        "b_energy": float((lasting**2).mean()),
+        "b_energy": float((persistent**2).mean()),
         "b_contrast": float((high - low).mean()),
         "b_count": float(np.mean(peaks)),
-        "b_share": float((lasting > 0.5).mean()),
+        "b_share": float((persistent > 0.5).mean()),
         "verticality": float(columns.var() / max(columns.var() + rows.var(), 1e-9)),
         "white_share": float((mean[kept] > 1).mean()),
         "lung_brightness": float(mean[kept].mean()),
@@ -225,16 +228,16 @@ def lung(video: Scan) -> dict[str, float]:
 
 
 def average(values: np.ndarray, kept: np.ndarray, axis: int | None = None) -> np.ndarray:
-    """The mean over an axis, or over all, of what is kept; 0 where nothing is."""
+    """The mean of the kept values over an axis, or over all axes; 0 if none is kept."""
     mean: np.ndarray = (values * kept).sum(axis) / np.maximum(kept.sum(axis), 1)
     return mean
 
 
 def a_lines(video: Scan) -> dict[str, float]:
-    """Repeats of the pleura at multiples of its depth (Anantrasirichai et al. 2017).
+    """Reverberations of the pleura at multiples of its depth (Anantrasirichai et al. 2017).
 
-    Blocks of scan lines are looked at by themselves, since A-lines seldom cross the whole view; the
-    clearer half of them counts.
+    Blocks of scan lines are measured separately, because A-lines rarely cross the whole sector. The
+    clearer half of the blocks counts.
     """
     mean, depth = video.frames.mean(axis=0), video.depth
     levels = ndimage.gaussian_filter1d(mean, 1.0, axis=0)
@@ -262,28 +265,28 @@ def a_lines(video: Scan) -> dict[str, float]:
     }
 
 
-def around(profile: np.ndarray, place: int, reach: int) -> float | None:
-    """The highest value of a profile near a place; None if that is not seen."""
-    near = profile[max(place - reach, 0) : place + reach + 1]
+def around(profile: np.ndarray, position: int, reach: int) -> float | None:
+    """The highest value of a profile near a position; None if the position is not visible."""
+    near = profile[max(position - reach, 0) : position + reach + 1]
     return float(near.max()) if len(near) > reach else None
 
 
 def motion(video: Scan) -> dict[str, float]:
-    """What changes over the video's frames; lung sliding is the pleura's (Lichtenstein 1995)."""
-    spread = video.frames.std(axis=0)
+    """Changes over time. Those at the pleura are lung sliding (Lichtenstein and Menu 1995)."""
+    deviation = video.frames.std(axis=0)
     levels, real = video.below()
-    lung_spread = levels.std(axis=0)[real]
+    lung_deviation = levels.std(axis=0)[real]
     away = np.arange(DEPTHS)[:, None] - video.pleura
     at, above = video.inside & (np.abs(away) <= 3), video.inside & (away < -4)
-    wall = spread[above].mean() if above.any() else 0.0
+    wall = deviation[above].mean() if above.any() else 0.0
     return {
-        "temporal_variation": float(lung_spread.mean()) / video.wall if real.any() else 0.0,
-        "pleura_motion": float(spread[at].mean() / max(wall, 1.0)) if at.any() else 0.0,
+        "temporal_variation": float(lung_deviation.mean()) / video.wall if real.any() else 0.0,
+        "pleura_motion": float(deviation[at].mean() / max(wall, 1.0)) if at.any() else 0.0,
     }
 
 
 def confounders(video: Scan) -> dict[str, float]:
-    """What the scanner, its settings and the body's size decide rather than the lung's state."""
+    """Properties that depend on the scanner, its settings and the body size, not on the lung."""
     levels = video.frames[:, video.inside]
     first = video.frames[0] - ndimage.uniform_filter(video.frames[0], 9)
     power = float((first**2).mean())

@@ -1,8 +1,8 @@
-"""What scores COVID-BLUES: `python -m tests.benchmarks.quality`, into tests/benchmarks/QUALITY.md.
+"""Measures methods on COVID-BLUES: `python -m tests.benchmarks.quality` updates QUALITY.md.
 
-Two cross-validations by `lus crossval` (the recipe `tuned` beside all baselines, the recipe `paper`
-with a frozen CNN), then the recipe with one thing changed at a time, then its CNN trained further, then
-fewer patients. What takes long is kept in the cache, and not done again. The text of QUALITY.md outside
+Two cross-validations by `lus crossval` (the recipe `tuned` with all baselines, the recipe `paper` with a
+frozen CNN), then the recipe with one change at a time, then with its CNN trained further, then with
+fewer training patients. Slow results are stored in the cache and reused. The text of QUALITY.md outside
 its two marks is written by hand.
 """
 
@@ -41,8 +41,8 @@ from tests.benchmarks.quality_variants import (
 COVID_BLUES = Path(__file__).parents[3] / "shared" / "covid-blues"
 PAGE = Path(__file__).with_name("QUALITY.md")
 BEGIN, END = "<!-- measured -->", "<!-- /measured -->"
-REPEATS = 6  # of the folds, for the changes
-FEWER = 3  # of the folds, for what takes minutes a fold
+REPEATS = 6  # repetitions of the folds, for the changes
+FEWER = 3  # repetitions, for what takes minutes per fold
 PATIENTS = (10, 16, 24, 32, 40)  # to train on
 TUNED, PAPER = "tuned-cv-1", "paper-cv-1"
 CROSSVALS = {
@@ -56,7 +56,7 @@ CROSSVALS = {
 
 def crossval_lines(study: Study) -> Iterator[str]:
     """The recipe, the baselines and the recipe `paper`, from what `lus crossval` wrote."""
-    columns = "kappa | 95 % | macro F1 | accuracy | kappa less tuned"
+    columns = "kappa | 95 % | macro F1 | accuracy | kappa minus tuned"
     yield f"| five folds, three seeds (`paper`: one) | {columns} |"
     yield "|---|---|---|---|---|---|"
     for name, options in CROSSVALS.items():
@@ -66,61 +66,64 @@ def crossval_lines(study: Study) -> Iterator[str]:
             if folder.is_dir():
                 arguments.append("--resume")
             subprocess.run([sys.executable, "-m", "lus_cli", *map(str, arguments)], check=True)
-    beside = json.loads((study.cache.crossvals / TUNED / "comparison.json").read_text())
-    yield from (line(row) for row in beside["candidates"])
-    both = {"tuned": crossval_answers(study, TUNED), "paper": crossval_answers(study, PAPER)}
+    compared = json.loads((study.cache.crossvals / TUNED / "comparison.json").read_text())
+    yield from (line(row) for row in compared["candidates"])
+    both = {
+        "tuned": crossval_predictions(study, TUNED),
+        "paper": crossval_predictions(study, PAPER),
+    }
     yield line(compare(both)["candidates"][1])
 
 
-def crossval_answers(study: Study, name: str) -> list[Predictions]:
-    """What the models of a cross-validation answered for all videos, each time over."""
+def crossval_predictions(study: Study, name: str) -> list[Predictions]:
+    """The predictions of a cross-validation for all videos, one per repetition."""
     place = {video: index for index, video in enumerate(study.videos.ids)}
-    given: dict[str, np.ndarray] = {}
+    by_repeat: dict[str, np.ndarray] = {}
     for path in sorted((study.cache.crossvals / name / "folds").glob("*.json")):
         fold = json.loads(path.read_text())
-        answers = given.setdefault(path.stem.split("-")[0], np.full((len(place), 4), np.nan))
-        answers[[place[VideoId(*video)] for video in fold["videos"]]] = fold["probabilities"]
-    return [Predictions(list(place), study.scores, answers) for answers in given.values()]
+        rows = by_repeat.setdefault(path.stem.split("-")[0], np.full((len(place), 4), np.nan))
+        rows[[place[VideoId(*video)] for video in fold["videos"]]] = fold["probabilities"]
+    return [Predictions(list(place), study.scores, rows) for rows in by_repeat.values()]
 
 
 def line(row: dict[str, Any]) -> str:
-    """A candidate's row: mean over the times; the interval is over patients."""
-    figures = row["metrics"]
-    kappa = figures["kappa_quadratic"]
+    """The row of a candidate: the mean over repetitions; the interval is over patients."""
+    metrics = row["metrics"]
+    kappa = metrics["kappa_quadratic"]
     sd = f" ± {kappa['sd']:.3f}" if kappa.get("sd") is not None else ""
     difference = kappa.get("difference")
-    less = "" if difference is None else f"{difference['low']:+.2f} to {difference['high']:+.2f}"
+    minus = "" if difference is None else f"{difference['low']:+.2f} to {difference['high']:+.2f}"
     cells = (
         row["name"],
         f"{kappa['value']:.3f}{sd}",
         f"{kappa['low']:.2f} to {kappa['high']:.2f}",
-        f"{figures['f1_macro']['value']:.3f}",
-        f"{figures['accuracy']['value']:.3f}",
-        less,
+        f"{metrics['f1_macro']['value']:.3f}",
+        f"{metrics['accuracy']['value']:.3f}",
+        minus,
     )
     return f"| {' | '.join(cells)} |"
 
 
 def change_lines(study: Study, console: Console) -> Iterator[str]:
-    """The recipe with one thing changed, and the experts' findings in place of pixels."""
+    """The recipe with one change at a time, and with the experts' findings instead of pixels."""
     variants = {**CHANGES, "A-lines and B-lines as the experts noted them": Variant(findings=True)}
     candidates = {}
     for name, variant in variants.items():
         console.print(name)
         candidates[name] = out_of_fold(study, variant)
-    yield f"| one change, {REPEATS} seeds | kappa | 95 % | macro F1 | accuracy | less the recipe |"
+    yield f"| one change, {REPEATS} seeds | kappa | 95 % | macro F1 | accuracy | minus the recipe |"
     yield "|---|---|---|---|---|---|"
     for row in compare(candidates)["candidates"]:
         yield line(row)
 
 
 def further_lines(study: Study, console: Console) -> Iterator[str]:
-    """The CNN trained further on the same pictures."""
+    """The recipe with the CNN trained further on the same pictures."""
     candidates = {RECIPE: out_of_fold(study, Variant())[:FEWER]}
     for name, (variant, loss) in FURTHER.items():
         console.print(name)
         candidates[name] = trained_further(study, variant, loss, FEWER)
-    columns = "kappa | 95 % | macro F1 | accuracy | less the recipe"
+    columns = "kappa | 95 % | macro F1 | accuracy | minus the recipe"
     yield f"| the last five blocks of the CNN trained further, {FEWER} seeds | {columns} |"
     yield "|---|---|---|---|---|---|"
     for row in compare(candidates)["candidates"]:
@@ -128,7 +131,7 @@ def further_lines(study: Study, console: Console) -> Iterator[str]:
 
 
 def learning_lines(study: Study) -> Iterator[str]:
-    """Fewer patients to train on."""
+    """The recipe with fewer training patients."""
     candidates = {f"{n} patients": out_of_fold(study, Variant(), n) for n in PATIENTS}
     yield f"| to train on, {REPEATS} seeds | kappa | 95 % | macro F1 | accuracy | |"
     yield "|---|---|---|---|---|---|"
@@ -137,8 +140,8 @@ def learning_lines(study: Study) -> Iterator[str]:
         yield line(row)
 
 
-def opened(root: Path) -> Study:
-    """The study, imported and prepared where that has not been done."""
+def open_study(root: Path) -> Study:
+    """The study, imported and prepared if necessary."""
     cache = Cache(root)
     if not cache.videos.is_file():
         here = ("--cache", str(root))
@@ -162,9 +165,9 @@ def main() -> None:
     options.add_argument("--threads", type=int, default=0)
     chosen = options.parse_args()
     if not COVID_BLUES.is_dir():
-        options.exit(1, f"there is no {COVID_BLUES}: get COVID-BLUES and lay it there\n")
+        options.exit(1, f"there is no {COVID_BLUES}: download COVID-BLUES to this folder\n")
     set_threads(chosen.threads)
-    study = opened(chosen.cache)
+    study = open_study(chosen.cache)
     console = Console()
     parts = [
         crossval_lines(study),

@@ -1,5 +1,4 @@
-"""How a video may be made into a vector, and the vector into a score: the recipe `tuned`, and the same
-with one thing changed."""
+"""Variants of the recipe `tuned`: how a video becomes a vector, and the vector a score."""
 
 from __future__ import annotations
 
@@ -26,35 +25,35 @@ RECIPE = "the recipe"
 
 @dataclass(frozen=True)
 class Variant:
-    """How a video is made into a vector, and the vector into a score; by default as `tuned` does."""
+    """How a video becomes a vector, and the vector a score. The defaults are those of `tuned`."""
 
     along_lines: bool = True
     planes: tuple[str, str, str] = ("max", "mean", "sd")
     keep: str = "rows"  # of the CNN's map: rows, cells, mean
     linear: bool = False
     rounded: bool = False
-    findings: bool = False  # the experts' A-lines and B-lines in place of pixels
+    findings: bool = False  # the experts' A-lines and B-lines instead of pixels
 
     @property
     def pixels(self) -> tuple[bool, tuple[str, str, str]]:
-        """What the CNN is shown: the costly part, which several variants share."""
+        """The input of the CNN: the slow part, which several variants share."""
         return self.along_lines, self.planes
 
 
 CHANGES = {
     RECIPE: Variant(),
-    "the regression's answer rounded, not cut": Variant(rounded=True),
+    "the regression's output rounded, not cut": Variant(rounded=True),
     "linear, no Gaussian kernel": Variant(linear=True),
-    "the frame as it lies, not along the scan lines": Variant(along_lines=False),
+    "the frame as it is, not along the scan lines": Variant(along_lines=False),
     "maximum, mean and minimum over time": Variant(planes=("max", "mean", "min")),
     "the mean over time alone": Variant(planes=("mean", "mean", "mean")),
-    "the spread over time alone": Variant(planes=("sd", "sd", "sd")),
+    "the standard deviation over time alone": Variant(planes=("sd", "sd", "sd")),
     "every cell of the CNN's map kept": Variant(keep="cells"),
     "the map's mean, depth lost": Variant(keep="mean"),
 }
 # The CNN trained further: on which picture, and with which loss. The first as Khan et al. 2024.
 FURTHER = {
-    "maximum, mean and minimum, the frame as it lies, cross entropy": (
+    "maximum, mean and minimum, the frame as it is, cross entropy": (
         Variant(along_lines=False, planes=("max", "mean", "min")),
         "cross-entropy",
     ),
@@ -64,7 +63,7 @@ FURTHER = {
 
 @dataclass(frozen=True)
 class Study:
-    """The prepared videos and every fold of every time over."""
+    """The prepared videos, and every fold of every repetition."""
 
     cache: Cache
     videos: VideoCache
@@ -81,8 +80,8 @@ class Study:
 def vectors(study: Study, variant: Variant) -> np.ndarray:
     """(video, 1, feature) float32."""
     if variant.findings:
-        found = np.stack([study.videos.a_lines, study.videos.b_lines], axis=1)
-        return found.astype(np.float32)[:, None]
+        findings = np.stack([study.videos.a_lines, study.videos.b_lines], axis=1)
+        return findings.astype(np.float32)[:, None]
     maps = torch.from_numpy(kept_maps(study, *variant.pixels))
     side = maps.shape[-1]
     size = {"rows": (side, 1), "cells": (side, side), "mean": (1, 1)}[variant.keep]
@@ -107,7 +106,7 @@ def kept(
     planes: tuple[str, str, str],
     seen: Callable[[torch.Tensor], torch.Tensor],
 ) -> np.ndarray:
-    """What a CNN sees in the picture of each video, a row each, computed once."""
+    """The features of the picture of each video, one row each, computed once and stored."""
     where = "lines" if along_lines else "frame"
     path = study.cache.root / "quality" / f"{name}{where}-{'-'.join(planes)}.npy"
     if path.is_file():
@@ -143,33 +142,38 @@ def picture(frames: np.ndarray, along_lines: bool, planes: tuple[str, str, str])
 
 
 def linear(some: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
-    """In place of kernel_head.kernel: the mean product of the features."""
+    """Replaces kernel_head.kernel: the mean product of the features."""
     return torch.einsum("akc,bkc->ab", some, others) / some[0].numel()
 
 
 def out_of_fold(study: Study, variant: Variant, patients: int = 0) -> list[Predictions]:
-    """Answers for all videos, each time over; trained on so many of a fold's patients (0: all)."""
-    seen, likeness = vectors(study, variant), linear if variant.linear else kernel_head.kernel
-    answers: dict[int, np.ndarray] = {}
+    """Predictions for all videos, one per repetition.
+
+    patients: the number of training patients per fold; 0: all.
+    """
+    features, kernel = vectors(study, variant), linear if variant.linear else kernel_head.kernel
+    by_repeat: dict[int, np.ndarray] = {}
     for fold in study.folds:
-        known = [*fold.split.train, *fold.split.validation]
+        training = [*fold.split.train, *fold.split.validation]
         if patients:
             random = np.random.default_rng([patients, fold.repeat, fold.number])
-            known = random.permutation(sorted(known))[:patients].tolist()
-        train, test = study.in_(known), study.in_(fold.split.test)
+            training = random.permutation(sorted(training))[:patients].tolist()
+        train, test = study.in_(training), study.in_(fold.split.test)
         names = [study.videos.patients[index] for index in train]
-        with mock.patch.object(kernel_head, "kernel", likeness), torch.inference_mode():
-            head, _ = kernel_head.fit(seen[train], study.scores[train], names, fold.repeat)
-            shown = torch.from_numpy(seen[test])
+        with mock.patch.object(kernel_head, "kernel", kernel), torch.inference_mode():
+            head, _ = kernel_head.fit(features[train], study.scores[train], names, fold.repeat)
+            shown = torch.from_numpy(features[test])
             level, logits = head.level(shown), head(shown)
-        given = answers.setdefault(fold.repeat, np.zeros((len(study.videos), len(SCORES))))
+        rows = by_repeat.setdefault(fold.repeat, np.zeros((len(study.videos), len(SCORES))))
         nearest = np.eye(len(SCORES))[level.round().clamp(0, 3).long().numpy()]
-        given[test] = nearest if variant.rounded else torch.softmax(logits, dim=1).numpy()
-    return [Predictions(list(study.videos.ids), study.scores, given) for given in answers.values()]
+        rows[test] = nearest if variant.rounded else torch.softmax(logits, dim=1).numpy()
+    return [Predictions(list(study.videos.ids), study.scores, rows) for rows in by_repeat.values()]
 
 
-def trained_further(study: Study, variant: Variant, loss: str, times: int) -> list[Predictions]:
-    """Answers for all videos, each time over, of a CNN that learned from the training patients."""
+def trained_further(
+    study: Study, variant: Variant, loss: str, repetitions: int
+) -> list[Predictions]:
+    """Predictions for all videos by a CNN trained on the training patients, one per repetition."""
 
     def seen(shown: torch.Tensor) -> torch.Tensor:
         return front(torch.stack([shown, shown.flip(dims=(2,))])).half()
@@ -177,14 +181,14 @@ def trained_further(study: Study, variant: Variant, loss: str, times: int) -> li
     front = further_training.half_way()
     maps = torch.from_numpy(kept(study, "half-way-", *variant.pixels, seen))
     videos = further_training.Videos(maps, torch.from_numpy(study.scores))
-    answers = np.zeros((times, len(study.videos), len(SCORES)))
-    for fold in (fold for fold in study.folds if fold.repeat <= times):
+    predicted = np.zeros((repetitions, len(study.videos), len(SCORES)))
+    for fold in (fold for fold in study.folds if fold.repeat <= repetitions):
         train, validation, test = map(
             study.in_, (fold.split.train, fold.split.validation, fold.split.test)
         )
         where = f"{'lines' if variant.along_lines else 'frame'}-{loss}"
-        answers[fold.repeat - 1, test] = further_training.kept_fold(
+        predicted[fold.repeat - 1, test] = further_training.kept_fold(
             study.cache.root / "quality" / "further" / f"{where}-{fold.name}.npy",
             *(videos, (train, validation, test), loss, fold.repeat),
         )
-    return [Predictions(list(study.videos.ids), study.scores, given) for given in answers]
+    return [Predictions(list(study.videos.ids), study.scores, rows) for rows in predicted]
