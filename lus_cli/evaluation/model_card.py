@@ -21,7 +21,7 @@ from lus_cli.cache.split import PARTS, Split, load_split
 from lus_cli.errors import LusError
 from lus_cli.evaluation.intervals import FEW_PATIENTS
 from lus_cli.evaluation.metrics import METRICS, SCORES
-from lus_cli.evaluation.tables import format_interval
+from lus_cli.evaluation.terminal_tables import format_interval
 from lus_cli.model import efficientnet_lite
 from lus_cli.model.checkpoint import Card, require_weights, weights_digest
 from lus_cli.pages.base import environment

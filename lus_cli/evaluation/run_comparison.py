@@ -15,7 +15,7 @@ from lus_cli.evaluation import comparison_figures
 from lus_cli.evaluation.assessment import warning_of_equal_predictions
 from lus_cli.evaluation.comparison import ENSEMBLE, compare, conclusion, ensemble
 from lus_cli.evaluation.metrics import SCORES, Predictions, equal_predictions
-from lus_cli.evaluation.tables import format_interval
+from lus_cli.evaluation.terminal_tables import format_interval
 from lus_cli.evaluation.totals import few_patients
 from lus_cli.files import csv_text, write_json, write_text
 from lus_cli.progress import Result, Table

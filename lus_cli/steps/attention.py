@@ -18,8 +18,9 @@ from lus_cli.attention.explained import (
     over_frame,
     save_png,
 )
-from lus_cli.attention.maps import MaskFolder, draw_videos, remove_outdated
+from lus_cli.attention.maps import draw_videos, remove_outdated
 from lus_cli.attention.mask_file import write_masks
+from lus_cli.attention.mask_folder import MaskFolder
 from lus_cli.cache.layout import Cache
 from lus_cli.config import AttentionConfig
 from lus_cli.errors import LusError, UsageError

@@ -34,7 +34,7 @@ from lus_cli.errors import LusError, UsageError
 from lus_cli.evaluation.assessment import assess
 from lus_cli.evaluation.metrics import Predictions
 from lus_cli.evaluation.run_comparison import compare_candidates
-from lus_cli.evaluation.tables import metric_table
+from lus_cli.evaluation.terminal_tables import metric_table
 from lus_cli.files import check_writable, read_json, write_json
 from lus_cli.model.devices import choose_device, set_threads
 from lus_cli.model.ranks import ALONE, ranks_of_environment

@@ -23,7 +23,7 @@ from lus_cli.evaluation.metrics import Predictions
 from lus_cli.evaluation.model_card import write_model_card
 from lus_cli.evaluation.page import write_report
 from lus_cli.evaluation.run_comparison import compare_runs
-from lus_cli.evaluation.tables import metric_table, total_table
+from lus_cli.evaluation.terminal_tables import metric_table, total_table
 from lus_cli.files import check_writable, read_json
 from lus_cli.folders import replacing_folder
 from lus_cli.model.devices import choose_device, set_threads

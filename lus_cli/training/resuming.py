@@ -20,7 +20,7 @@ from lus_cli.model.weights import UNREADABLE, reason_of
 from lus_cli.options import build, flag_of, read_toml, to_toml
 from lus_cli.recipes.recipe import Recipe
 from lus_cli.training.checks import check_study
-from lus_cli.training.epochs import checked_epochs, finished, out_of_patience, stopped_early
+from lus_cli.training.early_stopping import checked_epochs, finished, out_of_patience, stopped_early
 from lus_cli.training.optimizer import schedule_factor
 from lus_cli.training.setting import Setting
 from lus_cli.training.trainer import Trainer

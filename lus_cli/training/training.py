@@ -31,7 +31,7 @@ from lus_cli.model.network import LusModel
 from lus_cli.progress import Progress, Result, Table
 from lus_cli.training import run_folder
 from lus_cli.training.checks import check_map, check_recipe, check_weights
-from lus_cli.training.epochs import (
+from lus_cli.training.early_stopping import (
     best_epoch,
     finished,
     line_of,

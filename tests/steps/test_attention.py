@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 from lus_cli.attention import maps as attention_maps
+from lus_cli.attention import mask_folder
 from lus_cli.attention import measures as attention_measures
 from lus_cli.attention.check import OTHER_VIDEO
 from lus_cli.attention.explained import explain
@@ -156,7 +157,7 @@ def test_masks_of_frames_accumulate_and_those_of_other_weights_are_removed(cache
     run = trained(cache)
     video = run.videos.ids[0]
     numbers = run.videos.frame_numbers(0)[:3].tolist()
-    folder = attention_maps.MaskFolder(run.run.attention)
+    folder = mask_folder.MaskFolder(run.run.attention)
 
     def add(*frames: int) -> Result:
         wanted = [f"{video}/{number}" for number in frames]
@@ -173,7 +174,7 @@ def test_masks_of_frames_accumulate_and_those_of_other_weights_are_removed(cache
 
 
 def test_no_two_videos_share_a_picture(tmp_path: Path) -> None:
-    folder = attention_maps.MaskFolder(tmp_path)
+    folder = mask_folder.MaskFolder(tmp_path)
     names = ("1", "2", "-", "~", "1-2", "2-1", "1~", "~-1", "1-", "-2")
     pictures = {
         folder.picture(VideoId(patient, exam, "3"), "png", frame)
@@ -269,7 +270,7 @@ def test_videos_with_and_without_b_lines_are_compared(
     explain_split(cache)
     run = trained(cache)
     indices = attention.indices_of(run, "test")
-    folder = attention_maps.MaskFolder(run.run.attention / "test")
+    folder = mask_folder.MaskFolder(run.run.attention / "test")
     assert (
         attention_measures.measure_separation(run, folder, indices) is None
     )  # phantoms state none
