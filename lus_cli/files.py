@@ -20,6 +20,7 @@ import os
 import platform
 import re
 import secrets
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -138,9 +139,8 @@ def check_writable(*folders: Path) -> None:
     for folder in folders:
         with explaining_disk_errors(folder):
             parents = (folder, *folder.absolute().parents)
-            trial = part_of(next(parent for parent in parents if parent.exists()) / "trial")
-            trial.touch(exist_ok=False)
-            trial.unlink()
+            # Without a name where the system allows it: an interrupted command leaves nothing.
+            tempfile.TemporaryFile(dir=next(parent for parent in parents if parent.exists())).close()
 
 
 MAX_JSON = 256 << 20  # bytes: over ten times the JSON of a study of 100,000 videos

@@ -335,10 +335,10 @@ def test_a_library_that_gives_its_files_a_mode_does_not_decide(
 
 
 def refusing(code: int) -> Callable[..., None]:
-    def touch(self: Path, *_: object, **__: object) -> None:
-        raise OSError(code, os.strerror(code), str(self))
+    def refuse(*_: object, dir: Path, **__: object) -> None:
+        raise OSError(code, os.strerror(code), str(dir / "tmp"))
 
-    return touch
+    return refuse
 
 
 @pytest.mark.parametrize("code", [errno.EROFS, errno.EACCES, errno.ENOSPC], ids=by_name)
@@ -359,7 +359,7 @@ def test_a_place_that_cannot_be_written_to_is_noticed_before_the_work(
         ),
         "export": lambda: export.run(ExportConfig(cache=pipeline), silent),
     }
-    monkeypatch.setattr(Path, "touch", refusing(code))
+    monkeypatch.setattr(part_files.tempfile, "TemporaryFile", refusing(code))
 
     def never(*_: object, **__: object) -> None:
         raise AssertionError("the work began")

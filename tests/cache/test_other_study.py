@@ -207,7 +207,7 @@ def test_a_run_called_as_a_row_of_the_comparison_is_refused(runs: Path, name: st
     twin = Cache(runs).new_run(name).root
     shutil.copytree(Cache(runs).run("paper-2").root, twin)
     try:
-        with pytest.raises(UsageError, match=f"a row of every comparison is called {name}"):
+        with pytest.raises(UsageError, match=f"a run is called {name}"):
             evaluate.run(config(runs, runs=("paper-1", name)), silent)
         assert evaluate.run(config(runs, run=name), silent).numbers["run"] == name
     finally:
@@ -221,7 +221,7 @@ def test_runs_without_a_shared_video_are_not_compared(runs: Path) -> None:
     content["test"], content["train"] = content["train"], content["test"]
     split.write_text(json.dumps(content))
     try:
-        with pytest.raises(LusError, match="share no test video"):
+        with pytest.raises(LusError, match="have no test video in common"):
             evaluate.run(config(runs, runs=("paper-1", "paper-2")), silent)
     finally:
         split.write_text(old)

@@ -273,7 +273,7 @@ def test_the_cards_of_folds_describe_how_their_patients_were_chosen(done) -> Non
     card = Cache(done[0]).run("paper-cv-1-r2-f3").model_card.read_text()
     assert "The test patients are fold 3 of 3 of a cross-validation, repetition 2;" in card
     assert "drawn from the others by validation share 0.2, seed 5, stratify False" in card
-    assert "began with random weights" in card
+    assert "started from random weights" in card
     assert "by hand" not in card
 
 
