@@ -215,7 +215,7 @@ def test_a_folder_that_no_table_could_name_is_no_patient(tmp_path: Path, name: s
     (tmp_path / name / "1" / "a" / "1.png").write_bytes(b"")
     _, problems = find_sources(tmp_path, mask_text=False)
     assert len(problems) == 1
-    assert "no control characters" in problems[0]
+    assert "or control characters" in problems[0]
     assert problems[0].isprintable()
 
 

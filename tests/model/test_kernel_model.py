@@ -169,7 +169,7 @@ def test_its_card_tells_of_this_model_and_not_of_another(run: Path) -> None:
     card = Cache(run).run("tuned-1").model_card.read_text()
     for wrong in ("LSTM", "best epoch", "Best epoch", "epoch to keep"):
         assert wrong not in card.partition("Every number of the recipe")[0]
-    assert "sees one picture of the whole video" in card
+    assert "features of one picture of the whole video" in card
     assert "patients it was fitted on, too" in card
 
 
