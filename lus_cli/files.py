@@ -175,7 +175,7 @@ def read_json(path: Path, remedy: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise LusError(f"{path} is not JSON ({error})", remedy) from error
     if not isinstance(value, dict):
-        raise LusError(f"{path} does not hold a JSON object", remedy)
+        raise LusError(f"{path} does not contain a JSON object", remedy)
     return value
 
 

@@ -217,7 +217,7 @@ def test_a_bad_frame_has_one_outcome(
         assert BAD not in videos.ids
         assert case.complaint in problems[0]
         assert all(str(BAD) in line and "\n" not in line for line in problems)
-        with pytest.raises(LusError, match="--strict allows none"):
+        with pytest.raises(LusError, match="--strict makes this an error"):
             run("strict", strict=True)
         assert not (tmp_path / "strict" / "videos.h5").exists()
     assert len(videos) == 3 + (case.complaint is None)

@@ -209,7 +209,7 @@ def test_a_lock_that_is_removed_while_it_is_held_is_no_error(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("name", ["../x", "a/b", "", ".hidden", "x" * 101, "a\x00b"])
 def test_a_runs_name_is_no_path(tmp_path: Path, name: str) -> None:
-    with pytest.raises(UsageError, match="cannot name a run") as caught:
+    with pytest.raises(UsageError, match="is not a valid run name") as caught:
         Cache(tmp_path).new_run(name)
     assert caught.value.remedy
 
@@ -230,7 +230,7 @@ def test_an_unknown_run_names_those_there_are(tmp_path: Path) -> None:
         LusError, match=r"no run 'paper-3' in .*runs are paper-1, paper-10, paper-2:"
     ):
         cache.run("paper-3")
-    with pytest.raises(LusError, match="no run is the latest: runs are paper-1"):
+    with pytest.raises(LusError, match="the latest run is unknown: runs are paper-1"):
         cache.run(None)
     cache.latest.write_text("paper-2\n")
     assert cache.run(None) == cache.run("paper-2") == cache.new_run("paper-2")
@@ -243,9 +243,9 @@ def test_an_unknown_run_names_those_there_are(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
-        (b"\n", "no run is the latest"),
-        (b"../x", "cannot name a run"),
-        (b"\xff", "cannot name a run"),
+        (b"\n", "the latest run is unknown"),
+        (b"../x", "is not a valid run name"),
+        (b"\xff", "is not a valid run name"),
     ],
 )
 def test_a_spoilt_note_of_the_latest_run_is_one_line(
@@ -289,7 +289,7 @@ def test_json_from_a_windows_editor_is_read(tmp_path: Path) -> None:
     ("text", "complaint"),
     [
         (b"", "is not JSON (Expecting value: line 1"),
-        (b"[1]", "does not hold a JSON object"),
+        (b"[1]", "does not contain a JSON object"),
         (b"{", "is not JSON (Expecting property name"),
         (b"\x00", "is not JSON (Expecting value"),
         (b"\xff", "is not JSON ('utf-8' codec can't decode"),

@@ -439,7 +439,7 @@ def test_more_folds_than_patients_are_not_made_in_silence(
 def test_a_single_fold_is_refused() -> None:
     patients, scores = study(REPORT)
     with pytest.raises(
-        UsageError, match="--folds 1 leaves no one to train on: at least 2, or 0 for none"
+        UsageError, match="--folds 1 leaves no patients for training: use at least 2, or 0 for none"
     ):
         draw_split(patients, scores, SETTINGS | {"folds": 1}, ())
 
@@ -517,7 +517,7 @@ def test_a_split_that_is_not_there_names_the_command_to_run(tmp_path: Path) -> N
     with pytest.raises(LusError, match=r"there is no .*: run `lus prepare` first"):
         read_split(tmp_path / "split.json", ["1"])
     (tmp_path / "split.json").write_text("[]")
-    with pytest.raises(LusError, match="does not hold a JSON object: correct it"):
+    with pytest.raises(LusError, match="does not contain a JSON object: correct it"):
         read_split(tmp_path / "split.json", ["1"])
 
 

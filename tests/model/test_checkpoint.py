@@ -152,5 +152,5 @@ def test_a_weight_that_the_disk_changed_is_noticed(tmp_path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[-1000] ^= 1  # in the weights, far from the header
     path.write_bytes(content)
-    with pytest.raises(LusError, match="its checksum does not fit"):
+    with pytest.raises(LusError, match="its checksum does not match"):
         load_best(path)

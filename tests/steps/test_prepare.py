@@ -523,7 +523,7 @@ def test_one_patient_under_two_names_is_pointed_out(tree: Path, tmp_path: Path) 
         file.write("\np7/1/1;2\np7/1/2;3\n")
     assert run(tree, tmp_path, force=True).notes == [
         "videos p1/1/1 and p7/1/1 have the same frames, and so do 1 more pairs: "
-        "is one patient in the study twice?"
+        "does one patient have two ids?"
     ]
 
 

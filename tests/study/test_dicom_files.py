@@ -923,7 +923,7 @@ REFUSED = {
     "SC_rgb_rle_32bit.dcm": "32 bits per value",
     "SC_rgb_rle_32bit_2frame.dcm": "32 bits per value",
     # Of a bone scan: it would come out black.
-    "JPEG2000.dcm": "uses values up to 275 only",
+    "JPEG2000.dcm": "its largest value is 275",
 }
 
 

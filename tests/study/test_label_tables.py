@@ -165,7 +165,7 @@ def test_a_table_and_a_folder_that_do_not_meet(videos: Path, tmp_path: Path) -> 
     with pytest.raises(LusError, match="has a known patient and area"):
         table(videos, HEADER + "x,p,1,L1,0\n")
     (tmp_path / "none").mkdir()
-    with pytest.raises(LusError, match=r"holds no video: videos are \.mp4"):
+    with pytest.raises(LusError, match=r"contains no video: videos are \.mp4"):
         find_labelled(ImportConfig(videos=tmp_path / "none", labels=tmp_path / "labels.csv"))
     with pytest.raises(LusError, match="there is no folder"):
         find_labelled(ImportConfig(videos=tmp_path / "nowhere", labels=tmp_path / "labels.csv"))
