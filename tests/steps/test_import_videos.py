@@ -1,4 +1,4 @@
-"""lus import: the tree it makes, what it says of what it could not import, and what it never does."""
+"""lus import: the tree it writes, its messages on what it could not import, what it never does."""
 
 from __future__ import annotations
 

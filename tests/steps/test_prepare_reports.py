@@ -1,4 +1,4 @@
-"""What `lus prepare` says of what it left out, of scores that changed, and of patients spelt alike."""
+"""The messages of `lus prepare` on videos left out, changed scores, and similar patient ids."""
 
 from __future__ import annotations
 
