@@ -540,7 +540,7 @@ def test_an_edited_split_is_taken_and_known_as_edited(written: tuple[Path, list[
     [
         (lambda s: {"train": (*s.train, s.test[0])}, "is in train and in test"),
         (lambda s: {"test": (*s.test, s.test[0])}, "is twice in test"),
-        (lambda s: {"test": s.test[1:]}, "no part holds patient"),
+        (lambda s: {"test": s.test[1:]}, "is in no part"),
         (lambda s: {"test": (*s.test, "9999")}, "the study has no patient 9999"),
         (lambda s: {"train": (), "test": s.train + s.test}, "train has no patient"),
         (lambda s: {"test": 7}, "test must be a list of patients"),
@@ -548,7 +548,7 @@ def test_an_edited_split_is_taken_and_known_as_edited(written: tuple[Path, list[
         (lambda s: {"test": [None]}, "test must be a list of patients"),
         (lambda s: {"tets": []}, "unknown field 'tets'"),
         (lambda s: {"folds": [*s.folds, s.folds[0]]}, "is in fold 1 and in fold 6"),
-        (lambda s: {"folds": s.folds[1:]}, "no fold holds patient"),
+        (lambda s: {"folds": s.folds[1:]}, "is in no fold"),
         (lambda s: {"folds": [*s.folds, []]}, "fold 6 has no patient"),
         (lambda s: {"folds": [[*s.folds[0], "9999"], *s.folds[1:]]}, "no patient 9999"),
         (lambda s: {"folds": [REPORT]}, "the only fold holds all patients"),

@@ -300,7 +300,7 @@ def test_an_edited_split_is_never_drawn_anew_without_being_asked(
     run(tree, tmp_path, seed=7)
     assert "the split settings have no effect on it" in caplog.text
     add_patient(tree)
-    with pytest.raises(LusError, match="no part holds patient p7") as caught:
+    with pytest.raises(LusError, match="patient p7 is in no part") as caught:
         run(tree, tmp_path)
     assert "add it to a part" in caught.value.remedy
     assert json.loads(path.read_text()) == split
