@@ -135,7 +135,7 @@ def test_what_the_bars_mean_is_said(tmp_path, page):
     )
     weighed = predicted(frame_weights=(0.5, 0.1, 0.1, 0.1, 0.1, 0.1))
     text = words(page_of(tmp_path, weighed))
-    assert "Bars: the weight of each frame in the prediction, at most 50 %; the dashed line" in text
+    assert "Bars: the weight of each frame in the prediction; the dashed line" in text
 
 
 def test_a_model_without_attention_has_no_mask_to_set(tmp_path):

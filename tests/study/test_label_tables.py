@@ -219,7 +219,7 @@ def test_covid_blues_files_of_one_video_are_not_mixed(tmp_path: Path) -> None:
         tmp_path, ["patient_1_L1.mp4", "patient_1_L1.avi"], "patient_1_L1.mp4,1.0,,,\n"
     )
     assert [name for name, *_ in sources] == ["lus_videos/patient_1_L1.mp4"]
-    assert problems == ["lus_videos/patient_1_L1.avi: another file is video 1/1/L1 too"]
+    assert problems == ["lus_videos/patient_1_L1.avi: another file is also video 1/1/L1"]
 
 
 @pytest.mark.parametrize(

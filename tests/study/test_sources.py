@@ -298,8 +298,14 @@ def test_a_jpeg_that_names_its_colours_as_adobe_does_keeps_them(tmp_path: Path) 
     ("tags", "complaint"),
     [
         ({"bits": 16, "WindowCenter": 128, "WindowWidth": 256}, "its largest value is 256"),
-        ({"bits": 12, "WindowCenter": [90, 100], "WindowWidth": [60, 80]}, "up to 140 only"),
-        ({"bits": 8, "BitsAllocated": 16, "HighBit": 15}, "has its 8 bits from bit 15 downwards"),
+        (
+            {"bits": 12, "WindowCenter": [90, 100], "WindowWidth": [60, 80]},
+            "its largest value is 140",
+        ),
+        (
+            {"bits": 8, "BitsAllocated": 16, "HighBit": 15},
+            "stores its 8 bits from bit 15 downwards",
+        ),
     ],
 )
 def test_bits_that_would_leave_a_black_picture_are_refused(
