@@ -1,3 +1,3 @@
-"""lus scores lung ultrasound videos from 0 to 3 and shows where it looked."""
+"""lus scores lung ultrasound videos from 0 to 3 and shows which regions the model attends to."""
 
 __version__ = "0.1.0"

@@ -140,7 +140,9 @@ def check_writable(*folders: Path) -> None:
         with explaining_disk_errors(folder):
             parents = (folder, *folder.absolute().parents)
             # Without a name where the system allows it: an interrupted command leaves nothing.
-            tempfile.TemporaryFile(dir=next(parent for parent in parents if parent.exists())).close()
+            tempfile.TemporaryFile(
+                dir=next(parent for parent in parents if parent.exists())
+            ).close()
 
 
 MAX_JSON = 256 << 20  # bytes: over ten times the JSON of a study of 100,000 videos
@@ -175,7 +177,7 @@ def read_json(path: Path, remedy: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise LusError(f"{path} is not JSON ({error})", remedy) from error
     if not isinstance(value, dict):
-        raise LusError(f"{path} does not hold a JSON object", remedy)
+        raise LusError(f"{path} does not contain a JSON object", remedy)
     return value
 
 

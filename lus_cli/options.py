@@ -182,7 +182,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > MAX_TOML:
             raise UsageError(
-                f"{path} is larger than {MAX_TOML >> 20} MB", "it cannot be a file of options"
+                f"{path} is larger than {MAX_TOML >> 20} MB", "check that it is a file of options"
             )
         return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:

@@ -88,7 +88,7 @@ class Tab:
         return done["result"].get("value")
 
     def complaints(self) -> list[str]:
-        """What the page's own code and policy complained of."""
+        """The errors of the page's own code and policy."""
         found = []
         for event in self.events:
             if event.get("method") == "Runtime.exceptionThrown":
@@ -110,11 +110,11 @@ def browser(*options: str) -> Iterator[Tab]:
     receive, theirs_out = os.pipe()
 
     def as_three_and_four() -> None:
-        ends = os.dup(theirs_in), os.dup(theirs_out)  # which may be 3 and 4 themselves
+        ends = os.dup(theirs_in), os.dup(theirs_out)  # which may themselves be 3 and 4
         os.dup2(os.dup(ends[0]), 3)
         os.dup2(os.dup(ends[1]), 4)
 
-    # Chromium's parts still write to the profile when it has been told to end.
+    # Chromium's processes still write to the profile after it was asked to end.
     with tempfile.TemporaryDirectory(prefix="lus-", ignore_cleanup_errors=True) as profile:
         running = subprocess.Popen(
             [

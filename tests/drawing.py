@@ -1,4 +1,4 @@
-"""What tests of figures read off them."""
+"""Reads from figures what the tests check."""
 
 from __future__ import annotations
 

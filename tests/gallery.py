@@ -60,7 +60,7 @@ def refuse_others(run: Run) -> None:
 
 
 def save(picture: Image.Image, path: Path) -> None:
-    """As a PNG of few colours: small, and no different to the eye."""
+    """As a PNG of few colours: small, and without a visible difference."""
     picture = picture.convert("RGB")
     if picture.width > WIDTH:
         picture = picture.resize((WIDTH, round(WIDTH * picture.height / picture.width)))
@@ -70,7 +70,7 @@ def save(picture: Image.Image, path: Path) -> None:
 
 
 def screenshot(run: Run) -> Image.Image:
-    """The player of the video of the highest score that was answered right."""
+    """The player of the video with the highest score that was predicted correctly."""
     evaluation = run.evaluation("test")
     with (evaluation / "predictions.csv").open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["score"] == row["predicted"]]

@@ -39,7 +39,7 @@ class Ended(NamedTuple):
 
 def child(work: Work, pipe: Connection, last_change: int | None, how: int = signal.SIGKILL) -> None:
     """Does the work, and ends itself right before the `last_change`-th change of the disk."""
-    os.setsid()  # so that its workers can be told from others
+    os.setsid()  # so that its workers can be distinguished from others
     # Where the tests run in the background of a shell, Ctrl-C is ignored, and that is inherited.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     changes = 0
@@ -81,7 +81,7 @@ class Child:
         self.started = time.perf_counter()
 
     def kill(self, how: int = signal.SIGKILL) -> bool:
-        """Ends it by a signal; whether it was still at work. Raises what it ended with itself."""
+        """Sends it a signal; returns whether it was still running. Raises the exception it ended with."""
         assert self.process.pid is not None
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.process.pid, how)

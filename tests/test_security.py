@@ -294,7 +294,7 @@ def test_no_option_names_a_place_outside_the_cache(
     command = ["attention", "--cache", str(prepared), option, word, "--device", "cpu"]
     done = CliRunner().invoke(app, command)
     assert done.exit_code == 2
-    assert "is not a" in done.output or "cannot name a run" in done.output
+    assert "is not a" in done.output or "is not a valid run name" in done.output
     assert everything(bare) == before
 
 

@@ -110,7 +110,9 @@ def describe_check(rows: dict[str, Similarity]) -> list[str]:
         part, whole = (rows[name][kind]["spearman"] for name in (stage, STAGES[-1]))
         other_video = rows[OTHER_VIDEO].get(kind, {}).get("spearman")
         if part is None or whole is None:
-            sentences.append(f"{kind}: the maps of random weights are constant: no comparison.")
+            sentences.append(
+                f"{kind}: the maps of random weights are constant and cannot be compared."
+            )
             continue
         learned = max(part, whole) < SIMILAR
         text = (

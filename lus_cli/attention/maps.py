@@ -63,7 +63,7 @@ def draw_videos(
     new = {video: path for video, path in parts.items() if video not in in_file}
     merge_files(folder.masks, new, trained.weights)
     shutil.rmtree(folder.parts, ignore_errors=True)
-    return notes + ([f"{skipped} of {len(ids)} videos had been drawn before."] if skipped else [])
+    return notes + ([f"{skipped} of {len(ids)} videos were already drawn."] if skipped else [])
 
 
 def draw_one(

@@ -100,7 +100,7 @@ def describe_localisation(metrics: dict[str, Any]) -> list[str]:
             f"{what}: {attention['energy']['value']:.0%} of the attention lies on them. This is "
             f"{format_ratio(attention['over_frame'])} the share of an even map over the frame, and "
             f"{format_ratio(attention['over_sector'])} that of an even map over the sector. The "
-            f"maximum lies on one in {attention['pointing']['value']:.0%} of the frames, the centre "
+            f"maximum is on one of them in {attention['pointing']['value']:.0%} of the frames, the centre "
             f"of the sector in {centre['pointing']['value']:.0%}, and a random point in "
             f"{sector['pointing']['value']:.0%}"
         )
@@ -140,10 +140,12 @@ def localisation_conclusion(attention: dict[str, Any]) -> str:
     """From the interval of the energy, relative to that of an even map over the sector."""
     low, high = (attention["over_sector"][end] for end in ("low", "high"))
     if low is None:
-        return "too few patients to conclude whether it finds them"
+        return "too few patients to conclude whether the attention finds them"
     if low > 1:
-        return "it finds them"
-    return "it finds the sector, not them" if high > 1 else "it looks elsewhere"
+        return "the attention finds them"
+    return (
+        "the attention finds the sector, but not them" if high > 1 else "the attention is elsewhere"
+    )
 
 
 # -------------------------------------------------------------------------------- between findings

@@ -72,7 +72,7 @@ def update_videos(
     if config.strict and failed:
         raise LusError(
             f"{counted(len(failed), 'video')} cannot be decoded, the first: {failed[0][1]}",
-            "--strict allows none",
+            "--strict makes this an error",
             left_out=[reason for _, reason in failed[1:]],
         )
     reasons = [reason for _, reason in failed]

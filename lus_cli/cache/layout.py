@@ -74,14 +74,14 @@ class Cache:
         if not names:
             raise LusError(f"there is no trained run in {self.root}", "run `lus train` first")
         raise LusError(
-            f"there is no run {name!r} in {self.root}" if name else "no run is the latest",
+            f"there is no run {name!r} in {self.root}" if name else "the latest run is unknown",
             f"runs are {', '.join(names)}: name one with --run",
         )
 
     def new_run(self, name: str) -> Run:
         """The paths of a run called `name`. Raises UsageError for an invalid name."""
         if not re.fullmatch(r"\w[\w.\-]{0,99}", name):
-            raise UsageError(f"{name!r} cannot name a run", "use letters, digits, - _ and .")
+            raise UsageError(f"{name!r} is not a valid run name", "use letters, digits, - _ and .")
         return Run(self.runs / name)
 
 

@@ -119,7 +119,7 @@ def videos_to_evaluate(
     chosen = [i for i in labelled if i not in set(seen)] if policy == "skip" else labelled
     if not chosen:
         raise LusError(
-            f"{videos.path} holds no labelled video"
+            f"{videos.path} contains no labelled video"
             + (" of a patient that the run was not trained on" if labelled else ""),
             "prepare it with annotations" if not labelled else "evaluate another study",
         )

@@ -21,7 +21,7 @@ def shared_video_notes(videos: VideoCache) -> list[str]:
         if first.patient != video.patient:
             pairs.append(f"videos {first} and {video} have the same frames")
     more = f", and so do {len(pairs) - 1} more pairs" if len(pairs) > 1 else ""
-    return [f"{pairs[0]}{more}: is one patient in the study twice?"] if pairs else []
+    return [f"{pairs[0]}{more}: does one patient have two ids?"] if pairs else []
 
 
 def separated_ids(patients: Sequence[str], split: Split) -> list[list[str]]:
@@ -39,7 +39,7 @@ def alike_id_notes(patients: Sequence[str], split: Split) -> list[str]:
     separated = separated_ids(patients, split)
     alike = [ids for ids in groups(patients).values() if len(ids) > 1]
     sentences = [
-        f"patients {' and '.join(ids)} may be one patient: if so, write one id; "
+        f"patients {' and '.join(ids)} may be the same patient: if so, give them one id; "
         + (
             "split.json, edited by hand, has them in different parts or folds"
             if ids in separated
@@ -49,5 +49,5 @@ def alike_id_notes(patients: Sequence[str], split: Split) -> list[str]:
     ]
     more = len(sentences) - SHOWN
     return sentences[:SHOWN] + (
-        [f"{more} more groups of ids may be one patient each"] if more > 0 else []
+        [f"{more} more groups of ids may each be one patient"] if more > 0 else []
     )

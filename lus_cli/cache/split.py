@@ -135,7 +135,7 @@ def check_groups(
         raise LusError(f"{path}: the study has no patient {strangers}", REMEDY)
     if missing := patient_list(set(patients) - set(groups_of)):
         remedy = f"add it to a {kind}, or draw the split again with `lus prepare --force`"
-        raise LusError(f"{path}: no {kind} holds patient {missing}", remedy)
+        raise LusError(f"{path}: patient {missing} is in no {kind}", remedy)
 
 
 def patient_list(patients: Collection[str], most: int = 6) -> str:

@@ -58,7 +58,9 @@ def draw_split(
         )
     count = len(names) if settings["folds"] == PER_PATIENT else settings["folds"]
     if count == 1:
-        raise UsageError("--folds 1 leaves no one to train on", "at least 2, or 0 for none")
+        raise UsageError(
+            "--folds 1 leaves no patients for training", "use at least 2, or 0 for none"
+        )
     if count > len(names):
         log.warning("%d folds requested for %d patients: one patient per fold", count, len(names))
     folds = draw_folds(table, min(count, len(names)), random)

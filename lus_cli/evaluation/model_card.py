@@ -32,8 +32,8 @@ FOLD = ("fold", "of", "repeat")  # keys of a split's drawn_by that the folds add
 DISCLAIMER = "Not a medical device: do not use its predictions in the care of a patient."
 SEEN = {
     "train": "the patients it was trained on: this measures memory, not performance",
-    "validation": "the patients that the best epoch was chosen on: not unseen",
-    "fitted": "patients it was fitted on, too: this measures memory, not performance",
+    "validation": "the patients that the best epoch was chosen on, so they are not unseen",
+    "fitted": "patients that it was also fitted on: this measures memory, not performance",
     "all": "all patients, including those it was trained on: this does not measure performance",
     "test": "patients that it has never seen",
 }
@@ -275,7 +275,7 @@ def limits_of_training(parts: Mapping[str, Any] | None, run: Run, kernel: bool) 
         if not kernel and parts["validation"]["patients"] < FEW_PATIENTS:
             people = counted(parts["validation"]["patients"], "patient")
             sentences.append(
-                f"the best epoch was chosen on only {people}: others may choose another"
+                f"the best epoch was chosen on only {people}: with other patients it may be another epoch"
             )
     bad = run.root / "nonfinite.json"
     if bad.is_file():

@@ -51,7 +51,7 @@ def few_patients(patients: int) -> list[str]:
         return []
     return [
         f"only {counted(patients, 'patient')}: fewer than {FEW_PATIENTS} say little about other "
-        "patients and decide no comparison"
+        "patients and are too few for a comparison"
     ]
 
 

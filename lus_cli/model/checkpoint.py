@@ -185,7 +185,7 @@ def load_best(path: Path) -> tuple[LusModel, Card]:
                 weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         card = Card.from_json(metadata["lus"])
         if checksum(metadata["lus"], weights) != metadata["checksum"]:
-            raise ValueError("its checksum does not fit")
+            raise ValueError("its checksum does not match")
         training_videos = len(weights["head.known"]) if card.recipe.head == "kernel" else 0
         # On the meta device no weights are drawn, and a damaged card cannot claim memory for more
         # weights than the file holds.

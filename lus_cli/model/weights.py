@@ -47,7 +47,7 @@ def reason_of(error: BaseException) -> str:
     """The first line of the message of one of UNREADABLE; those of PyTorch have many lines."""
     text = str(error).strip()
     if text.startswith("Weights only load failed"):  # followed by how to execute the file anyway
-        return "it holds more than tensors and plain values"
+        return "it contains more than tensors and plain values"
     return printable(text.splitlines()[0]) if text else type(error).__name__
 
 
@@ -159,6 +159,6 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         isinstance(name, str) and isinstance(values, Tensor) for name, values in content.items()
     ):
         raise LusError(
-            f"{path} holds no state dict", "save one with torch.save(model.state_dict(), FILE)"
+            f"{path} contains no state dict", "save one with torch.save(model.state_dict(), FILE)"
         )
     return content

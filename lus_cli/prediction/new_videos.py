@@ -105,7 +105,7 @@ def search_path(root: Path, search: Search) -> dict[Path, Kind]:
     search.remarks += map(printable, left_out)
     skipped = {folder for path in files if (folder := folder_of_lus(path, root))}
     search.remarks += [
-        printable(f"{folder} is skipped: it holds output of lus") for folder in sorted(skipped)
+        printable(f"{folder} is skipped: it contains output of lus") for folder in sorted(skipped)
     ]
     videos = {path: kind for path, kind in files.items() if not folder_of_lus(path, root)}
     if not videos and not damaged:

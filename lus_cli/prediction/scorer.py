@@ -242,7 +242,7 @@ def videos_of_study(cache: Cache, trained: Run, card: Card) -> dict[str, str]:
         ),
     }
     return {
-        checksum: f"this is video {video} of the study of the model: {uses[video.patient]}"
+        checksum: f"this is video {video} of the model's own study: {uses[video.patient]}"
         for checksum, video in zip(videos.checksums, videos.ids, strict=True)
         if video.patient in uses
     }

@@ -102,7 +102,7 @@ class Subject:
         if self.home and not other_study and relabelled(self.home):
             sentences.append(
                 "The scores of the study have changed since the run started: the model was trained "
-                "on the former scores and is evaluated on the present ones."
+                "on the old scores and is evaluated on the new ones."
             )
         if self.blind:
             sentences.append(f"{self.blind[0].upper()}{self.blind[1:]}.")

@@ -270,7 +270,7 @@ def find_video_files(root: Path, problems: list[str], folder: str = "") -> dict[
         )
     if not paths:
         raise LusError(
-            f"{root / folder} holds no video", "videos are .mp4, .avi, .mpeg and similar files"
+            f"{root / folder} contains no video", "videos are .mp4, .avi, .mpeg and similar files"
         )
     files = by_name(root, paths, problems)
     return {name: files[name] for name in sorted(files, key=natural_key)}

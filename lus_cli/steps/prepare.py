@@ -47,7 +47,7 @@ def run(config: PrepareConfig, progress: Progress) -> Result:
     if config.strict and plan.problems:
         raise LusError(
             f"{counted(len(plan.problems), 'problem')}, the first: {plan.problems[0]}",
-            "--strict allows none",
+            "--strict makes this an error",
             left_out=plan.problems[1:],
         )
     if config.dry_run:

@@ -43,12 +43,12 @@ def read_annotations(path: Path) -> dict[VideoId, int]:
     for line, video, score in rows:
         if video in scores:
             raise LusError(
-                f"{path}, line {line}: video {video} is annotated twice", "keep one line"
+                f"{path}, line {line}: video {video} has two annotations", "keep one line"
             )
         scores[video] = score
     if not scores:
         raise LusError(
-            f"{path} holds no annotation", "write one line per video, e.g. 1017/1048/11;2"
+            f"{path} contains no annotation", "write one line per video, e.g. 1017/1048/11;2"
         )
     return scores
 

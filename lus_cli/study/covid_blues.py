@@ -63,7 +63,7 @@ def covid_blues_unlabelled(
         if video is None:
             problems.append(f"{name}: its name is not patient_<patient>_<area>")
         elif folder_key(video) in taken:
-            problems.append(f"{name}: another file is video {video} too")
+            problems.append(f"{name}: another file is also video {video}")
         else:
             taken.add(folder_key(video))
             sources.append(

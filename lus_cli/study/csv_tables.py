@@ -42,7 +42,7 @@ def read_text(path: Path, remedy: str) -> str:
         size = path.stat().st_size
         if size > MAX_TEXT:
             raise LusError(
-                f"{path} is larger than {MAX_TEXT >> 20} MB", "that is not a table of videos"
+                f"{path} is larger than {MAX_TEXT >> 20} MB", "check that it is a table of videos"
             )
         content = path.read_bytes()
     except FileNotFoundError:
@@ -65,7 +65,7 @@ def decoded(path: Path, content: bytes) -> str:
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise LusError(
-            f"{path}, line {line}: it is not valid UTF-8, so letters would be wrong", AS_CSV
+            f"{path}, line {line}: it is not valid UTF-8, so some letters would be wrong", AS_CSV
         ) from None
 
 

@@ -146,7 +146,7 @@ def locate_pixels(path: Path, file: BinaryIO, header: pydicom.Dataset) -> Pixels
     pixels = locate(file, is_little(header))
     if pixels is None or not pixels.length:
         raise LusError(
-            f"{path} holds no picture", "it may be a report, a waveform or another record"
+            f"{path} contains no picture", "it may be a report, a waveform or another record"
         )
     return pixels
 
@@ -281,7 +281,7 @@ class UsedBits:
             used = max(used, brightest(self.header))
         if used <= (1 << self.bits) * USED:
             raise LusError(
-                f"{self.path} stores {self.bits} bits per value, but uses values up to {used:.0f} only",
+                f"{self.path} stores {self.bits} bits per value, but its largest value is {used:.0f}",
                 "export it with as many bits as it uses, or as a video file",
             )
 

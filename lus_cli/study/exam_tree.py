@@ -72,9 +72,9 @@ def refuse_foreign(root: Path) -> None:
     foreign = [path.name for path in entries if not of_a_tree(path) and path.name not in tables]
     if entries and (foreign or not any(path.name in tables for path in entries)):
         raise LusError(
-            f"{root} is not an exam tree: it holds {(foreign or [entries[0].name])[0]}"
+            f"{root} is not an exam tree: it contains {(foreign or [entries[0].name])[0]}"
             + ("" if foreign else f", but no {ANNOTATIONS}"),
-            "name another folder: this one would be deleted with everything in it",
+            "name another folder: this one and all its contents would be deleted",
         )
 
 
@@ -149,7 +149,7 @@ def read_folder(video: VideoId, folder: Path) -> VideoFolder:
             "save them as .png, or move them elsewhere if they are not frames",
         )
     if not paths:
-        raise LusError(f"video {video}: {folder} holds no frame", f"frames are {FRAME_KINDS}")
+        raise LusError(f"video {video}: {folder} contains no frame", f"frames are {FRAME_KINDS}")
     frames = number_frames(video, paths, LARGEST_FRAME)
     return VideoFolder(video, tuple(FrameFile(number, path) for number, path in frames.items()))
 

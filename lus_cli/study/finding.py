@@ -58,7 +58,7 @@ def find_sources(root: Path, mask_text: bool) -> tuple[list[Source], list[str]]:
             tree.read_exam(exam)
     if not tree.sources and not tree.problems:
         raise LusError(
-            f"{root} holds no video",
+            f"{root} contains no video",
             "a video is patient/exam/area/Frame_<number>.jpg or patient/exam/area.mp4, .dcm; "
             "videos in other places need --labels CSV",
         )
@@ -124,7 +124,9 @@ class Tree:
         self.sources += sources
         pictures = [path for path in entries if is_picture(path) and not path.is_dir()]
         if pictures and any(source.location.is_file() for source in sources):
-            self.problems.append(f"{exam}: {file_names(pictures)}: taken for previews, not read")
+            self.problems.append(
+                f"{exam}: {file_names(pictures)}: treated as previews and not read"
+            )
         elif pictures:
             self.problems.append(f"{exam} holds {file_names(pictures)}, in an exam: {LAYOUT}")
 
@@ -157,7 +159,7 @@ class Tree:
         if clips and pictures:
             self.problems.append(next_to(folder, pictures, next(iter(clips))))
         self.problems += [
-            f"{place} is not read: it is in area {video}, but {LAYOUT}" for place in below
+            f"{place} is not read, because it is in area {video}: {LAYOUT}" for place in below
         ]
         path, kind = next(iter(clips.items())) if clips else (folder, "frames")
         return open_source(kind, video, self.root, path, self.mask_text)
@@ -166,7 +168,7 @@ class Tree:
         """The error for an area without a video, which names places of videos below it."""
         if not below:
             return LusError(
-                f"video {video}: {folder} holds no frame",
+                f"video {video}: {folder} contains no frame",
                 f"frames are {FRAME_KINDS}; an area may also hold one video file",
             )
         shown = " and ".join(map(str, below[:SHOWN]))
@@ -230,7 +232,7 @@ def next_to(folder: Path, pictures: Sequence[Path], clip: Path) -> str:
     verb = "is" if len(pictures) == 1 else "are"
     return (
         f"{folder}: {file_names(pictures)} {verb} not read, but {clip.name} next to "
-        f"{'it' if len(pictures) == 1 else 'them'} is: move whichever is not the video elsewhere"
+        f"{'it' if len(pictures) == 1 else 'them'} is: move what is not the video elsewhere"
     )
 
 
@@ -292,7 +294,7 @@ def find_files(root: Path, problems: list[str], remarks: list[str]) -> dict[Path
         if folder in clips:
             remarks.append(next_to(folder, frames, clips[folder]))
         elif folder.name.lower() in PREVIEWS and folder.parent in clips:
-            remarks.append(f"{folder}: {file_names(frames)}: taken for previews, not read")
+            remarks.append(f"{folder}: {file_names(frames)}: treated as previews and not read")
         elif all(is_other_frame(path) for path in frames):
             if len(frames) > 1:
                 problems.append(

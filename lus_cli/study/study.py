@@ -47,7 +47,7 @@ def read_study(config: PrepareConfig, root: Path) -> Study:
     }
     if not scored:
         raise LusError(
-            f"{root} holds no annotated video",
+            f"{root} contains no annotated video",
             f"{len(problems)} problem{'s' * (len(problems) > 1)}, the first: {problems[0]}",
             left_out=problems[1:],
         )
@@ -96,7 +96,7 @@ def time_order_notes(sources: Iterable[Source]) -> list[str]:
     first = by_time[0]
     more = f" and {len(by_time) - 1} more" if len(by_time) > 1 else ""
     return [
-        f"video {first.id}{more}: the last numbers in the names of frames are not their order "
+        f"video {first.id}{more}: the last numbers in the frame names do not give the order of the frames "
         f"({first.frame_files[0].path.name}): frames are ordered by the times in their names, "
         "and are numbered from 0"
     ]

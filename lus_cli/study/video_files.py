@@ -108,7 +108,7 @@ def read_frames(path: Path, note: Note = ignore) -> Iterator[np.ndarray]:
         if video.lacks_end(tally.last):
             raise cut_short(path, tally.frames)
         if tally.frames == 0:
-            raise LusError(f"{path} holds no frame", COPY_AGAIN)
+            raise LusError(f"{path} contains no frame", COPY_AGAIN)
         for sentence in differences(video, tally):
             note(sentence)
 
@@ -236,7 +236,7 @@ def choose_stream(path: Path, container: InputContainer) -> VideoStream:
         streams = [stream for stream in streams if stream.frames != 1] or streams
     if not streams:
         what = "only a cover picture" if pictures else "no video stream"
-        raise LusError(f"{path} holds {what}", "check whether it is a sound recording")
+        raise LusError(f"{path} contains {what}", "check whether it is a sound recording")
     if len(streams) > 1:
         sizes = ", ".join(f"{stream.width}x{stream.height}" for stream in streams)
         raise LusError(

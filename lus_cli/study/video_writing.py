@@ -35,7 +35,7 @@ def write_video(path: Path, frames: Iterable[np.ndarray], fps: float) -> None:
     try:
         first = next(waiting)
     except StopIteration:
-        raise ValueError(f"{path}: a video needs a frame") from None
+        raise ValueError(f"{path}: a video needs at least one frame") from None
     rate = Fraction(fps).limit_denominator(1001)
     with replacing(path) as part:
         write(part, itertools.chain([first], waiting), rate)

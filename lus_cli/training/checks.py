@@ -67,7 +67,7 @@ def check_study(began: Mapping[str, Any], videos: VideoCache, what: str) -> None
     if began.get("labels") not in (None, videos.labels):
         raise LusError(
             f"the scores in {videos.path} have changed since {what} started",
-            "prepare the study with the former scores, or start a new run to use the present ones",
+            "prepare the study with the old scores, or start a new run to use the new ones",
         )
 
 

@@ -97,7 +97,10 @@ def test_a_file_locked_by_another_program_is_not_reported_as_damaged(tmp_path: P
         lambda: write_masks(path, {TWO: maps([1], 0)}),
         lambda: merge_files(tmp_path / "all.h5", {ONE: path}),
     ):
-        with held(path), pytest.raises(CannotReadError, match=r"masks\.h5 cannot be read .*: close"):
+        with (
+            held(path),
+            pytest.raises(CannotReadError, match=r"masks\.h5 cannot be read .*: close"),
+        ):
             use()
     assert stored_videos(path, [ONE, TWO]) == {ONE}
 

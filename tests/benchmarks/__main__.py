@@ -50,7 +50,7 @@ def drawn(rows: Rows) -> Table:
 
 
 def merge(path: Path, sections: dict[str, dict[str, Any]]) -> None:
-    """Replaces some sections of bench.json, each with the conditions it was measured under."""
+    """Replaces sections of bench.json, each with the conditions under which it was measured."""
     known = read_json(path, "delete it") if path.is_file() else {}
     conditions = {
         "when": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

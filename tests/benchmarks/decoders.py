@@ -90,7 +90,7 @@ def decode_times(files: Sequence[Path], rounds: int) -> dict[str, float]:
 def decoding_processes(
     workers: int,
 ) -> Iterator[Callable[[Sequence[Path], str], tuple[float, float]]]:
-    """Warm processes that decode and do nothing else.
+    """Started processes that only decode.
 
     (files, decoder) -> seconds that pass, and seconds of all cores.
     """

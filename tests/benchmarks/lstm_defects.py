@@ -25,7 +25,7 @@ from tests.benchmarks.stability_runs import NoiseVideos, Run, finite_weights, ne
 
 
 def vanished(gradient: Tensor, _seed: int) -> Tensor:
-    """What the report suspected: so close to zero that little but zero is left in float32."""
+    """What the report suspected: values so close to zero that float32 rounds most of them to zero."""
     return gradient * 1e-38
 
 
@@ -70,7 +70,7 @@ FAULTS: dict[str, Callable[[Tensor, int], Tensor]] = {
 
 @dataclass(frozen=True)
 class Case:
-    """A fault that strikes `every` so many of `steps` steps."""
+    """A fault in one of every `every` steps, of `steps` steps."""
 
     fault: str
     batch_size: int
@@ -107,7 +107,7 @@ class FaultyLSTM(VideoLSTM):
 def faulty(lstm: VideoLSTM) -> FaultyLSTM:
     made = FaultyLSTM(lstm.input_size, lstm.hidden_size).to(lstm.weight_ih_l0.device)
     for name, parameter in lstm.named_parameters():
-        setattr(made, name, parameter)  # the very ones that the optimizer has
+        setattr(made, name, parameter)  # the same objects that the optimizer has
     return made
 
 

@@ -1,4 +1,4 @@
-"""What a part of the benchmarks hands back, and how rounds become a figure."""
+"""What a part of the benchmarks returns, and how rounds become one number."""
 
 from __future__ import annotations
 
@@ -31,5 +31,5 @@ def middle(values: Sequence[float]) -> float:
 
 
 def spread_of(values: Sequence[float]) -> str:
-    """The least and the greatest round, to be shown beside the median."""
+    """The smallest and the largest round, shown next to the median."""
     return f"{min(values):.3g} to {max(values):.3g}"

@@ -1,4 +1,4 @@
-"""The part `data`: what `lus prepare` costs beside decoding, and what its cache costs to keep and read."""
+"""The part `data`: the cost of `lus prepare` besides decoding, and the size and speed of its cache."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ def race(study: Path, single: Path, cache: Path, decoder: str) -> list[Round]:
 
 
 def baseline_rate(files: Sequence[Path]) -> float:
-    """What one would write first: frames/s to normalised float32 RGB, one process, no cache."""
+    """A straightforward implementation: frames/s to normalised float32 RGB, one process, no cache."""
     turn = transforms.Compose(
         [transforms.Resize((256, 256)), transforms.ToTensor(), transforms.Normalize(*IMAGENET)]
     )

@@ -60,7 +60,7 @@ def make_study(root: Path, frames: Sequence[Path], videos: int, length: int) -> 
 
 
 def video_ids() -> Iterator[VideoId]:
-    """Ten patients in turn, with ever more areas and exams."""
+    """Ten patients in turn, with more and more areas and exams."""
     for exam, area, patient in itertools.product(range(1000), range(14), range(PATIENTS)):
         yield VideoId(f"p{patient}", str(exam), str(area))
 

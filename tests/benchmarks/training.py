@@ -1,4 +1,4 @@
-"""The part `train`: what an epoch costs beside the CNN itself, and against writing it the plain way."""
+"""The part `train`: the cost of an epoch besides the CNN, and compared with a plain implementation."""
 
 from __future__ import annotations
 

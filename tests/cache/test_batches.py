@@ -1,4 +1,4 @@
-"""Which videos and frames, in what order: every one once, patients mixed, the same again on resume."""
+"""The order of videos and frames: each once, patients mixed, the same order after resuming."""
 
 from __future__ import annotations
 
@@ -200,7 +200,7 @@ def test_later_turns_of_a_video_are_drawn_otherwise_and_the_first_as_without_tur
 
 
 def test_what_an_unbalanced_epoch_draws_is_what_it_always_was(prepared: Path) -> None:
-    """Runs of earlier versions go on bit for bit."""
+    """Runs of earlier versions continue bit for bit."""
     videos = VideoCache(prepared / "videos.h5")
     index, recipe = int(videos.lengths.argmax()), tiny(prepared, jitter=True, frames_per_video=3)
     before = np.random.default_rng([recipe.seed, 4, index, 1])

@@ -1,4 +1,4 @@
-"""Bad frames: each has one stated outcome, and none is ever replaced by anything else."""
+"""Bad frames: each has one defined outcome, and none is ever replaced."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ BAD = VideoId("p0", "1", "bad")
 
 
 def picture() -> Image.Image:
-    """Bright at the left, dark at the right and below: upside down or turned it is another."""
+    """Bright on the left, dark on the right and below, so that a flip or a rotation changes it."""
     rows, columns = np.mgrid[:HEIGHT, :WIDTH]
     return Image.fromarray((250 - 2 * columns - 3 * rows).astype(np.uint8))
 
@@ -42,7 +42,7 @@ def write_video(folder: Path) -> Path:
 
 
 def png_without_pixels(width: int, height: int) -> bytes:
-    """A PNG that says how large it is, and is not."""
+    """A PNG whose header states a wrong size."""
     content = b"\x89PNG\r\n\x1a\n"
     header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
     for chunk in (b"IHDR" + header, b"IDAT" + zlib.compress(b"\0" * 1000), b"IEND"):
@@ -151,7 +151,7 @@ def what_systems_leave_behind(path: Path) -> None:
 
 @dataclass(frozen=True)
 class Case:
-    """What is done to a frame, and what becomes of its video: kept, or left out with this line."""
+    """A change to a frame, and the outcome for its video: kept, or left out with this line."""
 
     spoil: Callable[[Path], None]
     complaint: str | None = None
@@ -190,7 +190,7 @@ OUTCOMES = [
 def test_a_bad_frame_has_one_outcome(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: Case
 ) -> None:
-    """Kept as the other frames are, or its video left out and named, and under --strict an error."""
+    """Stored like the other frames, or its video is left out and reported; an error with --strict."""
     monkeypatch.setattr(prepare, "draw_figures", lambda *_: {})
     root = tmp_path / "exams"
     for patient in ("p1", "p2", "p3"):
@@ -217,7 +217,7 @@ def test_a_bad_frame_has_one_outcome(
         assert BAD not in videos.ids
         assert case.complaint in problems[0]
         assert all(str(BAD) in line and "\n" not in line for line in problems)
-        with pytest.raises(LusError, match="--strict allows none"):
+        with pytest.raises(LusError, match="--strict makes this an error"):
             run("strict", strict=True)
         assert not (tmp_path / "strict" / "videos.h5").exists()
     assert len(videos) == 3 + (case.complaint is None)
@@ -236,7 +236,7 @@ def tasks_of(root: Path, shards: Path) -> list[DecodeTask]:
 
 
 def test_a_source_that_changes_while_it_is_read_stops_everything(tmp_path: Path) -> None:
-    """Not left out: a disk that went away would empty the cache, video by video."""
+    """Not left out, since a disk that disappears would empty the cache video by video."""
     path = write_video(tmp_path / "p0" / "1" / "1")
     for spoil in (lambda: picture().save(path), path.unlink):
         [task] = tasks_of(tmp_path, tmp_path / "shards")

@@ -1,4 +1,4 @@
-"""Figures are drawn when they would show something new, and only then."""
+"""Figures are drawn only when they would show something new."""
 
 from __future__ import annotations
 

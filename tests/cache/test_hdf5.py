@@ -1,4 +1,4 @@
-"""Where the disk gets full, or Ctrl-C is pressed, at whatever byte: an error, no crash, the old file."""
+"""A full disk, or Ctrl-C, at any byte: an error instead of a crash, and the old file is kept."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def error_of(limit: int, add: Callable[[], None]) -> str:
 
 
 def attempt_at_every_limit(folder: Path) -> None:
-    """For a process of its own: HDF5 would take it with it."""
+    """Runs in its own process, which HDF5 may crash."""
     path, part = folder / "masks.h5", folder / "part.h5"
     write_masks(path, {FIRST: MAPS})
     write_masks(part, {SECOND: MAPS})
@@ -106,7 +106,7 @@ def attempt_at_every_call(folder: Path) -> None:
                     assert path.read_bytes() == before
                     assert [entry.name for entry in folder.iterdir()] == ["masks.h5"]
                 else:
-                    assert next(calls) <= number  # it was never called so often
+                    assert next(calls) <= number  # there were fewer calls
                     for video in (FIRST, SECOND):
                         np.testing.assert_array_equal(read_maps(path, video)["mask"], MAPS["mask"])
                     path.write_bytes(before)

@@ -20,7 +20,7 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "very" / "deep" / "file"
     with replacing(path) as part:
         assert part.parent == path.parent
-        assert part.suffix == ".part"  # a name that no reader takes for whole
+        assert part.suffix == ".part"  # a name that no reader takes for a complete file
         part.write_text("first")
         assert not path.exists()
     with pytest.raises(RuntimeError), replacing(path) as part:
@@ -58,7 +58,7 @@ def test_each_part_of_a_run_is_evaluated_into_a_folder_of_its_own(tmp_path: Path
 def test_what_is_moved_into_place_is_on_the_disk_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else a power cut may leave the name of a file, and nothing in it."""
+    """Otherwise a power cut may leave an empty file."""
     path = tmp_path / "file"
     synced = []
     monkeypatch.setattr(os, "fsync", lambda n: synced.append((os.fstat(n).st_ino, path.exists())))
@@ -164,7 +164,7 @@ def test_a_second_writer_is_told_of_the_first(tmp_path: Path) -> None:
             pass
         assert caught.value.message == f"process {os.getpid()} is writing to {root}"
         assert caught.value.remedy
-        (root / ".lock-holder").unlink()  # as if it had the lock and no time yet to say its number
+        (root / ".lock-holder").unlink()  # as if it had the lock but had not yet written its number
         with pytest.raises(LusError, match="another lus is writing to"), only_writer(root):
             pass
     with only_writer(root):
@@ -209,7 +209,7 @@ def test_a_lock_that_is_removed_while_it_is_held_is_no_error(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("name", ["../x", "a/b", "", ".hidden", "x" * 101, "a\x00b"])
 def test_a_runs_name_is_no_path(tmp_path: Path, name: str) -> None:
-    with pytest.raises(UsageError, match="cannot name a run") as caught:
+    with pytest.raises(UsageError, match="is not a valid run name") as caught:
         Cache(tmp_path).new_run(name)
     assert caught.value.remedy
 
@@ -230,7 +230,7 @@ def test_an_unknown_run_names_those_there_are(tmp_path: Path) -> None:
         LusError, match=r"no run 'paper-3' in .*runs are paper-1, paper-10, paper-2:"
     ):
         cache.run("paper-3")
-    with pytest.raises(LusError, match="no run is the latest: runs are paper-1"):
+    with pytest.raises(LusError, match="the latest run is unknown: runs are paper-1"):
         cache.run(None)
     cache.latest.write_text("paper-2\n")
     assert cache.run(None) == cache.run("paper-2") == cache.new_run("paper-2")
@@ -243,9 +243,9 @@ def test_an_unknown_run_names_those_there_are(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
-        (b"\n", "no run is the latest"),
-        (b"../x", "cannot name a run"),
-        (b"\xff", "cannot name a run"),
+        (b"\n", "the latest run is unknown"),
+        (b"../x", "is not a valid run name"),
+        (b"\xff", "is not a valid run name"),
     ],
 )
 def test_a_spoilt_note_of_the_latest_run_is_one_line(
@@ -266,7 +266,7 @@ def test_json_is_readable_and_refuses_nan(tmp_path: Path) -> None:
 
 
 def test_json_is_written_for_people_and_for_git(tmp_path: Path) -> None:
-    """One value a line, any language as it is, the same bytes on every system."""
+    """One value per line, text of any language unescaped, the same bytes on every system."""
     write_json(tmp_path / "x.json", {"patient": "Müller"})
     assert (tmp_path / "x.json").read_bytes() == '{\n  "patient": "Müller"\n}\n'.encode()
 
@@ -289,7 +289,7 @@ def test_json_from_a_windows_editor_is_read(tmp_path: Path) -> None:
     ("text", "complaint"),
     [
         (b"", "is not JSON (Expecting value: line 1"),
-        (b"[1]", "does not hold a JSON object"),
+        (b"[1]", "does not contain a JSON object"),
         (b"{", "is not JSON (Expecting property name"),
         (b"\x00", "is not JSON (Expecting value"),
         (b"\xff", "is not JSON ('utf-8' codec can't decode"),

@@ -50,7 +50,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_frames_come_as_if_prepared_so(
     study: Path, tmp_path: Path, letterbox: bool, as_letterbox: bool
 ) -> None:
-    """Up to what resizing twice costs: a few gray levels, not a shift and not another aspect."""
+    """Resizing twice costs a few gray levels, but causes no shift and no other aspect."""
     wanted = prepared_as(study, tmp_path / "wanted", size=48, letterbox=as_letterbox)
     stored = prepared_as(study, tmp_path / "stored", size=80, letterbox=letterbox, color=True)
     direct = VideoCache(wanted)
@@ -112,7 +112,9 @@ def test_the_same_pixels_under_another_name_are_found(study: Path, tmp_path: Pat
     with pytest.raises(LusError, match="trained on patient new-elsewhere-0"):
         videos_to_evaluate(second, first, {"elsewhere-0"}, "refuse")
     assert why_not_compared(second, first) == ""
-    assert videos_to_evaluate(second, None, {"elsewhere-0"}, "refuse")  # nothing is left to tell by
+    assert videos_to_evaluate(
+        second, None, {"elsewhere-0"}, "refuse"
+    )  # nothing is left to recognise them by
     assert "no longer in the cache" in why_not_compared(second, None)
     other = VideoCache(prepared_as(renamed, tmp_path / "third", size=31))
     assert videos_to_evaluate(other, first, {"elsewhere-0"}, "refuse")

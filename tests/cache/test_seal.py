@@ -1,4 +1,4 @@
-"""The seal knows every byte of a file, and HDF5 does not mind it."""
+"""The seal covers every byte of a file, and HDF5 can still read the file."""
 
 from __future__ import annotations
 

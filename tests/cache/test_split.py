@@ -45,7 +45,7 @@ REPORT = ["1017", "1045", "1047", "1048", "1050", "1051", "1052", "1066", "1067"
 
 @pytest.fixture(autouse=True)
 def fewer_draws(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What holds of a draw among 2000 holds of one among 100, but for how balanced it is."""
+    """What is true for the best of 2000 draws is true for the best of 100, except for its balance."""
     monkeypatch.setattr(split_drawing, "DRAWS", 100)
 
 
@@ -115,7 +115,7 @@ def test_another_seed_draws_another_split_even_of_few_balanced_ones(stratify: bo
 
 @pytest.mark.parametrize("stratify", [False, True])
 def test_a_patient_with_most_of_the_videos_is_trained_on(stratify: bool) -> None:
-    """Nobody asks for a fifth of the patients and expects most of the videos."""
+    """A fifth of the patients must not have most of the videos."""
     patients, scores = study([str(i) for i in range(20)], videos=10)
     patients += ["giant"] * 300
     scores = np.append(scores, np.arange(300) % 4)
@@ -173,7 +173,7 @@ def test_any_split_is_whole(
 
 @pytest.mark.parametrize("patients", [4, 11, 50, 300])
 def test_folds_hold_about_as_many_videos_of_each_score(patients: int) -> None:
-    """Beside dealing the patients out as they come."""
+    """Compared with assigning the patients in their order."""
     names, scores = study([str(i) for i in range(patients)])
     folds = draw_split(names, scores, SETTINGS | {"folds": 4}, ()).folds
     dealt = [tuple(str(i) for i in range(first, patients, 4)) for first in range(4)]
@@ -189,7 +189,7 @@ def test_folds_hold_about_as_many_videos_of_each_score(patients: int) -> None:
 def test_a_table_counts_the_labelled_videos_of_each_score() -> None:
     patients = ["10", "9", "10", "a", "9", "9"]
     table = count_table(patients, np.array([0, 3, 0, -1, 2, 3]))
-    assert list(table) == ["9", "10", "a"]  # in natural order, also who has no label
+    assert list(table) == ["9", "10", "a"]  # in natural order, including patients without a label
     assert {name: row.tolist() for name, row in table.items()} == {
         "9": [0, 0, 1, 2],
         "10": [2, 0, 0, 0],
@@ -217,7 +217,7 @@ def test_a_misfit_is_the_share_that_is_too_much_or_too_little() -> None:
     [(11, 0.2, 3), (10, 0.2, 2), (10, 0.0, 0), (1, 0.01, 1), (3, 1.0, 3), (110, 0.1, 11)],
 )
 def test_a_share_of_patients_is_rounded_up(count: int, share: float, expected: int) -> None:
-    """But not by what binary fractions add: 110 * 0.1 is 11.000000000000002."""
+    """But not because of binary fractions: 110 * 0.1 is 11.000000000000002."""
     assert share_of(count, share) == expected
 
 
@@ -236,7 +236,7 @@ def test_a_thousand_patients_are_dealt_though_no_float_holds_the_number_of_ways(
 
 
 def uneven(patients: int) -> dict[str, np.ndarray]:
-    """Videos per score of patients of whom no two groups hold the same."""
+    """Videos per score of patients, chosen so that no two groups have the same numbers."""
     random = np.random.default_rng(patients)
     return {str(n): random.integers(0, 40, 4) for n in range(patients)}
 
@@ -261,7 +261,7 @@ def test_with_enough_draws_a_stratified_part_is_the_best_there_is(
 
 
 def test_any_part_that_holds_about_its_share_of_the_videos_may_be_drawn() -> None:
-    """The first that is within the tolerance, not always the one that is nearest."""
+    """Takes the first draw within the tolerance, not always the closest one."""
     table = {str(n): np.full(4, 5 + n) for n in range(8)}
     videos = np.array([20 + 4 * n for n in range(8)])
     held = []
@@ -439,7 +439,7 @@ def test_more_folds_than_patients_are_not_made_in_silence(
 def test_a_single_fold_is_refused() -> None:
     patients, scores = study(REPORT)
     with pytest.raises(
-        UsageError, match="--folds 1 leaves no one to train on: at least 2, or 0 for none"
+        UsageError, match="--folds 1 leaves no patients for training: use at least 2, or 0 for none"
     ):
         draw_split(patients, scores, SETTINGS | {"folds": 1}, ())
 
@@ -517,7 +517,7 @@ def test_a_split_that_is_not_there_names_the_command_to_run(tmp_path: Path) -> N
     with pytest.raises(LusError, match=r"there is no .*: run `lus prepare` first"):
         read_split(tmp_path / "split.json", ["1"])
     (tmp_path / "split.json").write_text("[]")
-    with pytest.raises(LusError, match="does not hold a JSON object: correct it"):
+    with pytest.raises(LusError, match="does not contain a JSON object: correct it"):
         read_split(tmp_path / "split.json", ["1"])
 
 
@@ -540,7 +540,7 @@ def test_an_edited_split_is_taken_and_known_as_edited(written: tuple[Path, list[
     [
         (lambda s: {"train": (*s.train, s.test[0])}, "is in train and in test"),
         (lambda s: {"test": (*s.test, s.test[0])}, "is twice in test"),
-        (lambda s: {"test": s.test[1:]}, "no part holds patient"),
+        (lambda s: {"test": s.test[1:]}, "is in no part"),
         (lambda s: {"test": (*s.test, "9999")}, "the study has no patient 9999"),
         (lambda s: {"train": (), "test": s.train + s.test}, "train has no patient"),
         (lambda s: {"test": 7}, "test must be a list of patients"),
@@ -548,7 +548,7 @@ def test_an_edited_split_is_taken_and_known_as_edited(written: tuple[Path, list[
         (lambda s: {"test": [None]}, "test must be a list of patients"),
         (lambda s: {"tets": []}, "unknown field 'tets'"),
         (lambda s: {"folds": [*s.folds, s.folds[0]]}, "is in fold 1 and in fold 6"),
-        (lambda s: {"folds": s.folds[1:]}, "no fold holds patient"),
+        (lambda s: {"folds": s.folds[1:]}, "is in no fold"),
         (lambda s: {"folds": [*s.folds, []]}, "fold 6 has no patient"),
         (lambda s: {"folds": [[*s.folds[0], "9999"], *s.folds[1:]]}, "no patient 9999"),
         (lambda s: {"folds": [REPORT]}, "the only fold holds all patients"),

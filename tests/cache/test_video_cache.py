@@ -1,4 +1,4 @@
-"""videos.h5: what goes in comes out, padding costs nothing, others can read it."""
+"""videos.h5: frames are read as they were written, padding is free, other programs can read it."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def test_what_is_no_frame_format_is_named(changed: dict[str, object]) -> None:
 
 
 def change(path: Path, table: str, values: object) -> None:
-    """Another table, with the checksum that fits."""
+    """Another table, with a matching checksum."""
     with h5py.File(path, "r+") as file:
         file[table][...] = values
         file.attrs[TABLES] = tables_checksum(file)
@@ -278,7 +278,7 @@ def test_a_chunk_that_was_sound_and_is_cut_short_is_refused(tmp_path: Path) -> N
     path = tmp_path / "videos.h5"
     write(path, FrameFormat(24, False, False))
     cache = VideoCache(path)
-    cache.read(1, np.array([0]))  # it is sound, and need not be read whole again
+    cache.read(1, np.array([0]))  # it is intact and need not be read completely again
     short = zstandard.ZstdCompressor().compress(bytes(100))
     with (
         mock.patch.object(VideoCache, "raw_chunk", return_value=short),

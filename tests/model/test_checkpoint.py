@@ -1,4 +1,4 @@
-"""Checkpoints: whole or refused, and nothing in them is executed."""
+"""Checkpoints: complete or rejected, and nothing in them is executed."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def test_a_malicious_last_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_what_may_not_be_read_is_not_called_damaged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where the user has no right to: root, who may run this test, has it always."""
+    """Without permission to read; root, who may run this test, always has it."""
     best, last = tmp_path / "best.safetensors", tmp_path / "last.pt"
     save_best(best, new_model(RECIPE).state_dict(), card())
     for epoch in (1, 2):
@@ -152,5 +152,5 @@ def test_a_weight_that_the_disk_changed_is_noticed(tmp_path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[-1000] ^= 1  # in the weights, far from the header
     path.write_bytes(content)
-    with pytest.raises(LusError, match="its checksum does not fit"):
+    with pytest.raises(LusError, match="its checksum does not match"):
         load_best(path)

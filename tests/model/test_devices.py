@@ -1,4 +1,4 @@
-"""No device is chosen in another's place."""
+"""No device is silently replaced by another."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The kernel head against scikit-learn, and what it must keep."""
+"""The kernel head against scikit-learn, and its invariants."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_it_scores_videos_of_other_patients() -> None:
     predicted = head(torch.from_numpy(vectors[160:])).argmax(dim=1).numpy()
     assert (predicted == scores[160:]).mean() > 0.6
     assert np.abs(predicted - scores[160:]).mean() < 0.5
-    # Scores come up as often as in training, also the ends that rounding would leave empty.
+    # Scores are as frequent as in training, even the outer ones, which rounding would leave empty.
     share = np.bincount(predicted, minlength=4) / len(predicted)
     assert share.min() > 0.1
 
@@ -88,7 +88,7 @@ def test_the_cuts_decide_at_any_sharpness() -> None:
 
 
 def test_equal_cuts_leave_no_nan() -> None:
-    """Where training has no video of a score, two cuts are one."""
+    """If training has no video of a score, two cuts coincide."""
     vectors, scores, names = study()
     scores = np.where(scores == 1, 2, scores)
     head, _ = fit(vectors, scores, names, seed=0)

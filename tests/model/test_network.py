@@ -54,7 +54,7 @@ def test_frame_order_matters_and_the_video_itself() -> None:
 
 
 def test_the_reports_paddings_do_change_the_answer() -> None:
-    """Why they are not the default: how far a video is padded reaches what is said of it."""
+    """Why they are not the default: the amount of padding changes the prediction."""
     frames = video(4, 1)
     for padding in ("zeros", "last"):
         model = model_of(padding=padding)

@@ -27,7 +27,7 @@ from lus_cli.recipes.recipe import Recipe
 from lus_cli.steps import devices
 
 SAMPLE = parity.speckle((3, 2, 1), side=96)
-ELSEWHERE = torch.device("cpu", 0)  # the CPU under another name: judged against the first
+ELSEWHERE = torch.device("cpu", 0)  # the CPU under another name, compared with the first
 
 
 def model(**changes: Any) -> LusModel:
@@ -55,7 +55,7 @@ class Broken(nn.Module):
 
 
 class SwappedGates(VideoLSTM):
-    """Two gates of the second direction in each other's place."""
+    """Two gates of the second direction, swapped."""
 
     def forward(self, vectors: Tensor, steps: Tensor) -> Tensor:
         parameters = dict(self.named_parameters())

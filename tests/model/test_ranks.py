@@ -60,7 +60,7 @@ def together(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "--json", *FLAGS,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count('"best_epoch"') == 1  # one of them speaks
+    assert done.stdout.count('"best_epoch"') == 1  # only one of them prints
     return cache
 
 

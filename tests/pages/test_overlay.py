@@ -74,7 +74,7 @@ def test_a_card_reads_well_at_any_frame_size(size):
     rows, columns = card.shape[:2]
     assert 550 <= columns <= 2000
     assert 280 <= rows <= 1500
-    assert (card[:, :8] == card[0, 0]).all()  # nothing runs out at the side
+    assert (card[:, :8] == card[0, 0]).all()  # nothing is cut off at the side
     assert (card[:, -8:] == card[0, 0]).all()
 
 

@@ -1,4 +1,4 @@
-"""Videos outside any cache: what is found where, and that their pixels are those of lus prepare."""
+"""Videos outside any cache: which are found, and that their pixels are those of lus prepare."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page of predictions: what it holds, that it is safe, and that its player works in a browser."""
+"""The page of predictions: its content, its security, and its player in a browser."""
 
 from __future__ import annotations
 
@@ -129,10 +129,13 @@ def test_the_video_on_the_page_is_the_videos_frames(page, tmp_path):
 
 
 def test_what_the_bars_mean_is_said(tmp_path, page):
-    assert "All frames weigh the same in the answer. Bars: the frames that the model" in words(page)
+    assert (
+        "All frames have the same weight in the prediction. Bars: the frames that the model"
+        in words(page)
+    )
     weighed = predicted(frame_weights=(0.5, 0.1, 0.1, 0.1, 0.1, 0.1))
     text = words(page_of(tmp_path, weighed))
-    assert "Bars: how much each frame weighs in the answer; the dashed line" in text
+    assert "Bars: the weight of each frame in the prediction; the dashed line" in text
 
 
 def test_a_model_without_attention_has_no_mask_to_set(tmp_path):

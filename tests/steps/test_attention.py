@@ -100,7 +100,7 @@ def test_videos_are_not_drawn_twice_and_a_missing_picture_is_drawn_again(
     again = explain_split(cache)
     assert not drawn
     assert again.numbers["localisation"] == result.numbers["localisation"]
-    assert any("had been drawn before" in note for note in again.notes)
+    assert any("were already drawn" in note for note in again.notes)
     next(result.files["overlays"].glob("1*.png")).unlink()
     explain_split(cache)
     assert len(drawn) == 1
@@ -231,9 +231,9 @@ def test_conclusions_follow_the_interval() -> None:
     def conclusion_of(low: float | None, high: float | None) -> str:
         return localisation_conclusion({"over_sector": {"low": low, "high": high}})
 
-    assert conclusion_of(1.1, 2.0) == "it finds them"
-    assert conclusion_of(0.9, 1.2) == "it finds the sector, not them"
-    assert conclusion_of(0.2, 0.8) == "it looks elsewhere"
+    assert conclusion_of(1.1, 2.0) == "the attention finds them"
+    assert conclusion_of(0.9, 1.2) == "the attention finds the sector, but not them"
+    assert conclusion_of(0.2, 0.8) == "the attention is elsewhere"
     assert "too few" in conclusion_of(None, None)
 
 
@@ -322,4 +322,4 @@ def test_the_description_contains_the_metrics() -> None:
     [words] = describe_localisation({"scores": {"1": group}})
     assert words.startswith("B-lines (the artefacts of score 1): 20% of the attention")
     assert "3.0 times (2.5 to 3.5)" in words
-    assert words.endswith("it finds them.")
+    assert words.endswith("the attention finds them.")

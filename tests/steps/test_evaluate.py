@@ -1,4 +1,4 @@
-"""lus evaluate on a real small run: what it writes, and that it is of the right patients."""
+"""lus evaluate on a real small run: what it writes, and that it uses the right patients."""
 
 from __future__ import annotations
 

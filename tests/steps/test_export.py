@@ -1,4 +1,4 @@
-"""lus export: the ONNX files say what the model says, alone, and are kept only if they do."""
+"""lus export: the ONNX files compute what the model computes, and are kept only if they do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""lus import: the tree it makes, what it says of what it could not import, and what it never does."""
+"""lus import: the tree it writes, its messages on what it could not import, what it never does."""
 
 from __future__ import annotations
 
@@ -233,7 +233,7 @@ def test_force_replaces_an_exam_tree_and_nothing_else(study: Path, make: Any, he
     config = configured(study, root=root, force=True)
     if make is phantom.run:
         config = PhantomConfig(root=root, patients=4, videos=4, size=32, force=True, workers=1)
-    with pytest.raises(LusError, match=f"is not an exam tree: it holds {held.split('/')[0]}"):
+    with pytest.raises(LusError, match=f"is not an exam tree: it contains {held.split('/')[0]}"):
         make(config, silent)
     assert (root / held).read_text() == "weeks of work"
 

@@ -298,7 +298,7 @@ def test_text_is_masked_as_in_the_study_of_the_run(tmp_path):
     assert probabilities_of(shown) != probabilities_of(result)
     assert any("text is not blackened; in the study that the" in note for note in shown.notes)
     assert not any("blackened" in note for note in result.notes)
-    # The weights know it by themselves; weights from before it was noted say so.
+    # The weights record it; older weights, which do not, report that.
     alone = Cache(tmp_path / "alone").new_run("model")
     alone.root.mkdir(parents=True)
     model, card = load_best(Cache(cache).run(None).best)

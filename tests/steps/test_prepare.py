@@ -52,7 +52,7 @@ def gray(value: int, side: int = SIDE) -> Image.Image:
 
 
 def make_tree(root: Path, patients: int = 5, frames: int = 12) -> Path:
-    """Videos whose frame n has brightness 10 n, written in an order that is not theirs."""
+    """Videos whose frame n has brightness 10 n, written in another order."""
     lines = []
     for patient in range(patients):
         for area in (1, 2):
@@ -300,7 +300,7 @@ def test_an_edited_split_is_never_drawn_anew_without_being_asked(
     run(tree, tmp_path, seed=7)
     assert "the split settings have no effect on it" in caplog.text
     add_patient(tree)
-    with pytest.raises(LusError, match="no part holds patient p7") as caught:
+    with pytest.raises(LusError, match="patient p7 is in no part") as caught:
         run(tree, tmp_path)
     assert "add it to a part" in caught.value.remedy
     assert json.loads(path.read_text()) == split
@@ -514,7 +514,7 @@ def test_a_reader_never_mixes_two_caches(tree: Path, tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("undrawn")
 def test_one_patient_under_two_names_is_pointed_out(tree: Path, tmp_path: Path) -> None:
-    for patient in range(5):  # which are alike as they are made
+    for patient in range(5):  # which look alike
         gray(10 * patient + 3).save(tree / f"p{patient}/1/1/Frame_0.jpg", quality=100)
         gray(10 * patient + 7).save(tree / f"p{patient}/1/2/Frame_0.jpg", quality=100)
     assert run(tree, tmp_path).notes == []
@@ -523,7 +523,7 @@ def test_one_patient_under_two_names_is_pointed_out(tree: Path, tmp_path: Path) 
         file.write("\np7/1/1;2\np7/1/2;3\n")
     assert run(tree, tmp_path, force=True).notes == [
         "videos p1/1/1 and p7/1/1 have the same frames, and so do 1 more pairs: "
-        "is one patient in the study twice?"
+        "does one patient have two ids?"
     ]
 
 
@@ -545,7 +545,7 @@ def add_video(tree: Path) -> Path:
 
 
 def refused(tree: Path, cache: Path, watch: Watch | None = None) -> str:
-    """What `lus prepare` says when it cannot: one line; the cache there was is as it was."""
+    """The one line that `lus prepare` prints when it fails; the existing cache is unchanged."""
     before = (cache / "videos.h5").read_bytes()
     with pytest.raises(LusError) as caught:
         run(tree, cache, watch)
@@ -583,7 +583,7 @@ def test_what_vanishes_midway_leaves_the_cache_as_it_was(
 
 @contextlib.contextmanager
 def full_disk_under(path: Path) -> Iterator[None]:
-    """Makes every byte written to `path`, on its way to its place, meet a disk that is full."""
+    """Lets every byte that is written for `path` meet a full disk."""
     if not Path("/dev/full").exists():
         pytest.skip("there is no /dev/full here")
     touch = Path.touch
@@ -645,7 +645,7 @@ def test_a_folder_that_cannot_be_written_is_one_line(
     tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
     tmp_path.chmod(0o755)
-    monkeypatch.chdir(tmp_path)  # as another user there may be no way here from above
+    monkeypatch.chdir(tmp_path)  # another user may have no access to the parent folders
     run(Path("exams"), Path("cache"))
     add_video(tree)
     Path("elsewhere").mkdir()

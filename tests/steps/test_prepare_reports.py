@@ -1,4 +1,4 @@
-"""What `lus prepare` says of what it left out, of scores that changed, and of patients spelt alike."""
+"""The messages of `lus prepare` on videos left out, changed scores, and similar patient ids."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ def test_patients_spelt_alike_are_named(tmp_path: Path) -> None:
     patients = ["a", "b", "c", "d", "e", "A "]
     root = make_study(tmp_path / "exams", patients, [0, 1, 2, 3, 0, 1])
     result = prepare.run(config(root, tmp_path), silent)
-    said = "patients A and a may be one patient: if so, write one id; they are kept in one part"
+    said = "patients A and a may be the same patient: if so, give them one id; they are kept in one part"
     assert result.notes == [said]
     path = tmp_path / "split.json"
     split = json.loads(path.read_text())

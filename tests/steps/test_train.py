@@ -1,4 +1,4 @@
-"""lus train: the run folder, the best epoch, resuming, and refusing what does not fit."""
+"""lus train: the run folder, the best epoch, resuming, and rejecting what does not match."""
 
 from __future__ import annotations
 
@@ -225,7 +225,7 @@ def test_while_the_test_patients_are_scored_no_frame_of_training_is_kept(
         kept.append(sum(len(loader.kept) for loader in loaders))
         return logits
 
-    gc.collect()  # what other tests left
+    gc.collect()  # what other tests have left
     monkeypatch.setattr("lus_cli.training.training.score_videos", scored)
     train.run(tiny(cache, epochs=1), silent)
     assert kept == [0]
@@ -378,7 +378,7 @@ def test_a_run_that_lost_its_patience_goes_on_with_more(cache: Path) -> None:
 
 
 def test_a_map_of_one_cell_is_nothing_to_attend_to(cache: Path) -> None:
-    """Frames of 64 pixels leave AlexNet a single cell: a mask there could only dim the whole frame."""
+    """Frames of 64 pixels leave AlexNet a single cell, whose mask could only dim the whole frame."""
     config = build(TrainConfig, {"weights": "none", "cache": cache, "device": "cpu"})
     with pytest.raises(LusError, match="a feature map of 1x1 cells"):
         train.run(config, silent)

@@ -136,7 +136,7 @@ def test_two_files_with_one_number_are_an_error(tmp_path: Path, names: tuple[str
     [
         ("Frame.jpg", "Frame.jpg has no frame number"),
         ("Frame_99999999999.jpg", "frame number 99999999999 is too large"),
-        ("notes.txt", "holds no frame: frames are .jpg"),
+        ("notes.txt", "contains no frame: frames are .jpg"),
     ],
 )
 def test_frames_without_a_usable_number_are_an_error(
@@ -174,7 +174,7 @@ def test_videos_come_in_natural_order_and_problems_are_listed(tmp_path: Path) ->
     ]  # fmt: skip
     assert len(problems) == 3
     assert "01.jpg and 1.jpg are both frame 1" in problems[0]
-    assert "empty holds no frame" in problems[1]
+    assert "empty contains no frame" in problems[1]
     assert "semi;colon: ids must not contain" in problems[2]
 
 
@@ -182,7 +182,7 @@ def test_no_tree_and_an_empty_tree_are_errors(tmp_path: Path) -> None:
     with pytest.raises(LusError, match="there is no exam tree at"):
         find_sources(tmp_path / "none", mask_text=False)
     (tmp_path / "1017").mkdir()
-    with pytest.raises(LusError, match="holds no video: a video is patient/exam/area/Frame"):
+    with pytest.raises(LusError, match="contains no video: a video is patient/exam/area/Frame"):
         find_sources(tmp_path, mask_text=False)
 
 
@@ -219,8 +219,8 @@ def test_bom_crlf_blank_lines_and_blanks_are_harmless(tmp_path: Path) -> None:
         ("1017/1048/2;two", "score 'two'"),
         ("1017/1048/2;1;2", "'1017/1048/2;1;2' cannot be read"),
         ("1017/1048/2;²", "score '²'"),
-        ("1017/1048/11;2", "video 1017/1048/11 is annotated twice"),
-        ("1017/1048/11;3", "video 1017/1048/11 is annotated twice"),
+        ("1017/1048/11;2", "video 1017/1048/11 has two annotations"),
+        ("1017/1048/11;3", "video 1017/1048/11 has two annotations"),
     ],
 )
 def test_a_bad_line_is_an_error_that_names_it(tmp_path: Path, line: str, complaint: str) -> None:
@@ -249,7 +249,7 @@ def test_annotations_as_csv(tmp_path: Path) -> None:
         ("1017,,2,1", "'' is not a valid exam"),
         ("1017/1048,2,,1", "'1017/1048' is not a valid patient"),
         ("..,1048,2,1", "'..' is not a valid patient"),
-        ("1017,1048,11,1", "video 1017/1048/11 is annotated twice"),
+        ("1017,1048,11,1", "video 1017/1048/11 has two annotations"),
     ],
 )
 def test_a_bad_row_is_an_error_that_names_it(tmp_path: Path, row: str, complaint: str) -> None:
@@ -262,11 +262,11 @@ def test_a_bad_row_is_an_error_that_names_it(tmp_path: Path, row: str, complaint
 @pytest.mark.parametrize(
     ("name", "content", "complaint"),
     [
-        ("a.txt", "", "holds no annotation"),
-        ("a.txt", "\n \n", "holds no annotation"),
+        ("a.txt", "", "contains no annotation"),
+        ("a.txt", "\n \n", "contains no annotation"),
         ("a.csv", "", "has no column patient, exam, area, score"),
         ("a.csv", "patient,exam,area\n1,1,1\n", "has no column score: it has patient, exam, area"),
-        ("a.csv", "patient,exam,area,score\n1,1,1,\n", "holds no annotation"),
+        ("a.csv", "patient,exam,area,score\n1,1,1,\n", "contains no annotation"),
         ("a.txt", "Müller/1/1;2\n".encode("latin-1"), "line 1: .* valid UTF-8.*`CSV UTF-8"),
         ("a.xlsx", b"PK\x03\x04", "is a spreadsheet, .*: save it as CSV"),
         ("a.csv", b"PK\x03\x04", "is a spreadsheet, .*: save it as CSV"),

@@ -75,7 +75,7 @@ def test_a_picture_of_a_clip_in_an_exam_is_named(tmp_path: Path) -> None:
     picture(tmp_path / "P1/1/L1.jpg")
     sources, problems = found(tmp_path)
     assert sources["P1/1/L1"].path == "P1/1/L1.mp4"
-    assert problems == [f"{tmp_path / 'P1/1'}: L1.jpg: taken for previews, not read"]
+    assert problems == [f"{tmp_path / 'P1/1'}: L1.jpg: treated as previews and not read"]
 
 
 def test_a_preview_is_no_video_of_its_own_where_a_table_names_videos(tmp_path: Path) -> None:

@@ -165,7 +165,7 @@ def test_a_table_and_a_folder_that_do_not_meet(videos: Path, tmp_path: Path) -> 
     with pytest.raises(LusError, match="has a known patient and area"):
         table(videos, HEADER + "x,p,1,L1,0\n")
     (tmp_path / "none").mkdir()
-    with pytest.raises(LusError, match=r"holds no video: videos are \.mp4"):
+    with pytest.raises(LusError, match=r"contains no video: videos are \.mp4"):
         find_labelled(ImportConfig(videos=tmp_path / "none", labels=tmp_path / "labels.csv"))
     with pytest.raises(LusError, match="there is no folder"):
         find_labelled(ImportConfig(videos=tmp_path / "nowhere", labels=tmp_path / "labels.csv"))
@@ -219,7 +219,7 @@ def test_covid_blues_files_of_one_video_are_not_mixed(tmp_path: Path) -> None:
         tmp_path, ["patient_1_L1.mp4", "patient_1_L1.avi"], "patient_1_L1.mp4,1.0,,,\n"
     )
     assert [name for name, *_ in sources] == ["lus_videos/patient_1_L1.mp4"]
-    assert problems == ["lus_videos/patient_1_L1.avi: another file is video 1/1/L1 too"]
+    assert problems == ["lus_videos/patient_1_L1.avi: another file is also video 1/1/L1"]
 
 
 @pytest.mark.parametrize(

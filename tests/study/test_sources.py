@@ -297,9 +297,15 @@ def test_a_jpeg_that_names_its_colours_as_adobe_does_keeps_them(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("tags", "complaint"),
     [
-        ({"bits": 16, "WindowCenter": 128, "WindowWidth": 256}, "uses values up to 256 only"),
-        ({"bits": 12, "WindowCenter": [90, 100], "WindowWidth": [60, 80]}, "up to 140 only"),
-        ({"bits": 8, "BitsAllocated": 16, "HighBit": 15}, "stores its 8 bits from bit 15 downwards"),
+        ({"bits": 16, "WindowCenter": 128, "WindowWidth": 256}, "its largest value is 256"),
+        (
+            {"bits": 12, "WindowCenter": [90, 100], "WindowWidth": [60, 80]},
+            "its largest value is 140",
+        ),
+        (
+            {"bits": 8, "BitsAllocated": 16, "HighBit": 15},
+            "stores its 8 bits from bit 15 downwards",
+        ),
     ],
 )
 def test_bits_that_would_leave_a_black_picture_are_refused(
@@ -352,7 +358,7 @@ def test_palettes_of_16_bits_may_hold_8(tmp_path: Path, factor: int) -> None:
         ("SC_rgb_jpeg_gdcm.dcm", "no decoder for JPEG Lossless"),
         ("MR_small_jpeg_ls_lossless.dcm", "no decoder for JPEG-LS"),
         ("MR_truncated.dcm", "holds 0 of its 1 stated frames"),
-        ("test-SR.dcm", "holds no picture"),
+        ("test-SR.dcm", "contains no picture"),
         ("rtdose.dcm", "32 bits per value"),
         ("badVR.dcm", "cannot be decoded"),
         ("no_meta.dcm", "is not a DICOM file"),
@@ -701,7 +707,7 @@ def test_what_cannot_be_one_video_is_listed(tmp_path: Path) -> None:
         "video p0/1/twice exists 2 times: keep one of p0/1/twice.dcm, p0/1/twice/x.dcm",
         "many holds 2 videos",
         "a;b.dcm: ids must not contain",
-        "empty holds no frame",
+        "empty contains no frame",
         "gone.mp4 cannot be read",
     ):
         assert sum(complaint in line for line in problems) == 1, complaint

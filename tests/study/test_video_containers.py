@@ -357,7 +357,7 @@ def test_a_cover_picture_is_not_the_video(tmp_path: Path, only_cover: bool) -> N
         if not only_cover:
             out.mux(video.encode(None))
     if only_cover:
-        with pytest.raises(LusError, match="holds only a cover picture"):
+        with pytest.raises(LusError, match="contains only a cover picture"):
             list(read_frames(path))
     else:
         assert bars(path) == list(range(COUNT))

@@ -282,7 +282,7 @@ def test_a_sound_recording_is_an_error(tmp_path: Path) -> None:
         frame.sample_rate = 44100
         container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
-    with pytest.raises(LusError, match="holds no video stream"):
+    with pytest.raises(LusError, match="contains no video stream"):
         list(read_frames(path))
 
 
