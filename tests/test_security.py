@@ -140,7 +140,7 @@ def test_hostile_weights_end_the_command_in_one_line(bare: Path, prepared: Path)
     command = ["train", "--cache", str(prepared), "--weights", "weights.pth", "--dry-run"]
     done = CliRunner().invoke(app, [*command, "--device", "cpu", "--threads", "1"])
     assert done.exit_code == 1
-    assert "error weights.pth holds the weights in .* cannot be read safely" in done.output
+    assert "error the weights in weights.pth cannot be read safely" in done.output
     assert not Path("executed").exists()
 
 

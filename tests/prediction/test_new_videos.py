@@ -122,7 +122,9 @@ def test_formats_that_are_not_read_are_named(tmp_path):
     assert video == (
         f"{tmp_path / 'b.rm'} is a video in a format that lus does not read: convert it to .mp4"
     )
-    assert frames.startswith(f"{tmp_path / 'scans'}: 2 files (1.jp2, 2.jp2) are not read here")
+    assert frames.startswith(
+        f"{tmp_path / 'scans'}: lus cannot read 2 files (1.jp2, 2.jp2): convert them to"
+    )
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no such permissions")
