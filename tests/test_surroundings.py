@@ -434,7 +434,7 @@ def test_what_is_said_of_strange_weights_can_be_printed(tmp_path: Path, kind: st
     assert caught.value.remedy
 
 
-def test_weights_that_vanish_while_attention_is_drawn_are_one_line(
+def test_weights_that_vanish_once_they_are_read_are_no_longer_needed(
     pipeline: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     best = Cache(pipeline).run(None).best
@@ -447,7 +447,7 @@ def test_weights_that_vanish_while_attention_is_drawn_are_one_line(
 
     monkeypatch.setattr(attention, "open_run", vanishing)
     try:
-        with pytest.raises(CannotReadError, match=r"best\.safetensors cannot be read"):
-            attention.run(AttentionConfig(cache=pipeline, split="test", threads=1), silent)
+        result = attention.run(AttentionConfig(cache=pipeline, split="test", threads=1), silent)
+        assert result.files["masks of the split"].is_file()
     finally:
         best.write_bytes(content)

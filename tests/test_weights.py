@@ -87,7 +87,7 @@ def test_the_card_leaves_out_what_other_weights_reached(run: Run) -> None:
     assert "### Test patients" not in text
     assert "model-index" not in text
     assert "None: run `lus evaluate --run mine`" in text
-    assert "Left out, as other weights than these were evaluated" in text
+    assert "Left out, because they are of other or unrecorded weights" in text
     assert f"`{weights_digest(run.best)}`" in text
     evaluate.run(evaluation(run.root.parents[1], run="mine"), silent)
     text = run.model_card.read_text()
