@@ -34,16 +34,21 @@ def separated_ids(patients: Sequence[str], split: Split) -> list[list[str]]:
     ]
 
 
-def alike_id_notes(patients: Sequence[str], split: Split) -> list[str]:
-    """A sentence for each group of ids that may be one patient, separated groups first."""
-    separated = separated_ids(patients, split)
+def alike_id_notes(patients: Sequence[str], split: Split | None) -> list[str]:
+    """A sentence for each group of ids that may be one patient, separated groups first.
+
+    Without a split, as in a dry run, it does not say where they are.
+    """
+    separated = separated_ids(patients, split) if split else []
     alike = [ids for ids in groups(patients).values() if len(ids) > 1]
     sentences = [
-        f"patients {' and '.join(ids)} may be the same patient: if so, give them one id; "
+        f"patients {' and '.join(ids)} may be the same patient: if so, give them one id"
         + (
-            "split.json, edited by hand, has them in different parts or folds"
+            ""
+            if split is None
+            else "; split.json, edited by hand, has them in different parts or folds"
             if ids in separated
-            else "they are kept in one part"
+            else "; they are kept in one part"
         )
         for ids in sorted(alike, key=lambda ids: ids not in separated)
     ]

@@ -183,7 +183,8 @@ def meaning(applied: Temperature | None, fitted: Temperature | None) -> str:
     if applied is not None:
         return (
             f"probabilities are scaled by temperature {applied.value:.2f}, fitted on "
-            f"{applied.videos} videos of {applied.patients} validation patients"
+            f"{counted(applied.videos, 'video')} of "
+            f"{counted(applied.patients, 'validation patient')}"
         )
     remedy = "--temperature applies the temperature fitted on validation patients"
     return "probabilities are not calibrated" + (f": {remedy}" if fitted else "")

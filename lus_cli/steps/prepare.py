@@ -203,6 +203,6 @@ def dry_result(plan: Plan, old: VideoCache | None, work: Work) -> Result:
         log.debug("score changed: %s", change)
     numbers["scores_changed"] = changes
     notes = ["the cache is up to date"] if numbers["up_to_date"] else work.remarks
-    notes = notes + plan.notes
+    notes = notes + plan.notes + alike_id_notes([entry.id.patient for entry in plan.entries], None)
     table = Table("dry run: nothing was written", ("", "count"), rows)
     return Result(numbers, [table], notes=notes, problems=plan.problems)

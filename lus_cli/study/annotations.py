@@ -112,7 +112,9 @@ def row_id(path: Path, line: int, row: dict[str, str]) -> VideoId:
         if not is_name(part):
             raise LusError(
                 f"{path}, line {line}: {part!r} is not a valid {column}",
-                "ids must not contain / \\ ; or ,",
+                "ids must not contain / \\ ; , or control characters, nor begin with a dot"
+                if part
+                else "the cell is empty: fill it in",
             )
     return video
 

@@ -137,6 +137,10 @@ def csv_rows(
 
 def refuse_columns(path: Path, header: Header, columns: Collection[str]) -> None:
     """Raises LusError if one of `columns` is missing, or if a column name occurs twice."""
+    if not any(header.written):
+        raise LusError(
+            f"the first line of {path} is empty", f"it names the columns: {', '.join(columns)}"
+        )
     missing = [name for name in columns if column_key(name) not in header.columns]
     if missing:
         raise LusError(

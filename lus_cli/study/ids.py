@@ -11,7 +11,7 @@ import numpy as np
 from lus_cli.errors import UsageError
 from lus_cli.study.spellings import canonical
 
-CLUTTER = {"thumbs.db", "desktop.ini"}
+CLUTTER = {"thumbs.db", "desktop.ini", "__macosx"}
 LARGEST_FRAME = np.iinfo(np.int32).max  # frame numbers are int32 in the cache
 # Separators of lus, control characters, Unicode line ends and byte order marks, and surrogates, as
 # which Python decodes bytes of a file name that are not valid UTF-8.

@@ -154,6 +154,7 @@ def test_clutter_is_not_seen(tmp_path: Path) -> None:
     )  # fmt: skip
     touch(tmp_path / ".Trash/1/1", "Frame_0.jpg")
     touch(tmp_path / "1017/.git/1", "Frame_0.jpg")
+    touch(tmp_path / "__MACOSX/1017/1048", "._Frame_0.jpg")
     touch(tmp_path, "Annotations.txt", ".DS_Store")
     touch(tmp_path / "1017", "Thumbs.db")
     videos, problems = find_sources(tmp_path, mask_text=False)
@@ -264,7 +265,7 @@ def test_a_bad_row_is_an_error_that_names_it(tmp_path: Path, row: str, complaint
     [
         ("a.txt", "", "contains no annotation"),
         ("a.txt", "\n \n", "contains no annotation"),
-        ("a.csv", "", "has no column patient, exam, area, score"),
+        ("a.csv", "", "is empty: it names the columns: patient, exam, area, score"),
         ("a.csv", "patient,exam,area\n1,1,1\n", "has no column score: it has patient, exam, area"),
         ("a.csv", "patient,exam,area,score\n1,1,1,\n", "contains no annotation"),
         ("a.txt", "Müller/1/1;2\n".encode("latin-1"), "line 1: .* valid UTF-8.*`CSV UTF-8"),

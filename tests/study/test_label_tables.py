@@ -151,6 +151,16 @@ def test_a_mistake_is_an_error_that_names_file_and_line(
     assert complaint in caught.value.message
 
 
+def test_an_empty_cell_and_an_empty_table_are_called_empty(videos: Path) -> None:
+    with pytest.raises(
+        LusError, match="line 2: '' is not a valid patient: the cell is empty: fill"
+    ):
+        table(videos, HEADER + "a,,1,L1,0\n")
+    for empty in ("", "\n", ",,\n"):
+        with pytest.raises(LusError, match="is empty: it names the columns: file, patient, area"):
+            table(videos, empty)
+
+
 def test_findings_that_are_no_word_are_an_error(videos: Path) -> None:
     with pytest.raises(LusError, match="line 2: invalid finding 'maybe': write yes, no or nothing"):
         table(videos, "file,patient,area,score,a_lines\na,p,L1,0,maybe\n")
