@@ -73,6 +73,8 @@ def read_palette(header: Any, little: bool, signed: bool) -> Palette:
     firsts, tables = set(), []
     for colour in COLOURS:
         name = f"{colour}PaletteColorLookupTable"
+        if f"{name}Descriptor" not in header:
+            raise ValueError("its colours are in a palette that it does not contain")
         count, first, bits = (int(number) for number in header[f"{name}Descriptor"].value)
         count = count % MOST_ENTRIES or MOST_ENTRIES  # 0 means 65536
         firsts.add(first - MOST_ENTRIES if signed and first >= MOST_ENTRIES // 2 else first)

@@ -61,9 +61,12 @@ def normal(name: str) -> str:
 def table_labels(path: Path) -> Iterator[tuple[int, Label]]:
     """The rows of a label table, each with its line number."""
     text = read_text(path, "name the label table with --labels")
+    line = 0
     for line, row in csv_rows(path, text, ("file", "patient", "area", "score")):
         video = row_id(path, line, {"exam": ONLY_EXAM} | row)
         yield line, read_label(path, line, row["file"], video, row)
+    if not line:
+        raise LusError(f"{path} has a header but no rows", "add one row per video")
 
 
 def read_label(path: Path, line: int, file: str, video: VideoId, row: dict[str, str]) -> Label:

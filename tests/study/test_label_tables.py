@@ -12,7 +12,7 @@ from lus_cli.errors import LusError, UsageError
 from lus_cli.steps.import_videos import find_labelled
 from lus_cli.study.annotations import Findings
 from lus_cli.study.ids import VideoId
-from lus_cli.study.label_tables import LabelledFile
+from lus_cli.study.label_tables import LabelledFile, table_labels
 
 HEADER = "file,patient,exam,area,score\n"
 
@@ -256,3 +256,9 @@ def test_the_covid_blues_folder_is_found_whole(covid_blues: Path) -> None:
     assert [scores.count(score) for score in range(4)] == [95, 88, 66, 38]
     assert len({source.label.video.patient for source in sources}) == 50
     assert all(None not in (s.label.findings.a_lines, s.label.findings.b_lines) for s in sources)
+
+
+def test_a_table_without_rows_says_so(tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text("file,patient,area,score\n")
+    with pytest.raises(LusError, match="has a header but no rows"):
+        list(table_labels(tmp_path / "labels.csv"))

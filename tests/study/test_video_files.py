@@ -415,7 +415,7 @@ def test_frames_that_cannot_be_made_leave_no_file(tmp_path: Path, suffix: str) -
 
 
 def test_a_video_needs_a_frame(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="needs a frame"):
+    with pytest.raises(ValueError, match="needs at least one frame"):
         write_video(tmp_path / "v.mp4", [], 25)
 
 
