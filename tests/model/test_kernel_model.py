@@ -170,7 +170,7 @@ def test_its_card_tells_of_this_model_and_not_of_another(run: Path) -> None:
     for wrong in ("LSTM", "best epoch", "Best epoch", "epoch to keep"):
         assert wrong not in card.partition("Every number of the recipe")[0]
     assert "features of one picture of the whole video" in card
-    assert "patients it was fitted on, too" in card
+    assert "patients that it was also fitted on" in card
 
 
 @pytest.mark.parametrize(
