@@ -192,8 +192,8 @@ def test_a_run_that_came_alone_is_evaluated_on_another_study(lone: Path, prepare
     assert any("was trained on are unknown" in warning for warning in scores["warnings"])
     assert scores["trained_patients"] == "unknown"
     card = Cache(lone).run("mine").model_card.read_text()
-    assert "patients it was trained on may be among them" in card
-    assert "Whom it was trained on is unknown" in card
+    assert "patients it was trained on may be included" in card
+    assert "It is unknown which patients it was trained on" in card
     assert "Best epoch: 2, with" in card
     assert "model-index" not in card
 
@@ -201,8 +201,8 @@ def test_a_run_that_came_alone_is_evaluated_on_another_study(lone: Path, prepare
 def test_a_run_that_came_alone_is_exported(lone: Path) -> None:
     export.run(ExportConfig(cache=lone, run="mine", threads=1, frames=3), silent)
     text = (Cache(lone).run("mine").export / "README.md").read_text()
-    assert "Unknown: split.json does not lie next to the weights." in text
-    assert "Unknown: neither split.json nor provenance.json" in text
+    assert "Unknown: there is no split.json next to the weights." in text
+    assert "Unknown: there is neither split.json nor provenance.json" in text
 
 
 def test_a_run_that_came_alone_has_no_parts_to_evaluate(lone: Path, prepared: Path) -> None:

@@ -209,7 +209,7 @@ def test_a_graph_takes_as_many_frames_as_the_recipe_looks_at(
     model, card = load_best(run.best)
     recipe = dataclasses.replace(card.recipe, stride=stride, frames_per_video=most)
     save_best(run.best, model.state_dict(), dataclasses.replace(card, recipe=recipe, longest=20))
-    monkeypatch.setattr(export, "written", ready)
+    monkeypatch.setattr(export, "write_graphs", ready)
     numbers = export.run(ExportConfig(cache=copy_, threads=1), silent).numbers
     assert numbers["frames"] == expected
     text = (run.export / "README.md").read_text()
@@ -251,7 +251,7 @@ def test_another_export_must_be_forced_and_then_replaces_the_first(cache, export
             shutil.copy(exported["folder"] / name, folder)
             yield name, [Difference("masks", 1.5e-7, 3e-7)]
 
-    monkeypatch.setattr(export, "written", ready)
+    monkeypatch.setattr(export, "write_graphs", ready)
     run = Cache(cache).run(None)
     run.export.mkdir()
     (run.export / "old").touch()
