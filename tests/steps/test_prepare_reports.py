@@ -147,7 +147,7 @@ def test_patients_spelt_alike_are_named(tmp_path: Path) -> None:
     patients = ["a", "b", "c", "d", "e", "A "]
     root = make_study(tmp_path / "exams", patients, [0, 1, 2, 3, 0, 1])
     dry = prepare.run(config(root, tmp_path, dry_run=True), silent)
-    assert dry.notes == ["patients A and a may be one patient: if so, write one id"]
+    assert dry.notes == ["patients A and a may be the same patient: if so, give them one id"]
     result = prepare.run(config(root, tmp_path), silent)
     said = "patients A and a may be the same patient: if so, give them one id; they are kept in one part"
     assert result.notes == [said]
