@@ -152,7 +152,7 @@ def test_a_fold_with_other_weights_predicts_again(
 ) -> None:
     shutil.copytree(crossvalidated[0], tmp_path / "cache")
     cache = Cache(tmp_path / "cache")
-    name = next(cache.crossvals.glob("*")).name
+    name = crossvalidated[1].numbers["run"]
     config = CrossvalConfig(
         **{f.name: getattr(tiny(cache.root, epochs=1), f.name) for f in dataclasses.fields(TrainConfig)
            if f.name not in ("run", "resume", "dry_run", "given")},

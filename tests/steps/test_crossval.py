@@ -288,6 +288,7 @@ def test_what_cannot_be_resumed_is_explained(done, tmp_path: Path) -> None:
         )
     with pytest.raises(LusError, match="no cross-validation 'other'"):
         crossval.run(config(cache, resume=True, run="other"), silent)
+    cache = shutil.copytree(cache, tmp_path / "leaky")
     folder = cache / "crossvals" / "leaky"
     shutil.copytree(cache / "crossvals" / "paper-cv-1", folder)
     plan = json.loads((folder / "plan.json").read_text())

@@ -1,7 +1,8 @@
 """Hostile input of every kind that lus reads: what is neither read right nor refused in one line.
 
-`python -m tests.stress.fuzz [--seed N] [--cases N] [--minutes M] [--kind NAME] [--only NUMBER]`. Each case
-is a function of seed, kind and number, so that a line of findings is enough to see it again.
+`python -m tests.stress.fuzz [--seed N] [--cases N] [--minutes M] [--kind NAME] [--only NUMBER]
+[--seconds S]`. Each case is a function of seed, kind and number, so that a line of findings is enough
+to see it again.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import torch
 from rich.console import Console
 
+from tests.stress import fuzz_sandbox
 from tests.stress.fuzz_kinds import KINDS, Kind, case_of
-from tests.stress.fuzz_sandbox import Outcome, run_all
+from tests.stress.fuzz_sandbox import SECONDS, Outcome, run_all
 from tests.stress.fuzz_seeds import Seeds, make_seeds
 
 CASES = 6000
@@ -75,7 +77,9 @@ def main() -> int:
     )
     parser.add_argument("--kind", help="only this one")
     parser.add_argument("--only", type=int, help="only the case of this number, its error in full")
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="a longer case is a hang")
     asked = parser.parse_args()
+    fuzz_sandbox.SECONDS = asked.seconds
     torch.set_num_threads(1)
     kinds = [kind for kind in KINDS if asked.kind in (None, kind.name)]
     started, tallies, seed = time.monotonic(), [], asked.seed
@@ -91,7 +95,7 @@ def main() -> int:
         )
         while True:
             for kind in kinds:
-                count = max(1, asked.cases * kind.share // sum(k.share for k in kinds))
+                count = max(3, asked.cases * kind.share // sum(k.share for k in kinds))
                 tally = tried(kind, seeds, seed, range(count), root / "case")
                 tallies.append((seed, tally))
                 CONSOLE.print(tally.row)
