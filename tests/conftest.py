@@ -17,9 +17,9 @@ import torch
 
 from lus_cli.config import CrossvalConfig, PhantomConfig, PrepareConfig, TrainConfig
 from lus_cli.files import part_of
-from lus_cli.options import build
+from lus_cli.options import build, read_toml
 from lus_cli.progress import Result, silent
-from lus_cli.recipes.recipe import Recipe
+from lus_cli.recipes.recipe import Recipe, recipe_path
 from lus_cli.steps import crossval, phantom, prepare
 
 COVID_BLUES = Path(__file__).parents[2] / "shared" / "covid-blues"
@@ -57,6 +57,9 @@ def held(path: Path) -> Iterator[None]:
         yield
 
 
+PAPER = read_toml(recipe_path("paper"))  # what the recipe `paper` changes
+
+
 def dead_part(path: Path) -> Path:
     """Where a process that is dead by now would have written what was to become `path`."""
     ended = subprocess.Popen([sys.executable, "-c", ""])
@@ -67,7 +70,7 @@ def dead_part(path: Path) -> Path:
 
 def tiny(cache: Path, **changes: Any) -> TrainConfig:
     """The recipe `paper`, from scratch, over few and small frames and few epochs."""
-    values: dict[str, Any] = {"weights": "none", "feature_stride": 16, "epochs": 2}
+    values = PAPER | {"weights": "none", "feature_stride": 16, "epochs": 2}
     values |= {"frames_per_video": 3, "device": "cpu", "threads": 1}
     return dataclasses.replace(build(TrainConfig, values), cache=cache, **changes)
 

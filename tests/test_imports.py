@@ -36,7 +36,7 @@ APART = {
 ARRAYS_ONLY = {
     "model/network",
     "model/losses",
-    "model/sector",
+    "cache/sector",
     "evaluation/metrics",
     "phantom/scene",
     "crossval/aggregation",

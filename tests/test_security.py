@@ -48,11 +48,12 @@ from lus_cli.study.frames import MOST_SCANS, read_frame
 from lus_cli.study.ids import VideoId
 from lus_cli.study.sources import MatFile
 from lus_cli.study.study import read_study
+from tests.conftest import PAPER
 from tests.study.test_sources import coloured, pixels, write_mat, write_mat_video
 
 PACKAGE = Path(__file__).parents[1] / "lus_cli"
 MODULES = sorted(PACKAGE.rglob("*.py"))
-RECIPE = build(Recipe, {"weights": "none", "hidden": 8, "attention_channels": [4]})
+RECIPE = build(Recipe, PAPER | {"weights": "none", "hidden": 8, "attention_channels": [4]})
 
 
 class Touching:

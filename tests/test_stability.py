@@ -44,8 +44,8 @@ def test_the_faulty_lstm_is_the_sound_one_but_for_its_fault() -> None:
     for fault in ("", "none", "transposed"):
         trainer = new_trainer(run, NoiseVideos(run), CPU, [])
         if fault:
-            trainer.model.lstm = faulty(trainer.model.lstm)
-            trainer.model.lstm.fault = fault
+            trainer.model.heads[0].lstm = faulty(trainer.model.heads[0].lstm)
+            trainer.model.heads[0].lstm.fault = fault
         trainer.gradient(trainer.loader.load([0, 1, 2]), 3)
         gradients[fault] = [p.grad for p in trainer.model.parameters() if p.grad is not None]
         assert len(gradients[fault]) == len(list(trainer.model.parameters()))
@@ -67,7 +67,7 @@ def test_a_run_counts_its_steps_and_says_what_was_not_finite(
 
     def broken(recipe: Any) -> Any:
         model = build(recipe)
-        model.head.register_forward_hook(lambda _m, _i, logits: logits * math.nan)
+        model.heads[0].last.register_forward_hook(lambda _m, _i, logits: logits * math.nan)
         return model
 
     monkeypatch.setattr(stability_runs, "new_model", broken)

@@ -76,7 +76,7 @@ def test_the_digest_is_of_the_weights_alone(run: Run) -> None:
     assert before == digest_of(model.state_dict())
     save_best(run.best, model.state_dict(), dataclasses.replace(card, epoch=9))
     assert weights_digest(run.best) == before
-    model.head.bias.data[0] += 1e-3
+    model.heads[0].last.bias.data[0] += 1e-3
     save_best(run.best, model.state_dict(), card)
     assert weights_digest(run.best) != before
 
@@ -139,7 +139,7 @@ def test_maps_and_pictures_of_other_weights_are_removed(run: Run, exams: Path) -
     (run.attention / "thesis.txt").write_text("mine")
     assert len(list(run.attention.glob("*.gif"))) == 1
     model, card = load_best(run.best)
-    model.head.bias.data[0] += 1
+    model.heads[0].last.bias.data[0] += 1
     save_best(run.best, model.state_dict(), card)
     result = attention.run(dataclasses.replace(config, video=(second,)), silent)
     assert any("weights or the videos of the run have changed" in note for note in result.notes)
@@ -162,7 +162,7 @@ def test_a_fold_with_other_weights_predicts_again(
     assert "nothing was trained" in result.notes[0]
     run = cache.run(f"{name}-r1-f1")
     model, card = load_best(run.best)
-    model.head.bias.data[0] += 5
+    model.heads[0].last.bias.data[0] += 5
     save_best(run.best, model.state_dict(), card)
     fold_file = cache.crossvals / name / "folds" / "r1-f1.json"
     before = json.loads(fold_file.read_text())

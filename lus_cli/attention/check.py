@@ -9,7 +9,7 @@ import torch
 from scipy.stats import spearmanr  # type: ignore[import-untyped]
 
 from lus_cli.attention.saliency import STAGES, predict_with_grad_cam, randomised, scale_to_one
-from lus_cli.cache.batches import select_frames
+from lus_cli.cache.batches import pictures_of, select_frames
 from lus_cli.model.network import LusModel
 from lus_cli.progress import Progress
 from lus_cli.training.trained_run import TrainedRun
@@ -33,7 +33,7 @@ def compare_with_randomised(
     The last row compares the maps of different videos under the trained weights.
     """
     chosen = np.unique(np.linspace(0, len(indices) - 1, min(len(indices), VIDEOS)).astype(int))
-    videos = [scored_frames(trained, indices[number]) for number in chosen]
+    videos = [scored_pictures(trained, indices[number]) for number in chosen]
     pad_to = trained.card.longest
     before = [both_maps(trained.model, frames, pad_to, None) for frames in videos]
     trained_maps = [maps for maps, _ in before]
@@ -54,12 +54,14 @@ def compare_with_randomised(
     return rows
 
 
-def scored_frames(trained: TrainedRun, index: int) -> torch.Tensor:
+def scored_pictures(trained: TrainedRun, index: int) -> torch.Tensor:
+    """The pictures of the time steps of a video, on the device of the model."""
     recipe = trained.card.recipe
     length = int(trained.videos.lengths[index])
     positions = select_frames(length, recipe.stride, recipe.frames_per_video)
     device = next(trained.model.parameters()).device
-    return torch.from_numpy(trained.videos.read(index, positions)).to(device)
+    frames = torch.from_numpy(trained.videos.read(index, positions))
+    return pictures_of(recipe).of(frames).to(device)
 
 
 def both_maps(

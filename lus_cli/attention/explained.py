@@ -12,7 +12,7 @@ from PIL import Image
 
 from lus_cli.attention.cells import cell_centres, even_centres, upsample_maps
 from lus_cli.attention.saliency import predict_with_grad_cam, scale_to_one
-from lus_cli.cache.batches import select_frames
+from lus_cli.cache.batches import pictures_of, select_frames
 from lus_cli.cache.chunks import FrameFormat
 from lus_cli.errors import LusError
 from lus_cli.files import replacing
@@ -21,10 +21,8 @@ from lus_cli.study.annotations import UNKNOWN
 from lus_cli.study.frames import letterbox_box
 from lus_cli.study.ids import VideoId
 from lus_cli.study.sources import Mode, Source, open_source
-from lus_cli.training.scoring import softmax
+from lus_cli.training.scoring import masks_of, softmax
 from lus_cli.training.trained_run import TrainedRun
-
-MASK_BATCH = 64  # frames
 
 
 @dataclass(frozen=True)
@@ -93,30 +91,27 @@ def explain_frames(
     """Scores these frames of a video. score: what Grad-CAM explains; None: the predicted score."""
     videos, model = trained.videos, trained.model
     device = next(model.parameters()).device
-    frames = torch.from_numpy(videos.read(index, positions)).to(device)
-    output, maps = predict_with_grad_cam(model, frames, trained.card.longest, score)
+    frames, makes = (
+        torch.from_numpy(videos.read(index, positions)),
+        pictures_of(trained.card.recipe),
+    )
+    pictures = makes.of(frames).to(device)
+    output, maps = predict_with_grad_cam(model, pictures, trained.card.longest, score)
     return Explanation(
         index,
         videos.ids[index],
         int(videos.scores[index]),
         tuple(softmax(output.logits.float().cpu().numpy())[0].tolist()),
         positions,
-        output.masks.float().cpu().numpy(),
-        maps.float().cpu().numpy(),
+        makes.frame_maps(output.masks.float().cpu().numpy(), frames),
+        makes.frame_maps(maps.float().cpu().numpy(), frames),
     )
 
 
 def all_masks(trained: TrainedRun, index: int) -> np.ndarray:
     """The mask of every frame of a video: (frame, row, column) float32 in [0, 1]."""
-    device = next(trained.model.parameters()).device
-    positions, batches = np.arange(int(trained.videos.lengths[index])), []
-    size = len(positions) if trained.model.masks_videos else MASK_BATCH
-    with torch.inference_mode():
-        for start in range(0, len(positions), size):
-            frames = trained.videos.read(index, positions[start : start + size])
-            batches.append(trained.model.mask(torch.from_numpy(frames).to(device)).float().cpu())
-    masks: np.ndarray = torch.cat(batches).numpy()
-    return masks
+    frames = torch.from_numpy(trained.videos.read(index))
+    return masks_of(trained.model, pictures_of(trained.card.recipe), frames)
 
 
 def source_of(trained: TrainedRun, root: Path, index: int) -> Source:
@@ -160,8 +155,7 @@ def card(
     frame = int(trained.videos.frame_numbers(explanation.index)[explanation.positions[place]])
     saliency = scale_to_one(explanation.grad_cam[place : place + 1])[0]
     mask = explanation.masks[place]
-    maps = [mask] if trained.model.masks_videos else [mask, saliency]
-    covers = [over_frame(trained, cells, original.shape[:2]) for cells in maps]
+    covers = [over_frame(trained, cells, original.shape[:2]) for cells in (mask, saliency)]
     caption = explanation.caption(trained.run.name, frame)
     return draw_card(original, covers[0], caption, *covers[1:])
 
@@ -179,7 +173,7 @@ def over_frame(trained: TrainedRun, cells: np.ndarray, shape: tuple[int, ...]) -
 
 def centres_of(trained: TrainedRun, cells: int, size: int) -> tuple[float, ...]:
     """The pixels of a stored frame on which the rows, and columns, of a map are centred."""
-    if trained.model.masks_videos:
+    if trained.card.recipe.scan_lines:  # see Pictures.frame_maps
         return even_centres(cells, size)
     return cell_centres(trained.model.backbone, cells, size)
 

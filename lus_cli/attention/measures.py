@@ -16,7 +16,7 @@ from lus_cli.attention.localisation import CENTRE, SECTOR, VideoMetrics
 from lus_cli.attention.maps import ScoredMaps, read_scored_maps
 from lus_cli.attention.mask_folder import MaskFolder
 from lus_cli.attention.saliency import scale_to_one
-from lus_cli.model.sector import find_sector
+from lus_cli.cache.sector import find_sector
 from lus_cli.pages.overlay import resize_mask
 from lus_cli.phantom.true_masks import artefacts, masks_folder
 from lus_cli.progress import Progress
@@ -35,7 +35,7 @@ def sector_mask(frames: np.ndarray) -> np.ndarray:
     sector = find_sector(brightest if brightest.ndim == 2 else brightest.max(axis=2))
     across, down = (
         np.concatenate([grid[0], grid[:, -1], grid[-1, ::-1], grid[::-1, 0]])
-        for grid in (sector.columns, sector.rows)
+        for grid in sector.grid[::-1]
     )
     picture = Image.new("1", sector.shape[::-1])
     ImageDraw.Draw(picture).polygon(list(zip(across.tolist(), down.tolist(), strict=True)), fill=1)

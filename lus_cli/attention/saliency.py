@@ -18,7 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lus_cli.model.network import LusModel, Output
+from lus_cli.model.head import Head, Output, average
+from lus_cli.model.network import LusModel
 
 # The parts that are randomised, from the output backwards. Each stage includes the stages before it.
 STAGES = ("frames in time", "attention", "CNN")
@@ -27,26 +28,22 @@ STAGES = ("frames in time", "attention", "CNN")
 def predict_with_grad_cam(
     model: LusModel, frames: Tensor, pad_to: int = 0, score: int | None = None
 ) -> tuple[Output, Tensor]:
-    """The model's output for one video, and the Grad-CAM of every frame for one score.
+    """The model's output for one video, and the Grad-CAM of every picture for one score.
 
-    frames: (frame, row, column[, channel]) uint8. score: None for the predicted score. The maps are
-    (frame, row, column) float32, non-negative, at the resolution of the feature map.
+    frames: pictures, (step, row, column[, channel]) uint8. score: None for the predicted score. The
+    maps are (step, row, column) float32, non-negative, at the resolution of the feature map. The
+    gradient is that of the logits before the decision, which is flat between its cuts.
     """
-    if model.masks_videos:  # the masks of such a model are its explanation
-        with torch.inference_mode():
-            output = model(frames, torch.tensor([len(frames)]), pad_to)
-        return output, output.masks
     with torch.no_grad():
         features = model.features(frames)
     # The gradient is taken with respect to the features, so it need not pass through the CNN.
     features = features.detach().clone().requires_grad_()
     # cuDNN cannot compute the gradient of an LSTM in evaluation mode.
     with torch.enable_grad(), torch.backends.cudnn.flags(enabled=False):
-        output = model.score(features, torch.tensor([len(frames)]), pad_to)
-        logits = output.logits[0]
-        [gradient] = torch.autograd.grad(
-            logits[logits.argmax() if score is None else score], features
-        )
+        undecided = average(model.outputs(features, torch.tensor([len(frames)]), pad_to))
+        output = undecided._replace(logits=model.decision(undecided.logits))
+        explained = int(output.logits[0].argmax()) if score is None else score
+        [gradient] = torch.autograd.grad(undecided.logits[0, explained], features)
     maps = grad_cam(features.detach(), gradient)[: len(frames)]
     return Output(*(part.detach() for part in output)), maps
 
@@ -79,9 +76,12 @@ def randomised(model: LusModel, stage: str, seed: int, frames: Tensor) -> LusMod
     norm, activations would vanish or explode, unlike in any network after its first training steps.
     """
     copied = copy.deepcopy(model).eval()
-    parts: list[nn.Module | None] = [copied.lstm, copied.head, copied.frame_score]
     number = STAGES.index(stage)
-    parts += [copied.attention] if number >= 1 else []
+    parts: list[nn.Module | None] = []
+    for head in copied.heads:
+        assert isinstance(head, Head)
+        parts += [head.lstm, head.last, head.frame_score]
+        parts += [head.projection, head.attention] if number >= 1 else []
     parts += [copied.backbone] if number >= 2 else []
     norms = []
     # Initialisation uses torch's global generator, whose state must not change for other users.
@@ -97,5 +97,5 @@ def randomised(model: LusModel, stage: str, seed: int, frames: Tensor) -> LusMod
         norm.momentum = None  # a plain average over all frames
     if norms:
         with torch.no_grad():
-            copied.mask(frames)
+            copied(frames, torch.tensor([len(frames)]))
     return copied.eval()

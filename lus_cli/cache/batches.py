@@ -1,4 +1,4 @@
-"""Batches of videos: which of their frames are used, and how they are loaded.
+"""Batches of videos: which of their frames are used, as which pictures, and how they are loaded.
 
 Every random draw is a pure function of (seed, epoch, video, number of earlier occurrences of the
 video in the epoch), so a resumed run draws the same as one that was never interrupted.
@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lus_cli.cache.pictures import Pictures
 from lus_cli.cache.video_cache import VideoCache
 from lus_cli.processes import read_ahead
 from lus_cli.recipes.recipe import Recipe
@@ -24,22 +25,22 @@ AUGMENTATION, JITTER = 0, 1  # purposes, which distinguish random generators
 
 @dataclass(frozen=True)
 class Batch:
-    """A few videos with their frames concatenated.
+    """A few videos with the pictures of their time steps concatenated.
 
-    `frames` is uint8 (frame, row, column[, channel]), or the feature maps of a frozen CNN, floating
-    point (frame, channel, row, column).
+    `pictures` is uint8 (step, row, column[, channel]), or the feature maps of a frozen CNN, floating
+    point (step, channel, row, column).
     """
 
     indices: list[int]  # of the videos in the cache
-    frames: Tensor
-    lengths: Tensor  # (video,) int64: frames of each video
+    pictures: Tensor
+    lengths: Tensor  # (video,) int64: steps of each video
     scores: Tensor  # (video,) int64; -1 unlabelled
     turns: Sequence[int] = ()  # earlier occurrences of each video in the epoch; (): none
 
     def to(self, device: torch.device) -> Batch:
-        """The batch with frames and scores on a device; lengths stay on the CPU, which needs them."""
-        frames = self.frames.to(device, non_blocking=True)
-        return replace(self, frames=frames, scores=self.scores.to(device, non_blocking=True))
+        """The batch with pictures and scores on a device; lengths stay on the CPU, which needs them."""
+        pictures = self.pictures.to(device, non_blocking=True)
+        return replace(self, pictures=pictures, scores=self.scores.to(device, non_blocking=True))
 
 
 def select_frames(
@@ -67,8 +68,9 @@ def select_frames(
 class BatchLoader:
     """Reads batches of videos from the cache, one batch ahead.
 
-    With `keep`, for videos that are read in every epoch, the frames stay in memory as far as there
-    is room: in the memory of `device` if it is a CUDA device, else in main memory.
+    With `keep`, for videos that are read in every epoch, the pictures stay in memory as far as there
+    is room: in the memory of `device` if it is a CUDA device, else in main memory. With jitter, whose
+    pictures change, the frames do.
     """
 
     def __init__(
@@ -80,6 +82,7 @@ class BatchLoader:
         keep: bool = True,
     ) -> None:
         self.videos, self.recipe = videos, recipe
+        self.pictures = pictures_of(recipe)
         self.device = device or torch.device("cpu")
         self.kept: dict[int, Tensor] = {}
         self.room = KEEP_BYTES if keep else 0
@@ -103,35 +106,44 @@ class BatchLoader:
         length = int(self.videos.lengths[index])
         return np.arange(length) if self.recipe.jitter else self.positions(index)
 
-    def frames(self, index: int, epoch: int | None, turn: int = 0) -> Tensor:
-        """The frames of one video that the recipe uses: uint8 (frame, row, column[, channel])."""
-        frames = self.kept.get(index)
-        if frames is None:
-            frames = self.read(index)
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of a picture: (row, column[, channel])."""
+        return self.pictures.shape(self.videos.frame_format.shape)
+
+    def steps(self, index: int) -> int:
+        """The number of pictures of a video."""
+        return self.pictures.steps(len(self.positions(index)))
+
+    def pictures_of(self, index: int, epoch: int | None, turn: int = 0) -> Tensor:
+        """The pictures of one video that the recipe uses: uint8 (step, row, column[, channel])."""
+        stored = self.kept.get(index)
+        if stored is None:
+            stored = self.read(index)
             if self.device.type == "cuda":
-                frames = frames.pin_memory().to(self.device, non_blocking=True)
-            if frames.nbytes <= self.room:
-                self.room -= frames.nbytes
-                self.kept[index] = frames
+                stored = stored.pin_memory().to(self.device, non_blocking=True)
+            if stored.nbytes <= self.room:
+                self.room -= stored.nbytes
+                self.kept[index] = stored
         if not self.recipe.jitter:
-            return frames
+            return stored
         positions = torch.from_numpy(self.positions(index, epoch, turn))
-        return frames[positions.to(frames.device)]
+        return self.pictures.of(stored[positions.to(stored.device)])
 
     def read(self, index: int) -> Tensor:
-        """The `needed` frames of one video, read from the cache."""
-        return torch.from_numpy(self.videos.read(index, self.needed(index)))
+        """The pictures of one video, read from the cache; with jitter, the frames they are made of."""
+        frames = torch.from_numpy(self.videos.read(index, self.needed(index)))
+        return frames if self.recipe.jitter else self.pictures.of(frames)
 
     def load(
         self, indices: Sequence[int], epoch: int | None = None, turns: Sequence[int] = ()
     ) -> Batch:
         """The videos as one batch; for `turns` see Batch."""
         each = zip(indices, turns or [0] * len(indices), strict=True)
-        pieces = [self.frames(index, epoch, turn) for index, turn in each]
-        shape = self.videos.frame_format.shape
+        pieces = [self.pictures_of(index, epoch, turn) for index, turn in each]
         return Batch(
             list(indices),
-            torch.cat(pieces) if pieces else torch.zeros(0, *shape, dtype=torch.uint8),
+            torch.cat(pieces) if pieces else torch.zeros(0, *self.shape, dtype=torch.uint8),
             torch.tensor([len(piece) for piece in pieces], dtype=torch.int64),
             torch.from_numpy(self.videos.scores[list(indices)]),
             turns,
@@ -146,6 +158,11 @@ class BatchLoader:
         """The batches of `groups` in order; the next one is read while one is used."""
         keys = list(zip(groups, turns or [()] * len(groups), strict=True))
         return read_ahead(lambda key: self.load(key[0], epoch, key[1]), keys)
+
+
+def pictures_of(recipe: Recipe) -> Pictures:
+    """How a recipe makes the pictures of the time steps."""
+    return Pictures(recipe.windows, recipe.scan_lines)
 
 
 def in_batches(indices: Sequence[int], batch_size: int) -> list[list[int]]:

@@ -236,19 +236,19 @@ def similarity(kind: str, parts: int) -> Callable[[Training, Features], np.ndarr
     """Kernel ridge regression on the score. Its cuts give the scores their training frequencies.
 
     parts: the number of vectors of equal length in a row, which the kernel compares separately. See
-    kernel_head.
+    kernel.py.
     """
 
     def fit(train: Training, test: Features) -> np.ndarray:
         import torch
 
-        from lus_cli.model import kernel_head
+        from lus_cli.crossval import kernel
 
         training, new = (
             np.ascontiguousarray(features[kind].reshape(videos_in(features), parts, -1), np.float32)
             for features in (train.features, test)
         )
-        head, _ = kernel_head.fit(training, train.scores, train.patients, SEED)
+        head, _ = kernel.fit(training, train.scores, train.patients, SEED)
         with torch.inference_mode():
             probabilities = torch.softmax(head(torch.from_numpy(new)).double(), dim=1)
         return np.asarray(probabilities.numpy())

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage, signal  # type: ignore[import-untyped]
 
-from lus_cli.model.sector import DEPTHS, LINES, Sector, find_sector
+from lus_cli.cache.sector import DEPTHS, LINES, Sector, find_sector
 
 VERSION = 1  # increase it when the measure of a sign changes
 FRAMES = 16  # evenly spaced over the video

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import heapq
 
-from lus_cli.cache.batches import Batch, select_frames
+import torch
+
+from lus_cli.cache.batches import Batch, pictures_of, select_frames
 from lus_cli.cache.video_cache import VideoCache
 from lus_cli.evaluation.player import Budget, Clip, Scored, make_clip
 from lus_cli.model.network import Output
@@ -42,24 +44,30 @@ class Clips:
         videos, recipe = self.videos, self.recipe
         sizes = batch.lengths.tolist()
         chances = output.logits.float().softmax(dim=1).cpu()
-        pieces = (batch.frames, output.masks, output.weights)
+        pieces = (batch.pictures, output.masks, output.weights)
         of_videos = zip(batch.indices, *(piece.split(sizes) for piece in pieces), strict=True)
-        for place, (index, frames, masks, weights) in enumerate(of_videos):
+        for place, (index, pictures, masks, weights) in enumerate(of_videos):
             if not self.is_among_worst(index, float(chances[place, int(videos.scores[index])])):
                 continue
             rows, columns = videos.source_shapes[index].tolist()
             length = int(videos.lengths[index])
             positions = select_frames(length, recipe.stride, recipe.frames_per_video)
             numbers = videos.frame_numbers(index)[positions]
+            frames, makes = pictures, pictures_of(recipe)
+            if not makes.are_frames:
+                frames = torch.from_numpy(videos.read(index, positions))
+            weights = makes.frame_weights(weights.float().cpu().numpy(), len(frames))
+            shown = None
+            if self.looks:
+                shown = makes.frame_maps(masks.float().cpu().numpy(), frames.cpu())
             scored = Scored(
                 length,
                 numbers,
-                weights.float().cpu().numpy() if recipe.pool == "attention" else None,
+                weights if recipe.pool == "attention" else None,
                 recipe.pool,
                 # Black bars are shown: they are part of what the model sees.
                 1.0 if videos.frame_format.letterbox else columns / rows,
             )
-            shown = masks.float().cpu().numpy() if self.looks else None
             self.of[index] = make_clip(frames.cpu().numpy(), shown, numbers, scored, self.budget)
 
     def is_among_worst(self, index: int, chance: float) -> bool:

@@ -88,16 +88,16 @@ def values_of_card(run: Run, card: Card, weights: str, name_patients: bool) -> d
     """What the template shows of a run. weights: their digest."""
     split = load_split(run.split)[0] if run.split.is_file() else None
     origin = UNKNOWN | read_provenance(run)
-    kernel = card.recipe.head == "kernel"  # fitted on the validation patients, too
+    leaves_out = card.recipe.leave_out  # trained on the validation patients, too
     evaluated = list(read_evaluations(run))
     evaluations = [
-        scores | {"title": title_of(scores["split"]), "about": about(scores, kernel)}
+        scores | {"title": title_of(scores["split"]), "about": about(scores, leaves_out)}
         for scores in evaluated
         if scores["weights"] == weights
     ]
     stale = [scores["split"] for scores in evaluated if scores["weights"] != weights]
     parts = origin.get("parts")
-    limits = [*limits_of_training(parts, run, kernel), *limits_of_evaluations(evaluations)]
+    limits = [*limits_of_training(parts, run, leaves_out), *limits_of_evaluations(evaluations)]
     if split is None:
         limits.insert(
             0, "It is unknown which patients it was trained on: new patients may be among them."
@@ -161,11 +161,11 @@ def title_of(part: str) -> str:
     return f"{part.capitalize()} patients" if part in SEEN else f"Another study: {part}"
 
 
-def about(scores: Mapping[str, Any], kernel: bool) -> str:
+def about(scores: Mapping[str, Any], leaves_out: bool) -> str:
     """Whether the model has seen the patients of an evaluation, in words."""
     part = scores["split"]
     if part in SEEN:
-        return SEEN["fitted" if kernel and part == "validation" else part]
+        return SEEN["fitted" if leaves_out and part == "validation" else part]
     if unseen(scores):
         return "none of the patients it was trained on, judging by ids and pixels"
     if scores.get("trained_patients") in ("refuse", "skip"):
@@ -258,13 +258,13 @@ def hub_result(scores: Mapping[str, Any]) -> dict[str, Any]:
 # ---------------------------------------------------------------------------------------- limits
 
 
-def limits_of_training(parts: Mapping[str, Any] | None, run: Run, kernel: bool) -> list[str]:
+def limits_of_training(parts: Mapping[str, Any] | None, run: Run, leaves_out: bool) -> list[str]:
     """Limits that follow from the training videos and from the course of the training."""
     if parts is None:
         sentences = ["the number of training videos of each score was not recorded"]
     else:
         sentences = []
-        learned = [parts["train"], *([parts["validation"]] if kernel else [])]
+        learned = [parts["train"], *([parts["validation"]] if leaves_out else [])]
         patients = sum(part["patients"] for part in learned)
         if patients < FEW_PATIENTS:
             sentences.append(f"it was trained on only {counted(patients, 'patient')}")
@@ -272,7 +272,7 @@ def limits_of_training(parts: Mapping[str, Any] | None, run: Run, kernel: bool) 
             sentences.append(
                 f"no training video has score {joined(missing, 'or')}: it cannot recognise it"
             )
-        if not kernel and parts["validation"]["patients"] < FEW_PATIENTS:
+        if not leaves_out and parts["validation"]["patients"] < FEW_PATIENTS:
             people = counted(parts["validation"]["patients"], "patient")
             sentences.append(
                 f"the best epoch was chosen on only {people}: with other patients it may be another epoch"

@@ -29,13 +29,12 @@ from lus_cli.disk_errors import explaining_refusal
 from lus_cli.errors import LusError
 from lus_cli.files import replacing
 from lus_cli.model.backbones import build_backbone
-from lus_cli.model.kernel_model import KernelModel, without_head
-from lus_cli.model.network import LusModel
+from lus_cli.model.network import HeadShape, LusModel
 from lus_cli.model.weights import UNREADABLE, read_pickled, reason_of, refuse_bomb
 from lus_cli.options import build
 from lus_cli.recipes.recipe import Recipe
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 PROBE = 1 << 24  # bytes: more than is free on a disk that a writer has filled
 
 log = logging.getLogger("lus.checkpoint")
@@ -74,24 +73,26 @@ class Card:
         return card
 
 
-def new_model(recipe: Recipe, training_videos: int = 0) -> LusModel:
-    """The model of a recipe, with weights from a file or from torch's global random generator.
-
-    training_videos: their number, for a kernel head.
-    """
+def new_model(recipe: Recipe) -> LusModel:
+    """The model of a recipe, with weights from a file or from torch's global random generator."""
     backbone, channels = build_backbone(recipe.backbone, recipe.weights, recipe.feature_stride)
-    if recipe.head == "kernel":
-        return KernelModel(*without_head(backbone, channels), training_videos)
-    return LusModel(
-        backbone,
-        channels,
+    shape = HeadShape(
+        channels=channels,
+        projection=recipe.projection,
         attention_channels=recipe.attention_channels if recipe.attention else None,
         attention_mask=recipe.attention_mask,
         hidden=recipe.hidden,
         pool=recipe.pool,
         dropout=recipe.dropout,
+        feature_dropout=recipe.feature_dropout,
         padding=recipe.padding,
+    )
+    return LusModel(
+        backbone,
+        shape,
+        members=recipe.members,
         standardize=recipe.standardize,
+        feature_norm=recipe.feature_norm,
     )
 
 
@@ -186,11 +187,10 @@ def load_best(path: Path) -> tuple[LusModel, Card]:
         card = Card.from_json(metadata["lus"])
         if checksum(metadata["lus"], weights) != metadata["checksum"]:
             raise ValueError("its checksum does not match")
-        training_videos = len(weights["head.known"]) if card.recipe.head == "kernel" else 0
         # On the meta device no weights are drawn, and a damaged card cannot claim memory for more
         # weights than the file holds.
         with torch.device("meta"):
-            model = new_model(replace(card.recipe, weights="none"), training_videos)
+            model = new_model(replace(card.recipe, weights="none"))
         if any(values.dtype != weights[name].dtype for name, values in model.state_dict().items()):
             raise ValueError("weights of another type")
         model.load_state_dict(weights, assign=True)

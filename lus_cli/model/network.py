@@ -1,75 +1,59 @@
-"""The model: frames -> CNN -> attention -> BiLSTM -> logits. Works on tensors.
+"""The model: pictures -> CNN -> attention -> BiLSTM -> logits. Works on tensors.
 
-A batch is not padded: the frames of its videos are concatenated along one axis, and `lengths` holds
-the number of frames of each video. The CNN therefore processes real frames only, and the logits of a
-video do not depend on the other videos of its batch.
+A batch is not padded: the pictures of its videos are concatenated along one axis, and `lengths` holds
+the number of pictures of each video, its time steps. The CNN therefore processes real pictures only,
+and the logits of a video do not depend on the other videos of its batch.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from lus_cli.model.attention import Attention
-from lus_cli.model.lstm import VideoLSTM, pad, padded_rows, valid
+from lus_cli.model.decision import Decision
+from lus_cli.model.head import CLASSES, Head, HeadShape, Output, average, normalised_by_video
 
-CLASSES = 4
+__all__ = ["CLASSES", "HeadShape", "LusModel", "Output"]
+
 # ImageNet statistics, which the weights of torchvision expect, for RGB in [0, 1].
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 
 
-class Output(NamedTuple):
-    """The output of the model for a batch."""
-
-    logits: Tensor  # (video, class)
-    masks: Tensor  # (frame, row, column) in [0, 1], see Attention; all ones without attention
-    weights: Tensor  # (frame,): the share of each frame in the prediction, summing to 1 per video
-
-
 class LusModel(nn.Module):
-    """Scores videos: one row of logits per video, one mask per frame."""
+    """Scores videos: one row of logits per video, one mask per picture.
 
-    masks_videos = False  # masks belong to frames, not to whole videos
+    Several heads over one CNN are an ensemble, whose probabilities are averaged.
+    """
 
     def __init__(
         self,
         backbone: nn.Module,
-        channels: int,
+        shape: HeadShape,
         *,
-        attention_channels: tuple[int, ...] | None,
-        attention_mask: str,
-        hidden: int,
-        pool: str,
-        dropout: float,
-        padding: str,
-        standardize: bool,
+        members: int = 1,
+        standardize: bool = False,
+        feature_norm: str = "none",
     ) -> None:
         """Assembles the network around a CNN.
 
-        backbone: returns feature maps, (frame, channels, row, column).
-        attention_channels: None for a model without attention.
+        backbone: returns feature maps, (picture, channel, row, column).
+        members: number of heads.
         """
         super().__init__()
         self.backbone = backbone
-        self.attention = (
-            Attention(channels, attention_channels, attention_mask)
-            if attention_channels is not None
-            else None
-        )
-        self.lstm = VideoLSTM(channels, hidden)
-        self.frame_score = nn.Linear(2 * hidden, 1) if pool == "attention" else None
-        self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(2 * hidden, CLASSES)
-        self.pool, self.padding = pool, padding
+        self.heads = nn.ModuleList(Head(shape) for _ in range(members))
+        self.decision = Decision()
+        self.padding = shape.padding
+        self.norm_by_video = feature_norm == "video"
         self.prepare = standardized if standardize else normalised
         # How the model runs on a device; the first two do not change the results.
-        self.frames_at_once = 0  # number of frames in the CNN at once; 0: all
+        self.frames_at_once = 0  # number of pictures in the CNN at once; 0: all
         self.recompute = False  # recompute the CNN's activations in the backward pass
         self.precision: torch.dtype | None = None  # of the CNN; None: that of its weights
 
@@ -78,18 +62,18 @@ class LusModel(nn.Module):
     ) -> Output:
         """Scores a batch of videos.
 
-        frames: the concatenated videos, uint8 (frame, row, column[, channel]).
-        lengths: (video,) int64 on the CPU, summing to the number of frames.
+        frames: the pictures of the concatenated videos, uint8 (step, row, column[, channel]).
+        lengths: (video,) int64 on the CPU, summing to the number of pictures.
         pad_to: the length to which the paddings of the report fill every video up; without effect
             for "packed".
-        parts: numbers of frames, with the same sum, that go through the CNN in turn.
+        parts: numbers of pictures, with the same sum, that go through the CNN in turn.
 
         Example:
             >>> backbone = nn.Conv2d(3, 8, kernel_size=16, stride=16)
-            >>> model = LusModel(
-            ...     backbone, 8, attention_channels=(4,), attention_mask="sigmoid", hidden=5, pool="mean",
-            ...     dropout=0.0, padding="packed", standardize=False,
-            ... ).eval()
+            >>> shape = HeadShape(
+            ...     channels=8, attention_channels=(4,), attention_mask="sigmoid", hidden=5, pool="mean"
+            ... )
+            >>> model = LusModel(backbone, shape).eval()
             >>> frames = torch.zeros(7, 64, 64, dtype=torch.uint8)  # of two videos
             >>> output = model(frames, torch.tensor([3, 4]))
             >>> output.logits.shape, output.masks.shape, output.weights.shape
@@ -99,7 +83,7 @@ class LusModel(nn.Module):
         return self.score(self.features(frames, parts), lengths, pad_to)
 
     def features(self, frames: Tensor, parts: Sequence[int] = ()) -> Tensor:
-        """uint8 frames -> CNN feature maps, (frame, channel, row, column)."""
+        """uint8 pictures -> CNN feature maps, (step, channel, row, column)."""
         sizes = list(parts) or self.frames_at_once or max(len(frames), 1)
         pieces = list(frames.split(sizes))
         if self.padding == "zeros":  # one black frame serves as all of the padding
@@ -114,7 +98,7 @@ class LusModel(nn.Module):
         return torch.cat(maps) if len(maps) > 1 else maps[0]
 
     def cnn(self, frames: Tensor) -> Tensor:
-        """Feature maps of frames that go through the CNN at once."""
+        """Feature maps of pictures that go through the CNN at once."""
         images = self.prepare(frames)
         images = images.contiguous(memory_format=layout_on(images.device))
         if self.precision is None:
@@ -131,73 +115,30 @@ class LusModel(nn.Module):
 
     def score(self, features: Tensor, lengths: Tensor, pad_to: int = 0) -> Output:
         """The output for the feature maps that `features` returns."""
-        if not len(lengths):  # a process without a share of the batch
-            return self.unscored(features)
-        real = int(lengths.sum())
-        steps = lengths
-        if self.padding != "packed":
-            longest = max(pad_to, int(lengths.max()))
-            features = features[padded_rows(lengths, longest, self.padding).to(features.device)]
-            steps = torch.full_like(lengths, longest)
-        vectors, mask = self.masked(features)
-        states = self.lstm(pad(vectors, steps), steps)  # (video, time, 2 hidden)
-        weights = self.frame_weights(states, steps)  # (video, time)
-        if self.pool == "max":
-            hidden = states.masked_fill(~valid(steps, states)[..., None], -torch.inf).amax(dim=1)
-        else:
-            hidden = torch.einsum("vt,vth->vh", weights, states)
-        is_real = valid(lengths, states)[:, : states.shape[1]]
-        logits = self.head(self.dropout(hidden))
-        masks = (
-            mask[:, 0] if self.padding == "packed" else mask[valid(lengths, states).flatten(), 0]
-        )
-        assert masks.shape[0] == real
-        return Output(logits, masks, weights[is_real])
+        output = average(self.outputs(features, lengths, pad_to))
+        return output._replace(logits=self.decision(output.logits))
 
-    def masked(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """The masked means of feature maps, (frame, channel), and the masks, (frame, 1, row,
-        column)."""
-        if self.attention is None:
-            return features.mean(dim=(2, 3)), torch.ones_like(features[:, :1])
-        mask = self.attention(features)
-        return self.attention.pooled(features, mask), mask
+    def outputs(
+        self, features: Tensor, lengths: Tensor, pad_to: int = 0, pupils: Tensor | None = None
+    ) -> list[Output]:
+        """The output of each head for feature maps, before the decision.
 
-    def unscored(self, features: Tensor) -> Output:
-        """The output for no video, which still takes part in the batch norms of all processes."""
-        features = features[:0]
-        mask = self.attention(features) if self.attention else features[:, :1]
-        logits = (features * mask).sum() * features.new_zeros(0, CLASSES)
-        return Output(logits, mask[:, 0], features.new_zeros(0))
+        pupils: (member, video) bool, the videos that each head sees; None for all.
+        """
+        if self.norm_by_video:
+            features = normalised_by_video(features, lengths)
+        if pupils is None:
+            return [head(features, lengths, pad_to) for head in self.heads]
+        outputs = []
+        for head, seen in zip(self.heads, pupils, strict=True):
+            steps = seen.repeat_interleave(lengths).to(features.device)
+            outputs.append(head(features[steps], lengths[seen], pad_to))
+        return outputs
 
     @property
     def has_masks(self) -> bool:
         """Whether the masks of its output are attention, not just ones."""
-        return self.attention is not None or self.masks_videos
-
-    def mask(self, frames: Tensor) -> Tensor:
-        """The attention masks of single frames, at the resolution of the feature map.
-
-        In evaluation mode, the mask of a frame does not depend on the other frames of its video.
-
-        frames: uint8 (frame, row, column[, channel]).
-        Returns (frame, row, column) in [0, 1].
-        """
-        features = self.features(frames)[: len(frames)]
-        return self.attention(features)[:, 0] if self.attention else torch.ones_like(features[:, 0])
-
-    def frame_weights(self, states: Tensor, steps: Tensor) -> Tensor:
-        """The weight of each time step in the pooled state: (video, time), rows summing to 1."""
-        real = valid(steps, states)
-        if self.frame_score is not None:  # temporal attention (Kerdegari et al. 2021, section 3.4)
-            scores = self.frame_score(torch.tanh(states))[..., 0]
-            return torch.softmax(scores.masked_fill(~real, -torch.inf), dim=1)
-        if self.pool == "last":
-            last = (
-                torch.arange(states.shape[1], device=states.device)
-                == steps.to(states.device)[:, None] - 1
-            )
-            return last.to(states.dtype)
-        return real.to(states.dtype) / steps.to(states.device, states.dtype)[:, None]
+        return any(head.attention is not None for head in self.heads)
 
 
 def layout_on(device: torch.device) -> torch.memory_format:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from lus_cli.errors import LusError
 from lus_cli.files import replacing
+from lus_cli.model.head import Head, Output, average, standardised
 from lus_cli.model.lstm import padded_rows
 from lus_cli.model.network import LusModel
 
@@ -44,7 +45,7 @@ INPUT = "frames"
 
 
 class FrameEncoder(nn.Module):
-    """Frames -> the input vectors of the LSTM, and the attention masks."""
+    """The pictures of one video -> the input vectors of the LSTMs, and the attention masks."""
 
     outputs = ("vectors", "masks")
 
@@ -55,8 +56,7 @@ class FrameEncoder(nn.Module):
     def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """uint8 (frame, row, column[, channel]) -> vectors, (frame, channel), and masks in [0, 1],
         (frame, row, column) at the resolution of the feature map."""
-        vectors, masks = masked(self.model, self.model.cnn(frames))
-        return vectors, masks
+        return encoded(self.model, self.model.cnn(frames))
 
 
 class VideoScorer(nn.Module):
@@ -84,23 +84,38 @@ class VideoScorer(nn.Module):
     def forward(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """uint8 (frame, row, column[, channel]) -> logits and probabilities (class,), masks (frame,
         row, column), weights (frame,), as in model.Output."""
-        model = self.model
-        features = model.features(frames)
+        features = normalised_maps(self.model, self.model.features(frames))
         if self.rows is not None:
             features = features[self.rows]
-        vectors, masks = masked(model, features)
-        states = nn.LSTM.forward(model.lstm, vectors[None])[0]  # (1, time, 2 hidden)
-        weights = model.frame_weights(states, self.steps)
+        output = average([self.scored(head, features) for head in heads_of(self.model)])
+        logits = self.model.decision(output.logits)[0]
+        return logits, logits.softmax(dim=0), output.masks, output.weights
+
+    def scored(self, head: Head, features: Tensor) -> Output:
+        """The output of one head."""
+        vectors, mask = head.masked(features)
+        states = nn.LSTM.forward(head.lstm, vectors[None])[0]  # (1, time, 2 hidden)
+        weights = head.step_weights(states, self.steps)
         pooled = torch.einsum("vt,vth->vh", weights, states)
-        hidden = states.amax(dim=1) if model.pool == "max" else pooled
-        logits = model.head(hidden)[0]
-        return logits, logits.softmax(dim=0), masks[: self.frames], weights[0, : self.frames]
+        hidden = states.amax(dim=1) if head.pool == "max" else pooled
+        return Output(head.last(hidden), mask[: self.frames, 0], weights[0, : self.frames])
 
 
-def masked(model: LusModel, features: Tensor) -> tuple[Tensor, Tensor]:
-    """The masked means of feature maps, (frame, channel), and the masks, (frame, row, column)."""
-    vectors, mask = model.masked(features)
-    return vectors, mask[:, 0]
+def encoded(model: LusModel, features: Tensor) -> tuple[Tensor, Tensor]:
+    """The masked means of the feature maps of one video, (step, channel), those of all heads in a
+    row, and the masks, (step, row, column)."""
+    features = normalised_maps(model, features)
+    vectors, masks = zip(*(head.masked(features) for head in heads_of(model)), strict=True)
+    return torch.cat(vectors, dim=1), torch.stack(masks).mean(dim=0)[:, 0]
+
+
+def normalised_maps(model: LusModel, features: Tensor) -> Tensor:
+    """The feature maps of one video as the heads see them."""
+    return standardised(features) if model.norm_by_video else features
+
+
+def heads_of(model: LusModel) -> list[Head]:
+    return [head for head in model.heads if isinstance(head, Head)]
 
 
 # -------------------------------------------------------------------------------------- the files
@@ -196,8 +211,7 @@ def encoder_truth(model: LusModel) -> Callable[[Tensor], tuple[Tensor, ...]]:
     """The expected output of the frame encoder, computed by LusModel."""
 
     def truth(frames: Tensor) -> tuple[Tensor, ...]:
-        vectors, mask = model.masked(model.features(frames)[: len(frames)])
-        return vectors, mask[:, 0]
+        return encoded(model, model.features(frames)[: len(frames)])
 
     return truth
 

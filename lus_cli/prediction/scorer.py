@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from lus_cli.cache.batches import Batch, select_frames
+from lus_cli.cache.batches import Batch, pictures_of, select_frames
 from lus_cli.cache.chunks import StoredVideo
 from lus_cli.cache.layout import Cache, Run
 from lus_cli.cache.split import load_split
@@ -29,7 +29,7 @@ from lus_cli.prediction.new_videos import (
     open_video,
 )
 from lus_cli.prediction.prediction import Prediction
-from lus_cli.training.scoring import predict, softmax
+from lus_cli.training.scoring import masks_of, predict, softmax
 from lus_cli.training.trained_run import on_device
 
 BLANK = 16  # gray levels between a frame's darkest and brightest pixel
@@ -97,9 +97,9 @@ class Scorer:
 
         frames: (frame, row, column[, channel]) uint8.
         """
-        batch = Batch(
-            [0], torch.from_numpy(frames), torch.tensor([len(frames)]), torch.tensor([-1])
-        )
+        makes = pictures_of(self.card.recipe)
+        pictures = makes.of(torch.from_numpy(frames))
+        batch = Batch([0], pictures, torch.tensor([len(pictures)]), torch.tensor([-1]))
         device = next(self.model.parameters()).device
         with torch.inference_mode(), explaining_out_of_memory("shorten the video"):
             output = predict(self.model, batch.to(device), self.card.longest)
@@ -112,15 +112,13 @@ class Scorer:
         probabilities = softmax(logits.numpy())
         if self.temperature is not None:
             probabilities = scaled(probabilities, self.temperature.value)
-        return probabilities[0], weights.numpy()
+        return probabilities[0], makes.frame_weights(weights.numpy(), len(frames))
 
     def masks(self, frames: np.ndarray) -> np.ndarray | None:
         """The attention mask of each frame, (frame, row, column) float32 in [0, 1], or None."""
         if not self.model.has_masks:
             return None
-        device = next(self.model.parameters()).device
-        with torch.inference_mode():
-            return self.model.mask(torch.from_numpy(frames).to(device)).float().cpu().numpy()
+        return masks_of(self.model, pictures_of(self.card.recipe), torch.from_numpy(frames))
 
     def remarks(self, stored: StoredVideo, frames: np.ndarray) -> list[str]:
         """Sentences on how the video was read, and on what makes its prediction unreliable."""
@@ -237,7 +235,7 @@ def videos_of_study(cache: Cache, trained: Run, card: Card) -> dict[str, str]:
         **dict.fromkeys(
             split.validation,
             "the model was trained on it"
-            if card.recipe.head == "kernel"
+            if card.recipe.leave_out
             else "the model's best epoch was chosen on it",
         ),
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -11,7 +11,7 @@ import typer
 from lus_cli.errors import UsageError
 
 # Its file sets every field of Recipe. The other recipes list only what differs from it.
-DEFAULT_RECIPE = "paper"
+DEFAULT_RECIPE = "standard"
 # The largest seed that NumPy, scikit-learn and torch all accept.
 MAX_SEED = 2**32 - 1
 
@@ -36,13 +36,6 @@ class Recipe:
             help="Initial weights of the backbone: imagenet, none, or a .pth or .safetensors file."
         ),
     ]
-    head: Annotated[
-        Literal["lstm", "kernel"],
-        typer.Option(
-            help="Model on top of the CNN: lstm trains attention and a BiLSTM, kernel compares one "
-            "image per video with the training videos and suits small studies."
-        ),
-    ]
     freeze: Annotated[
         bool,
         typer.Option(
@@ -62,6 +55,23 @@ class Recipe:
             help="Largest stride of the feature map in pixels; deeper CNN layers are removed, 0 "
             "keeps them all.",
             min=0,
+        ),
+    ]
+    feature_norm: Annotated[
+        Literal["none", "video"],
+        typer.Option(
+            help="Normalisation of each channel of the feature maps: none, or video, by its mean and "
+            "standard deviation over the steps and cells of the video, which removes differences "
+            "between scanners."
+        ),
+    ]
+    projection: Annotated[
+        int,
+        typer.Option(
+            help="Number of channels to which a 1x1 convolution with an offset for each depth reduces "
+            "the feature maps; 0 keeps them as they are.",
+            min=0,
+            max=4096,
         ),
     ]
     attention: Annotated[
@@ -85,16 +95,50 @@ class Recipe:
     ]
     pool: Annotated[
         Literal["mean", "max", "last", "attention"],
-        typer.Option(help="Pooling of the LSTM outputs over the frames of a video."),
+        typer.Option(help="Pooling of the LSTM outputs over the steps of a video."),
     ]
     dropout: Annotated[
-        float, typer.Option(help="Dropout probability before the last layer.", min=0.0, max=0.95)
+        float,
+        typer.Option(
+            help="Dropout probability before the LSTM and before the last layer.", min=0.0, max=0.95
+        ),
+    ]
+    feature_dropout: Annotated[
+        float,
+        typer.Option(
+            help="Dropout probability of whole channels of the feature maps.", min=0.0, max=0.95
+        ),
     ]
     padding: Annotated[
         Literal["packed", "zeros", "last"],
         typer.Option(
             help="Padding of videos for the LSTM: packed uses none; zeros and last pad to the "
             "longest video with black or repeated frames, as in the report."
+        ),
+    ]
+
+    members: Annotated[
+        int,
+        typer.Option(
+            help="Number of heads (attention, LSTM and last layer) that are trained with different "
+            "initial weights over one CNN and averaged.",
+            min=1,
+            max=100,
+        ),
+    ]
+    leave_out: Annotated[
+        bool,
+        typer.Option(
+            help="Train each member without another part of the training and validation patients, "
+            "on which it is validated; needs a frozen CNN and at least two members."
+        ),
+    ]
+    decision: Annotated[
+        Literal["most-probable", "frequencies", "kappa"],
+        typer.Option(
+            help="How probabilities become a score: the most probable score, or the expected score "
+            "between cuts. The cuts reproduce the frequencies of the scores, or maximise kappa, on "
+            "the patients that the model is validated on."
         ),
     ]
 
@@ -177,6 +221,21 @@ class Recipe:
         ),
     ]
 
+    windows: Annotated[
+        int,
+        typer.Option(
+            help="Number of time steps per video, each a picture of the maximum, mean and standard "
+            "deviation of a window of frames; 0 makes every frame a time step.",
+            min=0,
+            max=1000,
+        ),
+    ]
+    scan_lines: Annotated[
+        bool,
+        typer.Option(
+            help="Resample frames along the scan lines of the probe, with depth along the rows."
+        ),
+    ]
     stride: Annotated[int, typer.Option(help="Use every n-th frame of a video.", min=1)]
     frames_per_video: Annotated[
         int,
@@ -224,6 +283,11 @@ class Recipe:
             max=MAX_SEED,
         ),
     ]
+
+
+def recipe_of(options: Recipe) -> Recipe:
+    """The recipe alone, of options that hold a recipe among others."""
+    return Recipe(**{field.name: getattr(options, field.name) for field in fields(Recipe)})
 
 
 def recipe_path(name: str) -> Path:

@@ -23,7 +23,7 @@ from lus_cli.attention.mask_file import write_masks
 from lus_cli.attention.mask_folder import MaskFolder
 from lus_cli.cache.layout import Cache
 from lus_cli.config import AttentionConfig
-from lus_cli.errors import LusError, UsageError
+from lus_cli.errors import LusError
 from lus_cli.files import check_writable, write_json
 from lus_cli.folders import locked
 from lus_cli.model.devices import choose_device, set_threads
@@ -75,11 +75,6 @@ def run(config: AttentionConfig, progress: Progress) -> Result:
     trained = open_run(cache, config.run, choose_device(config.device))
     if not trained.model.has_masks:
         raise LusError(f"run {trained.run.name} has no attention", "train a run with --attention")
-    if config.check and trained.model.masks_videos:
-        raise UsageError(
-            f"--check cannot randomise run {trained.run.name}: a kernel head has no initial weights",
-            "leave out --check",
-        )
     output = Output(config, trained, progress)
     folder = trained.run.attention
     with locked(

@@ -37,9 +37,9 @@ from lus_cli.evaluation.run_comparison import compare_candidates
 from lus_cli.evaluation.terminal_tables import metric_table
 from lus_cli.files import check_writable, read_json, write_json
 from lus_cli.model.devices import choose_device, set_threads
-from lus_cli.model.ranks import ALONE, ranks_of_environment
+from lus_cli.model.ranks import ranks_of_environment
 from lus_cli.progress import Progress, Result
-from lus_cli.recipes.recipe import Recipe
+from lus_cli.recipes.recipe import recipe_of
 from lus_cli.training.resuming import resumed
 from lus_cli.training.setting import Setting
 from lus_cli.training.trained_run import open_run
@@ -79,9 +79,9 @@ def run(config: CrossvalConfig, progress: Progress) -> Result:
 def train_fold(study: Crossval, fold: Fold, device: torch.device, progress: Progress) -> None:
     """Trains one fold, or resumes it, and stores the predictions for its test patients."""
     config, run = study.train_config(fold), study.run(fold)
-    setting = Setting(config, run, study.videos, fold.split, device, ALONE)
+    setting = Setting(recipe_of(config), run, study.videos, fold.split, device)
     if config.resume:
-        interrupted = resumed(config, run, device, ALONE)
+        interrupted = resumed(run, device)
         same_recipe = interrupted.recipe == setting.recipe
         if not same_recipe or not same_patients(interrupted.split, setting.split):
             raise LusError(
@@ -142,7 +142,7 @@ def about_page(study: Crossval, config: CrossvalConfig) -> dict[str, Any]:
     from lus_cli.crossval.baselines import BASELINES
 
     plan, first_run = read_json(study.root / "plan.json", START_OVER), study.run(study.folds[0])
-    recipe = {field.name: getattr(study.config, field.name) for field in dataclasses.fields(Recipe)}
+    recipe = dataclasses.asdict(recipe_of(study.config))
     repetitions = len(plan["repeats"])
     options = {
         "--config": study.root / "config.toml",

@@ -107,8 +107,8 @@ class Subject:
         if self.blind:
             sentences.append(f"{self.blind[0].upper()}{self.blind[1:]}.")
         if self.part in SEEN_IN_TRAINING:
-            kernel = self.trained.card.recipe.head == "kernel"  # fitted on both parts
-            part = "train" if kernel and self.part == "validation" else self.part
+            leaves_out = self.trained.card.recipe.leave_out  # trained on both parts
+            part = "train" if leaves_out and self.part == "validation" else self.part
             sentences.append(f"{SEEN_IN_TRAINING[part].capitalize()}.")
         if isinstance(self.trained.videos, OtherStudy) and (words := self.trained.videos.changed):
             sentences.append(f"{words[0].upper()}{words[1:]}.")
@@ -181,10 +181,10 @@ def evaluate(subject: Subject, config: EvaluateConfig, progress: Progress) -> Re
     )
     predictions = subject.predict(progress, clips)
     validation = None
-    kernel = subject.trained.card.recipe.head == "kernel"  # also fitted on the validation patients
-    if config.temperature and not kernel and subject.part == "validation":
+    leaves_out = subject.trained.card.recipe.leave_out  # trained on the validation patients
+    if config.temperature and not leaves_out and subject.part == "validation":
         validation = predictions
-    elif config.temperature and not kernel and subject.home:
+    elif config.temperature and not leaves_out and subject.home:
         others = part_indices(subject.home, "validation")
         validation = (
             predictions_of(subject.home, others, "validation", progress) if others else None

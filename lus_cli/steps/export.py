@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 import lus_cli
-from lus_cli.cache.batches import select_frames
+from lus_cli.cache.batches import pictures_of, select_frames
 from lus_cli.cache.chunks import FrameFormat
 from lus_cli.cache.layout import Cache, Run
 from lus_cli.cache.video_cache import VideoCache
 from lus_cli.config import ExportConfig
-from lus_cli.errors import LusError
+from lus_cli.errors import LusError, UsageError
 from lus_cli.evaluation.metrics import SCORES
 from lus_cli.evaluation.model_card import (
     DISCLAIMER,
@@ -47,17 +48,18 @@ def run(config: ExportConfig, progress: Progress) -> Result:
     check_writable(run.export)
     model, card = load_best(run.best)
     weights = digest_of(model.state_dict())
-    if card.recipe.head == "kernel":
-        raise LusError(
-            f"run {run.name} has a kernel head, which has no ONNX graph, since it detects the sector "
-            "of each video",
-            "share its best.safetensors, which `lus predict` can use",
+    every, makes = card.recipe.stride, pictures_of(card.recipe)
+    if config.frames and makes.windows:
+        raise UsageError(
+            f"the model takes {makes.windows} pictures of each video, whatever its number of frames",
+            "omit --frames",
         )
-    every = card.recipe.stride
     frames = config.frames or len(
         select_frames(card.longest, every, card.recipe.frames_per_video or card.longest)
     )
     videos, checked_on = videos_to_check(cache, card.frame_format, frames, every)
+    videos = [makes.of(torch.from_numpy(video)).numpy() for video in videos]
+    frames = makes.steps(frames)
     task = Task(run, model, card, weights, frames, videos)
     with replacing_folder(run.export, config.force) as folder:
         graphs = {}
@@ -70,8 +72,9 @@ def run(config: ExportConfig, progress: Progress) -> Result:
             "weights": weights,
             "frames": frames,
             "stride": every,
-            "axes": ["row", "column", "channel"][: len(card.frame_format.shape)],
-            "shape": list(card.frame_format.shape),
+            "input": asdict(makes) | {"is_frames": makes.are_frames},
+            "axes": ["row", "column", "channel"][: videos[0].ndim - 1],
+            "shape": list(videos[0].shape[1:]),
             "opset": OPSET,
             "checked_on": checked_on,
             "tolerance": TOLERANCE,
@@ -101,7 +104,7 @@ def write_graphs(task: Task, folder: Path) -> Iterator[tuple[str, list[Differenc
 
     Raises LusError for a file that differs too much from PyTorch.
     """
-    model, shape = task.model, task.card.frame_format.shape
+    model, shape = task.model, task.videos[0].shape[1:]
     onnx_files.write_encoder(folder / ENCODER, model, shape, about(task, "any number"))
     pieces = [np.resize(task.videos[0], (length, *shape)) for length in CHECKED_LENGTHS]
     truth = onnx_files.encoder_truth(model)
@@ -201,7 +204,8 @@ def files_of(run: Run) -> dict[str, Path]:
 
 
 def notes(run: Run, facts: dict[str, Any]) -> list[str]:
-    sentences = [f"{SCORER} takes videos of exactly {facts['frames']} frames."]
+    word = "frames" if facts["input"]["is_frames"] else "pictures, see README.md"
+    sentences = [f"{SCORER} takes videos of exactly {facts['frames']} {word}."]
     if facts["checked_on"] == "noise":
         sentences.append(
             "The cache has no frames in the format of this model, so noise was used for the comparison."

@@ -13,11 +13,11 @@ from lus_cli.cache.layout import Cache, Run
 from lus_cli.cache.split import read_split
 from lus_cli.cache.video_cache import VideoCache
 from lus_cli.config import TrainConfig
-from lus_cli.errors import UsageError
 from lus_cli.files import check_writable
 from lus_cli.model.devices import choose_device, explaining_out_of_memory, set_threads
 from lus_cli.model.ranks import Ranks, connected, ranks_of_environment
 from lus_cli.progress import Progress, Result
+from lus_cli.recipes.recipe import recipe_of
 from lus_cli.training import estimate
 from lus_cli.training.resuming import resumed
 from lus_cli.training.run_names import reserved
@@ -33,27 +33,23 @@ def run(config: TrainConfig, progress: Progress) -> Result:
     with connected(ranks, device), contextlib.ExitStack() as reservation:
         if config.resume:
             check_writable(cache.run(config.run).root)
-            setting = resumed(config, cache.run(config.run), device, ranks)
+            changes = {name: getattr(config, name) for name in config.given}
+            setting = resumed(cache.run(config.run), device, ranks, changes)
         else:
             videos = VideoCache(cache.videos)
             split, edited = read_split(cache.split, videos.patients)
             if edited and split.drawn_by:  # recorded in the run folder
                 split = replace(split, drawn_by=split.drawn_by | {"edited": True})
             run = reservation.enter_context(new_run(config, cache, ranks))
-            setting = Setting(config, run, videos, split, device, ranks)
+            setting = Setting(recipe_of(config), run, videos, split, device, ranks)
         return dry_run(setting) if config.dry_run else train(setting, progress)
 
 
 def dry_run(setting: Setting) -> Result:
     """Estimates the time and memory of training from one batch."""
-    if setting.config.head == "kernel":
-        raise UsageError(
-            "--dry-run estimates training by epochs, which a kernel head does not have",
-            "train it without --dry-run, which takes minutes",
-        )
-    trainer = new_trainer(setting)
-    with explaining_out_of_memory(smaller(setting.config)):
-        return estimate.dry_result(trainer, setting.videos, setting.indices("validation"))
+    trainer = new_trainer(setting, dry=True)
+    with explaining_out_of_memory(smaller(setting.recipe)):
+        return estimate.dry_result(trainer, setting.videos, setting.validation_indices())
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from lus_cli.recipes.recipe import Recipe
 
 
 def augment(batch: Batch, recipe: Recipe, epoch: int) -> Batch:
-    """Augments each video of a batch as the recipe says, all its frames in the same way.
+    """Augments each video of a batch as the recipe says, all its pictures in the same way.
 
     Videos are mirrored left to right, changed in brightness and contrast, and shifted, which imitates
     another operator, gain or patient. They are never flipped upside down, since depth has a meaning
@@ -22,7 +22,7 @@ def augment(batch: Batch, recipe: Recipe, epoch: int) -> Batch:
         return batch
     pieces = []
     turns = batch.turns or [0] * len(batch.indices)
-    videos = batch.frames.split(batch.lengths.tolist())
+    videos = batch.pictures.split(batch.lengths.tolist())
     for index, turn, frames in zip(batch.indices, turns, videos, strict=True):
         random = random_of(recipe, epoch, index, turn, AUGMENTATION)
         mirrored = bool(random.random() < 0.5)
@@ -38,7 +38,7 @@ def augment(batch: Batch, recipe: Recipe, epoch: int) -> Batch:
             brighter = frames.float() * (1 + contrast) + 64 * brightness * (frames > 0)
             frames = brighter.clamp(0, 255).to(torch.uint8)
         pieces.append(frames)
-    return replace(batch, frames=torch.cat(pieces))
+    return replace(batch, pictures=torch.cat(pieces))
 
 
 def shifted(frames: Tensor, rows: int, columns: int) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,46 +9,41 @@ from typing import Any
 
 import torch
 
-from lus_cli.cache.chunks import FrameFormat
 from lus_cli.cache.layout import Run
 from lus_cli.cache.split import Split, load_split, patient_list
 from lus_cli.cache.video_cache import VideoCache
 from lus_cli.errors import LusError, UsageError
 from lus_cli.model.network import LusModel
-from lus_cli.options import build, flag_of, read_toml
-from lus_cli.recipes.recipe import Recipe, recipe_path
-from lus_cli.words import shortened
+from lus_cli.options import build, read_toml
+from lus_cli.recipes.recipe import Recipe
 
 log = logging.getLogger("lus.train")
-
-# The fields of a recipe that affect a kernel head; see kernel_model.py.
-KERNEL_FIELDS = {
-    *("name", "backbone", "weights", "feature_stride", "head", "loss", "seed"),
-    *("stride", "frames_per_video", "batch_size"),
-}
 
 
 def check_recipe(recipe: Recipe) -> None:
     """Raises UsageError for options that have no effect in this recipe."""
-    if recipe.head == "kernel":
-        tuned, default = build(Recipe, read_toml(recipe_path("tuned"))), build(Recipe, {})
-        without_effect = [
-            field.name
-            for field in dataclasses.fields(Recipe)
-            if field.name not in KERNEL_FIELDS
-            and getattr(recipe, field.name)
-            not in (getattr(tuned, field.name), getattr(default, field.name))
-        ]
-        if without_effect:
-            flags = shortened(sorted(map(flag_of, without_effect)))
-            raise UsageError(
-                f"a kernel head is not trained by epochs: {flags} would have no effect",
-                "omit these options and start from --recipe tuned",
-            )
     if recipe.jitter and not recipe.frames_per_video:
         raise UsageError(
             "--jitter has no effect without --frames-per-video, because every frame is used",
             "give --frames-per-video, or --no-jitter",
+        )
+    if recipe.jitter and recipe.freeze and (recipe.windows or recipe.scan_lines):
+        raise UsageError(
+            "--jitter draws other pictures in every epoch, but --freeze computes their features once",
+            "give --no-jitter, or train the CNN with --no-freeze",
+        )
+    if recipe.padding != "packed" and (
+        recipe.windows or recipe.leave_out or recipe.feature_norm == "video"
+    ):
+        raise UsageError(
+            f"--padding {recipe.padding} does not work with windows, --leave-out or --feature-norm video",
+            "give --padding packed",
+        )
+    if recipe.leave_out and (recipe.members < 2 or not recipe.freeze):
+        raise UsageError(
+            "--leave-out trains each member without some patients, whom a single member or a trained "
+            "CNN would see",
+            "give --freeze and --members 5, or --no-leave-out",
         )
 
 
@@ -79,7 +73,7 @@ def check_weights(weights: str, split: Split) -> None:
     if weights in ("imagenet", "none") or file.name != run.best.name or not run.split.is_file():
         return
     recipe = build(Recipe, read_toml(run.config), str(run.config))
-    if recipe.freeze or recipe.head == "kernel":
+    if recipe.freeze:
         return  # that run did not change its CNN
     earlier, _ = load_split(run.split)
     trained_on, used = {*earlier.train}, {*earlier.train, *earlier.validation}
@@ -92,9 +86,10 @@ def check_weights(weights: str, split: Split) -> None:
         )
 
 
-def check_map(model: LusModel, frame_format: FrameFormat, recipe: Recipe) -> None:
-    """Raises LusError if the frames are too small for the CNN, or leave attention a single cell."""
-    frame = torch.zeros((1, *frame_format.shape), dtype=torch.uint8)
+def check_map(model: LusModel, shape: tuple[int, ...], recipe: Recipe) -> None:
+    """Raises LusError if pictures of `shape` are too small for the CNN, or leave attention a single
+    cell."""
+    frame = torch.zeros((1, *shape), dtype=torch.uint8)
     try:
         with torch.no_grad():
             frame = frame.to(next(model.parameters()).device)
@@ -105,7 +100,7 @@ def check_map(model: LusModel, frame_format: FrameFormat, recipe: Recipe) -> Non
         rows = columns = 0
     if min(rows, columns) < (2 if recipe.attention else 1):
         raise LusError(
-            f"frames of {frame_format.size} pixels give {recipe.backbone} a feature map of "
+            f"pictures of {shape[0]} pixels give {recipe.backbone} a feature map of "
             f"{rows}x{columns} cells, which is too small",
             "prepare with a larger --size, or train with --feature-stride 16 or --no-attention",
         )

@@ -25,7 +25,7 @@ def dry_result(trainer: Trainer, videos: VideoCache, validation: Sequence[int]) 
     groups = epoch_order(trainer.indices, videos.scores, recipe, 1)
 
     def frames_of(indices: Sequence[int]) -> int:
-        return sum(len(loader.positions(index)) for index in indices)
+        return sum(loader.steps(index) for index in indices)
 
     largest = max(groups, key=frames_of)
     share = trainer.ranks.share(largest)

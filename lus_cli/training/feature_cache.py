@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from lus_cli.cache.batches import Batch, BatchLoader
+from lus_cli.cache.pictures import PICTURES_VERSION
 from lus_cli.cache.video_cache import VideoCache
 from lus_cli.disk_errors import explaining_refusal
 from lus_cli.errors import UsageError
@@ -34,7 +35,7 @@ FRAMES_AT_ONCE = 32  # constant, so that maps do not depend on the size of a req
 
 
 class FeatureLoader(BatchLoader):
-    """A BatchLoader of feature maps, (frame, channel, row, column), instead of frames."""
+    """A BatchLoader of feature maps, (step, channel, row, column), instead of pictures."""
 
     def __init__(
         self,
@@ -61,7 +62,7 @@ class FeatureLoader(BatchLoader):
         made_by = f"{model.backbone!r}{model.prepare.__name__}"
         self.cnn = checksum(made_by, model.backbone.state_dict())
         self.dtype = torch.float16 if recipe.feature_cache == "float16" else torch.float32
-        black = torch.zeros(1, *videos.frame_format.shape, dtype=torch.uint8)
+        black = torch.zeros(1, *self.shape, dtype=torch.uint8)
         self.black = self.compute(black) if recipe.padding == "zeros" else None
 
     def path(self, index: int) -> Path:
@@ -72,6 +73,7 @@ class FeatureLoader(BatchLoader):
             asdict(self.videos.frame_format),
             self.needed(index).tolist(),
             [self.cnn, self.recipe.precision, str(self.dtype), self.device.type],
+            *([] if self.pictures.are_frames else [asdict(self.pictures), PICTURES_VERSION]),
         ]
         return self.folder / f"{fingerprint(made_from)}.npz"
 
@@ -96,10 +98,10 @@ class FeatureLoader(BatchLoader):
             np.savez(file, maps=maps.numpy())
         return maps
 
-    def compute(self, frames: Tensor) -> Tensor:
-        """The feature maps of frames, on the CPU and in the data type in which they are stored."""
+    def compute(self, pictures: Tensor) -> Tensor:
+        """The feature maps of pictures, on the CPU and in the data type in which they are stored."""
         with torch.no_grad():
-            pieces = [self.model.cnn(f.to(self.device)) for f in frames.split(FRAMES_AT_ONCE)]
+            pieces = [self.model.cnn(f.to(self.device)) for f in pictures.split(FRAMES_AT_ONCE)]
             maps = torch.cat([piece.to(self.dtype).cpu() for piece in pieces])
             return maps.contiguous()  # the same memory layout as maps read from a file
 
@@ -122,5 +124,5 @@ class FeatureLoader(BatchLoader):
         batch = super().load(indices, epoch, turns)
         if self.black is None or not indices:
             return batch
-        black = self.black.to(batch.frames.device)
-        return replace(batch, frames=torch.cat([batch.frames, black]))
+        black = self.black.to(batch.pictures.device)
+        return replace(batch, pictures=torch.cat([batch.pictures, black]))

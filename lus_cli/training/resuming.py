@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -11,49 +12,43 @@ import torch
 from lus_cli.cache.layout import Cache, Run
 from lus_cli.cache.split import read_split
 from lus_cli.cache.video_cache import VideoCache
-from lus_cli.config import TrainConfig
 from lus_cli.errors import LusError, UsageError
 from lus_cli.files import read_json, write_json, write_text
 from lus_cli.model.checkpoint import load_best, load_last, save_best
-from lus_cli.model.ranks import Ranks
+from lus_cli.model.ranks import ALONE, Ranks
 from lus_cli.model.weights import UNREADABLE, reason_of
-from lus_cli.options import build, flag_of, read_toml, to_toml
+from lus_cli.options import build, read_toml, to_toml
 from lus_cli.recipes.recipe import Recipe
 from lus_cli.training.checks import check_study
 from lus_cli.training.early_stopping import checked_epochs, finished, out_of_patience, stopped_early
 from lus_cli.training.optimizer import schedule_factor
 from lus_cli.training.setting import Setting
 from lus_cli.training.trainer import Trainer
-from lus_cli.words import counted, shortened
+from lus_cli.words import counted
 
 log = logging.getLogger("lus.train")
 
 
-def resumed(config: TrainConfig, run: Run, device: torch.device, ranks: Ranks) -> Setting:
-    """The setting of an existing run: its recipe and split, with the present device and threads.
+def resumed(
+    run: Run, device: torch.device, ranks: Ranks = ALONE, changes: Mapping[str, Any] | None = None
+) -> Setting:
+    """The setting of an existing run: its recipe and split, on the present device.
 
-    --epochs and --patience replace those of the recipe if they are given.
+    changes: the fields of the recipe that replace the planned ones: epochs and patience.
     """
-    cache = Cache(config.cache)
+    cache = Cache(run.root.parents[1])
     planned = build(Recipe, read_toml(run.config), str(run.config))
     videos = VideoCache(cache.videos)
     check_study(read_json(run.provenance, "start a new run"), videos, f"run {run.name}")
     split, _ = read_split(run.split, videos.patients)
-    recipe = dataclasses.replace(planned, **{name: getattr(config, name) for name in config.given})
-    if config.given:
-        check_plan(run, planned, recipe, config.given)
-    config = dataclasses.replace(config, **dataclasses.asdict(recipe))
-    return Setting(config, run, videos, split, device, ranks, planned=planned)
+    recipe = dataclasses.replace(planned, **(changes or {}))
+    if changes:
+        check_plan(run, planned, recipe)
+    return Setting(recipe, run, videos, split, device, ranks, planned=planned)
 
 
-def check_plan(run: Run, planned: Recipe, changed: Recipe, given: tuple[str, ...]) -> None:
+def check_plan(run: Run, planned: Recipe, changed: Recipe) -> None:
     """Raises UsageError or LusError if the run cannot be resumed with the changed recipe."""
-    flags = shortened([flag_of(name) for name in given])
-    if planned.head == "kernel":
-        raise UsageError(
-            f"a kernel head is not trained by epochs: {flags} would have no effect",
-            "omit it, or start a new run",
-        )
     state = load_last(run.last)
     done = epochs_in(run, state) if state else []
     if changed.epochs < len(done):
@@ -88,9 +83,9 @@ def mismatch(run: Run, error: Exception) -> LusError:
 def restored(setting: Setting, trainer: Trainer) -> list[dict[str, float]]:
     """Restores a trainer from the last checkpoint and returns the metrics of the epochs before."""
     run = setting.run
-    state = load_last(run.last) if setting.config.resume else None
+    state = load_last(run.last) if setting.resume else None
     if state is None:
-        if setting.config.resume:
+        if setting.resume:
             log.info("run %s has no finished epoch; training starts over", run.name)
         return []
     epochs = epochs_in(run, state)
@@ -146,8 +141,6 @@ def already_finished(setting: Setting, epochs: list[dict[str, float]]) -> str:
     """A sentence on a run that was already finished when it was resumed."""
     run, recipe = setting.run, setting.recipe
     command = f"`lus train --resume --run {run.name}"
-    if recipe.head == "kernel":
-        return f"Run {run.name} is finished: a kernel head is not trained by epochs."
     if reason := stopped_early(epochs, recipe):
         return (
             f"Run {run.name} is finished: nothing was trained. {reason} {command} --patience 0` "

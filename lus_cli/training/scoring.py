@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
 
 from lus_cli.cache.batches import Batch, BatchLoader, in_batches
+from lus_cli.cache.pictures import Pictures
 from lus_cli.model.devices import SCORING_BYTES, frames_at_once
-from lus_cli.model.network import CLASSES, LusModel, Output
+from lus_cli.model.head import CLASSES, Output, average
+from lus_cli.model.network import LusModel
 from lus_cli.model.ranks import ALONE, Ranks
 from lus_cli.progress import Progress
 
 CHECKPOINT_FRAMES = 32  # whose activations are in memory at the same time with --checkpointing
 # Receives each batch and the model's output for it, to keep more than the logits.
 Keep = Callable[[Batch, Output], None]
+Votes = Mapping[int, Sequence[int]]
 
 
 def score_videos(
@@ -28,12 +31,17 @@ def score_videos(
     progress: Progress,
     ranks: Ranks = ALONE,
     keep: Keep | None = None,
+    votes: Votes | None = None,
+    decide: bool = True,
 ) -> np.ndarray:
     """The logits of videos, (video, class) float32, in the order of `indices`.
 
     Runs on the device of the model, in evaluation mode, one batch at a time, with a bounded number
     of frames in the CNN at once. Each of several processes scores its share and returns all logits.
     `keep` is called with each batch and the output of the model.
+
+    votes: the members whose predictions count for each video, by its index; None for all.
+    decide: whether the logits are those of the model's decision.
     """
     device = next(model.parameters()).device
     was_training = model.training
@@ -43,7 +51,8 @@ def score_videos(
     try:
         with torch.inference_mode():
             for batch in loader.batches(in_batches(ranks.share(indices), loader.recipe.batch_size)):
-                output = predict(model, batch.to(device), pad_to, parts_of(batch, at_once))
+                parts = parts_of(batch, at_once)
+                output = predict(model, batch.to(device), pad_to, parts, votes, decide)
                 share.append(output.logits.float().cpu().numpy())
                 if keep is not None:
                     keep(batch, output)
@@ -59,7 +68,7 @@ def score_videos(
 def scored_at_once(model: LusModel, loader: BatchLoader) -> int:
     """The number of frames in the CNN at once without gradients, with --checkpointing at most
     CHECKPOINT_FRAMES."""
-    most = frames_at_once(model.backbone, loader.videos.frame_format.shape, SCORING_BYTES)
+    most = frames_at_once(model.backbone, loader.shape, SCORING_BYTES)
     return min(most, CHECKPOINT_FRAMES) if loader.recipe.checkpointing else most
 
 
@@ -69,12 +78,47 @@ def parts_of(batch: Batch, at_once: int) -> list[int]:
     return [min(at_once, frames - start) for start in range(0, frames, at_once)]
 
 
-def predict(model: LusModel, batch: Batch, pad_to: int, parts: Sequence[int] = ()) -> Output:
-    """The output of a model for a batch of frames, or of feature maps of its frozen CNN."""
-    if batch.frames.is_floating_point():
-        return model.score(batch.frames.float(), batch.lengths, pad_to)
-    output: Output = model(batch.frames, batch.lengths, pad_to, parts)
-    return output
+def predict(
+    model: LusModel,
+    batch: Batch,
+    pad_to: int,
+    parts: Sequence[int] = (),
+    votes: Votes | None = None,
+    decide: bool = True,
+) -> Output:
+    """The output of a model for a batch of pictures, or of feature maps of its frozen CNN.
+
+    For `votes` and `decide` see score_videos.
+    """
+    outputs = model.outputs(features_of(model, batch, parts), batch.lengths, pad_to)
+    counted = None
+    if votes is not None:
+        rows = [
+            [member in votes[index] for index in batch.indices] for member in range(len(outputs))
+        ]
+        counted = torch.tensor(rows, dtype=torch.bool).reshape(len(outputs), len(batch.indices))
+    output = average(outputs, counted)
+    return output._replace(logits=model.decision(output.logits)) if decide else output
+
+
+def masks_of(model: LusModel, makes: Pictures, frames: torch.Tensor) -> np.ndarray:
+    """The attention mask of each frame of a video: (frame, row, column) float32 in [0, 1].
+
+    makes: how the pictures of the time steps are made of the frames, uint8 (frame, row, column[,
+    channel]).
+    """
+    device = next(model.parameters()).device
+    with torch.inference_mode():
+        pictures = makes.of(frames).to(device)
+        masks = model(pictures, torch.tensor([len(pictures)])).masks
+        return makes.frame_maps(masks.float().cpu().numpy(), frames)
+
+
+def features_of(model: LusModel, batch: Batch, parts: Sequence[int] = ()) -> torch.Tensor:
+    """The feature maps of a batch: (step, channel, row, column)."""
+    if batch.pictures.is_floating_point():
+        return batch.pictures.float()
+    return model.features(batch.pictures, parts)
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

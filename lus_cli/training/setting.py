@@ -2,31 +2,38 @@
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
 from lus_cli.cache.layout import Run
 from lus_cli.cache.split import Split
 from lus_cli.cache.video_cache import VideoCache
-from lus_cli.config import TrainConfig
 from lus_cli.errors import LusError
-from lus_cli.model.ranks import Ranks
+from lus_cli.model.ranks import ALONE, Ranks
 from lus_cli.recipes.recipe import Recipe
 
 
 @dataclass(frozen=True)
 class Setting:
-    """The options, videos, split and device of a run."""
+    """The recipe, videos, split and device of a run."""
 
-    config: TrainConfig
+    recipe: Recipe
     run: Run
     videos: VideoCache
     split: Split
     device: torch.device
-    ranks: Ranks
+    ranks: Ranks = field(default=ALONE)
     planned: Recipe | None = None  # of a resumed run: its recipe before this command
+
+    @property
+    def resume(self) -> bool:
+        return self.planned is not None
+
+    @property
+    def replanned(self) -> bool:
+        """Whether the run is resumed with other --epochs or --patience than before."""
+        return self.planned is not None and self.planned != self.recipe
 
     def indices(self, part: str) -> list[int]:
         """The labelled videos of a part. Raises LusError if it has none."""
@@ -37,12 +44,15 @@ class Setting:
             )
         return indices
 
-    @property
-    def recipe(self) -> Recipe:
-        names = [field.name for field in dataclasses.fields(Recipe)]
-        return Recipe(**{name: getattr(self.config, name) for name in names})
+    def training_indices(self) -> list[int]:
+        """The labelled videos that the model is trained on."""
+        if not self.recipe.leave_out:
+            return self.indices("train")
+        return [
+            index for part in ("train", "validation") if getattr(self.split, part)
+            for index in self.indices(part)
+        ]  # fmt: skip
 
-    @property
-    def replanned(self) -> bool:
-        """Whether the run is resumed with other --epochs or --patience than before."""
-        return self.planned is not None and self.planned != self.recipe
+    def validation_indices(self) -> list[int]:
+        """The labelled videos that the model is validated on; with leave_out, those of training."""
+        return self.training_indices() if self.recipe.leave_out else self.indices("validation")

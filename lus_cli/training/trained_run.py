@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from lus_cli.cache.batches import BatchLoader
+from lus_cli.cache.batches import BatchLoader, pictures_of
 from lus_cli.cache.layout import Cache, Run
 from lus_cli.cache.other_study import OtherStudy
 from lus_cli.cache.split import Split, load_split, read_split
@@ -111,5 +111,6 @@ def open_elsewhere(
 
 def on_device(model: LusModel, device: torch.device, card: Card) -> LusModel:
     """Moves a model to `device` and bounds the memory of its CNN."""
-    model.frames_at_once = frames_at_once(model.backbone, card.frame_format.shape, SCORING_BYTES)
+    shape = pictures_of(card.recipe).shape(card.frame_format.shape)
+    model.frames_at_once = frames_at_once(model.backbone, shape, SCORING_BYTES)
     return model.to(device)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from lus_cli.cache.batches import Batch, BatchLoader
 from lus_cli.errors import LusError
 from lus_cli.evaluation.metrics import label_metrics
+from lus_cli.model.decision import calibrated
 from lus_cli.model.devices import PRECISIONS
 from lus_cli.model.losses import entropy_floor, inverse_frequency, ordinal_loss
 from lus_cli.model.network import CLASSES, LusModel
@@ -24,7 +25,7 @@ from lus_cli.training import nonfinite
 from lus_cli.training.augmentation import augment
 from lus_cli.training.optimizer import new_optimizer, schedule_factor
 from lus_cli.training.sampling import epoch_order, turns_of
-from lus_cli.training.scoring import CHECKPOINT_FRAMES, predict, score_videos
+from lus_cli.training.scoring import CHECKPOINT_FRAMES, features_of, score_videos
 from lus_cli.training.tally import Step, Tally
 
 MAX_NONFINITE_IN_A_ROW = 3
@@ -40,10 +41,12 @@ class Trainer:
         indices: Sequence[int],
         on_nonfinite: Callable[[dict[str, Any]], None],
         ranks: Ranks = ALONE,
+        left_out: Mapping[int, Sequence[int]] | None = None,
     ) -> None:
         """Sets up the optimiser for the training videos.
 
         indices: the training videos in the loader's cache.
+        left_out: the members that are trained without a video, by its index; see members.py.
         on_nonfinite: called with the trace of each step that was skipped because its loss or
             gradient was not finite.
         """
@@ -64,6 +67,7 @@ class Trainer:
             averaging = get_ema_multi_avg_fn(self.recipe.average)
             self.average = AveragedModel(model, multi_avg_fn=averaging, use_buffers=True)
         self.pad_to = int(loader.videos.lengths.max())
+        self.left_out = left_out or {}
         self.class_weights: Tensor | None = None
         if self.recipe.class_weights:
             scores = torch.from_numpy(loader.videos.scores[self.indices])
@@ -117,10 +121,10 @@ class Trainer:
         # Batch norm updates its running statistics in the forward pass, before the check.
         buffers = [buffer.clone() for buffer in self.model.buffers()]
         scale = self.scaler.get_scale()
-        step = self.gradient(batch, len(group))
+        step = self.gradient(batch, group)
         while math.isfinite(step.loss) and not step.finite and self.scale_lowered():
             self.put_back(buffers)
-            step = self.gradient(batch, len(group))
+            step = self.gradient(batch, group)
         self.steps += 1
         tally.videos += len(group)
         tally.frames += step.frames
@@ -158,12 +162,12 @@ class Trainer:
             for buffer, before in zip(self.model.buffers(), buffers, strict=True):
                 buffer.copy_(before)
 
-    def gradient(self, batch: Batch, videos: int) -> Step:
-        """Computes the clipped gradient of the mean loss over the `videos` of a step, summed over
+    def gradient(self, batch: Batch, group: Sequence[int]) -> Step:
+        """Computes the clipped gradient of the objective of a step on the videos `group`, summed over
         all processes."""
         self.optimizer.zero_grad(set_to_none=True)
-        losses, logits = self.losses(batch)
-        self.scaler.scale(losses.sum() / videos).backward()
+        objective, losses, logits = self.losses(batch, group)
+        self.scaler.scale(objective).backward()
         trained = [p for p in self.model.parameters() if p.requires_grad]
         self.ranks.sum_gradients(trained)
         self.scaler.unscale_(self.optimizer)
@@ -176,11 +180,40 @@ class Trainer:
             values = torch.cat([sums, norm[None]]).tolist()
         return Step(values[0], values[3], round(values[1]), round(values[2]))
 
-    def losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The loss of each video of a batch, (video,), and its logits, (video, class)."""
-        output = predict(self.model, batch, self.pad_to, self.parts(batch))
-        losses = ordinal_loss(output.logits, batch.scores, self.recipe.loss, self.class_weights)
-        return losses, output.logits
+    def losses(self, batch: Batch, group: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
+        """The objective of a step, and the loss, (video,), and the logits, (video, class), of each
+        video of a batch, as means over the members that are trained on it.
+
+        The objective is the sum over the members of the mean loss of their videos in `group`, of
+        which the batch is the share of this process.
+        """
+        features = features_of(self.model, batch, self.parts(batch))
+        pupils = self.pupils(batch.indices)
+        outputs = self.model.outputs(features, batch.lengths, self.pad_to, pupils)
+        if pupils is None:
+            pupils = torch.ones(len(outputs), len(batch.indices), dtype=torch.bool)
+            counts = torch.full((len(outputs),), len(group))
+        else:
+            counts = self.pupils(group).sum(dim=1).clamp_min(1)  # type: ignore[union-attr]
+        objective = features.new_zeros(())
+        losses = features.new_zeros(len(batch.indices))
+        logits = features.new_zeros(len(batch.indices), CLASSES)
+        shares = 1 / pupils.sum(dim=0).clamp_min(1).to(features)
+        for seen, count, output in zip(pupils.to(features.device), counts, outputs, strict=True):
+            scores, weights = batch.scores[seen], self.class_weights
+            loss = ordinal_loss(output.logits, scores, self.recipe.loss, weights)
+            objective = objective + loss.sum() / int(count)
+            losses[seen] += loss.detach() * shares[seen]
+            logits[seen] += output.logits.detach() * shares[seen, None]
+        return objective, losses, logits
+
+    def pupils(self, indices: Sequence[int]) -> Tensor | None:
+        """(member, video) bool: which videos each member is trained on; None for all."""
+        if not self.left_out:
+            return None
+        members = range(len(self.model.heads))
+        rows = [[member not in self.left_out[index] for index in indices] for member in members]
+        return torch.tensor(rows, dtype=torch.bool).reshape(len(members), len(indices))
 
     def parts(self, batch: Batch) -> list[int]:
         """The numbers of frames of a batch that go through the CNN in turn; () for all at once.
@@ -202,7 +235,7 @@ class Trainer:
         """Traces a step that was not finite. Raises LusError after MAX_NONFINITE_IN_A_ROW in a row."""
         state = [buffer.clone() for buffer in self.model.buffers()]
         traced = nonfinite.trace(
-            self.model, lambda: self.scaler.scale(self.losses(batch)[0].sum() / len(group))
+            self.model, lambda: self.scaler.scale(self.losses(batch, group)[0])
         )
         self.put_back(state)
         traces = self.ranks.gathered(traced)
@@ -237,18 +270,32 @@ class Trainer:
         return self.average.module if self.average is not None else self.model  # type: ignore[return-value]
 
     def validate(self, indices: Sequence[int], progress: Progress) -> dict[str, float]:
-        """The metrics on other videos, under keys that start with `validation_`."""
+        """The metrics on other videos, under keys that start with `validation_`, and the decision
+        of the scored model, which is calibrated on them.
+
+        With `left_out`, each video is scored by the members that are trained without it.
+        """
+        votes = {index: self.left_out[index] for index in indices} if self.left_out else None
+        model, scores = self.scored_model, self.loader.videos.scores[list(indices)]
         logits = score_videos(
-            self.scored_model,
+            model,
             self.loader,
             indices,
             pad_to=self.pad_to,
             task="validate",
             progress=progress,
             ranks=self.ranks,
+            votes=votes,
+            decide=False,
         )
-        figures = summary(logits, self.loader.videos.scores[list(indices)], self.recipe.loss)
-        return {f"validation_{name}": value for name, value in figures.items()}
+        if np.isfinite(logits).all():
+            model.decision.set(*calibrated(self.recipe.decision, logits, scores))
+        with torch.no_grad():
+            decided = model.decision(torch.from_numpy(logits).to(self.device)).cpu().numpy()
+        metrics = summary(logits, scores, self.recipe.loss) | {
+            name: summary(decided, scores, self.recipe.loss)[name] for name in ("accuracy", "kappa")
+        }
+        return {f"validation_{name}": value for name, value in metrics.items()}
 
     def state(self) -> dict[str, Any]:
         """The state that the next epoch needs, as tensors and plain values."""

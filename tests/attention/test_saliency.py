@@ -23,12 +23,13 @@ from lus_cli.model.checkpoint import new_model
 from lus_cli.model.network import LusModel
 from lus_cli.options import build
 from lus_cli.recipes.recipe import Recipe
+from tests.conftest import PAPER
 
 
 def model_of(**changes: Any) -> LusModel:
     torch.manual_seed(0)
     values = {"weights": "none", "backbone": "resnet18", "feature_stride": 16, "hidden": 8}
-    return new_model(dataclasses.replace(build(Recipe, values), **changes)).eval()
+    return new_model(dataclasses.replace(build(Recipe, PAPER | values), **changes)).eval()
 
 
 def video(length: int, seed: int = 1) -> Tensor:

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lus_cli.crossval.kernel import BETWEEN, best_sharpness, score_positions
 from lus_cli.evaluation.metrics import SCORES
 from lus_cli.model.backbones import build_backbone
-from lus_cli.model.kernel_head import BETWEEN, best_sharpness, score_positions
 from lus_cli.model.losses import inverse_frequency, ordinal_loss
 
 FROZEN = 13  # layers: what rescales, the stem, and eleven of sixteen blocks

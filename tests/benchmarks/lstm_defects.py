@@ -131,7 +131,7 @@ def stepped(trainer: Trainer, case: Case, check: bool) -> dict[str, Any]:
     With `check` by `Trainer`: how many were not taken. Without, as the report trained: after which
     step the weights are not finite any more, if ever.
     """
-    lstm = trainer.model.lstm = faulty(trainer.model.lstm)
+    lstm = trainer.model.heads[0].lstm = faulty(trainer.model.heads[0].lstm)
     trainer.train_mode()
     not_taken, spoiled = 0, None
     for number, group in enumerate(itertools.islice(groups_of(trainer), case.steps), start=1):

@@ -11,13 +11,13 @@ import torch
 from torch.nn import functional as F
 
 from lus_cli.cache.layout import Cache
+from lus_cli.cache.sector import find_sector
 from lus_cli.cache.video_cache import VideoCache
 from lus_cli.crossval.folds import Fold
 from lus_cli.evaluation.metrics import SCORES, Predictions
 from lus_cli.model import kernel_head, kernel_model
 from lus_cli.model.backbones import build_backbone
 from lus_cli.model.network import MEAN, STD
-from lus_cli.model.sector import find_sector
 from tests.benchmarks import further_training
 
 RECIPE = "the recipe"

@@ -23,6 +23,7 @@ from lus_cli.options import build
 from lus_cli.progress import silent
 from lus_cli.recipes.recipe import Recipe
 from lus_cli.training.trainer import Trainer
+from tests.conftest import PAPER
 
 LONGEST = 252  # frames, to which the report's paddings fill every video up
 SIZE, VIDEOS, FRAMES = 64, 12, 4  # pixels; videos of a study; frames of a video, evenly spread
@@ -44,7 +45,7 @@ class Run:
 
     @property
     def recipe(self) -> Recipe:
-        paper = build(Recipe, {})
+        paper = build(Recipe, PAPER)
         changes = {
             "weights": "none",
             # AlexNet's last pooling would leave small frames a single cell to attend to.

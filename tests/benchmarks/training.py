@@ -30,6 +30,7 @@ from lus_cli.training.trainer import Trainer
 from tests.benchmarks.measured import Measured, Rows, middle, spread_of
 from tests.benchmarks.processes import lus
 from tests.benchmarks.studies import QUALITY, files_of
+from tests.conftest import PAPER
 
 SIZE, LONGEST = 224, 80  # pixels, frames
 SCANNER_SIZE = (1024, 768)  # pixels, of the JPEGs that the plain way decodes
@@ -62,7 +63,7 @@ def speed(measured: Measured, folder: Path) -> None:
     for path in files_of(exams):
         as_scanners_write(path)
     lus("prepare", exams, "--cache", cache, "--size", str(SIZE))
-    recipe = build(Recipe, {"weights": "none"})
+    recipe = build(Recipe, PAPER | {"weights": "none"})
     videos = VideoCache(cache / "videos.h5")
     indices = list(range(0, len(videos), len(videos) // SPEED_VIDEOS))[:SPEED_VIDEOS]
     frames = int(videos.lengths[indices].sum())

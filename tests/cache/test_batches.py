@@ -16,9 +16,9 @@ from lus_cli.options import build
 from lus_cli.recipes.recipe import Recipe
 from lus_cli.training.augmentation import augment, shifted
 from lus_cli.training.sampling import epoch_order, turns_of
-from tests.conftest import tiny
+from tests.conftest import PAPER, tiny
 
-RECIPE = build(Recipe, {"weights": "none"})
+RECIPE = build(Recipe, PAPER | {"weights": "none"})
 SCORES = np.repeat([0, 1, 2, 3], [10, 20, 40, 17])
 
 
@@ -103,7 +103,7 @@ def test_batches_hold_the_frames_of_their_videos_in_order(prepared: Path) -> Non
     seen = list(loader.batches(groups))
     assert [batch.indices for batch in seen] == groups
     for batch in seen:
-        pieces = batch.frames.split(batch.lengths.tolist())
+        pieces = batch.pictures.split(batch.lengths.tolist())
         for index, piece in zip(batch.indices, pieces, strict=True):
             np.testing.assert_array_equal(piece.numpy(), videos.read(index)[::2])
         assert batch.scores.tolist() == videos.scores[batch.indices].tolist()
@@ -133,7 +133,7 @@ def test_an_accumulated_step_has_the_videos_of_several_batches(prepared: Path) -
 def test_a_process_without_a_video_has_an_empty_batch(prepared: Path) -> None:
     loader = BatchLoader(VideoCache(prepared / "videos.h5"), tiny(prepared, flip=True))
     batch = augment(loader.load([], 1), loader.recipe, 1)
-    assert batch.frames.shape == (0, 64, 64)
+    assert batch.pictures.shape == (0, 64, 64)
     assert len(batch.lengths) == len(batch.scores) == 0
 
 
@@ -148,11 +148,11 @@ def test_augmentation_varies_videos_but_all_their_frames_alike() -> None:
     recipe = dataclasses.replace(RECIPE, flip=True, gain=0.3, shift=0.2)
     frame = torch.randint(1, 256, (1, 12, 12), dtype=torch.uint8)
     batch = Batch([3, 4], frame.expand(6, -1, -1), torch.tensor([3, 3]), torch.zeros(2))
-    one, two = augment(batch, recipe, 1).frames.split(3)
+    one, two = augment(batch, recipe, 1).pictures.split(3)
     assert (one == one[0]).all()
     assert (two == two[0]).all()
     assert not torch.equal(one, two)
-    assert torch.equal(augment(batch, recipe, 1).frames[:3], one)
+    assert torch.equal(augment(batch, recipe, 1).pictures[:3], one)
     assert not torch.equal(augment(batch, recipe, 2).frames[:3], one)
 
 
@@ -160,7 +160,7 @@ def test_mirroring_is_left_to_right_never_upside_down() -> None:
     recipe = dataclasses.replace(RECIPE, flip=True)
     batch = batch_of(*[1] * 40)
     mirrored = 0
-    for before, after in zip(batch.frames, augment(batch, recipe, 1).frames, strict=True):
+    for before, after in zip(batch.pictures, augment(batch, recipe, 1).pictures, strict=True):
         assert torch.equal(after, before) or torch.equal(after, before.flip(1))
         mirrored += int(torch.equal(after, before.flip(1)))
     assert 8 < mirrored < 32
@@ -192,9 +192,9 @@ def test_later_turns_of_a_video_are_drawn_otherwise_and_the_first_as_without_tur
     frames = torch.randint(1, 256, (1, 12, 12), dtype=torch.uint8)
     one = Batch([3], frames, torch.tensor([1]), torch.zeros(1))
     varied = [
-        augment(dataclasses.replace(one, turns=[turn]), recipe, 1).frames for turn in range(4)
+        augment(dataclasses.replace(one, turns=[turn]), recipe, 1).pictures for turn in range(4)
     ]
-    assert torch.equal(varied[0], augment(one, recipe, 1).frames)
+    assert torch.equal(varied[0], augment(one, recipe, 1).pictures)
     for other in range(1, 4):
         assert not any(torch.equal(varied[other], before) for before in varied[:other])
 
@@ -210,8 +210,8 @@ def test_what_an_unbalanced_epoch_draws_is_what_it_always_was(prepared: Path) ->
     moves = np.random.default_rng([recipe.seed, 4, 2])
     moves.random(3)
     rows, columns = (round(move * 12) for move in moves.uniform(-0.5, 0.5, 2))
-    batch = Batch([2], batch_of(1).frames, torch.tensor([1]), torch.zeros(1))
-    assert torch.equal(augment(batch, recipe, 4).frames, shifted(batch.frames, rows, columns))
+    batch = Batch([2], batch_of(1).pictures, torch.tensor([1]), torch.zeros(1))
+    assert torch.equal(augment(batch, recipe, 4).pictures, shifted(batch.pictures, rows, columns))
 
 
 def test_frames_that_are_read_once_are_not_kept(prepared: Path) -> None:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
+from lus_cli.cache.sector import find_sector
 from lus_cli.crossval import signs
-from lus_cli.model.sector import find_sector
 from lus_cli.phantom.scene import Label, Look
 from lus_cli.phantom.study import Video
 from lus_cli.phantom.tissue import Scene

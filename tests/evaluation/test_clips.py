@@ -33,7 +33,7 @@ def test_what_is_kept_while_scoring_is_what_the_model_said(prepared: Path, tmp_p
     for index in indices:
         batch = BatchLoader(trained.videos, trained.card.recipe).load([index])
         with torch.inference_mode():
-            output = trained.model.eval()(batch.frames, batch.lengths)
+            output = trained.model.eval()(batch.pictures, batch.lengths)
         clip = kept.of[index]
         assert np.allclose(clip.masks / 255, output.masks.numpy(), atol=0.003)
         assert clip.scored.length == trained.videos.lengths[index]

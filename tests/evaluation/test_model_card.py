@@ -28,7 +28,7 @@ from lus_cli.options import build
 from lus_cli.progress import silent
 from lus_cli.recipes.recipe import Recipe
 from lus_cli.steps import evaluate, train
-from tests.conftest import tiny
+from tests.conftest import PAPER, tiny
 
 
 @pytest.fixture(scope="module")
@@ -204,7 +204,7 @@ def test_patients_are_named_only_on_request(run):
 
 
 def test_a_weights_file_is_named_without_its_folder():
-    recipe = dataclasses.replace(build(Recipe, {}), weights="/home/somebody/secret/lungs.pth")
+    recipe = dataclasses.replace(build(Recipe, PAPER), weights="/home/somebody/secret/lungs.pth")
     assert dict(recipe_rows(recipe))["weights"] == "lungs.pth"
 
 

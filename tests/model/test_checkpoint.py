@@ -17,10 +17,11 @@ from lus_cli.errors import CannotReadError, LusError
 from lus_cli.model.checkpoint import Card, load_best, load_last, new_model, save_best, save_last
 from lus_cli.options import build
 from lus_cli.recipes.recipe import Recipe
+from tests.conftest import PAPER
 from tests.model.test_backbones import Malicious
 
 ROOT = Path(__file__).parents[2]
-RECIPE = build(Recipe, {"weights": "none", "hidden": 8, "attention_channels": [4]})
+RECIPE = build(Recipe, PAPER | {"weights": "none", "hidden": 8, "attention_channels": [4]})
 
 
 def card() -> Card:
@@ -56,6 +57,7 @@ import resource, signal, sys, torch
 from pathlib import Path
 from lus_cli.model.checkpoint import save_best, save_last
 from lus_cli.errors import LusError
+from tests.conftest import PAPER
 from tests.model.test_checkpoint import card
 path, weights = Path({str(tmp_path / name)!r}), {{"w": torch.zeros(200_000)}}
 def write():
@@ -78,7 +80,7 @@ assert [p.name for p in path.parent.iterdir()] == [path.name]
 
 def test_loading_never_downloads(tmp_path: Path) -> None:
     """A model trained from ImageNet weights carries its own: scoring needs no network."""
-    recipe = build(Recipe, {"weights": "imagenet", "hidden": 8})
+    recipe = build(Recipe, PAPER | {"weights": "imagenet", "hidden": 8})
     weights = new_model(RECIPE.__class__(**{**recipe.__dict__, "weights": "none"})).state_dict()
     save_best(
         tmp_path / "best.safetensors",

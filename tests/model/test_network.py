@@ -15,6 +15,7 @@ from lus_cli.model.lstm import bidirectional_by_reversal, pad, padded_rows
 from lus_cli.model.network import LusModel, normalised, standardized
 from lus_cli.options import build
 from lus_cli.recipes.recipe import Recipe
+from tests.conftest import PAPER
 
 SIZE = 96
 
@@ -22,7 +23,7 @@ SIZE = 96
 def model_of(**changes: Any) -> LusModel:
     """The model of the recipe `paper` from scratch, in evaluation mode."""
     torch.manual_seed(0)
-    recipe = dataclasses.replace(build(Recipe, {"weights": "none"}), **changes)
+    recipe = dataclasses.replace(build(Recipe, PAPER | {"weights": "none"}), **changes)
     return new_model(recipe).eval()
 
 
@@ -95,8 +96,8 @@ def test_the_mask_has_extent_and_changes_the_answer() -> None:
         assert min(rows, columns) > 1
         assert 0 <= output.masks.min() < output.masks.max() <= 1
         assert (output.masks.amax(dim=(1, 2)) > output.masks.amin(dim=(1, 2))).all()
-        assert model.attention is not None
-        model.attention.layers[-2].bias += 3.0  # look everywhere more
+        assert model.heads[0].attention is not None
+        model.heads[0].attention.layers[-2].bias += 3.0  # look everywhere more
         assert not torch.allclose(model(frames, lengths).logits, output.logits, atol=1e-6)
 
 

@@ -25,6 +25,7 @@ from lus_cli.options import build
 from lus_cli.progress import silent
 from lus_cli.recipes.recipe import Recipe
 from lus_cli.steps import devices
+from tests.conftest import PAPER
 
 SAMPLE = parity.speckle((3, 2, 1), side=96)
 ELSEWHERE = torch.device("cpu", 0)  # the CPU under another name, compared with the first
@@ -32,7 +33,7 @@ ELSEWHERE = torch.device("cpu", 0)  # the CPU under another name, compared with 
 
 def model(**changes: Any) -> LusModel:
     values = {"weights": "none", "hidden": 16} | changes
-    return parity.prepared(new_model(build(Recipe, values)))
+    return parity.prepared(new_model(build(Recipe, PAPER | values)))
 
 
 class Broken(nn.Module):

@@ -35,7 +35,7 @@ from lus_cli.progress import silent
 from lus_cli.recipes.recipe import Recipe
 from lus_cli.steps import export, train
 from lus_cli.training.trained_run import TrainedRun, open_run
-from tests.conftest import tiny
+from tests.conftest import PAPER, tiny
 
 ABOUT = {"lus": lus_cli.__version__, "disclaimer": "none"}
 
@@ -73,7 +73,7 @@ def said(path: Path, frames: np.ndarray) -> list[np.ndarray]:
 def model_of(**changes: Any) -> LusModel:
     """A model from scratch whose batch norms do something, in evaluation mode."""
     torch.manual_seed(0)
-    recipe = dataclasses.replace(build(Recipe, {"weights": "none"}), **changes)
+    recipe = dataclasses.replace(build(Recipe, PAPER | {"weights": "none"}), **changes)
     model = new_model(recipe).eval()
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):

@@ -260,7 +260,7 @@ def test_an_answer_that_is_no_number_is_none(cache, alone, exams, tmp_path):
     best = Cache(alone).run(None).best
     model, card = load_best(best)
     with torch.no_grad():
-        model.head.bias[0] = torch.nan
+        model.heads[0].last.bias[0] = torch.nan
     save_best(best, model.state_dict(), card)
     result = predicted(alone, first_video(exams))
     assert result.failed

@@ -28,7 +28,7 @@ from lus_cli.recipes.recipe import Recipe
 from lus_cli.steps import train
 from lus_cli.training.scoring import score_videos
 from lus_cli.training.trainer import Trainer
-from tests.conftest import tiny
+from tests.conftest import PAPER, tiny
 
 
 @pytest.fixture
@@ -379,7 +379,7 @@ def test_a_run_that_lost_its_patience_goes_on_with_more(cache: Path) -> None:
 
 def test_a_map_of_one_cell_is_nothing_to_attend_to(cache: Path) -> None:
     """Frames of 64 pixels leave AlexNet a single cell, whose mask could only dim the whole frame."""
-    config = build(TrainConfig, {"weights": "none", "cache": cache, "device": "cpu"})
+    config = build(TrainConfig, PAPER | {"weights": "none", "cache": cache, "device": "cpu"})
     with pytest.raises(LusError, match="a feature map of 1x1 cells"):
         train.run(config, silent)
     assert not (cache / "runs").exists()

@@ -28,7 +28,7 @@ WARM = (
     "matplotlib.pyplot sklearn.linear_model sklearn.svm torch.utils.tensorboard "
     "lus_cli.attention.check lus_cli.attention.figures lus_cli.crossval.baselines "
     "lus_cli.crossval.confounders lus_cli.cache.contact_sheet lus_cli.crossval.page "
-    "lus_cli.evaluation.confusion_figures lus_cli.model.kernel_head lus_cli.training.figures "
+    "lus_cli.evaluation.confusion_figures lus_cli.crossval.kernel lus_cli.training.figures "
     "lus_cli.cache.figures lus_cli.steps.attention lus_cli.steps.crossval "
     "lus_cli.steps.evaluate lus_cli.steps.import_videos lus_cli.steps.phantom "
     "lus_cli.steps.predict lus_cli.steps.prepare lus_cli.steps.train"

@@ -43,6 +43,7 @@ from lus_cli.study.mat_files import highest_score
 from lus_cli.study.sources import DicomFile, FrameFolder, MatFile, Source, VideoFile
 from lus_cli.study.study import read_study
 from lus_cli.study.video_files import frame_rate
+from tests.conftest import PAPER
 from tests.stress import fuzz_formats as formats
 from tests.stress.fuzz_mutations import (
     hostile_json,
@@ -241,7 +242,7 @@ def recipe(seeds: Seeds, folder: Path, random_: random.Random) -> None:
         raise WrongError("weights nobody asked for")
     if random_.random() < 0.2:
         values = {**asdict(config), "cache": copied_cache(seeds, folder)}
-        train.run(build(TrainConfig, values), silent)
+        train.run(build(TrainConfig, PAPER | values), silent)
 
 
 def split(seeds: Seeds, folder: Path, random_: random.Random) -> None:
@@ -325,7 +326,7 @@ def last(seeds: Seeds, folder: Path, random_: random.Random) -> None:
     cache = copied_cache(seeds, folder)
     (cache / "runs" / "tiny" / "last.pt").write_bytes(formats.torch_zip(content, random_))
     values = {**TINY, "run": "tiny", "resume": True, "device": "cpu", "threads": 1, "cache": cache}
-    train.run(build(TrainConfig, values), silent)
+    train.run(build(TrainConfig, PAPER | values), silent)
 
 
 def same(one: Any, other: Any) -> bool:

@@ -28,6 +28,7 @@ from lus_cli.options import build
 from lus_cli.progress import silent
 from lus_cli.steps import phantom, prepare, train
 from lus_cli.study.video_writing import write_video
+from tests.conftest import PAPER
 from tests.study.test_sources import (
     COLUMNS,
     ROWS,
@@ -103,7 +104,7 @@ def make_study(seeds: Seeds) -> None:
     settings = PrepareConfig(exams=seeds.exams, cache=seeds.cache, size=32, workers=1, folds=2)
     prepare.run(settings, silent)
     values = {**TINY, "name": "tiny", "run": "tiny", "device": "cpu", "threads": 1}
-    train.run(build(TrainConfig, {**values, "cache": seeds.cache}), silent)
+    train.run(build(TrainConfig, PAPER | {**values, "cache": seeds.cache}), silent)
 
 
 def make_images(root: Path) -> None:

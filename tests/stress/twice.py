@@ -29,8 +29,8 @@ LIGHT = ["--epochs", "1", "--stride", "10", "--frames-per-video", "6", "--weight
 def commands(exams: Path) -> list[list[str]]:
     return [
         ["prepare", str(exams), "--size", "64", "--workers", "1"],
-        ["train", "--recipe", "tuned", *CPU, "--run", "tuned"],
-        ["evaluate", "--run", "tuned", *CPU],
+        ["train", "--recipe", "standard", *CPU, "--run", "standard"],
+        ["evaluate", "--run", "standard", *CPU],
         ["train", "--recipe", "demo", *LIGHT, *CPU, "--run", "light"],
         ["evaluate", "--run", "light", *CPU],
         ["attention", "--run", "light", *CPU],

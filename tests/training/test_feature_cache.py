@@ -55,9 +55,9 @@ def test_maps_are_the_models_and_half_the_size_in_float16(cache: Path, tmp_path:
     with torch.no_grad():
         expected = loader.model.features(frames.frames)
     batch = loader.load([2, 5])
-    assert batch.frames.dtype == torch.float16
+    assert batch.pictures.dtype == torch.float16
     assert batch.lengths.tolist() == frames.lengths.tolist()
-    torch.testing.assert_close(batch.frames.float(), expected, atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(batch.pictures.float(), expected, atol=1e-3, rtol=1e-3)
 
 
 def test_a_second_run_computes_nothing(
@@ -122,7 +122,7 @@ def test_augmentation_that_a_frozen_cnn_would_not_see_is_refused(cache: Path) ->
 def test_zero_padding_gets_the_map_of_a_black_frame(cache: Path) -> None:
     loader = loader_of(cache, None, padding="zeros")
     batch = loader.load([1])
-    assert len(batch.frames) == int(batch.lengths.sum()) + 1
+    assert len(batch.pictures) == int(batch.lengths.sum()) + 1
     with torch.no_grad():
         black = loader.model.cnn(torch.zeros(1, 64, 64, dtype=torch.uint8))
-    torch.testing.assert_close(batch.frames[-1:].float(), black, atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(batch.pictures[-1:].float(), black, atol=1e-3, rtol=1e-3)

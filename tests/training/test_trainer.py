@@ -29,7 +29,7 @@ from lus_cli.training.nonfinite import trace
 from lus_cli.training.optimizer import new_optimizer, schedule_factor
 from lus_cli.training.tally import Tally
 from lus_cli.training.trainer import Trainer, summary
-from tests.conftest import tiny
+from tests.conftest import PAPER, tiny
 
 
 def trainer_of(config: TrainConfig, events: list[dict[str, Any]] | None = None) -> Trainer:
@@ -47,7 +47,9 @@ def test_the_loss_is_a_mean_per_video_whatever_the_batches(prepared: Path) -> No
     assert trainer.steps == 2
     scores = torch.from_numpy(trainer.loader.videos.scores[:7])
     losses = [
-        ordinal_loss(trainer.model(batch.frames, batch.lengths).logits, batch.scores, "sord").item()
+        ordinal_loss(
+            trainer.model(batch.pictures, batch.lengths).logits, batch.scores, "sord"
+        ).item()
         for batch in trainer.loader.batches([[i] for i in range(7)])
     ]
     assert figures["train_loss"] == pytest.approx(np.mean(losses), abs=1e-5)
@@ -96,9 +98,9 @@ def test_an_epoch_changes_the_weights_by_clipped_steps(prepared: Path) -> None:
 
 
 def test_schedules() -> None:
-    constant = build(Recipe, {"epochs": 10})
+    constant = build(Recipe, PAPER | {"epochs": 10})
     assert [schedule_factor(constant, e) for e in (1, 10)] == [1.0, 1.0]
-    cosine = build(Recipe, {"epochs": 12, "schedule": "cosine", "warmup_epochs": 2})
+    cosine = build(Recipe, PAPER | {"epochs": 12, "schedule": "cosine", "warmup_epochs": 2})
     factors = [schedule_factor(cosine, e) for e in range(1, 13)]
     assert factors[:3] == [pytest.approx(1 / 3), pytest.approx(2 / 3), 1.0]
     assert all(a >= b for a, b in itertools.pairwise(factors[2:]))
@@ -139,18 +141,18 @@ def poison_backbone(model: nn.Module, direction: str) -> Poison:
 
 
 def poison_attention(model: nn.Module, direction: str) -> Poison:
-    model.attention.layers[3] = Poison(model.attention.layers[3], direction)
-    return model.attention.layers[3]
+    model.heads[0].attention.layers[3] = Poison(model.heads[0].attention.layers[3], direction)
+    return model.heads[0].attention.layers[3]
 
 
 def poison_lstm(model: nn.Module, direction: str) -> Poison:
-    model.lstm = Poison(model.lstm, direction)
-    return model.lstm
+    model.heads[0].lstm = Poison(model.heads[0].lstm, direction)
+    return model.heads[0].lstm
 
 
 def poison_head(model: nn.Module, direction: str) -> Poison:
-    model.head = Poison(model.head, direction)
-    return model.head
+    model.heads[0].last = Poison(model.heads[0].last, direction)
+    return model.heads[0].last
 
 
 @pytest.mark.parametrize("direction", ["forward", "backward"])
@@ -185,7 +187,7 @@ def test_lstm_weights_that_are_not_finite_are_traced_to_the_lstm(prepared: Path)
     events: list[dict[str, Any]] = []
     trainer = trainer_of(tiny(prepared), events)
     with torch.no_grad():
-        trainer.model.lstm.weight_hh_l0[0, 0] = math.nan
+        trainer.model.heads[0].lstm.weight_hh_l0[0, 0] = math.nan
     trainer.step(next(trainer.loader.batches([[0]])), [0], 1, Tally())
     assert (events[0]["module"], events[0]["direction"]) == ("lstm", "forward")
 
@@ -254,17 +256,19 @@ def test_class_weights_come_from_the_training_videos(prepared: Path) -> None:
 
 def test_the_average_of_the_weights_is_what_answers(prepared: Path) -> None:
     trainer = trainer_of(tiny(prepared, average=0.5, learning_rate=0.1))
-    before = trainer.model.head.weight.detach().clone()
+    before = trainer.model.heads[0].last.weight.detach().clone()
     batches = trainer.loader.batches([[0, 1], [2, 3]])
     expected = None
     for batch in batches:
         trainer.step(batch, batch.indices, 1, Tally())
-        now = trainer.model.head.weight.detach()
+        now = trainer.model.heads[0].last.weight.detach()
         expected = now.clone() if expected is None else 0.5 * expected + 0.5 * now
     assert expected is not None
-    torch.testing.assert_close(trainer.scored_model.head.weight.detach(), expected)
-    assert not torch.equal(trainer.scored_model.head.weight, trainer.model.head.weight)
-    assert not torch.equal(trainer.scored_model.head.weight, before)
+    torch.testing.assert_close(trainer.scored_model.heads[0].last.weight.detach(), expected)
+    assert not torch.equal(
+        trainer.scored_model.heads[0].last.weight, trainer.model.heads[0].last.weight
+    )
+    assert not torch.equal(trainer.scored_model.heads[0].last.weight, before)
 
 
 @pytest.mark.parametrize(
@@ -341,12 +345,12 @@ def test_after_a_step_that_was_not_taken_the_next_one_is(
         trainer.step(trainer.loader.load([0, 1]), [0, 1], 1, tally)
         assert tally.skipped == skipped
     assert trainer.scaler.get_scale() == scale  # it is not the scale's fault
-    before = trainer.model.head.weight.detach().clone()
+    before = trainer.model.heads[0].last.weight.detach().clone()
     poisoned.armed = False
     trainer.step(trainer.loader.load([2, 3]), [2, 3], 1, tally)
     assert tally.skipped == 4
     assert math.isfinite(tally.mean_loss)
-    assert not torch.equal(trainer.model.head.weight, before)
+    assert not torch.equal(trainer.model.heads[0].last.weight, before)
     assert all(bool(values.isfinite().all()) for values in trainer.model.state_dict().values())
     assert len(events) == 2
 

@@ -22,27 +22,59 @@ STRAIGHT = 0.1  # smallest slope of the side of a sector, columns per row
 
 @dataclass(frozen=True)
 class Sector:
-    """The position of each point of the (depth, line) image in a frame.
+    """The field of view of a probe in a frame.
 
-    rows, columns: (depth, line) float64, pixels; some are outside the frame.
     shape: rows and columns of the frame.
-    opening: angle between the outermost scan lines in degrees; 0 for a linear probe.
+    apex: row and column, in pixels, where the scan lines of a convex probe meet; None for a linear
+        probe.
+    reach: the nearest and the farthest point of a scan line: distance from the apex, or row.
+    across: the first and the last scan line: angle to the vertical in radians, or column.
     width, depth: size of the field of view, as fractions of the columns and rows of the frame.
     """
 
-    rows: np.ndarray
-    columns: np.ndarray
     shape: tuple[int, int]
-    opening: float
+    apex: tuple[float, float] | None
+    reach: tuple[float, float]
+    across: tuple[float, float]
     width: float
     depth: float
+
+    @property
+    def opening(self) -> float:
+        """The angle between the outermost scan lines in degrees; 0 for a linear probe."""
+        return 0.0 if self.apex is None else float(np.degrees(self.across[1] - self.across[0]))
+
+    @cached_property
+    def grid(self) -> tuple[np.ndarray, np.ndarray]:
+        """The row and the column, in pixels of the frame, of each point of the (depth, line) image:
+        (depth, line) float64. Some points are outside the frame."""
+        reach = np.linspace(*self.reach, DEPTHS)[:, None]
+        across = np.linspace(*self.across, LINES)[None, :]
+        if self.apex is None:
+            rows, columns = np.broadcast_arrays(reach, across)
+            return rows, columns
+        return self.apex[0] + reach * np.cos(across), self.apex[1] + reach * np.sin(across)
+
+    def positions(self, rows: np.ndarray, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The inverse of `grid`: the depth and the scan line of points of the frame, each from 0 at
+        the first to 1 at the last. Points outside the field of view are beyond these limits."""
+        if self.apex is None:
+            reach, across = np.broadcast_arrays(rows, columns)
+        else:
+            down, aside = rows - self.apex[0], columns - self.apex[1]
+            reach, across = np.hypot(down, aside), np.arctan2(aside, down)
+        return tuple(  # type: ignore[return-value]
+            (value - first) / max(last - first, 1e-9)
+            for value, (first, last) in ((reach, self.reach), (across, self.across))
+        )
 
     @cached_property
     def inside(self) -> np.ndarray:
         """Whether each point is inside the frame: (depth, line) bool."""
-        rows, columns = self.shape
-        across = (self.columns >= 0) & (self.columns <= columns - 1)
-        return (self.rows >= 0) & (self.rows <= rows - 1) & across
+        limits = zip(self.grid, self.shape, strict=True)
+        down, across = ((place >= 0) & (place <= size - 1) for place, size in limits)
+        both: np.ndarray = down & across
+        return both
 
     def lines(self, frames: np.ndarray) -> np.ndarray:
         """Resamples frames, (frame, row, column), along the scan lines: (frame, depth, line) float32.
@@ -50,8 +82,9 @@ class Sector:
         Bilinear. Points outside the frame take the value of the nearest point inside.
         """
         height, width = self.shape
-        rows = np.clip(self.rows, 0, height - 1)
-        columns = np.clip(self.columns, 0, width - 1)
+        rows, columns = (
+            np.clip(place, 0, size - 1) for place, size in zip(self.grid, self.shape, strict=True)
+        )
         top = np.minimum(rows.astype(int), max(height - 2, 0))
         left = np.minimum(columns.astype(int), max(width - 2, 0))
         below, right = np.minimum(top + 1, height - 1), np.minimum(left + 1, width - 1)
@@ -91,15 +124,13 @@ def find_sector(brightest: np.ndarray) -> Sector:
     if apex_row > box[0] + 0.1 * height:
         return rectangle(lit.shape, *box)
     radius = np.hypot(rows - apex_row, columns - apex_column)
-    angle = np.linspace(np.arctan(left[1]), np.arctan(right[1]), LINES)
     # The lowest and the highest 0.1 % may be noise at the edge of the region.
     near, far = np.percentile(radius, (0.1, 99.9))
-    reach = np.linspace(near, far, DEPTHS)[:, None]
     return Sector(
-        apex_row + reach * np.cos(angle),
-        apex_column + reach * np.sin(angle),
         (height, width),
-        float(np.degrees(angle[-1] - angle[0])),
+        (apex_row, apex_column),
+        (float(near), float(far)),
+        (float(np.arctan(left[1])), float(np.arctan(right[1]))),
         (box[3] - box[2] + 1) / width,
         (box[1] - box[0] + 1) / height,
     )
@@ -107,11 +138,8 @@ def find_sector(brightest: np.ndarray) -> Sector:
 
 def rectangle(shape: tuple[int, ...], top: int, bottom: int, left: int, right: int) -> Sector:
     """The field of view of a linear probe, with vertical scan lines."""
-    rows, columns = np.meshgrid(
-        np.linspace(top, bottom, DEPTHS), np.linspace(left, right, LINES), indexing="ij"
-    )
     size = (right - left + 1) / shape[1], (bottom - top + 1) / shape[0]
-    return Sector(rows, columns, (shape[0], shape[1]), 0.0, *size)
+    return Sector((shape[0], shape[1]), None, (top, bottom), (left, right), *size)
 
 
 def largest_part(lit: np.ndarray) -> np.ndarray:

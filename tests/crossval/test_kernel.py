@@ -7,7 +7,7 @@ import pytest
 import torch
 from sklearn.kernel_ridge import KernelRidge
 
-from lus_cli.model.kernel_head import (
+from lus_cli.crossval.kernel import (
     PENALTIES,
     KernelHead,
     fit,

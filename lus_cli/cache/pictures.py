@@ -1,0 +1,164 @@
+"""What the model sees at each time step: a frame of the video, or one picture of a window of frames.
+
+A window's picture holds, as its three channels, the maximum, the mean and the standard deviation of
+its frames over time (after Khan et al. 2024, who use maximum, mean and minimum of a whole video).
+Frames and windows are shown as they lie, or resampled along the scan lines of the probe, so that a
+B-line is vertical and depth runs along the rows whatever the probe.
+
+All that follows sees pictures and need not know how they were made. Maps of pictures are returned to
+the frames by `frame_maps` and `frame_weights`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from lus_cli.cache.sector import Sector, find_sector
+
+PICTURES_VERSION = 1  # of what stored feature maps are computed from
+SIDE = 224  # rows and columns of a picture along the scan lines: where ImageNet's CNNs were trained
+GRID = 28  # rows and columns of a map that is returned from the scan lines to the frame
+BRIGHT = 0.99  # the quantile of the non-zero levels that becomes white
+LEAST = 1.0  # levels of 255: the smallest white level
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """How the frames of a video become the pictures of its time steps.
+
+    windows: the number of pictures per video, each of a window of frames; 0 for one per frame.
+    scan_lines: whether pictures are resampled along the scan lines.
+
+    Example:
+        >>> frames = torch.randint(0, 256, (20, 64, 64), dtype=torch.uint8)
+        >>> Pictures(windows=6, scan_lines=True).of(frames).shape
+        torch.Size([6, 224, 224, 3])
+
+    """
+
+    windows: int
+    scan_lines: bool
+
+    @property
+    def are_frames(self) -> bool:
+        """Whether the pictures are the frames as they lie."""
+        return not (self.windows or self.scan_lines)
+
+    def shape(self, frame: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of a picture, (row, column[, channel]), made of frames of shape `frame`."""
+        side = (SIDE, SIDE) if self.scan_lines else frame[:2]
+        if self.windows:
+            return (*side, 3)
+        return side if self.scan_lines else frame
+
+    def steps(self, length: int) -> int:
+        """The number of pictures of a video of `length` frames."""
+        return self.windows or length
+
+    def spans(self, length: int) -> list[tuple[int, int]]:
+        """The first frame of each picture and the one after its last. The windows of a video share
+        its frames evenly; those of a video with fewer frames than windows repeat them."""
+        count = self.steps(length)
+        starts = [length * step // count for step in range(count)]
+        ends = [length * (step + 1) // count for step in range(count)]
+        return [(start, max(end, start + 1)) for start, end in zip(starts, ends, strict=True)]
+
+    def of(self, frames: Tensor) -> Tensor:
+        """The pictures of a video: uint8 (frame, row, column[, channel]) -> uint8 (step, ...).
+
+        The sector is found once, in the maximum of all frames.
+        """
+        if self.are_frames:
+            return frames
+        gray = as_gray(frames)
+        sector = sector_of(gray) if self.scan_lines else None
+        if not self.windows:
+            assert sector is not None
+            return along_lines(gray, sector).round().to(torch.uint8)
+        pictures = []
+        for start, end in self.spans(len(gray)):
+            part = gray[start:end]
+            planes = torch.stack([part.amax(0), part.mean(0), part.std(0, correction=0)])
+            if sector is not None:
+                planes = along_lines(planes, sector)
+            pictures.append(torch.stack([stretched(plane) for plane in planes], dim=2))
+        return (torch.stack(pictures) * 255).round().to(torch.uint8)
+
+    def frame_maps(self, maps: np.ndarray, frames: Tensor) -> np.ndarray:
+        """Maps of the pictures, returned to the frames: (step, row, column) -> (frame, row, column).
+
+        frames: the frames that the pictures were made of. The map of a window stands for each of its
+        frames. Maps along the scan lines become maps of GRID x GRID cells over the frame, which are 0
+        outside the sector.
+        """
+        if self.scan_lines:
+            maps = over_the_frame(maps, sector_of(as_gray(frames)))
+        return maps[self.step_of_frame(len(frames))]
+
+    def frame_weights(self, weights: np.ndarray, length: int) -> np.ndarray:
+        """The weight of each frame, (frame,), from those of the steps, (step,), with the same sum:
+        the weight of a window is shared by its frames."""
+        shared = np.zeros(length)
+        for weight, (start, end) in zip(weights, self.spans(length), strict=True):
+            shared[start:end] += weight / (end - start)
+        return shared.astype(weights.dtype)
+
+    def step_of_frame(self, length: int) -> np.ndarray:
+        """The picture that shows each frame of a video: (frame,) int. Of several, the last one."""
+        starts = [start for start, _ in self.spans(length)]
+        return np.searchsorted(starts, np.arange(length), side="right") - 1
+
+
+def as_gray(frames: Tensor) -> Tensor:
+    """uint8 (frame, row, column[, channel]) -> float32 (frame, row, column) in 0..255."""
+    return frames.float() if frames.ndim == 3 else frames.float().mean(dim=3)
+
+
+def sector_of(gray: Tensor) -> Sector:
+    """The sector in the maximum of frames, (frame, row, column), over time."""
+    return find_sector(gray.amax(dim=0).round().to(torch.uint8).cpu().numpy())
+
+
+def along_lines(planes: Tensor, sector: Sector) -> Tensor:
+    """(plane, row, column) -> (plane, depth, scan line) of size SIDE, black outside the frame."""
+    sizes = zip(sector.grid, sector.shape, strict=True)
+    rows, columns = (place / (size - 1) * 2 - 1 for place, size in sizes)
+    coarse = torch.from_numpy(np.stack([columns, rows]).astype(np.float32))[None].to(planes.device)
+    grid = F.interpolate(coarse, (SIDE, SIDE), mode="bilinear", align_corners=True)
+    return F.grid_sample(planes[None], grid.permute(0, 2, 3, 1), align_corners=True)[0]
+
+
+def stretched(plane: Tensor) -> Tensor:
+    """Levels divided by the BRIGHT quantile of the non-zero levels, in [0, 1], to remove gain."""
+    lit = plane[plane > 0]
+    if not len(lit):
+        return plane
+    top = torch.quantile(lit, BRIGHT).clamp_min(LEAST)
+    return (plane / top).clamp(0, 1)
+
+
+def over_the_frame(maps: np.ndarray, sector: Sector) -> np.ndarray:
+    """Maps along the scan lines, (map, depth, line), as maps over the frame, (map, GRID, GRID).
+
+    Bilinear between the cells of the maps; 0 where the frame shows no scan line.
+    """
+    rows, columns = (
+        ((np.arange(GRID) + 0.5) / GRID * size - 0.5).reshape(shape)
+        for size, shape in zip(sector.shape, ((-1, 1), (1, -1)), strict=True)
+    )
+    depth, line = sector.positions(*np.broadcast_arrays(rows, columns))
+    inside = (depth >= 0) & (depth <= 1) & (line >= 0) & (line <= 1)
+    # Coordinates of grid_sample: -1 and 1 are the edges of the first and the last cell.
+    places = torch.from_numpy(np.stack([line, depth], axis=2).astype(np.float32)) * 2 - 1
+    sampled = F.grid_sample(
+        torch.from_numpy(np.ascontiguousarray(maps, np.float32))[None],
+        places[None],
+        padding_mode="border",
+        align_corners=False,
+    )[0]
+    return np.where(inside, sampled.numpy(), np.float32(0))

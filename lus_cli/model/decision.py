@@ -1,0 +1,136 @@
+"""How probabilities become a score: the most probable score, or the expected score between cuts.
+
+For few videos the expected score ranks them well, but rounding it, or taking the most probable score,
+hardly ever predicts the rare scores. Cuts that are calibrated on left-out patients give the scores
+the frequencies they have in training, or the highest kappa.
+
+The decision is a layer: its logits are largest for the score between whose cuts the video lies, so
+whatever reads the logits need not know how the score was decided.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+SCORES = 4
+BETWEEN = (0.5, 1.5, 2.5)  # where the cuts lie on the scale of the scores after `positions`
+SHARPNESSES = 2.0 ** np.arange(-5, 3, 0.5)
+GRID = 40  # candidates for a cut, as quantiles of the expected scores
+ROUNDS = 5  # of a search along one cut at a time
+
+
+class Decision(nn.Module):
+    """Logits -> logits. Without cuts, the same; its state is saved with the weights.
+
+    Example:
+        >>> decision = Decision()
+        >>> even = torch.zeros(1, 4)  # expected score 1.5
+        >>> decision.set(cuts=(0.2, 0.9, 1.4), sharpness=1.0)
+        >>> int(decision(even).argmax())
+        3
+
+    """
+
+    cuts: Tensor
+    sharpness: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("cuts", torch.tensor(BETWEEN))
+        self.register_buffer("sharpness", torch.zeros(()))  # 0: no cuts
+
+    def set(self, cuts: tuple[float, ...], sharpness: float) -> None:
+        """Decides by cuts from now on; a sharpness of 0 ends it."""
+        self.cuts = torch.tensor(cuts, device=self.cuts.device)
+        self.sharpness = torch.tensor(float(sharpness), device=self.cuts.device)
+
+    def forward(self, logits: Tensor) -> Tensor:
+        """(video, class) -> (video, class): -sharpness (class - position)^2, see `positions`."""
+        classes = torch.arange(SCORES, device=logits.device)
+        between = positions(expected_scores(logits), self.cuts)
+        decided = -self.sharpness * (classes - between[:, None]) ** 2
+        return torch.where(self.sharpness > 0, decided, logits)
+
+
+def expected_scores(logits: Tensor) -> Tensor:
+    """The mean of the scores, weighted by their probabilities: (video, class) -> (video,)."""
+    classes = torch.arange(SCORES, device=logits.device, dtype=logits.dtype)
+    return logits.softmax(dim=1) @ classes
+
+
+def positions(expected: Tensor, cuts: Tensor) -> Tensor:
+    """Expected scores on a scale where the cuts lie at 0.5, 1.5 and 2.5: (video,).
+
+    Linear between the cuts, and with the slope of the nearest piece beyond them, from 0 to 3.
+    """
+    between = expected.new_tensor(BETWEEN)
+    gaps = (cuts[1:] - cuts[:-1]).clamp_min(1e-6)
+    piece = (expected >= cuts[1]).long()
+    value = between[piece] + (expected - cuts[piece]) / gaps[piece]
+    # Equal cuts leave no room between them: the side of each cut decides.
+    above = (expected[:, None] >= cuts).sum(dim=1).to(expected)
+    return value.clamp(above - 0.5 + 1e-4, above + 0.5 - 1e-4).clamp(0, SCORES - 1)
+
+
+def calibrated(
+    kind: str, logits: np.ndarray, scores: np.ndarray
+) -> tuple[tuple[float, ...], float]:
+    """The cuts and the sharpness of a decision.
+
+    kind: "frequencies" or "kappa"; "most-probable" gives a sharpness of 0, which is no cuts.
+    logits: (video, class) of videos whose patients the model was not trained on.
+    scores: (video,) int, their scores.
+    """
+    if kind == "most-probable":
+        return BETWEEN, 0.0
+    expected = expected_scores(torch.from_numpy(logits).double()).numpy()
+    cuts = by_frequencies(expected, scores)
+    if kind == "kappa":
+        cuts = by_kappa(expected, scores, cuts)
+    levels, fixed = torch.from_numpy(expected).float(), torch.from_numpy(cuts).float()
+    return tuple(fixed.tolist()), best_sharpness(levels, scores, fixed)
+
+
+def by_frequencies(expected: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """The cuts between which each score is predicted as often as it occurs: (3,) float64."""
+    shares = np.cumsum(np.bincount(scores, minlength=SCORES)[:-1]) / len(scores)
+    cuts = np.quantile(expected, shares)
+    # No video is below the cut of a score that does not occur, or above that of the highest one.
+    cuts = np.where(shares <= 0, min(expected.min(), 0.0) - 1, cuts)
+    return np.asarray(np.where(shares >= 1, max(expected.max(), 3.0) + 1, cuts))
+
+
+def by_kappa(expected: np.ndarray, scores: np.ndarray, cuts: np.ndarray) -> np.ndarray:
+    """The cuts with the highest quadratic weighted kappa, searched along one cut at a time."""
+    from sklearn.metrics import cohen_kappa_score
+
+    def kappa(candidate: np.ndarray) -> float:
+        predicted = np.searchsorted(candidate, expected, side="right")
+        value = cohen_kappa_score(scores, predicted, weights="quadratic", labels=range(SCORES))
+        return float(np.nan_to_num(value))
+
+    candidates, best = np.quantile(expected, np.linspace(0, 1, GRID + 1)), cuts
+    for _ in range(ROUNDS):
+        before = best
+        for place in range(len(cuts)):
+            for value in candidates:
+                moved = best.copy()
+                moved[place] = value
+                if (np.diff(moved) >= 0).all() and kappa(moved) > kappa(best) + 1e-9:
+                    best = moved
+        if best is before:
+            break
+    return best
+
+
+def best_sharpness(expected: Tensor, scores: np.ndarray, cuts: Tensor) -> float:
+    """The sharpness with the lowest log loss."""
+    distance = (torch.arange(SCORES) - positions(expected, cuts)[:, None]) ** 2
+    truth = torch.from_numpy(scores.astype(np.int64))
+    losses = [
+        float(F.cross_entropy(-sharpness * distance, truth)) for sharpness in SHARPNESSES.tolist()
+    ]
+    return float(SHARPNESSES[int(np.argmin(losses))])

@@ -1,0 +1,183 @@
+"""What follows the CNN: attention, BiLSTM and the last layer. Works on tensors.
+
+The feature maps of the pictures of a batch are concatenated along one axis, and `lengths` holds the
+number of pictures of each video, its time steps.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lus_cli.model.attention import Attention
+from lus_cli.model.lstm import VideoLSTM, pad, padded_rows, valid
+
+CLASSES = 4
+DEPTHS = 7  # learned offsets of a projection, interpolated to the rows of the feature map
+
+
+class Output(NamedTuple):
+    """The output of the model for a batch."""
+
+    logits: Tensor  # (video, class)
+    masks: Tensor  # (step, row, column) in [0, 1], see Attention; all ones without attention
+    weights: Tensor  # (step,): the share of each step in the prediction, summing to 1 per video
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadShape:
+    """What a head consists of; the names are those of the recipe.
+
+    channels: of the feature maps. attention_channels: None for a head without attention.
+    """
+
+    channels: int
+    projection: int = 0
+    attention_channels: tuple[int, ...] | None
+    attention_mask: str
+    hidden: int
+    pool: str
+    dropout: float = 0.0
+    feature_dropout: float = 0.0
+    padding: str = "packed"
+
+
+class Head(nn.Module):
+    """Scores the feature maps of videos: one row of logits per video, one mask per picture."""
+
+    def __init__(self, shape: HeadShape) -> None:
+        super().__init__()
+        channels = shape.projection or shape.channels
+        self.projection = Projection(shape.channels, shape.projection) if shape.projection else None
+        self.attention = (
+            Attention(channels, shape.attention_channels, shape.attention_mask)
+            if shape.attention_channels is not None
+            else None
+        )
+        self.lstm = VideoLSTM(channels, shape.hidden)
+        self.frame_score = nn.Linear(2 * shape.hidden, 1) if shape.pool == "attention" else None
+        self.last = nn.Linear(2 * shape.hidden, CLASSES)
+        self.dropout, self.feature_dropout = nn.Dropout(shape.dropout), shape.feature_dropout
+        self.pool, self.padding = shape.pool, shape.padding
+
+    def forward(self, features: Tensor, lengths: Tensor, pad_to: int = 0) -> Output:
+        """Scores a batch of videos.
+
+        features: (step, channel, row, column), the concatenated videos; with the padding "zeros"
+            followed by the map of a black frame.
+        lengths: (video,) int64 on the CPU.
+        pad_to: the length to which the paddings of the report fill every video up; without effect
+            for "packed".
+        """
+        if not len(lengths):  # a process without a share of the batch
+            return self.unscored(features)
+        steps = lengths
+        if self.padding != "packed":
+            longest = max(pad_to, int(lengths.max()))
+            features = features[padded_rows(lengths, longest, self.padding).to(features.device)]
+            steps = torch.full_like(lengths, longest)
+        vectors, mask = self.masked(features)
+        states = self.lstm(pad(self.dropout(vectors), steps), steps)  # (video, time, 2 hidden)
+        weights = self.step_weights(states, steps)  # (video, time)
+        logits = self.last(self.dropout(self.pooled(states, weights, steps)))
+        is_real = valid(lengths, states)[:, : states.shape[1]]
+        masks = mask[:, 0] if self.padding == "packed" else mask[is_real.flatten(), 0]
+        assert masks.shape[0] == int(lengths.sum())
+        return Output(logits, masks, weights[is_real])
+
+    def pooled(self, states: Tensor, weights: Tensor, steps: Tensor) -> Tensor:
+        """The states of the LSTM pooled over the steps: (video, time, state) -> (video, state)."""
+        if self.pool == "max":
+            return states.masked_fill(~valid(steps, states)[..., None], -torch.inf).amax(dim=1)
+        return torch.einsum("vt,vth->vh", weights, states)
+
+    def masked(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """The masked means of feature maps, (step, channel), and the masks, (step, 1, row,
+        column)."""
+        if self.feature_dropout:
+            features = F.dropout2d(features, self.feature_dropout, self.training)
+        if self.projection is not None:
+            features = self.projection(features)
+        if self.attention is None:
+            return features.mean(dim=(2, 3)), torch.ones_like(features[:, :1])
+        mask = self.attention(features)
+        return self.attention.pooled(features, mask), mask
+
+    def unscored(self, features: Tensor) -> Output:
+        """The output for no video, which still takes part in the batch norms of all processes."""
+        vectors, mask = self.masked(features[:0])
+        logits = vectors.sum() * features.new_zeros(0, CLASSES)
+        return Output(logits, mask[:, 0], features.new_zeros(0))
+
+    def step_weights(self, states: Tensor, steps: Tensor) -> Tensor:
+        """The weight of each time step in the pooled state: (video, time), rows summing to 1."""
+        real = valid(steps, states)
+        if self.frame_score is not None:  # temporal attention (Kerdegari et al. 2021, section 3.4)
+            scores = self.frame_score(torch.tanh(states))[..., 0]
+            return torch.softmax(scores.masked_fill(~real, -torch.inf), dim=1)
+        if self.pool == "last":
+            last = (
+                torch.arange(states.shape[1], device=states.device)
+                == steps.to(states.device)[:, None] - 1
+            )
+            return last.to(states.dtype)
+        return real.to(states.dtype) / steps.to(states.device, states.dtype)[:, None]
+
+
+class Projection(nn.Module):
+    """A 1x1 convolution with a learned offset for each channel and depth, and ReLU."""
+
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(channels, width, 1)
+        self.offsets = nn.Parameter(torch.zeros(1, width, DEPTHS, 1))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(step, channel, row, column) -> (step, width, row, column), non-negative."""
+        rows = features.shape[2]
+        offsets: Tensor = self.offsets
+        if rows != DEPTHS:
+            offsets = F.interpolate(offsets, (rows, 1), mode="bilinear", align_corners=True)
+        return F.relu(self.convolution(features) + offsets)
+
+    def reset_parameters(self) -> None:
+        nn.init.zeros_(self.offsets)
+
+
+def average(outputs: list[Output], votes: Tensor | None = None) -> Output:
+    """The mean over the members of an ensemble: of their probabilities, masks and weights.
+
+    votes: (member, video) bool, the members whose probabilities count for a video; None for all.
+    """
+    if len(outputs) == 1:
+        return outputs[0]
+    logits, masks, weights = (torch.stack(parts) for parts in zip(*outputs, strict=True))
+    probabilities = logits.float().softmax(dim=2)
+    if votes is None:
+        mean = probabilities.mean(dim=0)
+    else:
+        counts = votes.to(logits)[..., None]
+        mean = (probabilities * counts).sum(dim=0) / counts.sum(dim=0)
+    return Output(mean.clamp_min(1e-30).log(), masks.mean(dim=0), weights.mean(dim=0))
+
+
+def normalised_by_video(features: Tensor, lengths: Tensor) -> Tensor:
+    """Each channel with mean 0 and standard deviation 1 over the steps and cells of its video.
+
+    features: (step, channel, row, column), the concatenated videos. What a scanner and its gain add
+    to all pictures of a video is removed.
+    """
+    if not len(lengths):
+        return features
+    return torch.cat([standardised(video) for video in features.split(lengths.tolist())])
+
+
+def standardised(video: Tensor) -> Tensor:
+    """The feature maps of one video, each channel with mean 0 and standard deviation 1."""
+    mean = video.mean(dim=(0, 2, 3), keepdim=True)
+    deviation = video.std(dim=(0, 2, 3), correction=0, keepdim=True)
+    return (video - mean) / (deviation + 1e-3)  # a constant channel stays 0
