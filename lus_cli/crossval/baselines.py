@@ -248,9 +248,9 @@ def similarity(kind: str, parts: int) -> Callable[[Training, Features], np.ndarr
             np.ascontiguousarray(features[kind].reshape(videos_in(features), parts, -1), np.float32)
             for features in (train.features, test)
         )
-        head, _ = kernel.fit(training, train.scores, train.patients, SEED)
+        model = kernel.fit(training, train.scores, train.patients, SEED)
         with torch.inference_mode():
-            probabilities = torch.softmax(head(torch.from_numpy(new)).double(), dim=1)
+            probabilities = torch.softmax(model.logits(torch.from_numpy(new)).double(), dim=1)
         return np.asarray(probabilities.numpy())
 
     return fit
@@ -306,6 +306,12 @@ BASELINES = (
         "similarity",
         "the same features; kernel ridge regression on the score, cut at the training frequencies",
         similarity("projections", parts=3),
+    ),
+    Baseline(
+        "kernel",
+        "frozen ImageNet features of one picture of the video along the scan lines; kernel ridge "
+        "regression on the score, cut at the training frequencies",
+        similarity("picture", parts=1),
     ),
 )
 DRAWN = {baseline.name for baseline in BASELINES if baseline.drawn}

@@ -7,6 +7,8 @@ frames              the mean of these over the frames.
 projections         the features of the same CNN for the maximum, the mean and the minimum of each
                     pixel over time, concatenated (Khan et al. 2024: a video compressed to three
                     frames).
+picture             the features of the same CNN for one picture of the whole video along the scan
+                    lines (see cache/pictures.py), averaged over the lines, which keeps depth.
 
 The name of a file depends on everything that its vectors depend on, so a file is never outdated, and
 an interrupted computation resumes at the next video.
@@ -22,6 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lus_cli.cache.pictures import PICTURES_VERSION, Pictures
 from lus_cli.cache.video_cache import VideoCache
 from lus_cli.crossval import signs
 from lus_cli.disk_errors import explaining_refusal
@@ -31,7 +34,7 @@ from lus_cli.progress import Progress
 
 log = logging.getLogger("lus.features")
 
-KINDS = ("signs", "confounders", "framewise", "frames", "projections")
+KINDS = ("signs", "confounders", "framewise", "frames", "projections", "picture")
 BACKBONE, WEIGHTS = "efficientnet_lite0", "imagenet"
 CNN_FRAMES = 8  # evenly spaced over the video; in a shorter video, some are repeated
 
@@ -51,7 +54,7 @@ def compute_features(videos: VideoCache, folder: Path, progress: Progress) -> Fe
             lambda at=index: {"all": hand_made(videos.read(at))},  # type: ignore[misc]
         )["all"]
         vectors = {"signs": hand_made_vector[:columns], "confounders": hand_made_vector[columns:]}
-        name = fingerprint([*source, "framewise", cnn.made_by, CNN_FRAMES])
+        name = fingerprint([*source, "framewise", cnn.made_by, CNN_FRAMES, PICTURES_VERSION])
         vectors |= load_or_compute(
             folder / f"{name}.npz",
             lambda at=index: cnn.vectors(videos.read(at)),  # type: ignore[misc]
@@ -99,7 +102,19 @@ class FrozenCNN:
         return {
             "framewise": pooled[:CNN_FRAMES].ravel(),
             "projections": pooled[CNN_FRAMES:].ravel(),
+            "picture": self.picture(frames),
         }
+
+    def picture(self, frames: np.ndarray) -> np.ndarray:
+        """The features of one picture of the whole video: (channel x depth,) float32."""
+        import torch
+
+        from lus_cli.model.network import normalised
+
+        with torch.inference_mode():
+            picture = Pictures(windows=1, scan_lines=True).of(torch.from_numpy(frames))
+            maps = self.body(normalised(picture))
+            return np.asarray(maps.mean(dim=3).flatten().numpy())
 
     def pooled(self, frames: np.ndarray) -> np.ndarray:
         """(frame, row, column[, channel]) uint8 -> (frame, channel) float32, means over the frame."""

@@ -1,75 +1,82 @@
-"""Scoring a video by its similarity to the training videos: kernel ridge regression with cuts.
+"""A baseline that scores a video by its similarity to the training videos: kernel ridge regression.
 
-For a few hundred videos and a frozen CNN, it is better than gradient descent on the same features,
-needs no early stopping and is fitted in seconds. Works on tensors and arrays.
+The regression's output ranks the videos; cuts at the frequencies of the training scores make it a
+score, as in model/decision.py. It is fitted in seconds. Works on arrays.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from lus_cli.model.decision import best_sharpness, by_frequencies, positions
 
 PENALTIES = 10.0 ** np.arange(-2, 2.5, 0.5)
-SHARPNESSES = 2.0 ** np.arange(-5, 3, 0.5)
 INNER_FOLDS = 5
-BETWEEN = (0.5, 1.5, 2.5)  # positions of the cuts on the scale of the scores
 SCORES = 4
 
 
-class KernelHead(nn.Module):
-    """Feature vectors -> logits. Its whole state are buffers, which are saved with the weights.
+@dataclass(frozen=True)
+class KernelRidge:
+    """A fitted regression and its cuts.
 
-    known: the standardised vectors of the training videos, (video, kind, channel).
+    mean, deviation: (kind, channel), by which vectors are standardised.
+    training: the standardised vectors of the training videos, (video, kind, channel).
+    dual: (video,). offset, cuts and sharpness: see `ridge` and model/decision.py.
     """
 
     mean: Tensor
-    spread: Tensor
-    known: Tensor
+    deviation: Tensor
+    training: Tensor
     dual: Tensor
-    offset: Tensor
+    offset: float
     cuts: Tensor
-    sharpness: Tensor
+    sharpness: float
 
-    def __init__(self, videos: int, kinds: int, channels: int) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(kinds, channels))
-        self.register_buffer("spread", torch.ones(kinds, channels))
-        self.register_buffer("known", torch.zeros(videos, kinds, channels))
-        self.register_buffer("dual", torch.zeros(videos))
-        self.register_buffer("offset", torch.zeros(()))
-        self.register_buffer("cuts", torch.tensor(BETWEEN))
-        self.register_buffer("sharpness", torch.ones(()))
+    def logits(self, vectors: Tensor) -> Tensor:
+        """(video, kind, channel) -> (video, class): -sharpness (class - position)^2."""
+        standard = (vectors - self.mean) / self.deviation
+        levels = kernel(standard, self.training) @ self.dual + self.offset
+        return -self.sharpness * (torch.arange(SCORES) - positions(levels, self.cuts)[:, None]) ** 2
 
-    def forward(self, vectors: Tensor) -> Tensor:
-        """(video, kind, channel) -> logits (video, class): -sharpness (class - position)^2.
 
-        The most probable score is the one between whose cuts the video lies, for any sharpness.
-        """
-        position = score_positions(self.level(vectors), self.cuts)
-        classes = torch.arange(SCORES, device=vectors.device)
-        return -self.sharpness * (classes - position[:, None]) ** 2
+def fit(vectors: np.ndarray, scores: np.ndarray, patients: Sequence[str], seed: int) -> KernelRidge:
+    """Fits the regression to the training videos.
 
-    def slope(self, vectors: Tensor) -> Tensor:
-        """The gradient of `level` with respect to the vectors: (video, kind, channel).
+    vectors: (video, kind, channel) float32.
+    scores: (video,) int in 0..3.
 
-        For each kind, a sum of similarity (known - vectors) / channels.
-        """
-        kinds, channels = self.known.shape[1:]
-        standard = (vectors - self.mean) / self.spread
-        slopes = []
-        for kind in range(kinds):
-            these, others = standard[:, kind], self.known[:, kind]
-            pull = torch.exp(-torch.cdist(these, others).square() / channels / 2) * self.dual
-            slopes.append((pull @ others - pull.sum(dim=1, keepdim=True) * these) / channels)
-        return torch.stack(slopes, dim=1) / kinds / self.spread
-
-    def level(self, vectors: Tensor) -> Tensor:
-        """The output of the regression, before the cuts: (video,)."""
-        standard = (vectors - self.mean) / self.spread
-        return kernel(standard, self.known) @ self.dual + self.offset
+    All choices are made on left-out patients. The penalty has the lowest squared error. The cuts
+    give the predicted scores the frequencies of the training scores; rounding the output of the
+    regression, which shrinks towards the mean, would predict the outer scores too rarely. The
+    sharpness has the lowest log loss.
+    """
+    mean = torch.from_numpy(vectors.mean(axis=0))
+    deviation = torch.from_numpy(np.maximum(vectors.std(axis=0), 1e-6))
+    training = (torch.from_numpy(vectors) - mean) / deviation
+    gram = kernel(training, training).double().numpy()
+    truth = scores.astype(np.float64)
+    left_out = np.zeros((len(PENALTIES), len(scores)))
+    for fitted, rest in inner_folds(scores, patients, seed):
+        dual, offset = ridge(gram[np.ix_(fitted, fitted)], truth[fitted])
+        left_out[:, rest] = dual @ gram[np.ix_(fitted, rest)] + offset[:, None]
+    best = int(((left_out - truth) ** 2).mean(axis=1).argmin())
+    levels = left_out[best]
+    dual, offset = ridge(gram, truth)
+    cuts = torch.from_numpy(by_frequencies(levels, scores)).float()
+    return KernelRidge(
+        mean,
+        deviation,
+        training,
+        torch.from_numpy(dual[best]).float(),
+        float(offset[best]),
+        cuts,
+        best_sharpness(torch.from_numpy(levels).float(), scores, cuts),
+    )
 
 
 def kernel(some: Tensor, others: Tensor) -> Tensor:
@@ -83,57 +90,6 @@ def kernel(some: Tensor, others: Tensor) -> Tensor:
         for kind in range(some.shape[1])
     ]
     return torch.exp(-torch.stack(kinds) / 2).mean(dim=0)
-
-
-def score_positions(levels: Tensor, cuts: Tensor) -> Tensor:
-    """Levels on the scale of the scores, where the cuts are at 0.5, 1.5 and 2.5: (video,)."""
-    between = levels.new_tensor(BETWEEN)
-    width = torch.stack([cuts[1] - cuts[0], cuts[2] - cuts[1]]).clamp_min(1e-6)
-    below = between[0] + (levels - cuts[0]) / width[0]
-    above = between[1] + (levels - cuts[1]) / width[1]
-    return torch.where(levels < cuts[1], below, above).clamp(-0.5, SCORES - 0.5)
-
-
-def fit(
-    vectors: np.ndarray, scores: np.ndarray, patients: Sequence[str], seed: int
-) -> tuple[KernelHead, np.ndarray]:
-    """Fits a head to the training videos.
-
-    vectors: (video, kind, channel) float32.
-    scores: (video,) int in 0..3.
-    Returns the head, and the logits of each video when its patient is left out, (video, class).
-
-    All choices are made on left-out patients. The penalty has the lowest squared error. The cuts
-    give the predicted scores the frequencies of the training scores; rounding the output of the
-    regression, which shrinks towards the mean, would predict the outer scores too rarely. The
-    sharpness has the lowest log loss.
-    """
-    count, kinds, channels = vectors.shape
-    head = KernelHead(count, kinds, channels)
-    mean, spread = vectors.mean(axis=0), vectors.std(axis=0)
-    head.mean, head.spread = torch.from_numpy(mean), torch.from_numpy(np.maximum(spread, 1e-6))
-    head.known = (torch.from_numpy(vectors) - head.mean) / head.spread
-    gram = kernel(head.known, head.known).double().numpy()
-    truth = scores.astype(np.float64)
-    left_out = np.zeros((len(PENALTIES), count))
-    for fitted, rest in inner_folds(scores, patients, seed):
-        dual, offset = ridge(gram[np.ix_(fitted, fitted)], truth[fitted])
-        left_out[:, rest] = dual @ gram[np.ix_(fitted, rest)] + offset[:, None]
-    best = int(((left_out - truth) ** 2).mean(axis=1).argmin())
-    levels = left_out[best]
-    dual, offset = ridge(gram, truth)
-    head.dual = torch.from_numpy(dual[best].astype(np.float32))
-    head.offset = torch.tensor(offset[best], dtype=torch.float32)
-    shares = np.cumsum(np.bincount(scores, minlength=SCORES)[:-1]) / count
-    cuts = np.quantile(levels, shares)
-    cuts = np.where(shares <= 0, levels.min() - 1, np.where(shares >= 1, levels.max() + 1, cuts))
-    head.cuts = torch.from_numpy(cuts.astype(np.float32))
-    head.sharpness = torch.tensor(
-        best_sharpness(torch.from_numpy(levels).float(), scores, head.cuts)
-    )
-    position = score_positions(torch.from_numpy(levels).float(), head.cuts)
-    logits = -head.sharpness * (torch.arange(SCORES) - position[:, None]) ** 2
-    return head, logits.numpy()
 
 
 def ridge(gram: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -161,14 +117,3 @@ def inner_folds(
     for number in range(count):
         out = np.isin(names, unique[number::count])
         yield (np.flatnonzero(~out) if count > 1 else np.arange(len(names))), np.flatnonzero(out)
-
-
-def best_sharpness(levels: Tensor, scores: np.ndarray, cuts: Tensor) -> float:
-    """The sharpness with the lowest log loss."""
-    distance = (torch.arange(SCORES) - score_positions(levels, cuts)[:, None]) ** 2
-    truth = torch.from_numpy(scores.astype(np.int64))
-    losses = [
-        float(nn.functional.cross_entropy(-sharpness * distance, truth))
-        for sharpness in SHARPNESSES
-    ]
-    return float(SHARPNESSES[int(np.argmin(losses))])

@@ -1,4 +1,4 @@
-"""The kernel head against scikit-learn, and its invariants."""
+"""The kernel regression against scikit-learn, and its invariants."""
 
 from __future__ import annotations
 
@@ -9,12 +9,10 @@ from sklearn.kernel_ridge import KernelRidge
 
 from lus_cli.crossval.kernel import (
     PENALTIES,
-    KernelHead,
     fit,
     inner_folds,
     kernel,
     ridge,
-    score_positions,
 )
 
 CHANNELS, KINDS = 12, 2
@@ -56,18 +54,10 @@ def test_the_kernel_is_one_with_itself_and_falls_with_distance() -> None:
     assert kernel(x, x)[0, 1].item() == pytest.approx(by_hand.item(), rel=1e-4)
 
 
-def test_the_slope_is_the_levels_gradient() -> None:
-    vectors, scores, patients = study()
-    head, _ = fit(vectors, scores, patients, 0)
-    some = torch.from_numpy(vectors[:5] + 0.1).requires_grad_()
-    [gradient] = torch.autograd.grad(head.level(some).sum(), some)
-    torch.testing.assert_close(head.slope(some.detach()), gradient)
-
-
 def test_it_scores_videos_of_other_patients() -> None:
     vectors, scores, names = study(patients=30)
-    head, _ = fit(vectors[:160], scores[:160], names[:160], seed=0)
-    predicted = head(torch.from_numpy(vectors[160:])).argmax(dim=1).numpy()
+    model = fit(vectors[:160], scores[:160], names[:160], seed=0)
+    predicted = model.logits(torch.from_numpy(vectors[160:])).argmax(dim=1).numpy()
     assert (predicted == scores[160:]).mean() > 0.6
     assert np.abs(predicted - scores[160:]).mean() < 0.5
     # Scores are as frequent as in training, even the outer ones, which rounding would leave empty.
@@ -75,24 +65,12 @@ def test_it_scores_videos_of_other_patients() -> None:
     assert share.min() > 0.1
 
 
-def test_the_cuts_decide_at_any_sharpness() -> None:
-    head = KernelHead(3, KINDS, CHANNELS)
-    head.cuts = torch.tensor([1.2, 1.3, 1.7])
-    levels = torch.tensor([-5.0, 1.19, 1.21, 1.29, 1.31, 1.69, 1.71, 9.0])
-    right = [0, 0, 1, 1, 2, 2, 3, 3]
-    place = score_positions(levels, head.cuts)
-    assert place.round().clamp(0, 3).tolist() == right
-    for sharpness in (0.05, 1.0, 4.0):
-        logits = -sharpness * (torch.arange(4) - place[:, None]) ** 2
-        assert logits.argmax(dim=1).tolist() == right
-
-
 def test_equal_cuts_leave_no_nan() -> None:
     """If training has no video of a score, two cuts coincide."""
     vectors, scores, names = study()
     scores = np.where(scores == 1, 2, scores)
-    head, _ = fit(vectors, scores, names, seed=0)
-    logits = head(torch.from_numpy(vectors))
+    model = fit(vectors, scores, names, seed=0)
+    logits = model.logits(torch.from_numpy(vectors))
     assert torch.isfinite(logits).all()
     assert (logits.argmax(dim=1) != 1).float().mean() > 0.95
 
@@ -100,8 +78,8 @@ def test_equal_cuts_leave_no_nan() -> None:
 def test_left_out_patients_are_left_out_whole_and_the_seed_deals_them() -> None:
     _, scores, names = study()
     seen = np.zeros(len(scores), int)
-    for known, out in inner_folds(scores, names, 3):
-        assert not {names[i] for i in known} & {names[i] for i in out}
+    for fitted, out in inner_folds(scores, names, 3):
+        assert not {names[i] for i in fitted} & {names[i] for i in out}
         seen[out] += 1
     assert (seen == 1).all()
     first, second = (next(iter(inner_folds(scores, names, s)))[1].tolist() for s in (3, 4))
@@ -110,15 +88,8 @@ def test_left_out_patients_are_left_out_whole_and_the_seed_deals_them() -> None:
 
 def test_one_patient_and_one_score_are_fitted_too() -> None:
     vectors, scores, _ = study(patients=1)
-    assert torch.isfinite(fit(vectors, scores, ["a"] * 8, 0)[0](torch.from_numpy(vectors))).all()
-    constant = fit(vectors, np.full(8, 2), ["a"] * 8, 0)[0](torch.from_numpy(vectors))
+    assert torch.isfinite(
+        fit(vectors, scores, ["a"] * 8, 0).logits(torch.from_numpy(vectors))
+    ).all()
+    constant = fit(vectors, np.full(8, 2), ["a"] * 8, 0).logits(torch.from_numpy(vectors))
     assert constant.argmax(dim=1).tolist() == [2] * 8
-
-
-def test_it_is_saved_and_loaded_with_the_weights(tmp_path) -> None:
-    vectors, scores, names = study()
-    head, _ = fit(vectors, scores, names, seed=0)
-    other = KernelHead(*vectors.shape)
-    other.load_state_dict(head.state_dict())
-    x = torch.from_numpy(vectors)
-    assert torch.equal(head(x), other(x))

@@ -33,7 +33,7 @@ FAMILIES = {
     "mnasnet0_5": 1280,
     "regnet_x_400mf": 400,
     "googlenet": 1024,
-    "efficientnet_lite0": 1280,
+    "efficientnet_lite0": 320,
 }
 
 
