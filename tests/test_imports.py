@@ -40,6 +40,7 @@ ARRAYS_ONLY = {
     "evaluation/metrics",
     "phantom/scene",
     "crossval/aggregation",
+    "crossval/confident_learning",
 }
 # Which rooms may import a heavy package.
 RESERVED = {

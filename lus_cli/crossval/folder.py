@@ -8,6 +8,7 @@ from typing import Any
 
 from lus_cli import figures
 from lus_cli.crossval import figures as crossval_figures
+from lus_cli.crossval.doubtful_labels import label_rows
 from lus_cli.crossval.page import write_crossval_page
 from lus_cli.crossval.summary import KAPPA, method_rows
 from lus_cli.evaluation.folder import write_evaluation
@@ -15,6 +16,7 @@ from lus_cli.evaluation.metrics import Predictions
 from lus_cli.files import csv_text, write_text
 
 PAGE = "crossval.html"
+DOUBTFUL = "doubtful-labels.csv"
 
 
 def write_crossval(
@@ -25,8 +27,8 @@ def write_crossval(
 ) -> Path:
     """Writes all files into `folder` and returns the path of the page.
 
-    about, repeats: see `write_crossval_page`. scores: with `comparison`, `folds` and, if they were
-    measured, `confounders`.
+    about, repeats: see `write_crossval_page`. scores: with `comparison`, `folds`, `doubtful_labels`
+    and, if they were measured, `confounders`.
     """
     svg_files = write_evaluation(folder, scores, repeats[0])
     tables = {"folds": list(fold_rows(scores["folds"]))}
@@ -36,6 +38,7 @@ def write_crossval(
         tables |= {"confounders": list(confounder_rows(confounders))}
     for name, rows in tables.items():
         write_text(folder / f"{name}.csv", csv_text(rows))
+    write_text(folder / DOUBTFUL, csv_text(label_rows(repeats)))
     for name, figure in draw(scores).items():
         figures.save(figure, folder / name)
         svg_files[name] = folder / f"{name}.svg"

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from lus_cli import files as part_files
+from lus_cli.crossval.doubtful_labels import is_informative, label_rows
 from lus_cli.crossval.summary import (
     METRICS,
     best_baseline,
@@ -40,6 +41,7 @@ SECTIONS = {
     "matrix": ("errors_per_class",),
 }
 MOST_PATIENTS = 10  # visible in the table; the others are in a part that unfolds
+MOST_DOUBTED = 50  # labels in the table; doubtful-labels.csv has all
 
 
 def write_crossval_page(
@@ -82,6 +84,9 @@ def write_crossval_page(
         total_rows=list(total_rows(scores["sums"], ("patient",))),
         patients=patient_rows(scores["sums"]["patient"]["rows"]),
         most_patients=MOST_PATIENTS,
+        doubts=scores["doubtful_labels"],
+        informative=is_informative(scores["doubtful_labels"]),
+        doubted=[row for row in label_rows(repeats) if row["doubted"]][:MOST_DOUBTED],
         matrix=matrix_rows(scores["confusion"]),
         videos=videos_with_repetitions(repeats),
         drawn={

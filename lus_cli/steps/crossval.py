@@ -14,8 +14,9 @@ from lus_cli.cache.split import PARTS, Split
 from lus_cli.cache.video_cache import VideoCache
 from lus_cli.config import CrossvalConfig
 from lus_cli.crossval.confounders import confounder_warnings, confounding
+from lus_cli.crossval.doubtful_labels import doubt_note, doubted_labels
 from lus_cli.crossval.features import compute_features
-from lus_cli.crossval.folder import write_crossval
+from lus_cli.crossval.folder import DOUBTFUL, write_crossval
 from lus_cli.crossval.folds import Fold
 from lus_cli.crossval.plan import START_OVER, Crossval, create, resume
 from lus_cli.crossval.predictions import (
@@ -126,14 +127,20 @@ def evaluate(study: Crossval, config: CrossvalConfig, progress: Progress) -> Res
         scores["confounders"] = confounders
     scores["comparison"] = compared.numbers
     scores["folds"] = by_fold(study.folds, candidates)
+    scores["doubtful_labels"] = doubted_labels(repeats)
     scores["warnings"] += confounder_warnings(confounders)
     scores["warnings"] += constant_fold_warnings(scores["folds"])
     page = write_crossval(study.root, about_page(study, config), scores, repeats)
     return Result(
         scores,
         [metric_table(scores), *compared.tables],
-        {"report": page, "numbers": study.root / "scores.json", **compared.files},
-        notes=[*scores["warnings"], *compared.notes],
+        {
+            "report": page,
+            "numbers": study.root / "scores.json",
+            "doubtful labels": study.root / DOUBTFUL,
+            **compared.files,
+        },
+        notes=[*scores["warnings"], *compared.notes, doubt_note(scores["doubtful_labels"])],
     )
 
 

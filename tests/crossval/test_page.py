@@ -18,6 +18,7 @@ from lus_cli.cache.split import Split
 from lus_cli.cli import settings_from
 from lus_cli.config import CrossvalConfig
 from lus_cli.crossval.confounders import confounding
+from lus_cli.crossval.doubtful_labels import doubted_labels
 from lus_cli.crossval.folder import draw, write_crossval
 from lus_cli.crossval.folds import Fold
 from lus_cli.crossval.page import patient_rows, write_crossval_page
@@ -65,6 +66,7 @@ def scores_of(
     recipe = next(iter(candidates.values()))
     scores = {**assess(recipe[0], 60, 0), "comparison": comparison.compare(candidates)}
     scores["folds"] = by_fold(FOLDS, candidates)
+    scores["doubtful_labels"] = doubted_labels(recipe)
     if confounders:
         gain = {"brightness": recipe[0].expected, "sector_depth": np.arange(len(SCORES)) % 7.0}
         scores["confounders"] = confounding(recipe[0], gain)
@@ -202,6 +204,7 @@ def test_one_patient_has_no_interval_and_the_page_explains_it(tmp_path: Path) ->
     one = Predictions([("p0", "1", str(i)) for i in range(4)], np.arange(4), np.eye(4))
     scores = assess(one, 20, 0) | {"comparison": comparison.compare({"a": [one], "b": [one]})}
     scores["folds"] = by_fold([Fold(1, 1, Split((), (), ("p0",)))], {"a": [one], "b": [one]})
+    scores["doubtful_labels"] = doubted_labels([one])
     about = about_of("a", methods={"b": "the other"})
     write_crossval_page(tmp_path / "page.html", about, scores, [one], {})
     text = words((tmp_path / "page.html").read_text(encoding="utf-8"))
