@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from lus_cli.cache.split import PARTS, Split
 from lus_cli.cache.video_cache import VideoCache
 from lus_cli.study.ids import VideoId
-from lus_cli.study.spellings import groups
+from lus_cli.study.spellings import alike, groups
 
 SHOWN = 5  # groups of patients named in the notes
 
@@ -52,6 +52,27 @@ def alike_id_notes(patients: Sequence[str], split: Split | None) -> list[str]:
         )
         for ids in sorted(alike, key=lambda ids: ids not in separated)
     ]
+    return shortened_notes(sentences)
+
+
+def alike_trained_notes(patients: Iterable[str], trained_on: Iterable[str]) -> list[str]:
+    """A sentence for each patient whose id is not that of a training patient, but alike.
+
+    patients: of another study. trained_on: the patients that a run was trained and selected on.
+    """
+    trained = {alike(patient): patient for patient in trained_on}
+    same = set(trained.values())
+    return shortened_notes(
+        [
+            f"patient {patient} may be patient {trained[alike(patient)]}, whom the run was trained on: "
+            "if so, leave out these videos"
+            for patient in dict.fromkeys(patients)
+            if patient not in same and alike(patient) in trained
+        ]
+    )
+
+
+def shortened_notes(sentences: list[str]) -> list[str]:
     more = len(sentences) - SHOWN
     return sentences[:SHOWN] + (
         [f"{more} more groups of ids may each be one patient"] if more > 0 else []

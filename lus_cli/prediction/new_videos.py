@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -132,6 +132,12 @@ def name_under(root: Path, path: Path) -> str:
         return path.relative_to(root).as_posix()
     parts = root.resolve().relative_to(root.resolve().anchor).parts
     return "/".join(parts[-3:] if root.is_dir() else parts[-1:])
+
+
+def patients_of(videos: Iterable[NewVideo]) -> list[str]:
+    """The patients of the videos that lie in an exam tree, so whose name is patient/exam/area."""
+    parts = [video.name.split("/") for video in videos]
+    return list(dict.fromkeys(names[0] for names in parts if len(names) == 3))
 
 
 # ---------------------------------------------------------------------------------------- decoding

@@ -14,6 +14,7 @@ import torch
 
 from lus_cli.cache.layout import Cache
 from lus_cli.cache.other_study import OtherStudy, videos_to_evaluate, why_not_compared
+from lus_cli.cache.same_patient import alike_trained_notes
 from lus_cli.config import EvaluateConfig
 from lus_cli.errors import LusError, UsageError
 from lus_cli.evaluation.assessment import assess
@@ -80,6 +81,7 @@ class Subject:
     part: str
     indices: list[int]
     home: TrainedRun | None  # with the study it was trained on, if the cache still holds it
+    alike: tuple[str, ...] = ()  # sentences on patients who may be training patients
     blind: str = ""  # why training patients among the videos might not be detected
 
     def predict(self, progress: Progress, keep: Keep | None = None) -> Predictions:
@@ -106,6 +108,7 @@ class Subject:
             )
         if self.blind:
             sentences.append(f"{self.blind[0].upper()}{self.blind[1:]}.")
+        sentences += [f"{words[0].upper()}{words[1:]}." for words in self.alike]
         if self.part in SEEN_IN_TRAINING:
             leaves_out = self.trained.card.recipe.leave_out  # trained on both parts
             part = "train" if leaves_out and self.part == "validation" else self.part
@@ -141,7 +144,9 @@ def open_subject(
     study = re.sub(r"\W+", "-", path.parent.resolve().name).strip("-") or "study"
     part = f"{study}-{trained.videos.fingerprint[:8]}"
     at_home = dataclasses.replace(trained, videos=home) if home else None
-    return Subject(trained, part, indices, at_home, blind)
+    patients = [trained.videos.ids[index].patient for index in indices]
+    alike = tuple(alike_trained_notes(patients, used))
+    return Subject(trained, part, indices, at_home, alike, blind)
 
 
 def relabelled(home: TrainedRun) -> bool:

@@ -98,7 +98,9 @@ def refuse_overlap(root: Path, videos: Iterable[Path], config: ImportConfig) -> 
     inputs = [config.videos, *videos, *([config.labels] if config.labels else [])]
     inside = next((p for p in inputs if tree in (p.resolve(), *p.resolve().parents)), None)
     if inside is not None:
-        raise UsageError(f"{inside} is in {root}, which would be replaced", "choose another --root")
+        raise UsageError(
+            f"{inside} is in {root}, which would be replaced", "choose another folder for the tree"
+        )
 
 
 # ------------------------------------------------------------------------------------------ frames

@@ -12,6 +12,8 @@ import numpy as np
 from lus_cli.cache.batches import select_frames
 from lus_cli.cache.chunks import StoredVideo
 from lus_cli.cache.layout import Cache, Run
+from lus_cli.cache.same_patient import alike_trained_notes
+from lus_cli.cache.split import load_split, patient_list
 from lus_cli.config import PredictConfig
 from lus_cli.disk_errors import explaining_disk_errors, placed_by
 from lus_cli.errors import LusError, printable
@@ -20,7 +22,14 @@ from lus_cli.files import check_writable, csv_text, replacing, write_json, write
 from lus_cli.folders import hidden, locked
 from lus_cli.model.checkpoint import digest_of, load_best
 from lus_cli.model.devices import choose_device, set_threads
-from lus_cli.prediction.new_videos import NewVideo, Search, find_videos, frames_at, rate_of
+from lus_cli.prediction.new_videos import (
+    NewVideo,
+    Search,
+    find_videos,
+    frames_at,
+    patients_of,
+    rate_of,
+)
 from lus_cli.prediction.page import BUDGET, Page, write_page
 from lus_cli.prediction.prediction import Prediction, score_counts
 from lus_cli.prediction.scorer import (
@@ -78,6 +87,7 @@ def predict(config: PredictConfig, progress: Progress) -> Result:
         videos_of_study(cache, trained, card),
     )
     search = find_videos(config.paths)
+    search.remarks += trained_patient_notes(search, trained)
     page, problems = score_all(scorer, search, config.page, progress)
     about = {"run": trained.name, "epoch": card.epoch, "weights": weights}
     numbers = about | document(scorer.temperature, page.predictions)
@@ -90,6 +100,8 @@ def predict(config: PredictConfig, progress: Progress) -> Result:
         calibration = meaning(scorer.temperature, temperature)
         about = numbers | {"meaning": calibration, "problems": problems, "remarks": search.remarks}
         files = write_files(output_folder(config, trained), about, page, config)
+    if problems and not page.predictions:
+        raise nothing_scored(problems)
     return Result(
         numbers,
         [table(trained, page.predictions)] if page.predictions else [],
@@ -117,6 +129,33 @@ def score_all(
             page.add(prediction, clip)
     progress("predict", len(search.videos), len(search.videos))
     return page, problems
+
+
+def trained_patient_notes(search: Search, trained: Run) -> list[str]:
+    """Sentences on patients of an exam tree with ids of training patients, or ids like these."""
+    try:
+        split, _ = load_split(trained.split)
+    except LusError:
+        return []  # of a copy of the weights; scoring does not need it
+    used = [*split.train, *split.validation]
+    patients = patients_of(search.videos)
+    same = [patient for patient in patients if patient in used]
+    notes = alike_trained_notes(patients, used)
+    if same:
+        notes.insert(
+            0,
+            f"the run was trained on patients with these ids: {patient_list(same)}; if they are the "
+            "same patients, their predictions are better than those for new patients",
+        )
+    return notes
+
+
+def nothing_scored(problems: Sequence[str]) -> LusError:
+    """The error if no video could be scored: the only problem, or the first of several."""
+    if len(problems) == 1:
+        return LusError(problems[0])
+    first = f"none of {len(problems)} videos can be scored; the first problem"
+    return LusError(first, problems[0], left_out=problems)
 
 
 def masking_note(here: bool, in_training: bool | None) -> str:

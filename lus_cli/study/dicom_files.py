@@ -18,7 +18,14 @@ import numpy as np
 from lus_cli.disk_errors import explaining_refusal
 from lus_cli.errors import LusError
 from lus_cli.study.dicom_colours import COLOURS, GRAY, Stored, as_frame, read_palette
-from lus_cli.study.dicom_layout import AGAIN, Layout, layout_of, native_frames, read_native
+from lus_cli.study.dicom_layout import (
+    AGAIN,
+    Layout,
+    Native,
+    layout_of,
+    native_frames,
+    read_native,
+)
 from lus_cli.study.dicom_regions import UNMASKED_FRAME, blackened, is_unmasked, ultrasound_regions
 from lus_cli.study.dicom_streams import Pixels, encoded_frames, is_encapsulated, is_film, locate
 from lus_cli.study.exam_tree import MAX_PIXELS
@@ -29,6 +36,7 @@ try:
     import pydicom
     from pydicom.filebase import DicomBytesIO
     from pydicom.filewriter import write_file_meta_info
+    from pydicom.uid import UncompressedTransferSyntaxes
 
     from lus_cli.study.dicom_film import film_frames
     from lus_cli.study.dicom_frames import Decoder, stored
@@ -205,7 +213,7 @@ def stored_frames(
         frames = encapsulated_frames(encoded, Decoder(path, layout, color), only)
     else:
         refuse_odd_bits(path, layout)
-        native = native_frames(path, file, pixels, layout, stated)
+        native = uncompressed_frames(path, file, header, pixels, layout)
         little = is_little(header)
         frames = (
             (n, stored(path, read_native(file, pixels, native, n, little), native.layout))
@@ -220,6 +228,27 @@ def stored_frames(
         yield number, values
     if only is None and count < (stated or 1):
         raise LusError(f"{path} holds {count} of its {stated or 1} stated frames", AGAIN)
+
+
+def uncompressed_frames(
+    path: Path, file: BinaryIO, header: pydicom.Dataset, pixels: Pixels, layout: Layout
+) -> Native:
+    """The layout and number of uncompressed frames. Raises LusError if the bytes do not match.
+
+    If the file states a compression, even a private one, the error names it.
+    """
+    try:
+        return native_frames(path, file, pixels, layout, frame_count(header))
+    except LusError:
+        syntax = header.file_meta.get("TransferSyntaxUID")
+        if syntax is None or syntax in UncompressedTransferSyntaxes:
+            raise
+        name = "a private one" if syntax.is_private else syntax.name
+        raise LusError(
+            f"{path} has transfer syntax {syntax} ({name}), and its {pixels.length} bytes of pixels "
+            "are not frames that lus can read",
+            "export it uncompressed, or as a video file",
+        ) from None
 
 
 def fits(layout: Layout, stated: int | None, pixels: Pixels) -> bool:

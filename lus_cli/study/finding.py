@@ -91,9 +91,21 @@ class Tree:
     sources: list[Source] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
+    def entries(self, folder: Path) -> list[Path]:
+        """What is in a folder, sorted; a link to a folder that contains the link is a problem."""
+        entries = []
+        for entry in visible_entries(folder):
+            if entry.is_symlink() and entry.is_dir() and contains(entry.resolve(), folder):
+                self.problems.append(
+                    f"{entry} is a link to {entry.resolve()}, which contains it: remove the link"
+                )
+            else:
+                entries.append(entry)
+        return entries
+
     def folders_in(self, folder: Path) -> list[Path]:
         """The folders in the root or in a patient; a video there is a problem."""
-        entries = visible_entries(folder)
+        entries = self.entries(folder)
         folders = [entry for entry in entries if entry.is_dir()]
         videos = []
         for path in entries:
@@ -112,7 +124,7 @@ class Tree:
 
     def read_exam(self, exam: Path) -> None:
         """Collects the videos of one exam."""
-        entries = visible_entries(exam)
+        entries = self.entries(exam)
         sources = []
         for entry in entries:
             try:
@@ -144,7 +156,7 @@ class Tree:
     def area(self, folder: Path) -> Source:
         """The source of a folder in an exam. Raises LusError unless it holds exactly one video."""
         video = VideoId.of(*folder.relative_to(self.root).parts)
-        entries = visible_entries(folder)
+        entries = self.entries(folder)
         pictures = [path for path in entries if is_picture(path)]
         others = [path for path in entries if not is_picture(path)]
         clips = {path: kind for path in others if path.is_file() and (kind := kind_of(path))}
@@ -180,6 +192,12 @@ class Tree:
             f"video {video}: frames or videos are {levels} too deep, in {shown}",
             f"{LAYOUT}; move them up{patients if is_top(self.root, top) else ''}",
         )
+
+
+def contains(folder: Path, place: Path) -> bool:
+    """Whether `folder`, without links in its path, is `place` or a folder above it."""
+    real = place.resolve()
+    return folder in (real, *real.parents)
 
 
 def is_top(root: Path, folder: Path) -> bool:

@@ -41,6 +41,33 @@ DEMUXERS = ",".join(
         *("mjpeg", "h264", "hevc", "m4v"),
     )
 )
+MP4 = "mov,mp4,m4a,3gp,3g2,mj2"
+MP4_BOXES = (
+    b"ftyp",
+    b"moov",
+    b"mdat",
+    b"wide",
+    b"free",
+    b"skip",
+    b"pnot",
+)  # that a file starts with
+STARTS = {  # of files, by the container's name in FFmpeg
+    b"GIF8": "gif",
+    b"\x89PNG": "apng",
+    b"\x1a\x45\xdf\xa3": "matroska,webm",
+    b"\x30\x26\xb2\x75": "asf",
+    b"OggS": "ogg",
+    b"FLV": "flv",
+    b"\0\0\1\xba": "mpeg",
+    b"\0\0\1": "mpegvideo",
+    b"\0\0\0\1": "h264",
+    b"\x06\x0e\x2b\x34": "mxf",
+    b"G": "mpegts",
+    b"DKIF": "ivf",
+    b"YUV4MPEG2": "yuv4mpegpipe",
+    b"\xff\xd8": "mjpeg",
+    b"\x1f\x07\0": "dv",
+}
 LENGTH_UNKNOWN = (0, 0xFFFFFFFF)
 SEGMENT, SIZE_UNKNOWN = 0x18538067, -1
 AFTER_CLUSTERS = (0x1C53BB6B, 0x1254C367, 0x1941A469, 0x1043A770)  # cues, tags, files, chapters
@@ -51,6 +78,48 @@ MXF_LAST = (4, 17)  # a footer, and the index of all partitions after it
 VIDEO_PES = range(0xE0, 0xF0)
 OGG_FIRST, OGG_LAST = 2, 4  # flags of a stream's pages
 OGG_VIDEO = (b"\x80theora", b"\x01video", b"OVP80", b"BBCD\0")  # starts of its first page
+
+
+def container_of(path: Path) -> str:
+    """The container that a file's first bytes are those of, by its name in FFmpeg; "" for none.
+
+    For files that FFmpeg does not open.
+    """
+    with path.open("rb") as file:
+        start = file.read(16)
+    if start[4:8] in MP4_BOXES:
+        return MP4
+    if start[:4] == b"RIFF":
+        return "avi"
+    return next((name for first, name in STARTS.items() if start.startswith(first)), "")
+
+
+def lacks_moov(path: Path) -> bool:
+    """Whether an MP4 or MOV has no box `moov`, which recorders write last (ISO/IEC 14496-12, 8.2)."""
+    with path.open("rb") as file:
+        return b"moov" not in [kind for _, kind, _ in mp4_boxes(file, path.stat().st_size)]
+
+
+def mp4_boxes(file: BinaryIO, size: int) -> Iterator[tuple[int, bytes, int]]:
+    """Yields the first byte, the kind and the length of each box; the last may be incomplete.
+
+    The kind is empty if not even a box's length and kind are complete. A length of 0 means up to
+    the end of the file.
+    """
+    at = 0
+    while at < size:
+        file.seek(at)
+        head = file.read(16)
+        if len(head) < 8:
+            yield at, b"", len(head)
+            return
+        length, kind = struct.unpack(">I4s", head[:8])
+        if length == 1 and len(head) == 16:
+            length = struct.unpack(">Q", head[8:])[0]
+        yield at, kind, length
+        if length < 8:
+            return
+        at += length
 
 
 def lacks_end(path: Path, container: str) -> bool:
@@ -254,21 +323,10 @@ def cut_mxf(file: BinaryIO, size: int) -> bool:
 
 def cut_mp4(file: BinaryIO, size: int) -> bool:
     """Whether a file ends within a box that lists samples. Missing samples are seen in the index."""
-    at = 0
-    while at < size:
-        file.seek(at)
-        head = file.read(16)
-        if len(head) < 8:
-            return True
-        length, kind = struct.unpack(">I4s", head[:8])
-        if length == 1 and len(head) == 16:
-            length = struct.unpack(">Q", head[8:])[0]
-        if kind in (b"moov", b"moof") and at + length > size:
-            return True
-        if length < 8:
-            return False  # 0: up to the end of the file
-        at += length
-    return False
+    return any(
+        not kind or (kind in (b"moov", b"moof") and at + length > size)
+        for at, kind, length in mp4_boxes(file, size)
+    )
 
 
 CUTS: dict[str, Callable[[BinaryIO, int], bool]] = {
@@ -282,5 +340,5 @@ CUTS: dict[str, Callable[[BinaryIO, int], bool]] = {
     "mpegts": cut_mpegts,
     "flv": cut_flv,
     "mxf": cut_mxf,
-    "mov,mp4,m4a,3gp,3g2,mj2": cut_mp4,
+    MP4: cut_mp4,
 }

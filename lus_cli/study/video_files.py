@@ -20,7 +20,7 @@ from lus_cli.disk_errors import explaining_refusal
 from lus_cli.errors import LusError
 from lus_cli.study.exam_tree import MAX_PIXELS
 from lus_cli.study.notes import Note, ignore
-from lus_cli.study.video_containers import DEMUXERS, lacks_end
+from lus_cli.study.video_containers import DEMUXERS, MP4, container_of, lacks_end, lacks_moov
 from lus_cli.study.video_pictures import Pictures
 
 # One hour at 25 frames/s has 90,000 frames; no recording of one inspection area is longer.
@@ -208,12 +208,7 @@ def opened(path: Path) -> Iterator[Video]:
                 raise LusError(f"there is no file {path}", "check the path")
             if path.stat().st_size == 0:
                 raise LusError(f"{path} is empty", COPY_AGAIN)
-        # An absolute path, so that a file called `http:x.mp4` is not taken for an address.
-        with av.open(
-            str(path.absolute()),
-            metadata_errors="replace",
-            options={"format_whitelist": DEMUXERS, "protocol_whitelist": "file", **limit},
-        ) as container:
+        with open_container(path, limit) as container:
             stream = choose_stream(path, container)
             # Without `explode`, FFmpeg conceals errors in damaged frames.
             decoder = decoder_of(stream)
@@ -225,6 +220,33 @@ def opened(path: Path) -> Iterator[Video]:
         raise LusError(f"{path} cannot be decoded ({reason})", COPY_AGAIN) from error
 
 
+def open_container(path: Path, limit: dict[str, str]) -> InputContainer:
+    """Opens a file in FFmpeg. Raises LusError if it finds out why that fails, else FFmpegError."""
+    try:
+        # An absolute path, so that a file called `http:x.mp4` is not taken for an address.
+        return av.open(
+            str(path.absolute()),
+            metadata_errors="replace",
+            options={"format_whitelist": DEMUXERS, "protocol_whitelist": "file", **limit},
+        )
+    except av.FFmpegError:
+        kind = container_of(path)
+        if kind == MP4 and lacks_moov(path):
+            raise LusError(
+                f"{path}: its index (moov) is missing: the recording was not finished, or the file "
+                "is cut short",
+                "copy or export it again, or recover it with the device's software or untrunc",
+            ) from None
+        if not kind:
+            raise LusError(
+                f"{path} cannot be decoded: its header is missing or damaged, or it is not a video",
+                COPY_AGAIN,
+            ) from None
+        if lacks_end(path, kind):
+            raise cut_short(path, 0) from None
+        raise
+
+
 def choose_stream(path: Path, container: InputContainer) -> VideoStream:
     """The only video stream of a file. Raises LusError if there are none or several.
 
@@ -234,6 +256,8 @@ def choose_stream(path: Path, container: InputContainer) -> VideoStream:
     streams = [stream for stream in pictures if not stream.disposition & COVERS]
     if len(streams) > 1:
         streams = [stream for stream in streams if stream.frames != 1] or streams
+    if not streams and lacks_end(path, container.format.name):
+        raise cut_short(path, 0)
     if not streams:
         what = "only a cover picture" if pictures else "no video stream"
         raise LusError(f"{path} contains {what}", "check whether it is a sound recording")

@@ -12,6 +12,7 @@ import pytest
 from lus_cli.cache.chunks import FrameFormat
 from lus_cli.cache.layout import Cache
 from lus_cli.cache.other_study import OtherStudy, videos_to_evaluate, why_not_compared
+from lus_cli.cache.same_patient import alike_trained_notes
 from lus_cli.cache.video_cache import VideoCache
 from lus_cli.config import EvaluateConfig, PhantomConfig, PrepareConfig
 from lus_cli.errors import LusError, UsageError
@@ -168,6 +169,32 @@ def test_its_own_study_prepared_again_is_refused(runs: Path, exams: Path, tmp_pa
     result = evaluate.run(config(runs, videos=again, trained_patients="skip"), silent)
     test_patients = json.loads(Cache(runs).run(None).split.read_text())["test"]
     assert result.numbers["patients"] == len(test_patients)
+
+
+def test_a_patient_with_nearly_the_id_of_a_training_patient_is_pointed_out(
+    runs: Path, study: Path, tmp_path: Path
+) -> None:
+    trained = json.loads(Cache(runs).run(None).split.read_text())["train"][0]
+    renamed = tmp_path / "renamed"
+    shutil.copytree(study, renamed)
+    (renamed / "elsewhere-0").rename(renamed / f"00{trained}.0")
+    text = (renamed / "Annotations.txt").read_text()
+    (renamed / "Annotations.txt").write_text(text.replace("elsewhere-0", f"00{trained}.0"))
+    other = prepared_as(renamed, tmp_path / "cache", size=64)
+    result = evaluate.run(config(runs, videos=other), silent)
+    said = f"Patient 00{trained}.0 may be patient {trained}, whom the run was trained on"
+    assert sum(said in sentence for sentence in result.notes) == 1
+
+
+def test_ids_that_are_alike_name_both() -> None:
+    notes = alike_trained_notes(["P01", "p\u201301", "7", "x", "7"], ["P01", "P-01", "007.0"])
+    assert notes == [
+        "patient p\u201301 may be patient P-01, whom the run was trained on: if so, leave out these videos",
+        "patient 7 may be patient 007.0, whom the run was trained on: if so, leave out these videos",
+    ]
+    many = alike_trained_notes([f"0{n}" for n in range(1, 9)], map(str, range(1, 9)))
+    assert len(many) == 6
+    assert many[-1].startswith("3 more")
 
 
 def test_runs_are_compared_on_the_videos_they_share(runs: Path) -> None:

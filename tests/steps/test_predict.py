@@ -16,7 +16,7 @@ from pydicom.data import get_testdata_file
 from typer.testing import CliRunner
 
 from lus_cli.cache.layout import Cache
-from lus_cli.cache.split import read_split
+from lus_cli.cache.split import load_split, read_split
 from lus_cli.cache.video_cache import VideoCache
 from lus_cli.cli import app
 from lus_cli.config import EvaluateConfig, PredictConfig, PrepareConfig
@@ -216,8 +216,31 @@ def test_failures_are_named_and_the_rest_is_scored(alone, tmp_path):
 def test_when_nothing_can_be_scored_nothing_is_written(alone, tmp_path):
     done = lus(tmp_path / "missing", "--cache", alone, "--device", "cpu")
     assert done.exit_code == 1
-    assert f"there is nothing at {tmp_path / 'missing'}" in " ".join(done.output.split())
+    missing = tmp_path / "missing"
+    assert f"error there is nothing at {missing}: check the path" in " ".join(done.output.split())
+    assert "left out" not in done.output, "it is said once"
     assert not Cache(alone).run(None).predictions.exists()
+
+
+def test_when_several_cannot_be_scored_each_is_named(alone, tmp_path):
+    (tmp_path / "broken.mp4").write_bytes(b"no video")
+    done = lus(tmp_path / "missing", tmp_path, "--cache", alone, "--device", "cpu")
+    assert done.exit_code == 1
+    output = " ".join(done.output.split())
+    assert "error none of 2 videos can be scored; the first problem: there is nothing" in output
+    assert f"left out {tmp_path / 'broken.mp4'} cannot be decoded" in output
+    assert not Cache(alone).run(None).predictions.exists()
+
+
+def test_patients_with_ids_of_training_patients_are_pointed_out(cache, exams, tmp_path):
+    split, _ = load_split(Cache(cache).run(None).split)
+    patient, test = split.train[0], split.test[0]
+    for name in (patient, f"0{patient}", test):
+        movie(tmp_path / name / "1" / "a.mp4")
+    notes = " ".join(predicted(cache, tmp_path, page=False).notes)
+    assert f"the run was trained on patients with these ids: {patient};" in notes
+    assert f"patient 0{patient} may be patient {patient}, whom the run was trained on" in notes
+    assert test not in notes
 
 
 def test_nothing_is_overwritten(alone, exams, tmp_path):
@@ -246,8 +269,8 @@ def test_earlier_answers_do_not_stay_where_nothing_could_be_scored(alone, exams,
     output = tmp_path / "own"
     predicted(alone, first_video(exams), output=output)
     (tmp_path / "broken.mp4").write_bytes(b"no video")
-    result = predicted(alone, tmp_path / "broken.mp4", output=output, force=True)
-    assert result.failed
+    with pytest.raises(LusError, match=r"broken\.mp4 cannot be decoded: its header is missing"):
+        predicted(alone, tmp_path / "broken.mp4", output=output, force=True)
     written = json.loads((output / "predictions.json").read_text())
     assert written["videos"] == []
     assert len(written["problems"]) == 1
@@ -262,9 +285,8 @@ def test_an_answer_that_is_no_number_is_none(cache, alone, exams, tmp_path):
     with torch.no_grad():
         model.heads[0].last.bias[0] = torch.nan
     save_best(best, model.state_dict(), card)
-    result = predicted(alone, first_video(exams))
-    assert result.failed
-    assert "is not a finite number: try --device cpu" in result.problems[0]
+    with pytest.raises(LusError, match="is not a finite number: try --device cpu"):
+        predicted(alone, first_video(exams))
     other = shutil.copytree(cache, tmp_path / "cache")
     save_best(Cache(other).run(None).best, model.state_dict(), card)
     with pytest.raises(LusError, match=r"predicts for video .* is not a finite number"):

@@ -241,6 +241,16 @@ def test_a_file_that_was_cut_short_is_refused(tmp_path: Path, number: int | None
     assert "of its 5 stated frames" in refusal(cut(path, 0.7))
 
 
+def test_too_few_bytes_in_a_makers_own_compression_name_it(tmp_path: Path) -> None:
+    path = said_to_be(write_dicom(tmp_path / "a.dcm", pixels()), "1.2.840.113619.5.9")
+    np.testing.assert_array_equal(frames_of(path), pixels(), "its bytes fit: not compressed")
+    few = changed(path, NumberOfFrames=None, PixelData=pixels().tobytes()[: pixels().nbytes // 3])
+    few = said_to_be(changed(few, NumberOfFrames=LENGTH), "1.2.840.113619.5.9")
+    complaint = refusal(few)
+    assert "has transfer syntax 1.2.840.113619.5.9 (a private one)" in complaint
+    assert complaint.endswith("export it uncompressed, or as a video file")
+
+
 @pytest.mark.parametrize("syntax", [JPEGBaseline8Bit, JPEG2000Lossless, RLELossless])
 @pytest.mark.parametrize("number", [None, 0, 1, 3, 5, 6])
 @pytest.mark.parametrize("table", ["none", "basic", "extended", "of zeros"])

@@ -236,3 +236,30 @@ def test_two_files_in_one_spelling_are_both_left_out(tmp_path: Path) -> None:
     sources, problems = find_labelled(ImportConfig(videos=tmp_path, labels=labels))
     assert [source.name for source in sources] == ["b.mp4"]
     assert any(f"2 files have names that look the same, {NFC}.mp4" in line for line in problems)
+
+
+# ------------------------------------------------------------------------------------------- links
+
+
+@pytest.mark.parametrize("place", ["loop", "P1/loop", "P1/1/loop", "P1/1/L1/loop"])
+@pytest.mark.parametrize("target", ["root", "parent"])
+def test_a_link_to_a_folder_around_it_is_one_line_wherever_it_is(
+    tmp_path: Path, place: str, target: str
+) -> None:
+    root = tmp_path / "exams"
+    frames(root / "P1/1/L1")
+    link = root / place
+    link.symlink_to(root if target == "root" else link.parent)
+    sources, problems = found(root)
+    assert set(sources) == {"P1/1/L1"}
+    assert problems == [f"{link} is a link to {link.resolve()}, which contains it: remove the link"]
+
+
+def test_a_link_to_another_patients_area_is_still_followed(tmp_path: Path) -> None:
+    frames(tmp_path / "elsewhere/L1")
+    frames(tmp_path / "exams/P2/1/L1")
+    (tmp_path / "exams/P1/1").mkdir(parents=True)
+    (tmp_path / "exams/P1/1/L1").symlink_to(tmp_path / "elsewhere/L1")
+    sources, problems = found(tmp_path / "exams")
+    assert set(sources) == {"P1/1/L1", "P2/1/L1"}
+    assert problems == []

@@ -151,6 +151,51 @@ def test_a_cut_file_is_an_error_or_gives_every_frame(tmp_path: Path, name: str) 
     assert errors >= 10
 
 
+def without_box(content: bytes, kind: bytes) -> bytes:
+    """An MP4 without its boxes of a kind."""
+    at, kept = 0, b""
+    while at < len(content):
+        length, name = struct.unpack(">I4s", content[at : at + 8])
+        kept += content[at : at + length] if name != kind else b""
+        at += length
+    return kept
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.3gp", "animation.mov"])
+@pytest.mark.parametrize("ending", ["whole", "cut", "length 0"])
+def test_a_recording_without_its_index_says_so(tmp_path: Path, name: str, ending: str) -> None:
+    path = make(tmp_path / name, KINDS[name], gray_frames(COUNT))
+    content = without_box(path.read_bytes(), b"moov")
+    assert len(content) < path.stat().st_size
+    if ending == "cut":
+        content = content[:-200]
+    elif ending == "length 0":  # as written before the recording ends
+        at = content.index(b"mdat") - 4
+        content = content[:at] + bytes(4) + content[at + 4 :]
+    path.write_bytes(content)
+    with pytest.raises(
+        LusError, match=r"its index \(moov\) is missing: the recording was not"
+    ) as e:
+        list(read_frames(path))
+    assert "recover it with the device's software or untrunc" in e.value.remedy
+
+
+@pytest.mark.parametrize("name", ["a.mkv", "a.wmv", "a.flv", "a.apng", "a.mp4"])
+def test_a_file_without_its_first_bytes_says_so(tmp_path: Path, name: str) -> None:
+    path = make(tmp_path / name, KINDS[name], gray_frames(COUNT))
+    path.write_bytes(bytes(400) + path.read_bytes()[400:])
+    with pytest.raises(LusError, match="its header is missing or damaged, or it is not a video"):
+        list(read_frames(path))
+
+
+@pytest.mark.parametrize("name", ["h264.avi", "lossless.avi", "fragments.mp4", "a.wmv"])
+def test_a_file_of_which_little_is_left_is_cut_short(tmp_path: Path, name: str) -> None:
+    path = make(tmp_path / name, KINDS[name], gray_frames(COUNT))
+    path.write_bytes(path.read_bytes()[:300])
+    with pytest.raises(LusError, match="is cut short after 0 frames: copy it again"):
+        list(read_frames(path))
+
+
 @pytest.mark.parametrize("name", ["a.m1v", "a.m2v"])
 def test_a_partial_picture_at_the_end_of_a_bare_stream_is_noticed(
     tmp_path: Path, name: str
