@@ -10,11 +10,11 @@ import av
 import h5py
 import numpy as np
 import pytest
+from lus_cli.model.sector import find_sector
 from PIL import Image
 
 from lus_cli.attention.measures import sector_mask
 from lus_cli.cache.video_cache import VideoCache
-from lus_cli.model.sector import find_sector
 from lus_cli.study.video_files import read_frames
 from tests.test_pipeline import works
 
@@ -34,12 +34,12 @@ def decoded(name: str) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a cache of both videos, and a run of the recipe `tuned` on them."""
+    """A folder with a cache of both videos, and a run of the default recipe on them."""
     folder = tmp_path_factory.mktemp("real")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         works(f"lus prepare {FOLDER} --labels {FOLDER}/labels.csv --size {SIZE} {ONLY_TRAINING}")
-        works("lus train --recipe tuned --device cpu --threads 1")
+        works("lus train --device cpu --threads 1")
     return folder
 
 

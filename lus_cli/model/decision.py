@@ -62,17 +62,23 @@ def expected_scores(logits: Tensor) -> Tensor:
 
 
 def positions(expected: Tensor, cuts: Tensor) -> Tensor:
-    """Expected scores on a scale where the cuts lie at 0.5, 1.5 and 2.5: (video,).
+    """Expected scores on a scale from 0 to 3 where the cuts lie at 0.5, 1.5 and 2.5: (video,).
 
-    Linear between the cuts, and with the slope of the nearest piece beyond them, from 0 to 3.
+    Linear between 0, the cuts and 3, so that videos keep their order.
+
+    Example:
+        >>> positions(torch.tensor([0.3, 1.0, 1.2, 3.0]), torch.tensor([0.6, 1.0, 1.4]))
+        tensor([0.2500, 1.5001, 2.0000, 2.9999])
+
     """
-    between = expected.new_tensor(BETWEEN)
-    gaps = (cuts[1:] - cuts[:-1]).clamp_min(1e-6)
-    piece = (expected >= cuts[1]).long()
-    value = between[piece] + (expected - cuts[piece]) / gaps[piece]
-    # Equal cuts leave no room between them: the side of each cut decides.
-    above = (expected[:, None] >= cuts).sum(dim=1).to(expected)
-    return value.clamp(above - 0.5 + 1e-4, above + 0.5 - 1e-4).clamp(0, SCORES - 1)
+    ends = torch.stack([cuts[0].clamp(max=0.0), cuts[2].clamp(min=SCORES - 1.0)])
+    nodes = torch.cat([ends[:1], cuts, ends[1:]])
+    heights = expected.new_tensor((0.0, *BETWEEN, SCORES - 1.0))
+    piece = (expected[:, None] >= cuts).sum(dim=1)
+    share = (expected - nodes[piece]) / (nodes[piece + 1] - nodes[piece]).clamp_min(1e-6)
+    # Never quite at a cut, where rounding would decide.
+    share = share.clamp(1e-4, 1 - 1e-4)
+    return heights[piece] + share * (heights[piece + 1] - heights[piece])
 
 
 def calibrated(
