@@ -37,9 +37,9 @@ def draw_split(
     """Draws a split from one patient, one score and, for folds by group, one group per video.
 
     `settings` holds test_share, validation_share, stratify, folds (a number, PER_PATIENT or
-    PER_GROUP) and seed, and is stored in the split. The test part has its share of the patients, rounded up (11
-    patients at 0.2: three), and contains `test_patients`. Validation has its share of the rest,
-    rounded up. Patients whose ids are alike count as one and stay together, see People.
+    PER_GROUP) and seed, and is stored in the split. The test part has its share of the patients,
+    rounded up (11 patients at 0.2: three), and contains `test_patients`. Validation has its share of
+    the rest, rounded up. Patients whose ids are alike count as one and stay together, see People.
 
     Raises UsageError for a single fold, which leaves no one to train on, or for folds by group that
     cannot be drawn, see `group_folds`, and LusError if training would be empty.
@@ -66,22 +66,21 @@ def draw_split(
         )
     if settings["folds"] == PER_GROUP:
         folds = group_folds(patients, groups)
-        return Split(*map(people.all, (train, validation, test)), folds, dict(settings))
-    count = len(names) if settings["folds"] == PER_PATIENT else settings["folds"]
+    else:
+        count = len(names) if settings["folds"] == PER_PATIENT else settings["folds"]
+        folds = tuple(map(people.all, draw_folds(table, folds_to_draw(count, len(names)), random)))
+    return Split(people.all(train), people.all(validation), people.all(test), folds, dict(settings))
+
+
+def folds_to_draw(count: int, patients: int) -> int:
+    """At most one fold per patient. Raises UsageError for one fold."""
     if count == 1:
         raise UsageError(
             "--folds 1 leaves no patients for training", "use at least 2, or 0 for none"
         )
-    if count > len(names):
-        log.warning("%d folds requested for %d patients: one patient per fold", count, len(names))
-    folds = draw_folds(table, min(count, len(names)), random)
-    return Split(
-        people.all(train),
-        people.all(validation),
-        people.all(test),
-        tuple(map(people.all, folds)),
-        dict(settings),
-    )
+    if count > patients:
+        log.warning("%d folds requested for %d patients: one patient per fold", count, patients)
+    return min(count, patients)
 
 
 class People:
@@ -262,7 +261,7 @@ def group_folds(patients: Sequence[str], groups: Sequence[str]) -> tuple[tuple[s
     if len(members) < 2:
         raise UsageError(
             f"--folds {PER_GROUP}: "
-            + (f"all videos are of group {[*members][0]}" if members else NO_GROUPS),
+            + (f"all videos are of group {next(iter(members))}" if members else NO_GROUPS),
             GIVE_GROUPS if not members else "give a number of folds, such as --folds 5",
         )
     return tuple(members.values())

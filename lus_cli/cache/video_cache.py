@@ -127,11 +127,12 @@ class VideoCache:
             raise ValueError("a source path leads out of its study")
         self.checksums = list(file["checksum"].asstr()[:])
         self.notes = [tuple(map(str, json.loads(row))) for row in file["notes"].asstr()[:]]
-        # Files written before lus knew groups have no such table.
-        self.groups: list[str] = list(file["group"].asstr()[:]) if "group" in file else []
-        self.groups = self.groups or [""] * len(self.ids)
-        if len(self.groups) != len(self.ids) or not all(is_name(g) for g in self.groups if g):
-            raise ValueError("a group is not a valid name")
+        # A study without groups has no such table, nor has a file from before lus knew groups.
+        self.groups: list[str] = [""] * len(self.ids)
+        if "group" in file:
+            self.groups = list(file["group"].asstr()[:])
+            if len(self.groups) != len(self.ids) or not all(map(is_name, self.groups)):
+                raise ValueError("a group is not a valid name")
         self._numbers: np.ndarray = file["frame_number"][:]
 
     @cached_property

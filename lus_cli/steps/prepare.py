@@ -188,7 +188,9 @@ def result(
         f"{numbers['bytes'] / 1e6:.1f} MB"
     )
     groups = group_rows(videos)
-    numbers["groups"] = {group: {"patients": p, "videos": v, "scores": s} for group, p, v, s in groups}
+    numbers["groups"] = {
+        group: {"patients": p, "videos": v, "scores": s} for group, p, v, s in groups
+    }
     tables = [Table(title, columns, rows)]
     if groups:
         columns = ("group", *columns[1:])
