@@ -20,7 +20,10 @@ from lus_cli.words import joined
 
 
 def membership(groups: Sequence[str]) -> dict[str, np.ndarray]:
-    """Group -> (video,) float64, 1 for its videos and 0 for others; in natural order of the names."""
+    """Group -> (video,) float64, 1 for its videos and 0 for others; in natural order of the names.
+
+    groups: of each video, '' for none.
+    """
     names = sorted(set(groups) - {""}, key=natural_key)
     return {name: np.array([group == name for group in groups], float) for name in names}
 

@@ -124,7 +124,7 @@ def pair(
             if key in line_of:
                 raise LusError(
                     f"{labels}, line {line}: {what} is already in line {line_of[key]}",
-                    "keep one line",
+                    "keep one line" + ("; two patients need two ids" if key == video else ""),
                 )
             line_of[key] = line
         if name is None:
