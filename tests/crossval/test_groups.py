@@ -49,7 +49,7 @@ def test_folds_by_group_cannot_be_repeated() -> None:
     patients, groups = ["a", "b", "c"], ["x", "x", "y"]
     split = Split(("a", "b", "c"), (), (), (("a", "b"), ("c",)), {"folds": "group"})
     check_repeats(split, 1, patients, groups)
-    with pytest.raises(UsageError, match="--repeats 2: split.json has one fold per group"):
+    with pytest.raises(UsageError, match=r"--repeats 2: split\.json has one fold per group"):
         check_repeats(split, 2, patients, groups)
     check_repeats(Split(*[("a",), (), (), split.folds], {"folds": 2}), 2, patients, groups)
     edited = Split(("a", "b", "c"), (), (), (("a",), ("b", "c")), {"folds": "group"})
@@ -133,7 +133,7 @@ def test_a_crossval_over_sources_names_them_everywhere(
 ) -> None:
     cheap = tuple(b for b in BASELINES if b.name in ("majority", "prior", "confounders"))
     monkeypatch.setattr(crossval_groups, "BASELINES", cheap)
-    with pytest.raises(UsageError, match="--repeats 3: split.json has one fold per group"):
+    with pytest.raises(UsageError, match=r"--repeats 3: split\.json has one fold per group"):
         crossval.run(crossval_config(cache, repeats=3), silent)
     assert not (cache / "crossvals").exists()
     result = crossval.run(crossval_config(cache, baselines=True), silent)
