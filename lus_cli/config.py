@@ -105,14 +105,14 @@ class PrepareConfig:
         Path | None,
         typer.Option(
             help="CSV file with the columns file,patient,exam,area,score for videos outside an "
-            "exam tree."
+            "exam tree. A column group (hospital, scanner) is optional."
         ),
     ] = None
     annotations: Annotated[
         Path | None,
         typer.Option(
-            help="File of scores: id;score lines or a CSV table. [default: Annotations.txt in the "
-            "exam tree]"
+            help="File of scores: id;score lines, or a CSV table, which may have a column group. "
+            "[default: Annotations.txt in the exam tree]"
         ),
     ] = None
     mat_scores: Annotated[
@@ -148,6 +148,13 @@ class PrepareConfig:
             f"{' and '.join(REPORT_TEST_PATIENTS)}, if the study has them]"
         ),
     ] = None
+    test_groups: Annotated[
+        tuple[str, ...],
+        typer.Option(
+            help="Groups whose patients are all in the test part, comma-separated; add --test-share "
+            "0 for no others."
+        ),
+    ] = ()
     validation_share: Annotated[
         float,
         typer.Option(
@@ -158,13 +165,14 @@ class PrepareConfig:
         bool, typer.Option(help="Balance the share of each score between the parts of the split.")
     ] = False
     folds: Annotated[
-        int | Literal["patients"],
+        int | Literal["patients", "group"],
         typer.Option(
             help="Number of cross-validation folds; 0 draws none, patients draws one per patient "
-            "(leave-one-patient-out).",
+            "(leave-one-patient-out), group one per value of the column group, such as a hospital "
+            "or scanner (leave-one-source-out).",
             min=0,
             max=1000,
-            metavar="NUMBER|patients",
+            metavar="NUMBER|patients|group",
         ),
     ] = 5
     seed: Annotated[int, typer.Option(help="Random seed of the split.", min=0, max=MAX_SEED)] = 5

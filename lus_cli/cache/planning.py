@@ -53,7 +53,8 @@ def make_plan(config: PrepareConfig, root: Path) -> Plan:
             continue
         a_lines, b_lines = as_number(findings.a_lines), as_number(findings.b_lines)
         score = study.scores[video]
-        entries.append(Entry(video, score, a_lines, b_lines, key, source.kind, source.path))
+        group = study.groups.get(video, "")
+        entries.append(Entry(video, score, a_lines, b_lines, key, source.kind, source.path, group))
     if not entries:
         raise LusError(
             f"no video in {root} can be read; the first problem", problems[0], left_out=problems[1:]

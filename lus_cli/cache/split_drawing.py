@@ -13,11 +13,16 @@ from lus_cli.cache.split import Split, patient_list
 from lus_cli.errors import LusError, UsageError
 from lus_cli.study.annotations import SCORES
 from lus_cli.study.ids import natural_key
-from lus_cli.study.spellings import canonical, groups
+from lus_cli.study.spellings import canonical
+from lus_cli.study.spellings import groups as alike_names
+from lus_cli.words import shortened
 
 log = logging.getLogger("lus.split")
 
 PER_PATIENT = "patients"  # the number of folds: one fold per patient
+PER_GROUP = "group"  # one fold per group of patients, such as a hospital
+NO_GROUPS = "the videos have no groups"
+GIVE_GROUPS = "add a column group to the label table or to the annotations, and run it again"
 DRAWS = 2000  # maximum number of candidate draws
 TOLERANCE = 1 / 3  # a part meant to hold 21 % of the videos may hold 14 to 28 %
 
@@ -27,16 +32,17 @@ def draw_split(
     scores: np.ndarray,
     settings: dict[str, Any],
     test_patients: Sequence[str],
+    groups: Sequence[str] = (),
 ) -> Split:
-    """Draws a split from one patient and one score per video.
+    """Draws a split from one patient, one score and, for folds by group, one group per video.
 
-    `settings` holds test_share, validation_share, stratify, folds (a number, or PER_PATIENT) and
-    seed, and is stored in the split. The test part has its share of the patients, rounded up (11
-    patients at 0.2: three), and contains `test_patients`. Validation has its share of the rest,
-    rounded up. Patients whose ids are alike count as one and stay together, see People.
+    `settings` holds test_share, validation_share, stratify, folds (a number, PER_PATIENT or
+    PER_GROUP) and seed, and is stored in the split. The test part has its share of the patients,
+    rounded up (11 patients at 0.2: three), and contains `test_patients`. Validation has its share of
+    the rest, rounded up. Patients whose ids are alike count as one and stay together, see People.
 
-    Raises UsageError for a single fold, which leaves no one to train on, and LusError if training
-    would be empty.
+    Raises UsageError for a single fold, which leaves no one to train on, or for folds by group that
+    cannot be drawn, see `group_folds`, and LusError if training would be empty.
     """
     people = People(patients)
     table = count_table(people.first(patients), scores)
@@ -54,23 +60,27 @@ def draw_split(
         raise LusError(
             f"{'1 patient leaves' if len(names) == 1 else f'{len(names)} patients leave'} none for "
             "training",
-            "lower --test-share or --validation-share, or add patients",
+            "name fewer test patients or test groups"
+            if len(fixed) == len(names) > 1
+            else "lower --test-share or --validation-share, or add patients",
         )
-    count = len(names) if settings["folds"] == PER_PATIENT else settings["folds"]
+    if settings["folds"] == PER_GROUP:
+        folds = group_folds(patients, groups)
+    else:
+        count = len(names) if settings["folds"] == PER_PATIENT else settings["folds"]
+        folds = tuple(map(people.all, draw_folds(table, folds_to_draw(count, len(names)), random)))
+    return Split(people.all(train), people.all(validation), people.all(test), folds, dict(settings))
+
+
+def folds_to_draw(count: int, patients: int) -> int:
+    """At most one fold per patient. Raises UsageError for one fold."""
     if count == 1:
         raise UsageError(
             "--folds 1 leaves no patients for training", "use at least 2, or 0 for none"
         )
-    if count > len(names):
-        log.warning("%d folds requested for %d patients: one patient per fold", count, len(names))
-    folds = draw_folds(table, min(count, len(names)), random)
-    return Split(
-        people.all(train),
-        people.all(validation),
-        people.all(test),
-        tuple(map(people.all, folds)),
-        dict(settings),
-    )
+    if count > patients:
+        log.warning("%d folds requested for %d patients: one patient per fold", count, patients)
+    return min(count, patients)
 
 
 class People:
@@ -81,7 +91,7 @@ class People:
     """
 
     def __init__(self, patients: Sequence[str]) -> None:
-        self.ids = groups(sorted(set(patients), key=natural_key))
+        self.ids = alike_names(sorted(set(patients), key=natural_key))
         self.first_of = {name: first for first, ids in self.ids.items() for name in ids}
 
     def first(self, patients: Iterable[str]) -> list[str]:
@@ -214,3 +224,63 @@ def fixed_test_patients(
             f"its patients are {patient_list(in_study, 20)}",
         )
     return tuple(requested)
+
+
+# ------------------------------------------------------------------------------------------ groups
+
+
+def group_members(patients: Sequence[str], groups: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """The patients of each group, both in natural order; empty if there are no groups.
+
+    groups: of each video, as `VideoCache.groups`. Raises LusError if ids that may be one patient (see
+    People) are in two groups, since one of the groups is then no longer unseen.
+    """
+    people = People(patients)
+    group_of = {name: group for name, group in zip(patients, groups, strict=True) if group}
+    for ids in people.ids.values():
+        one, *others = [name for name in ids if name in group_of] or [""]
+        for other in others:
+            if group_of[other] != group_of[one]:
+                raise LusError(
+                    f"patients {one} of group {group_of[one]} and {other} of group "
+                    f"{group_of[other]} may be the same patient",
+                    "give them one id and one group, or ids that differ in more than spelling",
+                )
+    return {
+        group: tuple(name for name in people.all(people.ids) if group_of[name] == group)
+        for group in sorted(set(group_of.values()), key=natural_key)
+    }
+
+
+def group_folds(patients: Sequence[str], groups: Sequence[str]) -> tuple[tuple[str, ...], ...]:
+    """One fold per group: each is tested by a model that saw only the other groups.
+
+    Raises UsageError if there are fewer than two groups; see also `group_members`.
+    """
+    members = group_members(patients, groups)
+    if len(members) < 2:
+        raise UsageError(
+            f"--folds {PER_GROUP}: "
+            + (f"all videos are of group {next(iter(members))}" if members else NO_GROUPS),
+            GIVE_GROUPS if not members else "give a number of folds, such as --folds 5",
+        )
+    return tuple(members.values())
+
+
+def patients_of_groups(
+    requested: Sequence[str], patients: Sequence[str], groups: Sequence[str]
+) -> tuple[str, ...]:
+    """All patients of the groups that must be in the test part.
+
+    Raises UsageError if the study has no such group; see also `group_members`.
+    """
+    members = group_members(patients, groups)
+    names = list(dict.fromkeys(map(canonical, requested)))
+    if strangers := [name for name in names if name not in members]:
+        raise UsageError(
+            f"--test-groups: the study has no group {', '.join(strangers)}"
+            if members
+            else f"--test-groups: {NO_GROUPS}",
+            f"its groups are {shortened([*members], 20)}" if members else GIVE_GROUPS,
+        )
+    return tuple(patient for name in names for patient in members[name])

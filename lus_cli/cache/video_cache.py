@@ -48,6 +48,7 @@ class Entry:
     source_key: str  # changes when the source files or the frame format change
     source_kind: str = "frames"  # of the original frames: see sources.Kind
     source_path: str = ""  # relative to the root of the study; "": patient/exam/area
+    group: str = ""  # hospital or scanner of the patient; "" if there are no groups
 
 
 def tables_checksum(file: h5py.File) -> str:
@@ -74,6 +75,8 @@ class VideoCache:
         (dtype('uint8'), (2, 64, 64))
         >>> videos.frame_numbers(0)[[0, 5]]  # of these frames in the study
         array([0, 5], dtype=int32)
+        >>> videos.groups[0]  # the hospital or scanner; '' if the study names none
+        ''
 
     """
 
@@ -124,6 +127,12 @@ class VideoCache:
             raise ValueError("a source path leads out of its study")
         self.checksums = list(file["checksum"].asstr()[:])
         self.notes = [tuple(map(str, json.loads(row))) for row in file["notes"].asstr()[:]]
+        # A study without groups has no such table, nor has a file from before lus knew groups.
+        self.groups: list[str] = [""] * len(self.ids)
+        if "group" in file:
+            self.groups = list(file["group"].asstr()[:])
+            if len(self.groups) != len(self.ids) or not all(map(is_name, self.groups)):
+                raise ValueError("a group is not a valid name")
         self._numbers: np.ndarray = file["frame_number"][:]
 
     @cached_property
@@ -251,7 +260,7 @@ class VideoCache:
         """The metadata of each video."""
         columns = (self.scores, self.a_lines, self.b_lines)
         numbers = (map(int, column) for column in columns)
-        sources = (self.source_keys, self.source_kinds, self.source_paths)
+        sources = (self.source_keys, self.source_kinds, self.source_paths, self.groups)
         return [Entry(*row) for row in zip(self.ids, *numbers, *sources, strict=True)]
 
     def damaged(self) -> Iterator[tuple[int, bool]]:

@@ -105,4 +105,6 @@ def write_tables(
     file.create_dataset("source_kind", data=[e.source_kind for e in entries], dtype=text)
     paths = [e.source_path or str(e.id) for e in entries]
     file.create_dataset("source_path", data=paths, dtype=text)
+    if any(entry.group for entry in entries):
+        file.create_dataset("group", data=[e.group for e in entries], dtype=text)
     file.create_dataset("checksum", data=checksums, dtype=text)

@@ -13,12 +13,11 @@ from typing import Any
 import numpy as np
 from scipy.stats import rankdata  # type: ignore[import-untyped]
 
-from lus_cli.evaluation.intervals import CORRELATION, SHARE, Jackknife
-from lus_cli.evaluation.metrics import LIMITS, Predictions
-from lus_cli.evaluation.resampling import PatientSums
+from lus_cli.evaluation.intervals import CORRELATION, Jackknife
+from lus_cli.evaluation.metrics import Predictions
+from lus_cli.evaluation.strata import stratum
 
 STRATA = 3
-METRICS = ("accuracy", "kappa_quadratic", "mean_absolute_error")
 
 
 def confounding(
@@ -43,7 +42,7 @@ def confounding(
         ]
         whole = correlations(columns, np.ones((1, len(patient))))
         left_out = correlations(columns, jackknife.draws[:, patient])
-        entry: dict[str, Any] = {"name": name}
+        entry: dict[str, Any] = {"name": name, "title": name.replace("_", " ")}
         for key in whole:
             why = "one of the two is constant"
             entry[key] = jackknife.estimate(
@@ -89,29 +88,9 @@ def strata(predictions: Predictions, values: np.ndarray) -> list[dict[str, Any]]
     group, rows = np.searchsorted(edges, values, side="right"), []
     for number in range(STRATA):
         inside = np.flatnonzero(group == number)
-        if not len(inside):
-            continue
-        in_group = Predictions(
-            [predictions.videos[i] for i in inside],
-            predictions.scores[inside],
-            predictions.probabilities[inside],
-        )
-        sums = PatientSums(in_group)
-        jackknife = Jackknife(len(sums.names))
-        point, left_out = sums.metrics(sums.unweighted), sums.metrics(jackknife.draws)
-        row: dict[str, Any] = {
-            "low": float(values[inside].min()),
-            "high": float(values[inside].max()),
-            "videos": len(inside),
-            "patients": len(sums.names),
-        }
-        for metric in METRICS:
-            why = "all videos have one score, and it is every prediction"
-            limits = LIMITS.get(metric, SHARE)
-            row[metric] = jackknife.estimate(
-                point[metric][0], left_out[metric], len(sums.names), limits, why
-            )
-        rows.append(row)
+        if len(inside):
+            ends = {"low": float(values[inside].min()), "high": float(values[inside].max())}
+            rows.append(ends | stratum(predictions, inside))
     return rows
 
 
@@ -127,7 +106,7 @@ def confounder_warnings(rows: list[dict[str, Any]]) -> list[str]:
         beyond = row["beyond_score"]
         if excludes_zero(beyond):
             sentences.append(
-                f"Predictions follow {row['name'].replace('_', ' ')} beyond what the true scores "
+                f"Predictions follow {row['title']} beyond what the true scores "
                 f"explain: partial rank correlation {beyond['value']:+.2f} "
                 f"({beyond['low']:+.2f} to {beyond['high']:+.2f})."
             )

@@ -140,7 +140,7 @@ def strata(rows: Sequence[Mapping[str, Any]], overall: Mapping[str, float | None
         axes.set_xticks(range(len(labels)), labels, fontsize="small")
         axes.set_xlim(-0.5, max(len(labels), 3) - 0.5)
         axes.tick_params(axis="x", length=0)
-        axes.set_title(row["name"].replace("_", " "), fontsize=9)
+        axes.set_title(row["title"], fontsize=9)
         axes.grid(axis="y")
     for axes in list(panels.flat)[len(rows) :]:
         axes.set_visible(False)
@@ -188,7 +188,7 @@ def confounders(rows: Sequence[Mapping[str, Any]], patients: int) -> Figure:
         axes.set_title(title, fontsize=9)
         axes.grid(axis="x", color=GRID)
         bare_left(axes)
-    panels[0].set_yticks(range(len(rows)), [row["name"].replace("_", " ") for row in rows])
+    panels[0].set_yticks(range(len(rows)), [row["title"] for row in rows])
     panels[0].set_ylim(len(rows) - 0.4, -0.6)
     reach = max(abs(end) for end in panels[0].get_xlim())
     panels[0].set_xlim(-reach, reach)

@@ -34,16 +34,17 @@ def write_crossval(
     tables = {"folds": list(fold_rows(scores["folds"]))}
     confounders = scores.get("confounders", [])
     if confounders:
-        tables |= {"strata": list(stratum_rows(confounders))}
         tables |= {"confounders": list(confounder_rows(confounders))}
+    if strata := list(stratum_rows(confounders)):
+        tables |= {"strata": strata}
     for name, rows in tables.items():
         write_text(folder / f"{name}.csv", csv_text(rows))
     write_text(folder / DOUBTFUL, csv_text(label_rows(repeats)))
     for name, figure in draw(scores).items():
         figures.save(figure, folder / name)
         svg_files[name] = folder / f"{name}.svg"
-    for outdated in [*folder.glob("strata.*"), *folder.glob("confounders.*")]:
-        if not confounders:
+    for name in {"strata", "confounders"} - tables.keys():
+        for outdated in folder.glob(f"{name}.*"):
             outdated.unlink()
     svgs = {name: path.read_text(encoding="utf-8") for name, path in svg_files.items()}
     write_crossval_page(folder / PAGE, about, scores, repeats, svgs)
@@ -63,7 +64,8 @@ def draw(scores: Mapping[str, Any]) -> dict[str, Any]:
     if confounders := scores.get("confounders"):
         overall = {name: entry["value"] for name, entry in scores["metrics"].items()}
         drawn["confounders"] = crossval_figures.confounders(confounders, scores["patients"])
-        drawn["strata"] = crossval_figures.strata(confounders, overall)
+        if stratified := [row for row in confounders if row["strata"]]:
+            drawn["strata"] = crossval_figures.strata(stratified, overall)
     return drawn
 
 
@@ -71,7 +73,8 @@ def fold_rows(folds: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
     """One row per fold and method."""
     for row in folds:
         for method, values in row["metrics"].items():
-            facts = {key: row[key] for key in ("name", "repeat", "fold", "patients", "videos")}
+            columns = ("name", "repeat", "fold", "group", "patients", "videos")
+            facts = {key: row[key] for key in columns if key in row}
             yield {"method": method} | facts | values
 
 

@@ -8,9 +8,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from lus_cli.cache.split import Split
-from lus_cli.cache.split_drawing import People, count_table, draw_folds, draw_part, share_of
+from lus_cli.cache.split_drawing import (
+    PER_GROUP,
+    People,
+    count_table,
+    draw_folds,
+    draw_part,
+    share_of,
+)
 from lus_cli.config import PrepareConfig
-from lus_cli.errors import LusError
+from lus_cli.errors import LusError, UsageError
 
 
 @dataclass(frozen=True)
@@ -27,6 +34,34 @@ class Fold:
     @property
     def name(self) -> str:
         return f"r{self.repeat}-f{self.number}"
+
+
+def groups_of_folds(
+    folds: Sequence[Sequence[str]], patients: Sequence[str], groups: Sequence[str]
+) -> list[str]:
+    """The group (hospital, scanner) of each fold; empty unless each fold is exactly one group.
+
+    patients, groups: of each video.
+    """
+    members: dict[str, set[str]] = {}
+    for patient, group in zip(patients, groups, strict=True):
+        members.setdefault(group, set()).add(patient)
+    name_of = {frozenset(names): group for group, names in members.items()}
+    found = [name_of.get(frozenset(fold), "") for fold in folds]
+    return found if all(found) else []
+
+
+def check_repeats(
+    split: Split, repeats: int, patients: Sequence[str], groups: Sequence[str]
+) -> None:
+    """Raises UsageError for repetitions of folds by group, which can be drawn in one way only."""
+    by_group = split.drawn_by.get("folds") == PER_GROUP
+    if repeats > 1 and by_group and groups_of_folds(split.folds, patients, groups):
+        raise UsageError(
+            f"--repeats {repeats}: split.json has one fold per group, and there is only one way to "
+            "draw them",
+            "omit --repeats, or draw folds of patients with `lus prepare --folds 5`",
+        )
 
 
 def draw_repeats(

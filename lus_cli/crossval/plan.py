@@ -12,7 +12,7 @@ from lus_cli.cache.layout import Cache, Run
 from lus_cli.cache.split import Split, check_split, patients_in, read_split
 from lus_cli.cache.video_cache import VideoCache
 from lus_cli.config import CrossvalConfig, TrainConfig
-from lus_cli.crossval.folds import Fold, draw_repeats, folds_of
+from lus_cli.crossval.folds import Fold, check_repeats, draw_repeats, folds_of
 from lus_cli.errors import AlreadyThereError, LusError
 from lus_cli.evaluation.run_comparison import MAJORITY
 from lus_cli.files import read_json, write_json, write_text
@@ -61,8 +61,9 @@ def create(config: CrossvalConfig, cache: Cache, videos: VideoCache) -> Crossval
     Raises LusError if its name is taken, or if a baseline has the name of the recipe.
     """
     from lus_cli.crossval.baselines import BASELINES
+    from lus_cli.crossval.groups import GROUP
 
-    if config.name in {MAJORITY, *(baseline.name for baseline in BASELINES)}:
+    if config.name in {MAJORITY, *(baseline.name for baseline in (*BASELINES, GROUP))}:
         raise LusError(f"a baseline is also called {config.name}", "give the recipe another name")
     split, _ = read_split(cache.split, videos.patients)
     root = cache.crossvals / cache.new_run(config.run or next_name(cache, config.name)).name
@@ -72,6 +73,7 @@ def create(config: CrossvalConfig, cache: Cache, videos: VideoCache) -> Crossval
             "choose another --run, or continue it with --resume",
         )
     check_recipe(config)
+    check_repeats(split, config.repeats, videos.patients, videos.groups)
     repeats = draw_repeats(split, videos.patients, videos.scores, config.repeats)
     study = Crossval(root, config, videos, folds_of(split, repeats, videos.patients, videos.scores))
     for fold in study.folds:

@@ -10,9 +10,10 @@ import numpy as np
 
 from lus_cli.cache.video_cache import VideoCache
 from lus_cli.crossval import baselines
-from lus_cli.crossval.baselines import BASELINES, Baseline
+from lus_cli.crossval.baselines import Baseline
 from lus_cli.crossval.features import Features
 from lus_cli.crossval.folds import Fold
+from lus_cli.crossval.groups import GROUP, baselines_of
 from lus_cli.crossval.plan import Crossval
 from lus_cli.errors import LusError
 from lus_cli.evaluation.intervals import number
@@ -117,13 +118,15 @@ def predict_folds(
     fold's model was trained or validated.
     """
     by_baseline: dict[str, list[Probabilities]] = {}
-    total = len(BASELINES) * len(folds)
-    for done, baseline in enumerate(BASELINES):
+    every = baselines_of(videos)
+    total = len(every) * len(folds)
+    for done, baseline in enumerate(every):
         repeats: dict[int, Probabilities] = {}
         for index, fold in enumerate(folds):
             progress("baselines", done * len(folds) + index, total)
             path = root / "baselines" / baseline.name / f"{fold.name}.json"
-            if not path.is_file() or baseline.drawn:  # older versions stored drawn scores
+            # Older versions stored drawn scores; groups may have changed since the start.
+            if not path.is_file() or baseline.drawn or baseline is GROUP:
                 rows = predict_fold_baseline(baseline, fold, videos, features)
                 write_json(path, {"videos": rows})
             rows = read_json(path, "delete it and resume the cross-validation")["videos"]

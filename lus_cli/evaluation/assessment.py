@@ -20,6 +20,7 @@ from lus_cli.evaluation.metrics import (
 )
 from lus_cli.evaluation.references import chance, majority, prior
 from lus_cli.evaluation.resampling import PatientSums, permutation_test
+from lus_cli.evaluation.strata import group_rows
 from lus_cli.evaluation.totals import UNITS, areas, few_patients, sums
 from lus_cli.words import counted, joined
 
@@ -35,12 +36,14 @@ def assess(
     *,
     training: Sequence[int] | None = None,
     validation: Predictions | None = None,
+    groups: Sequence[str] = (),
 ) -> dict[str, Any]:
     """All results of an evaluation; an undefined value is None, with a `why` next to it.
 
     permutations: number of random permutations behind each p-value; 0 for no p-values.
     training: (score,) numbers of training videos, for the reference `prior`.
     validation: predictions for the validation videos, on which the temperature is fitted.
+    groups: the hospital or scanner of each video, '' if there is none.
     """
     by_patient = PatientSums(predictions)
     jackknife = Jackknife(len(by_patient.names))
@@ -78,6 +81,7 @@ def assess(
         "abstention": abstention(predictions, jackknife),
         "sums": sums(predictions, jackknife, constants),
         "areas": areas(predictions, jackknife),
+        "groups": group_rows(predictions, groups),
     }
     return results | {"warnings": [f"{w[0].upper()}{w[1:]}." for w in warnings(results)]}
 
@@ -264,11 +268,12 @@ def warnings_of_patients(results: dict[str, Any]) -> list[str]:
                 f"score {row['score']} occurs in {row['patients']} of {patients} patients: its "
                 "recall, precision, F1 and AUROC say little about other patients"
             )
-    if rare := sum(row["few"] for row in results["areas"]):
-        sentences.append(
-            f"{rare} of {len(results['areas'])} areas come from fewer than {FEW_PATIENTS} patients: "
-            "their metrics say little about other patients"
-        )
+    for what in ("areas", "groups"):
+        if rare := sum(row["few"] for row in results[what]):
+            sentences.append(
+                f"{rare} of {len(results[what])} {what} come from fewer than {FEW_PATIENTS} patients: "
+                "their metrics say little about other patients"
+            )
     return sentences
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from lus_cli.evaluation.metrics import SCORES, Predictions
+from lus_cli.evaluation.strata import METRICS as STRATUM_METRICS
 
 
 def prediction_rows(predictions: Predictions) -> list[dict[str, Any]]:
@@ -39,6 +41,8 @@ def metric_records(scores: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
         "exam_totals": scores["sums"]["exam"]["rows"],
         "patient_totals": scores["sums"]["patient"]["rows"],
     }
+    if scores["groups"]:
+        rows["groups"] = [flat_group(row) for row in scores["groups"]]
     if scores["temperature"]["value"] is not None:
         after = scores["temperature"]["calibration"]
         bins = {"before": scores["calibration"], "after": after}
@@ -48,7 +52,19 @@ def metric_records(scores: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
 
 def flat_area(area: dict[str, Any]) -> dict[str, Any]:
     row = {name: area[name] for name in ("area", "videos", "patients")}
-    for metric in ("accuracy", "mean_absolute_error"):
-        low, high = area[metric]["low"], area[metric]["high"]
-        row |= {metric: area[metric]["value"], f"{metric}_low": low, f"{metric}_high": high}
-    return row
+    return row | flat_estimates(area, ("accuracy", "mean_absolute_error"))
+
+
+def flat_group(group: dict[str, Any]) -> dict[str, Any]:
+    row = {name: group[name] for name in ("group", "videos", "patients")}
+    for name in ("scores", "predicted"):
+        row |= {f"{name}_{score}": group[name][score] for score in SCORES}
+    return row | flat_estimates(group, STRATUM_METRICS)
+
+
+def flat_estimates(row: dict[str, Any], metrics: Iterable[str]) -> dict[str, Any]:
+    flat = {}
+    for metric in metrics:
+        flat[metric] = row[metric]["value"]
+        flat |= {f"{metric}_{end}": row[metric][end] for end in ("low", "high")}
+    return flat

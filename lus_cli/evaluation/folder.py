@@ -20,8 +20,11 @@ def write_evaluation(
     """Writes all files except the report page; returns the SVG file of each figure by name."""
     write_json(folder / "scores.json", scores)
     write_text(folder / "predictions.csv", csv_text(prediction_rows(predictions)))
-    for name, rows in metric_records(scores).items():
+    records = metric_records(scores)
+    for name, rows in records.items():
         write_text(folder / f"{name}.csv", csv_text(rows))
+    if "groups" not in records:  # the folder may be of an earlier evaluation
+        (folder / "groups.csv").unlink(missing_ok=True)
     return draw_figures(folder, scores)
 
 

@@ -52,6 +52,22 @@ def total_table(scores: dict[str, Any]) -> Table:
     return Table(title, columns, rows)
 
 
+def group_tables(scores: dict[str, Any]) -> list[Table]:
+    """The metrics within each group; no table if there are no groups."""
+    rows = []
+    for row in scores["groups"]:
+        kappa, error = row["kappa_quadratic"], row["mean_absolute_error"]
+        estimates = (
+            kappa["value"],
+            format_interval(kappa),
+            row["accuracy"]["value"],
+            error["value"],
+        )
+        rows.append((row["group"], row["videos"], row["patients"], *estimates))
+    columns = ("group", "videos", "patients", "kappa", "95 %", "accuracy", "mean error")
+    return [Table("within each group", columns, rows)] if rows else []
+
+
 def over_patients(scores: dict[str, Any]) -> str:
     """The heading of a column of intervals, with the number of patients behind them."""
     return f"95 %, n = {scores['patients']}"

@@ -13,11 +13,18 @@ from lus_cli.cache.layout import Cache
 from lus_cli.cache.split import PARTS, Split
 from lus_cli.cache.video_cache import VideoCache
 from lus_cli.config import CrossvalConfig
+from lus_cli.crossval.baselines import DRAWN
 from lus_cli.crossval.confounders import confounder_warnings, confounding
 from lus_cli.crossval.doubtful_labels import doubt_note, doubted_labels
 from lus_cli.crossval.features import compute_features
 from lus_cli.crossval.folder import DOUBTFUL, write_crossval
-from lus_cli.crossval.folds import Fold
+from lus_cli.crossval.folds import Fold, groups_of_folds
+from lus_cli.crossval.groups import (
+    baselines_of,
+    group_confounding,
+    group_features,
+    group_warnings,
+)
 from lus_cli.crossval.plan import START_OVER, Crossval, create, resume
 from lus_cli.crossval.predictions import (
     by_fold,
@@ -35,7 +42,7 @@ from lus_cli.errors import LusError, UsageError
 from lus_cli.evaluation.assessment import assess
 from lus_cli.evaluation.metrics import Predictions
 from lus_cli.evaluation.run_comparison import compare_candidates
-from lus_cli.evaluation.terminal_tables import metric_table
+from lus_cli.evaluation.terminal_tables import group_tables, metric_table
 from lus_cli.files import check_writable, read_json, write_json
 from lus_cli.model.devices import choose_device, set_threads
 from lus_cli.model.ranks import ranks_of_environment
@@ -103,37 +110,38 @@ def evaluate(study: Crossval, config: CrossvalConfig, progress: Progress) -> Res
     """Compares the pooled predictions with those of the baselines, and writes all results."""
     repeats = out_of_fold(study)
     candidates: dict[str, Sequence[Predictions]] = {study.config.name: repeats}
-    confounders: list[dict[str, Any]] = []
+    labelled = labelled_indices(study.videos)
+    groups = [study.videos.groups[index] for index in labelled]
+    confounders = group_confounding(repeats[0], groups)
     if config.baselines:
-        from lus_cli.crossval.baselines import DRAWN
-
         features = compute_features(study.videos, Cache(config.cache).features, progress)
+        features |= group_features(study.videos)
         by_baseline = predict_folds(study.root, study.folds, study.videos, features, progress)
         candidates |= {
             name: [in_cache_order(study.videos, one, name in DRAWN) for one in of_baseline]
             for name, of_baseline in by_baseline.items()
         }
-        columns = features["confounders"][labelled_indices(study.videos)].T
-        confounders = confounding(repeats[0], dict(zip(CONFOUNDERS, columns, strict=True)))
+        columns = features["confounders"][labelled].T
+        confounders += confounding(repeats[0], dict(zip(CONFOUNDERS, columns, strict=True)))
     progress("intervals", 0, 1)
     weights = {"weights": weights_of(study)}
     title = f"{study.name}, out of fold"
     compared = compare_candidates(study.root, candidates, title, weights)
-    scores = assess(repeats[0], config.permutations, SEED)
+    scores = assess(repeats[0], config.permutations, SEED, groups=groups)
     progress("intervals", 1, 1)
     of_run = {"run": study.name, **weights, "split": "out-of-fold", "repetitions": len(repeats)}
     scores = {**of_run, **scores}
-    if config.baselines:
+    if confounders:
         scores["confounders"] = confounders
     scores["comparison"] = compared.numbers
-    scores["folds"] = by_fold(study.folds, candidates)
+    scores["folds"] = with_groups(study, by_fold(study.folds, candidates))
     scores["doubtful_labels"] = doubted_labels(repeats)
-    scores["warnings"] += confounder_warnings(confounders)
+    scores["warnings"] += group_warnings(confounders) + confounder_warnings(confounders)
     scores["warnings"] += constant_fold_warnings(scores["folds"])
     page = write_crossval(study.root, about_page(study, config), scores, repeats)
     return Result(
         scores,
-        [metric_table(scores), *compared.tables],
+        [metric_table(scores), *compared.tables, *group_tables(scores)],
         {
             "report": page,
             "numbers": study.root / "scores.json",
@@ -144,10 +152,17 @@ def evaluate(study: Crossval, config: CrossvalConfig, progress: Progress) -> Res
     )
 
 
+def with_groups(study: Crossval, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of folds; with their `group` if the folds are by group."""
+    videos, tested = study.videos, [fold.split.test for fold in study.folds]
+    groups = groups_of_folds(tested, videos.patients, videos.groups)
+    if not groups:
+        return rows
+    return [row | {"group": group} for row, group in zip(rows, groups, strict=True)]
+
+
 def about_page(study: Crossval, config: CrossvalConfig) -> dict[str, Any]:
     """The facts on the page about how it was made; see `write_crossval_page`."""
-    from lus_cli.crossval.baselines import BASELINES
-
     plan, first_run = read_json(study.root / "plan.json", START_OVER), study.run(study.folds[0])
     recipe = dataclasses.asdict(recipe_of(study.config))
     repetitions = len(plan["repeats"])
@@ -174,7 +189,9 @@ def about_page(study: Crossval, config: CrossvalConfig) -> dict[str, Any]:
         "name": study.name,
         "recipe": study.config.name,
         "folds": len(plan["repeats"][0]),
-        "methods": {one.name: one.description for one in BASELINES} if config.baselines else {},
+        "methods": {one.name: one.description for one in baselines_of(study.videos)}
+        if config.baselines
+        else {},
         "confounders": CONFOUNDERS,
         "command": shlex.join(words + ([] if config.baselines else ["--no-baselines"])),
         "details": details,

@@ -24,7 +24,7 @@ from lus_cli.evaluation.metrics import Predictions
 from lus_cli.evaluation.model_card import write_model_card
 from lus_cli.evaluation.page import write_report
 from lus_cli.evaluation.run_comparison import compare_runs
-from lus_cli.evaluation.terminal_tables import metric_table, total_table
+from lus_cli.evaluation.terminal_tables import group_tables, metric_table, total_table
 from lus_cli.files import check_writable, read_json
 from lus_cli.folders import replacing_folder
 from lus_cli.model.devices import choose_device, set_threads
@@ -201,6 +201,7 @@ def evaluate(subject: Subject, config: EvaluateConfig, progress: Progress) -> Re
         config.seed,
         training=subject.training_scores,
         validation=validation,
+        groups=[trained.videos.groups[index] for index in subject.indices],
     )
     progress("intervals", 1, 1)
     scores["warnings"] = subject.warnings + scores["warnings"]
@@ -218,7 +219,7 @@ def evaluate(subject: Subject, config: EvaluateConfig, progress: Progress) -> Re
     write_model_card(trained.run)
     return Result(
         scores,
-        [metric_table(scores), total_table(scores)],
+        [metric_table(scores), total_table(scores), *group_tables(scores)],
         {
             "report": folder / "report.html",
             "numbers": folder / "scores.json",

@@ -155,7 +155,8 @@ def write_tables(tree: Path, done: Sequence[tuple[LabelledFile, Imported]]) -> N
     """Writes annotations, findings if there are any, and the sources of the videos."""
     labels = [source.label for source, _ in done]
     scores = [(label.video, label.score) for label in labels if label.score is not None]
-    write_annotations(tree / ANNOTATIONS, scores)
+    groups = {label.video: label.group for label in labels if label.group}
+    write_annotations(tree / ANNOTATIONS, scores, groups)
     words = {True: "yes", False: "no", None: ""}
     findings = [
         (*label.video, words[label.findings.a_lines], words[label.findings.b_lines], label.comment)

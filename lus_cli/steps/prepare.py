@@ -22,7 +22,14 @@ from lus_cli.cache.planning import (
 )
 from lus_cli.cache.same_patient import alike_id_notes, separated_ids, shared_video_notes
 from lus_cli.cache.split import PARTS, Split, check_split, load_split, write_split
-from lus_cli.cache.split_drawing import draw_split, fixed_test_patients
+from lus_cli.cache.split_drawing import (
+    PER_GROUP,
+    count_table,
+    draw_split,
+    fixed_test_patients,
+    group_folds,
+    patients_of_groups,
+)
 from lus_cli.cache.video_cache import VideoCache
 from lus_cli.config import REPORT_TEST_PATIENTS, PrepareConfig
 from lus_cli.errors import LusError
@@ -115,7 +122,7 @@ def update_split(config: PrepareConfig, cache: Cache, videos: VideoCache) -> Spl
         name: getattr(config, name)
         for name in ("test_share", "validation_share", "stratify", "folds", "seed")
     }
-    test_patients = fixed_test_patients(config.test_patients, REPORT_TEST_PATIENTS, videos.patients)
+    test_patients = in_test(config, videos)
     settings["test_patients"] = list(test_patients)
     if cache.split.exists() and not config.force:
         split, edited = load_split(cache.split)
@@ -132,12 +139,26 @@ def update_split(config: PrepareConfig, cache: Cache, videos: VideoCache) -> Spl
                 "ids that may be one patient were in two parts: %s is drawn again", cache.split
             )
         elif split.drawn_by == settings:
-            return split
+            if config.folds != PER_GROUP or split.folds == group_folds(
+                videos.patients, videos.groups
+            ):
+                return split
+            log.info("the groups of the patients changed: %s is drawn again", cache.split)
         else:
             log.info("the split settings changed: %s is drawn again", cache.split)
-    split = draw_split(videos.patients, videos.scores, settings, test_patients)
+    split = draw_split(videos.patients, videos.scores, settings, test_patients, videos.groups)
     write_split(cache.split, split)
     return split
+
+
+def in_test(config: PrepareConfig, videos: VideoCache) -> tuple[str, ...]:
+    """The patients that must be in the test part, by name or by group."""
+    by_default = () if config.test_groups else REPORT_TEST_PATIENTS
+    named = fixed_test_patients(config.test_patients, by_default, videos.patients)
+    if not config.test_groups:
+        return named
+    of_groups = patients_of_groups(config.test_groups, videos.patients, videos.groups)
+    return tuple(dict.fromkeys(named + of_groups))
 
 
 def result(
@@ -166,13 +187,32 @@ def result(
         f"{len(videos)} videos, {numbers['frames']} frames, {numbers['patients']} patients, "
         f"{numbers['bytes'] / 1e6:.1f} MB"
     )
+    groups = group_rows(videos)
+    numbers["groups"] = {
+        group: {"patients": p, "videos": v, "scores": s} for group, p, v, s in groups
+    }
+    tables = [Table(title, columns, rows)]
+    if groups:
+        columns = ("group", *columns[1:])
+        rows = [(group, *s, v, p) for group, p, v, s in groups]
+        tables.append(Table(counted(len(groups), "group"), columns, rows))
     return Result(
         numbers,
-        [Table(title, columns, rows)],
+        tables,
         {"cache": cache.videos, "split": cache.split, **files},
         notes=summary(reader_notes) + notes,
         problems=problems,
     )
+
+
+def group_rows(videos: VideoCache) -> list[tuple[str, int, int, list[int]]]:
+    """Each group with its number of patients, of videos and of videos of each score."""
+    owners = list(zip(videos.groups, videos.patients, strict=True))
+    return [
+        (group, len({p for g, p in owners if g == group}), videos.groups.count(group), row.tolist())
+        for group, row in count_table(videos.groups, videos.scores).items()
+        if group
+    ]
 
 
 def names(patients: tuple[str, ...]) -> str:

@@ -1,19 +1,21 @@
-"""Reads the annotations of experts: scores and findings, from Annotations.txt or CSV files."""
+"""Reads annotations: scores, groups and findings, from Annotations.txt or CSV files."""
 
 from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from lus_cli.errors import LusError, UsageError
+from lus_cli.files import csv_text
 from lus_cli.study.csv_tables import csv_rows, find_header, read_text, without_separator_line
 from lus_cli.study.ids import VideoId, is_name
 from lus_cli.study.spellings import canonical
 
 COLUMNS = ("patient", "exam", "area", "score")
+GROUP = "group"  # an optional column
 CSV_SUFFIXES = (".csv", ".tsv")
 LINE_DELIMITERS = ";\t,"
 
@@ -33,11 +35,7 @@ def read_annotations(path: Path) -> dict[VideoId, int]:
     (a row with an empty score is not annotated). Raises LusError naming file and line for a line
     that cannot be read, a score outside 0..3, or a video annotated twice.
     """
-    text = read_text(
-        path,
-        "it has one line per video, such as 1017/1048/11;2; name yours with --annotations, or a "
-        "table of files, ids and scores with --labels",
-    )
+    text = text_of(path)
     rows = csv_scores(path, text) if is_csv(path, text) else line_scores(path, text)
     scores: dict[VideoId, int] = {}
     for line, video, score in rows:
@@ -51,6 +49,29 @@ def read_annotations(path: Path) -> dict[VideoId, int]:
             f"{path} contains no annotation", "write one line per video, e.g. 1017/1048/11;2"
         )
     return scores
+
+
+def read_groups(path: Path) -> dict[VideoId, str]:
+    """The group (hospital, scanner) of each video in a CSV with a column `group`; '' if it is empty.
+
+    Other annotations have no groups. Raises LusError naming file and line for an invalid id or name.
+    """
+    text = text_of(path)
+    if not is_csv(path, text):
+        return {}
+    return {
+        row_id(path, line, row): annotated_group(path, line, row[GROUP])
+        for line, row in csv_rows(path, text, COLUMNS)
+        if row.get(GROUP)
+    }
+
+
+def text_of(path: Path) -> str:
+    return read_text(
+        path,
+        "it has one line per video, such as 1017/1048/11;2; name yours with --annotations, or a "
+        "table of files, ids and scores with --labels",
+    )
 
 
 def is_csv(path: Path, text: str) -> bool:
@@ -129,6 +150,16 @@ def annotated_score(path: Path, line: int, text: str) -> int:
     return int(match[1])
 
 
+def annotated_group(path: Path, line: int, text: str) -> str:
+    """The name of a group, or ''. Raises LusError for a name that options could not contain."""
+    if text and not is_name(text):
+        raise LusError(
+            f"{path}, line {line}: {text!r} is not a valid group",
+            "names must not contain / \\ ; , or control characters, nor begin with a dot",
+        )
+    return text
+
+
 def read_findings(path: Path) -> dict[VideoId, Findings]:
     """The findings of each video: columns patient,exam,area,a_lines,b_lines (yes, no or empty)."""
     findings: dict[VideoId, Findings] = {}
@@ -161,9 +192,19 @@ def annotated_finding(path: Path, line: int, text: str) -> bool | None:
         ) from None
 
 
-def write_annotations(path: Path, scores: Iterable[tuple[VideoId, int]]) -> None:
-    lines = "".join(f"{video};{score}\n" for video, score in scores)
-    path.write_text(lines, encoding="utf-8")
+def write_annotations(
+    path: Path, scores: Iterable[tuple[VideoId, int]], groups: Mapping[VideoId, str] | None = None
+) -> None:
+    """Writes `patient/exam/area;score` lines; a CSV if there are groups, for which they have no place."""
+    if groups:
+        rows = [
+            dict(zip((*COLUMNS, GROUP), (*video, score, groups.get(video, "")), strict=True))
+            for video, score in scores
+        ]
+        text = csv_text(rows, decimals=None)
+    else:
+        text = "".join(f"{video};{score}\n" for video, score in scores)
+    path.write_text(text, encoding="utf-8", newline="\n")
 
 
 UNKNOWN = -1  # stands for a missing score, a missing finding, and the frame number of padding

@@ -7,7 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from lus_cli.errors import LusError
-from lus_cli.study.annotations import Findings, annotated_finding, annotated_score, row_id
+from lus_cli.study.annotations import (
+    GROUP,
+    Findings,
+    annotated_finding,
+    annotated_group,
+    annotated_score,
+    row_id,
+)
 from lus_cli.study.csv_tables import csv_rows, read_text
 from lus_cli.study.ids import VideoId, leads_out
 from lus_cli.study.spellings import alike, canonical
@@ -25,6 +32,7 @@ class Label:
     score: int | None
     findings: Findings
     comment: str
+    group: str = ""  # hospital, scanner
 
 
 @dataclass(frozen=True)
@@ -76,7 +84,8 @@ def read_label(path: Path, line: int, file: str, video: VideoId, row: dict[str, 
     )
     score = annotated_score(path, line, row["score"]) if row["score"] else None
     file = inside_path(path, line, file)
-    return Label(file, video, score, findings, row.get("comment", ""))
+    group = annotated_group(path, line, row.get(GROUP, ""))
+    return Label(file, video, score, findings, row.get("comment", ""), group)
 
 
 def inside_path(path: Path, line: int, text: str) -> str:
@@ -115,7 +124,7 @@ def pair(
             if key in line_of:
                 raise LusError(
                     f"{labels}, line {line}: {what} is already in line {line_of[key]}",
-                    "keep one line",
+                    "keep one line" + ("; two patients need two ids" if key == video else ""),
                 )
             line_of[key] = line
         if name is None:

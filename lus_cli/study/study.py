@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from lus_cli.config import PrepareConfig
@@ -15,9 +15,11 @@ from lus_cli.study.annotations import (
     Findings,
     read_annotations,
     read_findings,
+    read_groups,
 )
 from lus_cli.study.finding import find_files, find_sources, unlinked
 from lus_cli.study.frame_order import are_counted
+from lus_cli.study.groups import check_groups
 from lus_cli.study.ids import VideoId, video_order
 from lus_cli.study.sources import FrameFolder, MatFile, Source, open_source, require_libraries
 from lus_cli.study.spellings import alike, spreadsheet_date
@@ -31,6 +33,7 @@ class Study:
     scores: dict[VideoId, int]
     findings: dict[VideoId, Findings]
     problems: list[str]
+    groups: dict[VideoId, str] = field(default_factory=dict)  # hospital, scanner: empty, or of all
 
 
 def read_study(config: PrepareConfig, root: Path) -> Study:
@@ -51,7 +54,8 @@ def read_study(config: PrepareConfig, root: Path) -> Study:
             f"{len(problems)} problem{'s' * (len(problems) > 1)}, the first: {problems[0]}",
             left_out=problems[1:],
         )
-    return Study(scored, study.scores, study.findings, problems)
+    groups = check_groups({video: study.groups.get(video, "") for video in scored}, where)
+    return Study(scored, study.scores, study.findings, problems, groups)
 
 
 def unmatched(study: Study, where: Path) -> list[str]:
@@ -111,14 +115,13 @@ def tree_study(config: PrepareConfig, root: Path) -> Study:
     source_list, problems = find_sources(root, config.mask_text)
     sources = {source.id: source for source in source_list}
     mat_scores = read_mat_scores(config, sources, problems)
+    annotations = annotations_of(config, root)
     # If .mat files give all scores, annotations are not needed.
-    scores = (
-        {}
-        if sources.keys() <= mat_scores.keys()
-        else read_annotations(annotations_of(config, root))
-    )
+    needed = not sources.keys() <= mat_scores.keys()
+    scores = read_annotations(annotations) if needed else {}
+    groups = read_groups(annotations) if needed or config.annotations else {}
     findings = read_findings(root / FINDINGS) if (root / FINDINGS).is_file() else {}
-    return Study(sources, scores | mat_scores, findings, problems)
+    return Study(sources, scores | mat_scores, findings, problems, groups)
 
 
 def table_study(config: PrepareConfig, root: Path) -> Study:
@@ -153,7 +156,9 @@ def table_study(config: PrepareConfig, root: Path) -> Study:
     labels = [entry.label for entry in labelled if entry.label.video in sources]
     scores = {label.video: label.score for label in labels if label.score is not None}
     scores |= read_mat_scores(config, sources, problems)
-    return Study(sources, scores, {label.video: label.findings for label in labels}, problems)
+    findings = {label.video: label.findings for label in labels}
+    groups = {label.video: label.group for label in labels}
+    return Study(sources, scores, findings, problems, groups)
 
 
 def read_mat_scores(

@@ -9,7 +9,7 @@ import pytest
 
 from lus_cli.cache.split import Split
 from lus_cli.cache.video_cache import VideoCache
-from lus_cli.crossval import predictions
+from lus_cli.crossval import groups, predictions
 from lus_cli.crossval.baselines import BASELINES
 from lus_cli.crossval.folds import Fold
 from lus_cli.crossval.predictions import predict_folds
@@ -21,7 +21,7 @@ from lus_cli.progress import silent
 def study(prepared: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[VideoCache, list[Fold]]:
     """Two repetitions of two folds, and two fast baselines."""
     cheap = [b for b in BASELINES if b.name in ("majority", "signs")]
-    monkeypatch.setattr(predictions, "BASELINES", cheap)
+    monkeypatch.setattr(groups, "BASELINES", cheap)
     videos = VideoCache(prepared / "videos.h5")
     patients = list(dict.fromkeys(videos.patients))
     halves = [tuple(patients[::2]), tuple(patients[1::2])]
