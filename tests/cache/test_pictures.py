@@ -221,7 +221,7 @@ def test_an_even_map_covers_the_field_of_view_and_nothing_else(frames: Tensor) -
     covered = inside(frames)
     assert (over[covered == 0] == 0).all()
     assert over[covered == 1].mean() > 0.98
-    assert set(np.unique(over)) <= {0, 1}
+    np.testing.assert_allclose(over[over > 0], 1, atol=1e-6)
 
 
 def test_the_map_of_a_window_stands_for_each_of_its_frames() -> None:

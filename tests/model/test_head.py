@@ -16,6 +16,7 @@ from lus_cli.model.head import (
     Output,
     Projection,
     average,
+    elected,
     normalised_by_video,
 )
 from lus_cli.model.network import LusModel
@@ -64,10 +65,11 @@ def test_an_ensemble_averages_probabilities_masks_and_weights() -> None:
 
 
 def test_only_the_votes_of_a_video_count() -> None:
-    outputs = model_of().eval().outputs(maps(), LENGTHS)
+    model = model_of().eval()
+    outputs = model.outputs(maps(), LENGTHS)
     probabilities = torch.stack([output.logits.softmax(dim=1) for output in outputs])
-    votes = torch.tensor([[True, False, True], [False, False, True], [False, True, True]])
-    ours = average(outputs, votes).logits.exp()
+    voters = torch.tensor([[True, False, True], [False, False, True], [False, True, True]])
+    ours = elected(model.outputs(maps(), LENGTHS, pupils=voters), voters).logits.exp()
     torch.testing.assert_close(ours[0], probabilities[0, 0])
     torch.testing.assert_close(ours[1], probabilities[2, 1])
     torch.testing.assert_close(ours[2], probabilities[:, 2].mean(dim=0))
