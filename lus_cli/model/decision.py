@@ -115,8 +115,12 @@ def by_kappa(expected: np.ndarray, scores: np.ndarray, cuts: np.ndarray) -> np.n
 
     def kappa(candidate: np.ndarray) -> float:
         predicted = np.searchsorted(candidate, expected, side="right")
-        value = cohen_kappa_score(scores, predicted, weights="quadratic", labels=range(SCORES))
-        return float(np.nan_to_num(value))
+        return float(
+            cohen_kappa_score(scores, predicted, weights="quadratic", labels=range(SCORES))
+        )
+
+    if len(np.unique(scores)) < 2:
+        return cuts  # kappa is undefined
 
     candidates, best = np.quantile(expected, np.linspace(0, 1, GRID + 1)), cuts
     for _ in range(ROUNDS):
