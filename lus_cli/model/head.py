@@ -62,7 +62,8 @@ class Head(nn.Module):
         self.lstm = VideoLSTM(channels, shape.hidden)
         self.frame_score = nn.Linear(2 * shape.hidden, 1) if shape.pool == "attention" else None
         self.last = nn.Linear(2 * shape.hidden, CLASSES)
-        self.dropout, self.feature_dropout = nn.Dropout(shape.dropout), shape.feature_dropout
+        self.dropout = nn.Dropout(shape.dropout)
+        self.feature_dropout = nn.Dropout2d(shape.feature_dropout)  # of whole channels
         self.pool, self.padding = shape.pool, shape.padding
 
     def forward(self, features: Tensor, lengths: Tensor, pad_to: int = 0) -> Output:
@@ -99,8 +100,7 @@ class Head(nn.Module):
     def masked(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """The masked means of feature maps, (step, channel), and the masks, (step, 1, row,
         column)."""
-        if self.feature_dropout:
-            features = F.dropout2d(features, self.feature_dropout, self.training)
+        features = self.feature_dropout(features)
         if self.projection is not None:
             features = self.projection(features)
         if self.attention is None:

@@ -158,7 +158,8 @@ def calls(model: LusModel, sample: Sample, device: torch.device) -> list[Call]:
     def note(name: str, layer: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
         position = len(recorded)
         recorded.append((name, layer, tuple(rounded(value) for value in inputs)))
-        output.register_hook(lambda g: gradients.__setitem__(position, rounded(g)))
+        if output.requires_grad:  # not that of a layer before the first weights
+            output.register_hook(lambda g: gradients.__setitem__(position, rounded(g)))
 
     hooked = copy_on(model, CPU, torch.float64)
     for name, layer in hooked.named_modules():
