@@ -22,7 +22,9 @@ SCORES = 4
 BETWEEN = (0.5, 1.5, 2.5)  # where the cuts lie on the scale of the scores after `positions`
 SHARPNESSES = 2.0 ** np.arange(-5, 3, 0.5)
 GRID = 40  # candidates for a cut, as quantiles of the expected scores
-CLEAR = 0.05  # a difference of kappa that is more than the noise of cuts
+CLEAR = (
+    0.05  # of macro F1, which is what cuts gain if rare scores are hardly ever the most probable
+)
 ROUNDS = 5  # of a search along one cut at a time
 
 
@@ -91,7 +93,7 @@ def calibrated(
     """The cuts and the sharpness of a decision.
 
     kind: "frequencies" or "kappa"; "most-probable" gives a sharpness of 0, which is no cuts; "auto"
-        gives no cuts either, unless those by frequencies have a kappa that is higher by CLEAR.
+        gives no cuts either, unless those by frequencies have a macro F1 that is higher by CLEAR.
     logits: (video, class) of videos whose patients the model was not trained on.
     scores: (video,) int, their scores.
     """
@@ -100,7 +102,7 @@ def calibrated(
     expected = expected_scores(torch.from_numpy(logits).double()).numpy()
     cuts = by_frequencies(expected, scores)
     if kind == "auto":
-        gain = kappa_of(scores, cut(expected, cuts)) - kappa_of(scores, logits.argmax(axis=1))
+        gain = macro_f1(scores, cut(expected, cuts)) - macro_f1(scores, logits.argmax(axis=1))
         if gain < CLEAR:
             return BETWEEN, 0.0
     if kind == "kappa":
@@ -131,6 +133,14 @@ def kappa_of(scores: np.ndarray, predicted: np.ndarray) -> float:
         warnings.simplefilter("ignore")  # on undefined values
         value = cohen_kappa_score(scores, predicted, weights="quadratic", labels=range(SCORES))
     return float(np.nan_to_num(value))
+
+
+def macro_f1(scores: np.ndarray, predicted: np.ndarray) -> float:
+    """The mean of the F1 of the scores that occur, which counts rare scores as much as others."""
+    from sklearn.metrics import f1_score
+
+    occurring = np.unique(scores)
+    return float(f1_score(scores, predicted, labels=occurring, average="macro", zero_division=0))
 
 
 def by_kappa(expected: np.ndarray, scores: np.ndarray, cuts: np.ndarray) -> np.ndarray:

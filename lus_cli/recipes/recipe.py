@@ -138,7 +138,7 @@ class Recipe:
         typer.Option(
             help="How probabilities become a score: the most probable score, or the expected score "
             "between cuts. The cuts reproduce the frequencies of the scores, or maximise kappa, on "
-            "the patients that the model is validated on; auto cuts only if kappa gains 0.05 there."
+            "the patients that the model is validated on; auto cuts only if macro F1 gains 0.05 there."
         ),
     ]
 
