@@ -109,10 +109,13 @@ class Head(nn.Module):
         return self.attention.pooled(features, mask), mask
 
     def unscored(self, features: Tensor) -> Output:
-        """The output for no video, which still takes part in the batch norms of all processes."""
+        """The output for no video. It still takes part in the batch norms of all processes; a batch
+        norm that is alone cannot process nothing."""
+        none = features.new_zeros(0)
+        if not torch.distributed.is_initialized():
+            return Output(none.view(0, CLASSES), features[:0, 0], none)
         vectors, mask = self.masked(features[:0])
-        logits = vectors.sum() * features.new_zeros(0, CLASSES)
-        return Output(logits, mask[:, 0], features.new_zeros(0))
+        return Output(vectors.sum() * none.view(0, CLASSES), mask[:, 0], none)
 
     def step_weights(self, states: Tensor, steps: Tensor) -> Tensor:
         """The weight of each time step in the pooled state: (video, time), rows summing to 1."""
