@@ -117,6 +117,13 @@ def test_calibration_decides_on_left_out_videos_as_it_says() -> None:
     assert calibrated("most-probable", logits, scores) == (BETWEEN, 0.0)
 
 
+def test_auto_cuts_only_where_they_predict_rare_scores_better() -> None:
+    logits, scores = study()
+    assert calibrated("auto", logits, scores) == calibrated("frequencies", logits, scores)
+    certain = (np.eye(4)[scores] * 9).astype(np.float32)
+    assert calibrated("auto", certain, scores) == (BETWEEN, 0.0)
+
+
 # ------------------------------------------------------------------------------------------ logits
 
 
