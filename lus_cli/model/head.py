@@ -157,9 +157,7 @@ def average(outputs: Sequence[Output]) -> Output:
     if len(outputs) == 1:
         return outputs[0]
     logits, masks, weights = (torch.stack(parts) for parts in zip(*outputs, strict=True))
-    return Output(
-        log_of(logits.float().softmax(dim=2).mean(dim=0)), masks.mean(dim=0), weights.mean(dim=0)
-    )
+    return Output(log_of(logits.softmax(dim=2).mean(dim=0)), masks.mean(dim=0), weights.mean(dim=0))
 
 
 def elected(outputs: Sequence[Output], voters: Tensor) -> Output:
@@ -170,7 +168,7 @@ def elected(outputs: Sequence[Output], voters: Tensor) -> Output:
     """
     sums = outputs[0].logits.new_zeros(voters.shape[1], CLASSES)
     for output, seen in zip(outputs, voters.to(sums.device), strict=True):
-        sums[seen] += output.logits.float().softmax(dim=1)
+        sums[seen] += output.logits.softmax(dim=1)
     empty = sums.new_zeros(0)
     return Output(log_of(sums / voters.sum(dim=0).to(sums)[:, None]), empty, empty)
 
