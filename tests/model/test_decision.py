@@ -194,7 +194,6 @@ def test_a_decision_survives_saving_and_loading(tmp_path: Path) -> None:
 
 def test_auto_cuts_where_the_most_probable_score_is_hardly_ever_a_rare_one() -> None:
     logits, scores = study()  # of an unsure model
-    assert set(logits.argmax(axis=1)) != set(scores)
     assert calibrated("auto", logits, scores) == calibrated("frequencies", logits, scores)
     sure = -4.0 * (np.arange(4) - scores[:, None]) ** 2 + np.random.default_rng(0).normal(
         0, 1, (200, 4)
