@@ -11,7 +11,6 @@ whatever reads the logits need not know how the score was decided.
 from __future__ import annotations
 
 import itertools
-import warnings
 
 import numpy as np
 import torch
@@ -129,10 +128,9 @@ def kappa_of(scores: np.ndarray, predicted: np.ndarray) -> float:
     """Quadratic weighted kappa; 0 if it is undefined."""
     from sklearn.metrics import cohen_kappa_score
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # on undefined values
-        value = cohen_kappa_score(scores, predicted, weights="quadratic", labels=range(SCORES))
-    return float(np.nan_to_num(value))
+    if len({*scores.tolist(), *predicted.tolist()}) < 2:
+        return 0.0
+    return float(cohen_kappa_score(scores, predicted, weights="quadratic", labels=range(SCORES)))
 
 
 def macro_f1(scores: np.ndarray, predicted: np.ndarray) -> float:
