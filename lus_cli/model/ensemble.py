@@ -74,7 +74,8 @@ def same_cnn(one: LusModel, other: LusModel) -> bool:
 
 
 def mean_decision(decisions: Sequence[Decision]) -> Decision:
-    """The mean of the cuts and of the sharpness of decisions; those without cuts are left out.
+    """The mean of the cuts and of the sharpness of the decisions that have cuts; no cuts unless more
+    than half of them have.
 
     A cut outside the scale, below or above which a model saw no video, counts as the end of the scale.
 
@@ -89,7 +90,7 @@ def mean_decision(decisions: Sequence[Decision]) -> Decision:
     """
     mean = Decision()
     decided = [decision for decision in decisions if decision.sharpness > 0]
-    if decided:
+    if 2 * len(decided) > len(decisions):
         cuts = torch.stack([decision.cuts for decision in decided]).clamp(0.0, SCORES - 1.0)
         sharpness = torch.stack([decision.sharpness for decision in decided])
         mean.set(tuple(cuts.mean(dim=0).tolist()), float(sharpness.mean()))

@@ -70,6 +70,8 @@ def test_equal_cnns_are_kept_and_run_once() -> None:
 def test_the_cuts_are_the_mean_of_the_cuts() -> None:
     models = three_models(shared=True)
     assert Ensemble(copy.deepcopy(models)).decision.sharpness == 0
+    models[0].decision.set((0.5, 1.0, 2.0), 1.0)
+    assert Ensemble(copy.deepcopy(models)).decision.sharpness == 0, "one of three has cuts"
     for number, model in enumerate(models):
         model.decision.set((0.5 + number / 10, 1.0 + number / 10, 2.0), 1.0 + number)
     decision = Ensemble(models).decision
