@@ -10,10 +10,10 @@ import av
 import h5py
 import numpy as np
 import pytest
-from lus_cli.model.sector import find_sector
 from PIL import Image
 
 from lus_cli.attention.results import sector_mask
+from lus_cli.cache.sector import find_sector
 from lus_cli.cache.video_cache import VideoCache
 from lus_cli.study.video_files import read_frames
 from tests.test_pipeline import works
