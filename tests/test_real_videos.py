@@ -126,8 +126,8 @@ def test_the_attention_is_drawn_over_the_frame_and_only_in_the_sector(
     with h5py.File(attention["files"]["masks"]) as file:
         [number], [mask] = file[f"{IDS[name]}/frame_number"][:], file[f"{IDS[name]}/mask"][:]
     assert number == 20
-    assert mask.max() == 1
-    assert 1 < mask.sum() < mask.size / 2, "some places matter, but not all"
+    assert 0.9 < mask.max() <= 1
+    assert np.ptp(mask[mask > 0]) > 0.01, "not all places matter alike"
     with Image.open(attention["files"][wanted]) as image:
         card = np.asarray(image.convert("RGB")).astype(int)
     plain, covered = panels(card, decoded(name)[20])
