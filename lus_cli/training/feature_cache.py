@@ -28,6 +28,7 @@ from lus_cli.model.network import LusModel
 from lus_cli.model.ranks import Ranks
 from lus_cli.progress import Progress
 from lus_cli.recipes.recipe import Recipe
+from lus_cli.training.augmentation import augmentations_of
 
 log = logging.getLogger("lus.features")
 
@@ -51,8 +52,7 @@ class FeatureLoader(BatchLoader):
         folder: where feature maps are stored; with None, each request computes them.
         Raises UsageError for a recipe that augments pixels, which would have no effect.
         """
-        augmented = [f"--{name}" for name in ("flip", "gain", "shift") if getattr(recipe, name)]
-        if augmented:
+        if augmented := [f"--{name}" for name in augmentations_of(recipe)]:
             raise UsageError(
                 f"--freeze computes features once: {', '.join(augmented)} would have no effect",
                 "omit these options, or train the CNN with --no-freeze",
