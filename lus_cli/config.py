@@ -33,6 +33,14 @@ Device = Annotated[
     typer.Option(help="Device that runs the model; auto selects the best available accelerator."),
 ]
 RunName = Annotated[str | None, typer.Option(help="Name of the trained run. [default: the latest]")]
+ModelName = Annotated[
+    str | None,
+    typer.Option(
+        "--run",
+        help="Name of the trained run, or of a cross-validation, whose models then predict their mean. "
+        "[default: the latest run]",
+    ),
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -279,7 +287,7 @@ class EvaluateConfig:
         Part,
         typer.Option(help="Part of the study to evaluate on; all includes the training patients."),
     ] = "test"
-    run: RunName = None
+    run: ModelName = None
     videos: Annotated[
         Path | None,
         typer.Option(help="videos.h5 of another study whose labelled videos are scored instead."),
@@ -361,7 +369,7 @@ class PredictConfig:
             "contain them."
         ),
     ]
-    run: RunName = None
+    run: ModelName = None
     output: Annotated[
         Path | None,
         typer.Option(help="Folder for the output. [default: predictions/<number> in the run]"),

@@ -59,6 +59,25 @@ class Cache:
     def latest(self) -> Path:
         return self.root / "latest"
 
+    def trained(self, name: str | None) -> Run:
+        """The run or the cross-validation called `name`, or the latest run.
+
+        Raises LusError if there is neither, or both.
+        """
+        if name is None or not (crossval := self.crossval(name)).is_crossval:
+            return self.run(name)
+        if self.new_run(name).root.is_dir():
+            raise LusError(
+                f"{name} is both a run and a cross-validation in {self.root}",
+                f"rename the folder {self.new_run(name).root}",
+            )
+        return crossval
+
+    def crossval(self, name: str) -> Run:
+        """The folder of a cross-validation, with the paths of what is computed with its models.
+        Raises UsageError for an invalid name."""
+        return Run(self.crossvals / self.new_run(name).name)
+
     def run(self, name: str | None) -> Run:
         """The run called `name`, or the latest one.
 
@@ -70,6 +89,12 @@ class Cache:
             run = self.new_run(name)
             if run.root.is_dir():
                 return run
+            if self.crossval(name).is_crossval:
+                raise LusError(
+                    f"{name} is a cross-validation, not a run",
+                    f"name the run of a fold, such as {name}-r1-f1; only `lus predict` and "
+                    "`lus evaluate` take a cross-validation",
+                )
         names = sorted(p.name for p in self.runs.glob("*") if p.is_dir())
         if not names:
             raise LusError(f"there is no trained run in {self.root}", "run `lus train` first")
@@ -87,13 +112,17 @@ class Cache:
 
 @dataclass(frozen=True)
 class Run:
-    """The paths of the artifacts of one training run."""
+    """The paths of the artifacts of one training run, or of the model of a cross-validation."""
 
     root: Path
 
     @property
     def name(self) -> str:
         return self.root.name
+
+    @property
+    def is_crossval(self) -> bool:
+        return (self.root / "plan.json").is_file()
 
     @property
     def config(self) -> Path:

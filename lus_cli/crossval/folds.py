@@ -17,6 +17,7 @@ from lus_cli.cache.split_drawing import (
     share_of,
 )
 from lus_cli.config import PrepareConfig
+from lus_cli.crossval.fold_files import fold_name
 from lus_cli.errors import LusError, UsageError
 
 
@@ -33,7 +34,7 @@ class Fold:
 
     @property
     def name(self) -> str:
-        return f"r{self.repeat}-f{self.number}"
+        return fold_name(self.repeat, self.number)
 
 
 def groups_of_folds(

@@ -9,20 +9,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lus_cli.cache.layout import Cache, Run
-from lus_cli.cache.split import Split, check_split, patients_in, read_split
+from lus_cli.cache.split import Split, check_split, read_split
 from lus_cli.cache.video_cache import VideoCache
 from lus_cli.config import CrossvalConfig, TrainConfig
+from lus_cli.crossval.fold_files import predictions_of, read_plan, run_of
 from lus_cli.crossval.folds import Fold, check_repeats, draw_repeats, folds_of
 from lus_cli.errors import AlreadyThereError, LusError
 from lus_cli.evaluation.run_comparison import MAJORITY
-from lus_cli.files import read_json, write_json, write_text
+from lus_cli.files import write_json, write_text
 from lus_cli.folders import replacing_folder
 from lus_cli.options import build, read_toml, to_toml
 from lus_cli.recipes.recipe import Recipe
 from lus_cli.training.checks import check_recipe, check_study, check_weights
 
 WAIT_S = 60  # for another process that creates the same folder
-START_OVER = "start a new cross-validation under another --run"
 
 
 @dataclass(frozen=True)
@@ -40,10 +40,10 @@ class Crossval:
 
     def predictions(self, fold: Fold) -> Path:
         """The file with a fold's predictions for its test patients. It exists when the fold is done."""
-        return self.root / "folds" / f"{fold.name}.json"
+        return predictions_of(self.root, fold.name)
 
     def run(self, fold: Fold) -> Run:
-        return Cache(self.config.cache).new_run(f"{self.name}-{fold.name}")
+        return run_of(self.root, fold.name)
 
     def train_config(self, fold: Fold) -> TrainConfig:
         """The config of a fold's training: the recipe, with another seed for each repetition."""
@@ -142,21 +142,16 @@ def resume(config: CrossvalConfig, cache: Cache, videos: VideoCache) -> Crossval
             f"there is no cross-validation {root.name!r} in {cache.root}",
             f"choose one of {', '.join(names)}" if names else "start one without --resume",
         )
-    plan = read_json(root / "plan.json", START_OVER)
-    try:
-        expected = {"fingerprint": plan["fingerprint"], "labels": plan.get("labels")}
-        rule = Split((), (), (), drawn_by=plan["drawn_by"])
-        repeats = [
-            [patients_in(root / "plan.json", f"fold {k}", fold) for k, fold in enumerate(folds, 1)]
-            for folds in plan["repeats"]
-        ]
-    except (KeyError, TypeError) as error:
-        raise LusError(f"{root / 'plan.json'} is damaged ({error!r})", START_OVER) from error
-    check_study(expected, videos, root.name)
-    everyone = tuple(dict.fromkeys(videos.patients))
-    for folds in repeats:  # the file may have been edited
+    plan = read_plan(root)
+    check_study({"fingerprint": plan.fingerprint, "labels": plan.labels}, videos, root.name)
+    rule, everyone = (
+        Split((), (), (), drawn_by=plan.drawn_by),
+        tuple(dict.fromkeys(videos.patients)),
+    )
+    for folds in plan.repeats:  # the file may have been edited
         all_folds = Split(everyone, (), (), tuple(folds))
         check_split(root / "plan.json", all_folds, videos.patients)
     recipe = build(Recipe, read_toml(root / "config.toml"), str(root / "config.toml"))
     config = dataclasses.replace(config, **dataclasses.asdict(recipe))
-    return Crossval(root, config, videos, folds_of(rule, repeats, videos.patients, videos.scores))
+    planned = folds_of(rule, plan.repeats, videos.patients, videos.scores)
+    return Crossval(root, config, videos, planned)

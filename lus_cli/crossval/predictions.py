@@ -12,6 +12,7 @@ from lus_cli.cache.video_cache import VideoCache
 from lus_cli.crossval import baselines
 from lus_cli.crossval.baselines import Baseline
 from lus_cli.crossval.features import Features
+from lus_cli.crossval.fold_files import read_predictions
 from lus_cli.crossval.folds import Fold
 from lus_cli.crossval.groups import GROUP, baselines_of
 from lus_cli.crossval.plan import Crossval
@@ -51,31 +52,20 @@ def has_current_predictions(study: Crossval, fold: Fold) -> bool:
         return False
     if not best.is_file():
         return True
-    return bool(read_json(path, remedy_of(study)).get("weights") == weights_digest(best))
-
-
-def remedy_of(study: Crossval) -> str:
-    return f"delete it and predict the fold again with --resume --run {study.name}"
+    return read_predictions(study.root, fold.name).weights == weights_digest(best)
 
 
 def weights_of(study: Crossval) -> dict[str, str | None]:
     """The digest of the weights that made each fold's predictions."""
-    contents = {f.name: read_json(study.predictions(f), remedy_of(study)) for f in study.folds}
-    return {name: content.get("weights") for name, content in contents.items()}
+    return {fold.name: read_predictions(study.root, fold.name).weights for fold in study.folds}
 
 
 def out_of_fold(study: Crossval) -> list[Predictions]:
     """The predictions for all labelled videos in the order of the cache, one per repetition."""
     by_repeat: dict[int, dict[VideoId, np.ndarray]] = {}
     for fold in study.folds:
-        path, remedy = study.predictions(fold), remedy_of(study)
-        content = read_json(path, remedy)
-        try:
-            ids = [VideoId(*names) for names in content["videos"]]
-            rows = np.array(content["probabilities"], float).reshape(len(ids), len(SCORES))
-        except (KeyError, TypeError, ValueError) as error:
-            raise LusError(f"{path} is damaged ({error!r})", remedy) from error
-        by_repeat.setdefault(fold.repeat, {}).update(zip(ids, rows, strict=True))
+        rows = read_predictions(study.root, fold.name).probabilities
+        by_repeat.setdefault(fold.repeat, {}).update(rows)
     try:
         return [in_cache_order(study.videos, rows) for rows in by_repeat.values()]
     except KeyError as error:

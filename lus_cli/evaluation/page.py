@@ -41,7 +41,8 @@ def write_report(
     """Writes the evaluation page to `path`.
 
     scores: the result of `assessment.assess` for `predictions`.
-    run: `name`; `part` (train, validation, test or all); `epoch` of the weights, or None; `recipe`
+    run: `name`; `part` (train, validation, test or all); `epoch` of the weights, or None; `runs`, those
+        of a cross-validation whose mean the model is, or nothing; `recipe`
         and `provenance`, mappings that are shown unchanged.
     figures: name -> SVG text, as `figures.save` writes it.
     clips: patient/exam/area -> the clip to play.

@@ -13,7 +13,7 @@ import json
 import logging
 import os
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,7 @@ class Card:
     recipe: Recipe
     frame_format: FrameFormat
     longest: int  # frames: the length to which the paddings of the report fill videos up
-    epoch: int
+    epoch: int  # 0 for the mean of several models
     validation_loss: float
     fingerprint: str  # of the training videos
     mask_text: bool | None = None  # whether DICOM frames were masked; None: not recorded
@@ -147,6 +147,11 @@ def digest_of(weights: Mapping[str, Tensor]) -> str:
     """The digest of weights. Whatever is computed from weights stores it, and is not used for
     others."""
     return checksum("", weights)
+
+
+def digest_of_several(digests: Sequence[str]) -> str:
+    """One digest of the weights of several models, from the digest of each in their order."""
+    return hashlib.blake2b(" ".join(digests).encode(), digest_size=16).hexdigest()
 
 
 def weights_digest(path: Path) -> str:

@@ -39,9 +39,10 @@ class Page:
 def write_page(path: Path, about: Mapping[str, Any], page: Page) -> None:
     """Writes the page to `path`.
 
-    about: `run`, `epoch`, `temperature` (None if probabilities are not calibrated), `scores` (number
-        of videos per predicted score), `meaning` (a sentence on calibration), `problems` (one line
-        per video that could not be scored) and `remarks`.
+    about: `run`, `epoch` (or `runs`, those of a cross-validation whose mean was predicted),
+        `temperature` (None if probabilities are not calibrated), `scores` (number of videos per
+        predicted score), `meaning` (a sentence on calibration), `problems` (one line per video that
+        could not be scored) and `remarks`.
     """
     text = rendered(
         "predictions.html",

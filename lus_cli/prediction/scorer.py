@@ -13,12 +13,12 @@ import torch
 from lus_cli.cache.batches import Batch, pictures_of, select_frames
 from lus_cli.cache.chunks import StoredVideo
 from lus_cli.cache.layout import Cache, Run
-from lus_cli.cache.split import load_split
 from lus_cli.cache.video_cache import VideoCache
+from lus_cli.crossval.fold_models import load_trained
 from lus_cli.errors import LusError, printable
 from lus_cli.evaluation.calibration import scaled
 from lus_cli.files import read_json
-from lus_cli.model.checkpoint import Card, digest_of, load_best
+from lus_cli.model.checkpoint import Card
 from lus_cli.model.devices import choose_device, explaining_out_of_memory
 from lus_cli.model.network import LusModel
 from lus_cli.prediction.new_videos import (
@@ -30,7 +30,7 @@ from lus_cli.prediction.new_videos import (
 )
 from lus_cli.prediction.prediction import Prediction
 from lus_cli.training.scoring import masks_of, predict, softmax
-from lus_cli.training.trained_run import on_device
+from lus_cli.training.trained_run import TrainedModel, on_device
 
 BLANK = 16  # gray levels between a frame's darkest and brightest pixel
 EVALUATED = ("validation", "test", "all", "train")  # evaluations that may hold a temperature
@@ -49,11 +49,20 @@ class Temperature:
 class Scorer:
     """A trained model, ready to score videos one at a time."""
 
-    model: LusModel
-    card: Card
+    trained: TrainedModel
     temperature: Temperature | None  # None: the probabilities are not scaled
     mask_text: bool
     study_remarks: dict[str, str] = field(default_factory=dict)  # by checksum, for training videos
+
+    @property
+    def model(self) -> LusModel:
+        """The model, on its device."""
+        return self.trained.model
+
+    @property
+    def card(self) -> Card:
+        """What scoring needs in addition to the weights."""
+        return self.trained.card
 
     def score(self, video: NewVideo) -> tuple[Prediction, StoredVideo]:
         """The prediction for one video, and its frames. Raises LusError if it cannot be scored."""
@@ -143,31 +152,51 @@ class Scorer:
         return sentences
 
 
-def load_scorer(path: str | Path, device: str = "auto", *, temperature: bool = False) -> Scorer:
+def load_scorer(
+    path: str | Path,
+    device: str = "auto",
+    *,
+    temperature: bool = False,
+    mask_text: bool | None = None,
+) -> Scorer:
     """Loads a trained model to score videos with.
 
     Args:
-        path: the folder of a run, such as cache/runs/paper-1, or a copy of its best.safetensors.
+        path: the folder of a run, such as cache/runs/paper-1, or a copy of its best.safetensors;
+            or the folder of a cross-validation, such as cache/crossvals/paper-cv-1, for the mean of
+            the models of all its folds and repetitions.
         device: auto, cpu, cuda or mps; auto takes the best accelerator of this machine.
         temperature: whether to scale the probabilities by the temperature that `lus evaluate`
             fitted, which it keeps in the folder of the run.
+        mask_text: whether to blacken DICOM frames outside their ultrasound regions; None for what
+            was done with the study of the model.
 
     Raises:
-        LusError: the weights cannot be read, there is no such device, or no fitted temperature.
+        LusError: the weights cannot be read, there is no such device, or no fitted temperature; a
+            cross-validation is unfinished, or the weights of a fold have changed.
 
     """
     place = Path(path).absolute()
-    run = Run(place if place.is_dir() else place.parent)
-    model, card = load_best(run.best if place.is_dir() else place)
-    fitted = required_temperature(run, digest_of(model.state_dict())) if temperature else None
-    cache = Cache(run.root.parent.parent)
-    return Scorer(
-        on_device(model, choose_device(device), card),
-        card,
-        fitted,
-        bool(card.mask_text),
-        videos_of_study(cache, run, card),
-    )
+    is_folder = place.is_dir()
+    trained = load_trained(Run(place if is_folder else place.parent), None if is_folder else place)
+    return scorer_of(trained, choose_device(device), temperature, mask_text)
+
+
+def scorer_of(
+    trained: TrainedModel, device: torch.device, temperature: bool, mask_text: bool | None
+) -> Scorer:
+    """The scorer of a model that has just been read. For the arguments see load_scorer."""
+    fitted = None
+    if temperature and trained.folds:
+        raise LusError(
+            f"the {trained.title} has no temperature: no patient is left to fit one on",
+            "score without a temperature",
+        )
+    if temperature:
+        fitted = required_temperature(trained.run, trained.weights)
+    on_device(trained.model, device, trained.card)
+    masked = bool(trained.card.mask_text) if mask_text is None else mask_text
+    return Scorer(trained, fitted, masked, remarks_of_study(trained))
 
 
 def fitted_temperature(trained: Run, weights: str) -> Temperature | None:
@@ -217,30 +246,24 @@ def as_temperature(path: Path, entry: Any) -> Temperature | None:
     raise LusError(f"the temperature in {path} is damaged", "run `lus evaluate` again")
 
 
-def videos_of_study(cache: Cache, trained: Run, card: Card) -> dict[str, str]:
-    """Remarks on the training and validation videos of the run, by the checksum of their frames.
+def remarks_of_study(trained: TrainedModel) -> dict[str, str]:
+    """Remarks on the videos that the model was trained or selected on, by the checksum of their
+    frames.
 
-    Empty if the cache does not hold the study of the run.
+    Empty if the cache does not hold the study of the model.
     """
-    if not cache.videos.is_file() or not trained.split.is_file():
+    path = Cache(trained.run.root.parent.parent).videos
+    if not path.is_file():
         return {}
     try:
-        videos, (split, _) = VideoCache(cache.videos), load_split(trained.split)
+        videos = VideoCache(path)
+        uses = trained.uses(videos.ids)
     except LusError:
         return {}  # scoring a video does not need it
-    if videos.fingerprint != card.fingerprint:
+    if videos.fingerprint != trained.card.fingerprint:
         return {}
-    uses = {
-        **dict.fromkeys(split.train, "the model was trained on it"),
-        **dict.fromkeys(
-            split.validation,
-            "the model was trained on it"
-            if card.recipe.leave_out
-            else "the model's best epoch was chosen on it",
-        ),
-    }
     return {
-        checksum: f"this is video {video} of the model's own study: {uses[video.patient]}"
+        checksum: f"this is video {video} of the model's own study: {uses[video]}"
         for checksum, video in zip(videos.checksums, videos.ids, strict=True)
-        if video.patient in uses
+        if video in uses
     }

@@ -9,6 +9,7 @@ evaluate       runs/<run>/, videos.h5               -> runs/<run>/evaluation/<sp
                several runs                         -> comparisons/<runs>/
 attention      runs/<run>/, videos.h5, exams/       -> runs/<run>/attention/
 predict        runs/<run>/, any videos              -> runs/<run>/predictions/<number>/
+               (a cross-validation, too: evaluate and predict then write to crossvals/<name>/)
 export         runs/<run>/                          -> runs/<run>/export/
 devices        what computes here, and whether rightly; before anything else on a Mac
 

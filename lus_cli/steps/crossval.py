@@ -17,6 +17,7 @@ from lus_cli.crossval.baselines import DRAWN
 from lus_cli.crossval.confounders import confounder_warnings, confounding
 from lus_cli.crossval.doubtful_labels import doubt_note, doubted_labels
 from lus_cli.crossval.features import compute_features
+from lus_cli.crossval.fold_files import START_OVER
 from lus_cli.crossval.folder import DOUBTFUL, write_crossval
 from lus_cli.crossval.folds import Fold, groups_of_folds
 from lus_cli.crossval.groups import (
@@ -25,7 +26,7 @@ from lus_cli.crossval.groups import (
     group_features,
     group_warnings,
 )
-from lus_cli.crossval.plan import START_OVER, Crossval, create, resume
+from lus_cli.crossval.plan import Crossval, create, resume
 from lus_cli.crossval.predictions import (
     by_fold,
     constant_fold_warnings,

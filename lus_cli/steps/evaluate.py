@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from lus_cli.cache.layout import Cache
+from lus_cli.cache.layout import Cache, Run
 from lus_cli.cache.other_study import OtherStudy, videos_to_evaluate, why_not_compared
 from lus_cli.cache.same_patient import alike_trained_notes
 from lus_cli.config import EvaluateConfig
+from lus_cli.crossval.fold_models import load_trained
 from lus_cli.errors import LusError, UsageError
 from lus_cli.evaluation.assessment import assess
 from lus_cli.evaluation.clips import Clips
@@ -30,7 +31,7 @@ from lus_cli.folders import replacing_folder
 from lus_cli.model.devices import choose_device, set_threads
 from lus_cli.progress import Progress, Result
 from lus_cli.training.scoring import Keep
-from lus_cli.training.trained_run import TrainedRun, open_elsewhere, open_run
+from lus_cli.training.trained_run import TrainedRun, mean_notes, open_elsewhere, open_run
 
 PATIENCE_S = 60  # how long to wait for another process that writes the same evaluation
 SEEN_IN_TRAINING = {
@@ -52,7 +53,9 @@ def run(config: EvaluateConfig, progress: Progress) -> Result:
     set_threads(config.threads)
     cache, device = Cache(config.cache), choose_device(config.device)
     names = config.runs or ((config.run,) if config.run else (None,))
-    check_writable(*([cache.comparisons] if len(names) > 1 else [cache.run(names[0]).evaluations]))
+    check_writable(
+        *([cache.comparisons] if len(names) > 1 else [cache.trained(names[0]).evaluations])
+    )
     if len(names) == 1:
         return evaluate(open_subject(config, cache, names[0], device), config, progress)
     if len(set(names)) < len(names):
@@ -123,6 +126,7 @@ def open_subject(
 ) -> Subject:
     """The run called `name` and its videos. Raises LusError if there are no videos that may be used."""
     if config.videos is None:
+        refuse_own_study(cache.trained(name))
         trained = open_run(cache, name, device)
         indices = part_indices(trained, config.split)
         if not indices:
@@ -131,7 +135,8 @@ def open_subject(
                 "move patients in split.json",
             )
         return Subject(trained, config.split, indices, trained)
-    trained, home = open_elsewhere(cache, name, device, config.videos)
+    model = load_trained(cache.trained(name))
+    trained, home = open_elsewhere(cache, model, device, config.videos)
     used = set(trained.split.train + trained.split.validation)
     blind = why_not_compared(trained.videos, home)
     if not used:
@@ -147,6 +152,16 @@ def open_subject(
     patients = [trained.videos.ids[index].patient for index in indices]
     alike = tuple(alike_trained_notes(patients, used))
     return Subject(trained, part, indices, at_home, alike, blind)
+
+
+def refuse_own_study(run: Run) -> None:
+    """Raises LusError for a cross-validation, whose models were together trained on all patients."""
+    if run.is_crossval:
+        raise LusError(
+            f"every patient of its study was used to train some of the models of {run.name}",
+            f"its metrics out of fold are in {run.root / 'crossval.html'}; --videos evaluates the "
+            "mean of its models on another study",
+        )
 
 
 def relabelled(home: TrainedRun) -> bool:
@@ -211,12 +226,14 @@ def evaluate(subject: Subject, config: EvaluateConfig, progress: Progress) -> Re
         recorded = bool(trained.split.train)
         scores["trained_patients"] = config.trained_patients if recorded else "unknown"
         scores["pixels_compared"] = not subject.blind
+    if trained.folds:
+        scores["runs"] = list(trained.folds)
     folder = trained.run.evaluation(subject.part)
     # As a whole, so that two evaluations at the same time do not mix.
     with replacing_folder(folder, force=True, patience=PATIENCE_S) as part:
         drawn = write_evaluation(part, scores, predictions)
         write_page(part / "report.html", trained, predictions, scores, drawn, clips)
-    write_model_card(trained.run)
+    card = {} if trained.folds else {"card": write_model_card(trained.run)}
     return Result(
         scores,
         [metric_table(scores), total_table(scores), *group_tables(scores)],
@@ -224,9 +241,9 @@ def evaluate(subject: Subject, config: EvaluateConfig, progress: Progress) -> Re
             "report": folder / "report.html",
             "numbers": folder / "scores.json",
             "predictions": folder / "predictions.csv",
-            "card": trained.run.model_card,
+            **card,
         },
-        notes=scores["warnings"],
+        notes=mean_notes(trained.folds) + scores["warnings"],
     )
 
 
@@ -245,6 +262,7 @@ def write_page(
         "name": trained.run.name,
         "part": scores["split"],
         "epoch": trained.card.epoch,
+        "runs": trained.folds,
         "recipe": dataclasses.asdict(trained.card.recipe),
         "provenance": {"weights": trained.weights} | origin,
     }

@@ -13,14 +13,14 @@ from lus_cli.cache.batches import select_frames
 from lus_cli.cache.chunks import StoredVideo
 from lus_cli.cache.layout import Cache, Run
 from lus_cli.cache.same_patient import alike_trained_notes
-from lus_cli.cache.split import load_split, patient_list
+from lus_cli.cache.split import patient_list
 from lus_cli.config import PredictConfig
+from lus_cli.crossval.fold_models import load_trained
 from lus_cli.disk_errors import explaining_disk_errors, placed_by
 from lus_cli.errors import LusError, printable
 from lus_cli.evaluation.player import Clip, Scored, make_clip
 from lus_cli.files import check_writable, csv_text, replacing, write_json, write_text
 from lus_cli.folders import hidden, locked
-from lus_cli.model.checkpoint import digest_of, load_best
 from lus_cli.model.devices import choose_device, set_threads
 from lus_cli.prediction.new_videos import (
     NewVideo,
@@ -36,12 +36,11 @@ from lus_cli.prediction.scorer import (
     Scorer,
     Temperature,
     fitted_temperature,
-    required_temperature,
-    videos_of_study,
+    scorer_of,
 )
 from lus_cli.progress import Progress, Result, Table
 from lus_cli.study.annotations import SCORES
-from lus_cli.training.trained_run import on_device
+from lus_cli.training.trained_run import TrainedModel, mean_notes
 from lus_cli.words import counted
 
 NUMBERS = "predictions.json"
@@ -72,26 +71,16 @@ def predict(config: PredictConfig, progress: Progress) -> Result:
     set_threads(config.threads)
     cache = Cache(config.cache)
     device = choose_device(config.device)
-    trained = cache.run(config.run)
-    model, card = load_best(trained.best)
-    weights = digest_of(model.state_dict())
-    temperature_of = required_temperature if config.temperature else fitted_temperature
-    temperature = temperature_of(trained, weights)
+    trained = load_trained(cache.trained(config.run))
+    scorer = scorer_of(trained, device, config.temperature, config.mask_text)
+    temperature = scorer.temperature or fitted_temperature(trained.run, trained.weights)
     refuse_replacing(config)
-    check_writable(config.output or trained.predictions)
-    scorer = Scorer(
-        on_device(model, device, card),
-        card,
-        temperature if config.temperature else None,
-        bool(card.mask_text) if config.mask_text is None else config.mask_text,
-        videos_of_study(cache, trained, card),
-    )
+    check_writable(config.output or trained.run.predictions)
     search = find_videos(config.paths)
     search.remarks += trained_patient_notes(search, trained)
     page, problems = score_all(scorer, search, config.page, progress)
-    about = {"run": trained.name, "epoch": card.epoch, "weights": weights}
-    numbers = about | document(scorer.temperature, page.predictions)
-    masking = masking_note(scorer.mask_text, card.mask_text)
+    numbers = about_model(trained) | document(scorer.temperature, page.predictions)
+    masking = masking_note(scorer.mask_text, scorer.card.mask_text)
     if masking and any(video.kind == "dicom" for video in search.videos):
         search.remarks.append(masking)
     files = {}
@@ -99,14 +88,14 @@ def predict(config: PredictConfig, progress: Progress) -> Result:
     if page.predictions or earlier:  # earlier predictions must not be taken for the present ones
         calibration = meaning(scorer.temperature, temperature)
         about = numbers | {"meaning": calibration, "problems": problems, "remarks": search.remarks}
-        files = write_files(output_folder(config, trained), about, page, config)
+        files = write_files(output_folder(config, trained.run), about, page, config)
     if problems and not page.predictions:
         raise nothing_scored(problems)
     return Result(
         numbers,
         [table(trained, page.predictions)] if page.predictions else [],
         files,
-        notes=search.remarks + notes(page, scorer, temperature),
+        notes=search.remarks + mean_notes(trained.folds) + notes(page, scorer, temperature),
         problems=problems,
         failed=bool(problems),
     )
@@ -131,10 +120,20 @@ def score_all(
     return page, problems
 
 
-def trained_patient_notes(search: Search, trained: Run) -> list[str]:
+def about_model(trained: TrainedModel) -> dict[str, Any]:
+    """The model in predictions.json; `runs` only for a mean, which has no epoch of its own."""
+    about = {
+        "run": trained.run.name,
+        "epoch": trained.card.epoch or None,
+        "weights": trained.weights,
+    }
+    return about | ({"runs": list(trained.folds)} if trained.folds else {})
+
+
+def trained_patient_notes(search: Search, trained: TrainedModel) -> list[str]:
     """Sentences on patients of an exam tree with ids of training patients, or ids like these."""
     try:
-        split, _ = load_split(trained.split)
+        split = trained.split
     except LusError:
         return []  # of a copy of the weights; scoring does not need it
     used = [*split.train, *split.validation]
@@ -142,9 +141,10 @@ def trained_patient_notes(search: Search, trained: Run) -> list[str]:
     same = [patient for patient in patients if patient in used]
     notes = alike_trained_notes(patients, used)
     if same:
+        who = "some of the models were" if trained.folds else "the run was"
         notes.insert(
             0,
-            f"the run was trained on patients with these ids: {patient_list(same)}; if they are the "
+            f"{who} trained on patients with these ids: {patient_list(same)}; if they are the "
             "same patients, their predictions are better than those for new patients",
         )
     return notes
@@ -229,10 +229,10 @@ def meaning(applied: Temperature | None, fitted: Temperature | None) -> str:
     return "probabilities are not calibrated" + (f": {remedy}" if fitted else "")
 
 
-def table(trained: Run, predictions: Sequence[Prediction]) -> Table:
+def table(trained: TrainedModel, predictions: Sequence[Prediction]) -> Table:
     columns = ("", "score", *(f"p({s})" for s in SCORES), "expected", "uncertainty")
     rows = [(p.video, p.score, *p.probabilities, p.expected, p.uncertainty) for p in predictions]
-    return Table(f"run {trained.name}", columns, rows)
+    return Table(trained.title, columns, rows)
 
 
 def refuse_replacing(config: PredictConfig) -> None:

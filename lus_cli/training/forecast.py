@@ -91,7 +91,9 @@ def faster(recipe: Recipe, steps: float) -> str:
             "of each video once"
         )
     if recipe.feature_cache == "none":
-        return "--feature-cache float16 takes less: the CNN sees each video once, not in every epoch"
+        return (
+            "--feature-cache float16 takes less: the CNN sees each video once, not in every epoch"
+        )
     if not recipe.windows and steps > 6:
         return f"--windows 6 takes less: 6 pictures per video instead of {steps:.0f}"
     return "fewer --epochs or --members take less"

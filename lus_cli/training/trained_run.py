@@ -19,7 +19,58 @@ from lus_cli.model.checkpoint import Card, digest_of, load_best
 from lus_cli.model.devices import SCORING_BYTES, frames_at_once
 from lus_cli.model.network import LusModel
 from lus_cli.progress import Progress
+from lus_cli.study.ids import VideoId
 from lus_cli.training.scoring import Keep, score_videos, softmax
+from lus_cli.words import counted, shortened
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A trained model, and the folder in which the results computed with it lie."""
+
+    run: Run
+    model: LusModel
+    card: Card
+    weights: str  # digest_of the weights when they were read
+    folds: tuple[str, ...] = ()  # the runs whose mean it is; empty for the model of one run
+
+    @property
+    def title(self) -> str:
+        return f"run {self.run.name}"
+
+    @property
+    def split(self) -> Split:
+        """The split it was trained with; empty if its folder has none. Raises LusError."""
+        return load_split(self.run.split)[0] if self.run.split.is_file() else Split((), (), ())
+
+    def uses(self, videos: Sequence[VideoId]) -> dict[VideoId, str]:
+        """How the patients of videos of its study were used in training, as words; nothing for those
+        that it has never seen. Raises LusError if its split cannot be read."""
+        split, leaves_out = self.split, self.card.recipe.leave_out
+        trained = "the model was trained on it"
+        selected = trained if leaves_out else "the model's best epoch was chosen on it"
+        words = dict.fromkeys(split.train, trained) | dict.fromkeys(split.validation, selected)
+        return {video: words[video.patient] for video in videos if video.patient in words}
+
+
+def mean_notes(folds: Sequence[str]) -> list[str]:
+    """A sentence that names the runs whose mean a model is; none for the model of one run."""
+    if not folds:
+        return []
+    return [
+        f"predictions are the mean of {counted(len(folds), 'model')}, one per fold and repetition: "
+        f"{shortened(folds)}"
+    ]
+
+
+def load_run(run: Run, weights: Path | None = None) -> TrainedModel:
+    """The model of a run, on the CPU.
+
+    weights: a copy of best.safetensors; None for the one of the run.
+    Raises LusError if the weights cannot be read.
+    """
+    model, card = load_best(weights or run.best)
+    return TrainedModel(run, model, card, digest_of(model.state_dict()))
 
 
 @dataclass(frozen=True)
@@ -32,6 +83,7 @@ class TrainedRun:
     videos: VideoCache
     split: Split  # empty if the run folder has no split.json
     weights: str  # digest_of the weights when the run was opened
+    folds: tuple[str, ...] = ()  # the runs of which the model is the mean, see TrainedModel
 
     def probabilities(
         self,
@@ -72,7 +124,8 @@ def open_run(cache: Cache, name: str | None, device: torch.device) -> TrainedRun
     the split.json of the run is missing.
     """
     run = cache.run(name)
-    model, card = load_best(run.best)
+    trained = load_run(run)
+    card = trained.card
     for path, what in ((cache.videos, "study"), (run.split, "split")):
         if not path.is_file():
             raise LusError(
@@ -87,26 +140,24 @@ def open_run(cache: Cache, name: str | None, device: torch.device) -> TrainedRun
             "prepare the study of that run again, or train a new run with `lus train`",
         )
     split, _ = read_split(run.split, videos.patients)
-    weights = digest_of(model.state_dict())
-    return TrainedRun(run, on_device(model, device, card), card, videos, split, weights)
+    model = on_device(trained.model, device, card)
+    return TrainedRun(run, model, card, videos, split, trained.weights)
 
 
 def open_elsewhere(
-    cache: Cache, name: str | None, device: torch.device, other: Path
+    cache: Cache, trained: TrainedModel, device: torch.device, other: Path
 ) -> tuple[TrainedRun, VideoCache | None]:
-    """The run called `name`, or the latest, with the videos of another study.
+    """A trained model on `device`, with the videos of another study.
 
     Returns also the videos it was trained on, or None if the cache no longer holds them.
     """
-    run = cache.run(name)
-    model, card = load_best(run.best)
-    split = load_split(run.split)[0] if run.split.is_file() else Split((), (), ())
+    card, split = trained.card, trained.split
     videos = OtherStudy(other, card.frame_format)
     home = VideoCache(cache.videos) if cache.videos.is_file() else None
     if home is not None and home.fingerprint != card.fingerprint:
         home = None
-    weights = digest_of(model.state_dict())
-    return TrainedRun(run, on_device(model, device, card), card, videos, split, weights), home
+    model = on_device(trained.model, device, card)
+    return TrainedRun(trained.run, model, card, videos, split, trained.weights, trained.folds), home
 
 
 def on_device(model: LusModel, device: torch.device, card: Card) -> LusModel:

@@ -22,10 +22,11 @@ import lus_cli
 from lus_cli.cache.batches import select_frames
 from lus_cli.cache.chunks import FrameFormat
 from lus_cli.cache.layout import Cache
+from lus_cli.cache.pictures import Pictures
 from lus_cli.cache.video_cache import VideoCache
 from lus_cli.cli import app
 from lus_cli.config import ExportConfig
-from lus_cli.errors import LusError
+from lus_cli.errors import LusError, UsageError
 from lus_cli.model import onnx_files
 from lus_cli.model.checkpoint import load_best, new_model, save_best
 from lus_cli.model.network import LusModel
@@ -34,9 +35,11 @@ from lus_cli.options import build
 from lus_cli.progress import silent
 from lus_cli.recipes.recipe import Recipe
 from lus_cli.steps import export, train
+from lus_cli.training.scoring import masks_of
 from lus_cli.training.trained_run import TrainedRun, open_run
 from tests.conftest import PAPER, tiny
 
+FRAMES = Pictures(windows=0, scan_lines=False)
 ABOUT = {"lus": lus_cli.__version__, "disclaimer": "none"}
 
 
@@ -103,10 +106,11 @@ def test_the_encoder_takes_any_number_of_frames(exported, trained, frames):
     video = noise(frames, *trained.card.frame_format.shape)
     vectors, masks = said(exported["folder"] / "frame-encoder.onnx", video)
     with torch.inference_mode():
-        right = trained.model.mask(torch.from_numpy(video))
+        right = masks_of(trained.model, FRAMES, torch.from_numpy(video))
         features = trained.model.features(torch.from_numpy(video))
     np.testing.assert_allclose(masks, right, atol=1e-6)
-    np.testing.assert_allclose(vectors, (features * right[:, None]).mean((2, 3)), atol=1e-6)
+    masked = features * torch.from_numpy(right)[:, None]
+    np.testing.assert_allclose(vectors, masked.mean((2, 3)), atol=1e-6)
 
 
 def test_the_numbers_say_what_was_compared_and_how_far_apart(exported):
@@ -167,6 +171,43 @@ def test_backbones_paddings_and_pools_are_written_right(tmp_path, changes, shape
     np.testing.assert_allclose(weights, right.weights, atol=1e-5)
 
 
+def test_an_ensemble_with_cuts_is_written_right(tmp_path):
+    changes = {"members": 3, "feature_norm": "video", "projection": 8, "attention_channels": ()}
+    model = model_of(feature_stride=16, attention_mask="softmax", **changes)
+    model.decision.set((1.2, 1.4, 1.5), 0.5)
+    path, shape, scores = tmp_path / "model.onnx", (64, 64, 3), set()
+    onnx_files.write_scorer(path, model, shape, length=(4, 4), about=ABOUT)
+    for seed in range(4):
+        video = noise(4 + seed, *shape)[:4] // (seed + 1)
+        with torch.inference_mode():
+            right = model(torch.from_numpy(video), torch.tensor([4]))
+        logits, probabilities, masks, weights = said(path, video)
+        np.testing.assert_allclose(logits, right.logits[0], atol=1e-3)
+        np.testing.assert_allclose(probabilities, right.logits[0].softmax(0), atol=1e-3)
+        np.testing.assert_allclose(masks, right.masks, atol=1e-4)
+        np.testing.assert_allclose(weights, right.weights, atol=1e-5)
+        scores.add(int(logits.argmax()))
+    assert scores
+
+
+def test_a_model_of_windows_takes_its_pictures(prepared, tmp_path):
+    cache = shutil.copytree(prepared, tmp_path / "cache")
+    changes = {"windows": 3, "scan_lines": True, "frames_per_video": 0, "freeze": True}
+    train.run(
+        tiny(cache, epochs=1, members=2, leave_out=True, feature_norm="video", **changes), silent
+    )
+    with pytest.raises(UsageError, match="takes 3 pictures of each video"):
+        export.run(ExportConfig(cache=cache, threads=1, frames=5), silent)
+    numbers = export.run(ExportConfig(cache=cache, threads=1), silent).numbers
+    assert (numbers["frames"], numbers["shape"]) == (3, [224, 224, 3])
+    assert numbers["input"] == {"windows": 3, "scan_lines": True, "is_frames": False}
+    trained = open_run(Cache(cache), None, torch.device("cpu"))
+    pictures = Pictures(3, scan_lines=True).of(torch.from_numpy(trained.videos.read(0))).numpy()
+    _, probabilities, _, _ = said(Cache(cache).run(None).export / "model.onnx", pictures)
+    [right] = trained.probabilities([0], "score", silent)
+    np.testing.assert_allclose(probabilities, right, atol=1e-4)
+
+
 def test_a_network_with_shuffled_channels_takes_any_number_of_frames(tmp_path):
     # Its reshapes are where a number of frames could be frozen into the graph.
     model = model_of(backbone="shufflenet_v2_x0_5", feature_stride=8)
@@ -188,7 +229,7 @@ def test_what_the_encoder_should_give_is_what_the_model_goes_on_with(tmp_path, c
     assert vectors.output == "vectors"
     assert all(difference.passes for difference in differences)
     with torch.inference_mode():
-        right, _ = model.masked(model.features(torch.from_numpy(video)))
+        right, _ = model.heads[0].masked(model.features(torch.from_numpy(video)))
     np.testing.assert_allclose(said(path, video)[0], right, atol=1e-5)
 
 
@@ -222,7 +263,7 @@ def test_a_file_that_differs_is_not_kept(cache, monkeypatch):
     def slightly_wrong(path: Path, model: LusModel, *rest: Any) -> None:
         other = copy.deepcopy(model)
         with torch.no_grad():
-            other.attention.layers[-2].bias += 0.002
+            other.heads[0].attention.layers[-2].bias += 0.002
         honest(path, other, *rest)
 
     monkeypatch.setattr(onnx_files, "write_encoder", slightly_wrong)
