@@ -20,3 +20,22 @@ def shortened(words: Sequence[str], most: int = 6) -> str:
     """Joins the first `most` words with commas, and adds how many are left out."""
     more = f" and {len(words) - most} more" if len(words) > most else ""
     return ", ".join(words[:most]) + more
+
+
+def duration(seconds: float) -> str:
+    """A time in words: '0.4 s', '40 s', '12 min', '3.5 h', '2 days'; one decimal below ten.
+
+    Example:
+        >>> duration(33_528)
+        '9.3 h'
+
+    """
+    for unit, length, most in (("s", 1, 100), ("min", 60, 60), ("h", 3600, 48)):
+        if round(seconds / length) < most:
+            return f"{tenths(seconds / length)} {unit}"
+    return f"{tenths(seconds / 86400)} days"
+
+
+def tenths(value: float) -> str:
+    """A number with one decimal below ten, if it is not 0, and none above."""
+    return f"{value:.1f}".removesuffix(".0") if round(value, 1) < 10 else f"{value:.0f}"

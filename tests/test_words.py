@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lus_cli.words import counted, joined, shortened
+from lus_cli.words import counted, duration, joined, shortened
 
 
 def test_one_thing_has_no_s() -> None:
@@ -20,3 +20,12 @@ def test_a_long_list_is_shortened_and_says_by_how_much() -> None:
     assert shortened("abcdef") == "a, b, c, d, e, f"
     assert shortened("abcdefg") == "a, b, c, d, e, f and 1 more"
     assert shortened("abc", 1) == "a and 2 more"
+
+
+def test_durations_have_the_unit_that_a_person_would_use() -> None:
+    lines = {
+        0: "0 s", 0.44: "0.4 s", 9.96: "10 s", 40: "40 s", 99.4: "99 s", 99.6: "1.7 min",
+        720: "12 min", 59.4 * 60: "59 min", 59.6 * 60: "1 h", 3.5 * 3600: "3.5 h", 33_528: "9.3 h",
+        47 * 3600: "47 h", 47.6 * 3600: "2 days", 14.4 * 86400: "14 days",
+    }  # fmt: skip
+    assert [duration(seconds) for seconds in lines] == list(lines.values())

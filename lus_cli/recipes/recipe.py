@@ -21,7 +21,8 @@ class Recipe:
     """All options that determine what a training run learns.
 
     The fields have no defaults: the file of DEFAULT_RECIPE provides them. Another recipe, a TOML
-    file or flags override these values.
+    file or flags override these values. Only fields that runs of earlier versions lack have a
+    default, which is what those runs did.
     """
 
     name: Annotated[str, typer.Option(help="Name of the recipe, used to name its runs.")]
@@ -275,6 +276,42 @@ class Recipe:
             max=0.5,
         ),
     ]
+    gamma: Annotated[
+        float,
+        typer.Option(
+            help="Largest change of the gray curve in augmentation: levels from 0 to 1 are raised to "
+            "a power between 1 / (1 + gamma) and 1 + gamma; 0 disables it.",
+            min=0.0,
+            max=4.0,
+        ),
+    ] = 0.0
+    depth: Annotated[
+        float,
+        typer.Option(
+            help="Largest zoom along the depth in augmentation, a factor between 1 / (1 + depth) and "
+            "1 + depth, as by another depth setting of the scanner; 0 disables it.",
+            min=0.0,
+            max=4.0,
+        ),
+    ] = 0.0
+    crop: Annotated[
+        float,
+        typer.Option(
+            help="Largest share of a picture's width that augmentation cuts away at its sides, as by "
+            "a probe with a narrower sector; 0 disables it.",
+            min=0.0,
+            max=0.9,
+        ),
+    ] = 0.0
+    speckle: Annotated[
+        float,
+        typer.Option(
+            help="Standard deviation of the noise by which augmentation multiplies the levels of each "
+            "picture, correlated over two pixels; 0 disables it.",
+            min=0.0,
+            max=2.0,
+        ),
+    ] = 0.0
     seed: Annotated[
         int,
         typer.Option(

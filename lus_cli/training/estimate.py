@@ -13,10 +13,12 @@ from lus_cli.cache.batches import Batch
 from lus_cli.cache.video_cache import VideoCache
 from lus_cli.progress import Result, Table
 from lus_cli.training.feature_cache import FeatureLoader
+from lus_cli.training.forecast import LONG, faster
 from lus_cli.training.sampling import epoch_order
 from lus_cli.training.scoring import parts_of, predict, scored_at_once
 from lus_cli.training.tally import Tally
 from lus_cli.training.trainer import Trainer
+from lus_cli.words import duration
 
 
 def dry_result(trainer: Trainer, videos: VideoCache, validation: Sequence[int]) -> Result:
@@ -52,13 +54,13 @@ def dry_result(trainer: Trainer, videos: VideoCache, validation: Sequence[int]) 
         "run_s": features_s + epoch_s * recipe.epochs,
         "peak_mb": peak_mb(trainer.device),
     }
-    return Result(
-        numbers, [Table("dry run: nothing was written", ("", ""), rows(numbers, recipe.epochs))]
-    )
+    table = Table("dry run: nothing was written", ("", ""), rows(numbers, recipe.epochs))
+    less = faster(recipe, numbers["frames_per_epoch"] / len(trainer.indices))
+    return Result(numbers, [table], notes=[less] if numbers["run_s"] > LONG else [])
 
 
 def rows(numbers: dict[str, Any], epochs: int) -> list[tuple[Any, ...]]:
-    features = [("feature maps", f"{numbers['features_s']:.0f} s, once")]
+    features = [("feature maps", f"{duration(numbers['features_s'])}, once")]
     megabytes = numbers["peak_mb"]
     peak = [("peak memory", f"{megabytes:.0f} MB, in the largest step")] if megabytes else []
     return [
@@ -68,8 +70,8 @@ def rows(numbers: dict[str, Any], epochs: int) -> list[tuple[Any, ...]]:
         ("frames per epoch", f"{numbers['frames_per_epoch']:,}"),
         ("largest step", f"{numbers['step_s']:.2f} s for {numbers['largest_step_frames']} frames"),
         *(features if numbers["features_s"] else []),
-        ("one epoch", f"{numbers['epoch_s']:.0f} s, with validation"),
-        (f"{epochs} epochs", f"{numbers['run_s'] / 60:.1f} min"),
+        ("one epoch", f"{duration(numbers['epoch_s'])}, with validation"),
+        (f"{epochs} epochs", duration(numbers["run_s"])),
         *peak,
     ]
 

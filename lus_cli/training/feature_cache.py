@@ -8,8 +8,9 @@ and runs share the files.
 from __future__ import annotations
 
 import logging
+import time
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -28,9 +29,13 @@ from lus_cli.model.network import LusModel
 from lus_cli.model.ranks import Ranks
 from lus_cli.progress import Progress
 from lus_cli.recipes.recipe import Recipe
+from lus_cli.training.augmentation import augmentations_of
+from lus_cli.training.forecast import LONG, faster
+from lus_cli.words import duration
 
 log = logging.getLogger("lus.features")
 
+TIMED = 5  # videos, from whose time that of all is estimated
 FRAMES_AT_ONCE = 32  # constant, so that maps do not depend on the size of a request
 
 
@@ -51,8 +56,7 @@ class FeatureLoader(BatchLoader):
         folder: where feature maps are stored; with None, each request computes them.
         Raises UsageError for a recipe that augments pixels, which would have no effect.
         """
-        augmented = [f"--{name}" for name in ("flip", "gain", "shift") if getattr(recipe, name)]
-        if augmented:
+        if augmented := [f"--{name}" for name in augmentations_of(recipe)]:
             raise UsageError(
                 f"--freeze computes features once: {', '.join(augmented)} would have no effect",
                 "omit these options, or train the CNN with --no-freeze",
@@ -77,20 +81,44 @@ class FeatureLoader(BatchLoader):
         ]
         return self.folder / f"{fingerprint(made_from)}.npz"
 
-    def fill(self, indices: Sequence[int], ranks: Ranks, progress: Progress) -> None:
-        """Computes the missing feature maps of these videos; each process computes its share."""
+    def fill(
+        self,
+        indices: Sequence[int],
+        ranks: Ranks,
+        progress: Progress,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        """Computes the missing feature maps of these videos; each process computes its share.
+
+        Logs once how long the rest will take, from the first TIMED videos.
+        """
         if self.folder is None:
             return
         missing = [index for index in indices if not self.path(index).is_file()]
-        for done, index in enumerate(ranks.share(missing), start=1):
+        share, begun = ranks.share(missing), clock()
+        for done, index in enumerate(share, start=1):
             self.store(index)
             progress("features", min(done * ranks.world, len(missing)), len(missing))
+            if done == TIMED < len(share) and ranks.first:
+                self.forecast(share, clock() - begun, len(missing))
         ranks.gathered(None)  # wait until all processes are done
         if missing:
             size = sum(self.path(index).stat().st_size for index in indices)
             log.info(
                 "feature maps of %d videos: %.0f MB in %s", len(indices), size / 1e6, self.folder
             )
+
+    def forecast(self, share: Sequence[int], seconds: float, videos: int) -> None:
+        """Logs how long the feature maps take, and over an hour, what takes less.
+
+        share: the videos of this process, of which the first TIMED took `seconds`.
+        videos: the number of videos of all processes.
+        """
+        steps = [self.steps(index) for index in share]
+        whole = seconds / sum(steps[:TIMED]) * sum(steps)
+        log.info("feature maps of %d videos: about %s, once", videos, duration(whole))
+        if whole > LONG:
+            log.info("%s", faster(self.recipe, sum(steps) / len(steps)))
 
     def store(self, index: int) -> Tensor:
         maps = self.compute(super().read(index))

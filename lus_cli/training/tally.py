@@ -18,6 +18,8 @@ class Tally:
     frames: int = 0
     skipped: int = 0
     gradient_norm: float = 0.0
+    stepped_s: float = 0.0  # seconds in steps
+    waited_s: float = 0.0  # seconds of waiting for their pictures
     started: float = field(default_factory=time.perf_counter)
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -33,6 +34,8 @@ MAX_NONFINITE_IN_A_ROW = 3
 
 class Trainer:
     """A model and its optimizer, trained epoch by epoch."""
+
+    clock = staticmethod(time.perf_counter)  # a test sets its own
 
     def __init__(
         self,
@@ -76,8 +79,13 @@ class Trainer:
         self.steps = 0
         self.frames_per_s = 0.0  # of the latest epoch
 
-    def epoch(self, epoch: int, progress: Progress) -> dict[str, float]:
-        """Trains on every video once, in the order of (seed, epoch); returns means per video."""
+    def epoch(
+        self, epoch: int, progress: Progress, after_step: Callable[[Tally], None] | None = None
+    ) -> dict[str, float]:
+        """Trains on every video once, in the order of (seed, epoch); returns means per video.
+
+        after_step: called with the sums over the epoch so far.
+        """
         # For dropout and stochastic depth, which differ between processes.
         torch.manual_seed(self.recipe.seed * 1_000_003 + epoch * 1009 + self.ranks.rank)
         factor = schedule_factor(self.recipe, epoch)
@@ -85,11 +93,17 @@ class Trainer:
             settings["lr"] = settings["base_lr"] * factor
         groups = epoch_order(self.indices, self.loader.videos.scores, self.recipe, epoch)
         self.train_mode()
-        tally, done = Tally(), 0
+        tally, ended, done = Tally(), self.clock(), 0
         shares, turns = ([self.ranks.share(g) for g in of] for of in (groups, turns_of(groups)))
         for group, batch in zip(groups, self.loader.batches(shares, epoch, turns), strict=True):
+            begun = self.clock()
             self.step(augment(batch.to(self.device), self.recipe, epoch), group, epoch, tally)
+            tally.waited_s += begun - ended
+            ended = self.clock()
+            tally.stepped_s += ended - begun
             done += len(group)
+            if after_step is not None:
+                after_step(tally)
             progress(
                 f"epoch {epoch}",
                 done,

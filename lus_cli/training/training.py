@@ -37,6 +37,7 @@ from lus_cli.training.early_stopping import (
 )
 from lus_cli.training.epoch_log import EpochLog
 from lus_cli.training.feature_cache import FeatureLoader
+from lus_cli.training.forecast import Forecast
 from lus_cli.training.members import deal
 from lus_cli.training.resuming import already_finished, restored, write_plan
 from lus_cli.training.scoring import score_videos
@@ -154,10 +155,12 @@ def fit(setting: Setting, trainer: Trainer, progress: Progress) -> Fitted:
     before = len(epochs)
     scores = torch.from_numpy(setting.videos.scores[validation])
     book = EpochLog(run, epochs, scores, recipe.loss) if ranks.first else None
+    forecast = Forecast(trainer, validation, before) if ranks.first else None
     progress("epochs", before, recipe.epochs)
     while not finished(epochs, recipe):
         epoch = len(epochs) + 1
-        metrics = trainer.epoch(epoch, progress) | trainer.validate(validation, progress)
+        metrics = trainer.epoch(epoch, progress, forecast)
+        metrics |= trainer.validate(validation, progress)
         epochs.append({"epoch": epoch, **metrics})
         if book is not None:
             keep(setting, trainer, epochs)

@@ -1,0 +1,99 @@
+"""How long a run will take, from its first steps, and what would take less."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+
+from lus_cli.cache.batches import BatchLoader
+from lus_cli.recipes.recipe import DEFAULT_RECIPE, Recipe
+from lus_cli.training.sampling import epoch_order
+from lus_cli.training.tally import Tally
+from lus_cli.training.trainer import Trainer
+from lus_cli.words import counted, duration
+
+log = logging.getLogger("lus.train")
+
+MEASURED = 3  # steps of the first epoch, of which the first one warms up and does not count
+FORWARD = 1 / 3  # of the time of a step: the backward pass takes twice the time of the forward pass
+LONG = 3600.0  # seconds of a run from which on a faster way is named
+
+
+class Forecast:
+    """Says once, in the first epoch that this process trains, how long the remaining epochs take.
+
+    It is called with the tally of the epoch after each step.
+    """
+
+    def __init__(self, trainer: Trainer, validation: Sequence[int], done: int) -> None:
+        """Counts the pictures of an epoch.
+
+        validation: the videos that are scored after each epoch.
+        done: the number of epochs that an earlier process trained.
+        """
+        self.recipe, self.loader = trainer.recipe, trainer.loader
+        self.epochs = counted(self.recipe.epochs - done, "more epoch" if done else "epoch")
+        self.remaining = self.recipe.epochs - done
+        scores = self.loader.videos.scores
+        groups = epoch_order(trainer.indices, scores, self.recipe, done + 1)
+        self.trained = sum(self.loader.steps(index) for group in groups for index in group)
+        self.scored = sum(map(self.loader.steps, validation))
+        self.per_video = self.trained / max(len(trainer.indices), 1)
+        self.videos = len({*trainer.indices, *validation})
+        self.awaited = min(MEASURED, len(groups))  # the number of steps after which it speaks
+        self.steps, self.warm_up = 0, Tally()
+
+    def __call__(self, tally: Tally) -> None:
+        self.steps += 1
+        if self.steps == 1 < self.awaited:
+            self.warm_up = replace(tally)
+        if self.steps != self.awaited:
+            return
+        pictures = max(tally.frames - self.warm_up.frames, 1)
+        step_s = (tally.stepped_s - self.warm_up.stepped_s) / pictures
+        wait_s = (tally.waited_s - self.warm_up.waited_s) / pictures
+        for line in self.lines(step_s, wait_s):
+            log.info("%s", line)
+
+    def lines(self, step_s: float, wait_s: float) -> list[str]:
+        """The sentences about the remaining epochs.
+
+        step_s, wait_s: seconds of training on a picture, and of waiting until it is read. Pictures
+            that stay in memory are read in one epoch only.
+        """
+        epoch_s = step_s * (self.trained + FORWARD * self.scored)
+        first_s = wait_s * (self.trained + self.scored)
+        if self.recipe.jitter or not kept_in_memory(self.loader, self.videos):
+            epoch_s, first_s = epoch_s + first_s, 0.0
+        run_s = first_s + epoch_s * self.remaining
+        total = f"{duration(run_s)} for {self.epochs}"
+        if self.recipe.patience:
+            total = f"up to {total}; early stopping may end it sooner"
+        line = f"about {duration(epoch_s)} per epoch: {total}"
+        return [line, faster(self.recipe, self.per_video)] if run_s > LONG else [line]
+
+
+def kept_in_memory(loader: BatchLoader, videos: int) -> bool:
+    """Whether so many videos are likely to stay in memory, by the size of those that do."""
+    sizes = [pictures.nbytes for pictures in list(loader.kept.values())]
+    return bool(sizes) and sum(sizes) / len(sizes) * (videos - len(sizes)) <= loader.room
+
+
+def faster(recipe: Recipe, steps: float) -> str:
+    """A sentence on what takes less time than a recipe.
+
+    steps: the mean number of pictures per video.
+    """
+    if not recipe.freeze:
+        return (
+            f"--recipe {DEFAULT_RECIPE} takes minutes: its CNN is not trained and sees a few pictures "
+            "of each video once"
+        )
+    if recipe.feature_cache == "none":
+        return (
+            "--feature-cache float16 takes less: the CNN sees each video once, not in every epoch"
+        )
+    if not recipe.windows and steps > 6:
+        return f"--windows 6 takes less: 6 pictures per video instead of {steps:.0f}"
+    return "fewer --epochs or --members take less"
