@@ -30,10 +30,10 @@ demo: $(INSTALLED)  ## the whole pipeline on a synthetic study, about 15 minutes
 	$(LUS) attention --cache $(DEMO)
 	$(VENV)/bin/python -m tests.gallery $(DEMO) $(DEMO)/gallery
 
-covid-blues: $(INSTALLED)  ## the recipe tuned, fitted to every patient of COVID-BLUES
+covid-blues: $(INSTALLED)  ## the default recipe, trained on every patient of COVID-BLUES
 	$(LUS) import $(COVID_BLUES) --format covid-blues --cache $(BLUES) --force
 	$(LUS) prepare --cache $(BLUES) --size 224 --test-share 0 --validation-share 0
-	$(LUS) train --cache $(BLUES) --recipe tuned
+	$(LUS) train --cache $(BLUES)
 	@echo "lus predict VIDEOS --cache $(BLUES)  # scores new videos"
 
 gallery: $(INSTALLED)  ## the README's pictures, from what the last demo left

@@ -5,6 +5,7 @@ Pillow and NumPy hold the global interpreter lock too often for threads to help 
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -54,7 +55,8 @@ def in_parallel(
         running: dict[Future[Outcome], int] = {}
         while True:
             for index, task in waiting:
-                running[executor.submit(work, task)] = index
+                with interrupts_blocked():  # this may start a worker
+                    running[executor.submit(work, task)] = index
                 if len(running) >= 3 * workers:
                     break
             if not running:
@@ -63,6 +65,23 @@ def in_parallel(
                 yield running.pop(future), future.result()
     finally:
         executor.shutdown(wait=True, cancel_futures=True)
+
+
+@contextlib.contextmanager
+def interrupts_blocked() -> Iterator[None]:
+    """Delays Ctrl-C in this thread until the block ends.
+
+    Processes that are started in the block inherit this: while they import, and do not ignore
+    Ctrl-C yet, it would end them with a traceback.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def follow_parent() -> None:

@@ -26,10 +26,10 @@ def test_help_and_version() -> None:
         assert command in listing
 
 
-def test_defaults_of_the_paper_recipe_are_shown() -> None:
+def test_defaults_of_the_default_recipe_are_shown() -> None:
     text = " ".join(lus("train", "--help").output.split())
-    assert "[default: alexnet]" in text
-    assert "[default: 35]" in text
+    assert "[default: efficientnet_lite0]" in text
+    assert "[default: 60]" in text
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def test_defaults_of_the_paper_recipe_are_shown() -> None:
         (("attention", "--cache", "c", "--frame", "1017/1048/11"), 2, "is not a frame id"),
         (("attention", "--cache", "c", "--frame", "../../../1"), 2, "is not a video id"),
         (("attention", "--cache", "c", "--video", "/etc/passwd/x"), 2, "is not a video id"),
-        (("train", "--cache", "c", "--recipe", "papr"), 2, "recipes are demo, paper"),
+        (("train", "--cache", "c", "--recipe", "papr"), 2, "recipes are demo, paper, standard"),
         (("train", "--cache", "c", "--config", "no.toml"), 2, "no.toml cannot be read"),
         (("train", "--cache", "c", "--epochs", "0"), 2, "epochs"),
         (("train", "--cache", "c", "--learning-rate", "nan"), 2, "learning-rate"),

@@ -191,7 +191,7 @@ def test_flags_go_over_the_file_and_the_file_over_defaults(tmp_path: Path) -> No
     )
     assert (made.epochs, made.seed, made.attention) == (7, 0, True), "0 and True are given"
     assert made.attention_channels == (4,)
-    assert made.batch_size == read_toml(recipe_path("paper"))["batch_size"]
+    assert made.batch_size == read_toml(recipe_path(DEFAULT_RECIPE))["batch_size"]
     assert made.name == "mine", "a file without a name is called after itself"
     assert settings_from(TrainConfig, flags | {"config": file, "attention_channels": ["8,2"]}) == (
         dataclasses.replace(made, seed=9, attention=False, attention_channels=(8, 2))
@@ -207,7 +207,7 @@ def test_a_false_flag_goes_over_a_true_file(tmp_path: Path) -> None:
 
 def test_without_flags_and_file_defaults_hold() -> None:
     assert settings_from(TrainConfig, {"config": None, "recipe": None}) == build(TrainConfig, {})
-    assert settings_from(TrainConfig, {"recipe": "paper"}) == build(TrainConfig, {})
+    assert settings_from(TrainConfig, {"recipe": DEFAULT_RECIPE}) == build(TrainConfig, {})
     assert settings_from(AttentionConfig, {"frame": []}) == AttentionConfig()
 
 

@@ -54,7 +54,7 @@ RESERVED = {
     "av": {"study"},
     "simplejpeg": {"study"},
     "pydicom": {"study"},
-    "scipy": {"study", "model", "evaluation", "attention", "crossval"},
+    "scipy": {"study", "cache", "evaluation", "attention", "crossval"},
     "typer": {"cli", "terminal", "config", "options", "recipes"},
     "rich": {"cli", "terminal"},
 }

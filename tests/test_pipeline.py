@@ -56,8 +56,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_four_named_commands_leave_their_artifacts(project: Path) -> None:
-    run = project / "cache" / "runs" / "paper-1"
-    assert (project / "cache" / "latest").read_text().strip() == "paper-1"
+    run = project / "cache" / "runs" / "standard-1"
+    assert (project / "cache" / "latest").read_text().strip() == "standard-1"
     for name in ("evaluation/test/report.html", "evaluation/test/scores.json", "curves.png"):
         assert (run / name).stat().st_size > 100
     with Image.open(run / "attention" / "1017-1048-11-86.png") as image:
@@ -68,14 +68,14 @@ def test_the_four_named_commands_leave_their_artifacts(project: Path) -> None:
 
 
 def test_predictions_and_numbers_agree(project: Path) -> None:
-    folder = project / "cache/runs/paper-1/evaluation/test"
+    folder = project / "cache/runs/standard-1/evaluation/test"
     with (folder / "predictions.csv").open() as file:
         rows = list(csv.DictReader(file))
     scores = json.loads((folder / "scores.json").read_text())
     right = sum(row["score"] == row["predicted"] for row in rows) / len(rows)
     assert scores["videos"] == len(rows)
     assert scores["metrics"]["accuracy"]["value"] == pytest.approx(right)
-    split = json.loads((project / "cache/runs/paper-1/split.json").read_text())
+    split = json.loads((project / "cache/runs/standard-1/split.json").read_text())
     assert {row["patient"] for row in rows} == set(split["test"])
     for row in rows:
         assert sum(float(row[f"p{s}"]) for s in range(4)) == pytest.approx(1, abs=1e-4)
@@ -103,7 +103,7 @@ def test_a_video_is_drawn_whole(
     path = next(Path(p) for p in document["files"].values() if p.endswith(suffix))
     from lus_cli.study.video_files import read_frames
 
-    with h5py.File(project / "cache/runs/paper-1/attention/masks.h5") as file:
+    with h5py.File(project / "cache/runs/standard-1/attention/masks.h5") as file:
         frames = len(file[f"1047/{area_of(project, '1047')}/frame_number"])
     assert sum(1 for _ in read_frames(path)) == frames
 
@@ -120,7 +120,7 @@ def test_without_frames_it_draws_the_gallery(
     monkeypatch.chdir(project)
     document = json.loads(works("lus attention --json").stdout)
     assert 4 <= len(document["predictions"]) <= 8
-    with Image.open(project / "cache/runs/paper-1/attention/gallery.png") as image:
+    with Image.open(project / "cache/runs/standard-1/attention/gallery.png") as image:
         assert image.width > 600
 
 

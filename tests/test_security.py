@@ -65,7 +65,7 @@ class Touching:
 
 def zipped() -> bytes:
     file = io.BytesIO()
-    torch.save({"format_version": 1, "model": {}, "epochs": Touching()}, file)
+    torch.save({"format_version": 2, "model": {}, "epochs": Touching()}, file)
     return file.getvalue()
 
 

@@ -30,7 +30,7 @@ def test_a_fault_spoils_unchecked_weights_and_is_named_where_steps_are_checked(
     assert found["weights_finite_unchecked"] is False
     assert found["not_taken"] == 1
     assert found["weights_finite_checked"] is True
-    assert found["named"] == {"lstm (backward)": 1}
+    assert found["named"] == {"heads.0.lstm (backward)": 1}
 
 
 def test_vanishing_gradients_stay_finite() -> None:
@@ -46,7 +46,7 @@ def test_the_faulty_lstm_is_the_sound_one_but_for_its_fault() -> None:
         if fault:
             trainer.model.heads[0].lstm = faulty(trainer.model.heads[0].lstm)
             trainer.model.heads[0].lstm.fault = fault
-        trainer.gradient(trainer.loader.load([0, 1, 2]), 3)
+        trainer.gradient(trainer.loader.load([0, 1, 2]), [0, 1, 2])
         gradients[fault] = [p.grad for p in trainer.model.parameters() if p.grad is not None]
         assert len(gradients[fault]) == len(list(trainer.model.parameters()))
     same, other = (
@@ -75,7 +75,7 @@ def test_a_run_counts_its_steps_and_says_what_was_not_finite(
     assert found["not_finite"] == 3
     assert "3 steps in a row" in found["stopped"]
     assert found["weights_finite"] is True
-    assert "| 3 head (forward) |" in lines_of("noise", [found])[-1]
+    assert "| 3 heads.0.last (forward) |" in lines_of("noise", [found])[-1]
 
 
 def test_a_run_is_kept_as_soon_as_it_is_there_and_known_by_its_settings(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ from lus_cli.study.video_writing import write_video
 from lus_cli.training import run_names
 from tests.conftest import tiny
 from tests.killing import SERVER
+from tests.stress.artifacts import files_in
 
 TIMES = 30
 SECONDS = 120  # that one waits for the other, at most
@@ -137,6 +138,7 @@ def test_two_trainings_begun_at_once_have_two_names(tmp_path: Path) -> None:
     with run_names.reserved(cache, None, "paper") as one:
         with run_names.reserved(cache, None, "paper") as two:
             assert (one.name, two.name) == ("paper-1", "paper-2")
+            assert not list(files_in(tmp_path))  # only locks, which a killed process leaves
             two.root.mkdir(parents=True)
         with (
             pytest.raises(LusError, match=r"is writing to .*paper-1: wait for it to end"),

@@ -74,7 +74,7 @@ def test_the_wheel_holds_every_module_and_data_file(wheel: Path) -> None:
         if "__pycache__" not in path.parts and path.name != "README.md"
     }
     assert packed == needed
-    assert {"lus_cli/recipes/paper.toml", "lus_cli/pages/report.html"} <= packed
+    assert {"lus_cli/recipes/standard.toml", "lus_cli/pages/report.html"} <= packed
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +102,6 @@ def test_the_pipeline_runs_from_the_wheel(environment: Path, tmp_path: Path) -> 
     run(environment / "lus", "phantom", *SMALL.split(), cwd=tmp_path)
     printed = run(environment / "python", "-c", IN_ONE_PROCESS, cwd=tmp_path)
     assert Path(printed.splitlines()[0]).is_relative_to(environment.parent)
-    folder = tmp_path / "cache" / "runs" / "paper-1"
+    folder = tmp_path / "cache" / "runs" / "standard-1"
     assert (folder / "evaluation" / "test" / "report.html").stat().st_size > 10_000
     assert list((folder / "attention").glob("*.png"))

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 
 from lus_cli.figures import (
@@ -24,7 +22,6 @@ from lus_cli.figures import (
     draw_segment,
     label_inside,
     score_legend,
-    styled,
 )
 
 
@@ -105,28 +102,4 @@ def errors_per_class(matrix: Sequence[Sequence[int]]) -> Figure:
     axes.set_xlabel("wrong predictions for videos of this true score")
     bare_left(axes)
     score_legend(figure, "predicted score")
-    return figure
-
-
-@styled
-def attention_gallery(images: Sequence[tuple[str, np.ndarray]]) -> Figure:
-    """Overlays side by side, four per row (Fig. 10 of the report).
-
-    images: (title, (row, column, 3) uint8) pairs.
-    """
-    columns = min(4, max(1, len(images)))
-    rows = max(1, math.ceil(len(images) / columns))
-    side = 2.2
-    tallest = max((image.shape[0] / image.shape[1] for _, image in images), default=1.0)
-    lines = max((title.count("\n") + 1 for title, _ in images), default=1)
-    figure = Figure(
-        figsize=(columns * side, rows * (side * min(tallest, 1.6) + 0.14 + 0.14 * lines)),
-        layout=ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.03),
-    )
-    grid = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axes in grid:
-        axes.set_axis_off()
-    for axes, (title, image) in zip(grid, images, strict=False):
-        axes.imshow(image, interpolation="lanczos", interpolation_stage="rgba")
-        axes.set_title(title, fontsize=7.5, fontweight="normal", pad=4)
     return figure

@@ -220,14 +220,8 @@ def point_values(predictions: Predictions, computed: Mapping[str, float]) -> dic
         "accuracy": metrics.accuracy_score(truth, predicted),
         "mean_absolute_error": metrics.mean_absolute_error(truth, predicted),
     }
-    for average in (
-        "micro",
-        "macro",
-        "weighted",
-    ):  # macro: over the scores that occur or are predicted
-        values[f"f1_{average}"] = metrics.f1_score(
-            truth, predicted, average=average, zero_division=0
-        )
+    for average in ("micro", "macro", "weighted"):  # macro: of scores that occur or are predicted
+        values[f"f1_{average}"] = metrics.f1_score(truth, predicted, average=average)
     by_score = metrics.precision_recall_fscore_support(truth, predicted, **rules)
     for score in SCORES:
         for name, column in zip(("precision", "recall", "f1"), by_score[:3], strict=True):

@@ -10,6 +10,8 @@ whatever reads the logits need not know how the score was decided.
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -19,6 +21,9 @@ SCORES = 4
 BETWEEN = (0.5, 1.5, 2.5)  # where the cuts lie on the scale of the scores after `positions`
 SHARPNESSES = 2.0 ** np.arange(-5, 3, 0.5)
 GRID = 40  # candidates for a cut, as quantiles of the expected scores
+CLEAR = (
+    0.05  # of macro F1, which is what cuts gain if rare scores are hardly ever the most probable
+)
 ROUNDS = 5  # of a search along one cut at a time
 
 
@@ -86,7 +91,8 @@ def calibrated(
 ) -> tuple[tuple[float, ...], float]:
     """The cuts and the sharpness of a decision.
 
-    kind: "frequencies" or "kappa"; "most-probable" gives a sharpness of 0, which is no cuts.
+    kind: "frequencies" or "kappa"; "most-probable" gives a sharpness of 0, which is no cuts; "auto"
+        gives no cuts either, unless those by frequencies have a macro F1 that is higher by CLEAR.
     logits: (video, class) of videos whose patients the model was not trained on.
     scores: (video,) int, their scores.
     """
@@ -94,6 +100,10 @@ def calibrated(
         return BETWEEN, 0.0
     expected = expected_scores(torch.from_numpy(logits).double()).numpy()
     cuts = by_frequencies(expected, scores)
+    if kind == "auto":
+        gain = macro_f1(scores, cut(expected, cuts)) - macro_f1(scores, logits.argmax(axis=1))
+        if gain < CLEAR:
+            return BETWEEN, 0.0
     if kind == "kappa":
         cuts = by_kappa(expected, scores, cuts)
     levels, fixed = torch.from_numpy(expected).float(), torch.from_numpy(cuts).float()
@@ -109,24 +119,41 @@ def by_frequencies(expected: np.ndarray, scores: np.ndarray) -> np.ndarray:
     return np.asarray(np.where(shares >= 1, max(expected.max(), 3.0) + 1, cuts))
 
 
-def by_kappa(expected: np.ndarray, scores: np.ndarray, cuts: np.ndarray) -> np.ndarray:
-    """The cuts with the highest quadratic weighted kappa, searched along one cut at a time."""
+def cut(expected: np.ndarray, cuts: np.ndarray) -> np.ndarray:
+    """The scores between whose cuts the expected scores lie: (video,) int."""
+    return np.searchsorted(cuts, expected, side="right")
+
+
+def kappa_of(scores: np.ndarray, predicted: np.ndarray) -> float:
+    """Quadratic weighted kappa; 0 if it is undefined."""
     from sklearn.metrics import cohen_kappa_score
 
-    def kappa(candidate: np.ndarray) -> float:
-        predicted = np.searchsorted(candidate, expected, side="right")
-        value = cohen_kappa_score(scores, predicted, weights="quadratic", labels=range(SCORES))
-        return float(np.nan_to_num(value))
+    if len({*scores.tolist(), *predicted.tolist()}) < 2:
+        return 0.0
+    return float(cohen_kappa_score(scores, predicted, weights="quadratic", labels=range(SCORES)))
 
-    candidates, best = np.quantile(expected, np.linspace(0, 1, GRID + 1)), cuts
+
+def macro_f1(scores: np.ndarray, predicted: np.ndarray) -> float:
+    """The mean of the F1 of the scores that occur, which counts rare scores as much as others."""
+    from sklearn.metrics import f1_score
+
+    occurring = np.unique(scores)
+    return float(f1_score(scores, predicted, labels=occurring, average="macro", zero_division=0))
+
+
+def by_kappa(expected: np.ndarray, scores: np.ndarray, cuts: np.ndarray) -> np.ndarray:
+    """The cuts with the highest quadratic weighted kappa, searched along one cut at a time."""
+    candidates = np.quantile(expected, np.linspace(0, 1, GRID + 1))
+    best, highest = cuts, kappa_of(scores, cut(expected, cuts))
     for _ in range(ROUNDS):
         before = best
-        for place in range(len(cuts)):
-            for value in candidates:
-                moved = best.copy()
-                moved[place] = value
-                if (np.diff(moved) >= 0).all() and kappa(moved) > kappa(best) + 1e-9:
-                    best = moved
+        for place, value in itertools.product(range(len(cuts)), candidates):
+            moved = best.copy()
+            moved[place] = value
+            if (np.diff(moved) >= 0).all():
+                kappa = kappa_of(scores, cut(expected, moved))
+                if kappa > highest + 1e-9:
+                    best, highest = moved, kappa
         if best is before:
             break
     return best

@@ -6,6 +6,7 @@ number of pictures of each video, its time steps.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -61,7 +62,8 @@ class Head(nn.Module):
         self.lstm = VideoLSTM(channels, shape.hidden)
         self.frame_score = nn.Linear(2 * shape.hidden, 1) if shape.pool == "attention" else None
         self.last = nn.Linear(2 * shape.hidden, CLASSES)
-        self.dropout, self.feature_dropout = nn.Dropout(shape.dropout), shape.feature_dropout
+        self.dropout = nn.Dropout(shape.dropout)
+        self.feature_dropout = nn.Dropout2d(shape.feature_dropout)  # of whole channels
         self.pool, self.padding = shape.pool, shape.padding
 
     def forward(self, features: Tensor, lengths: Tensor, pad_to: int = 0) -> Output:
@@ -98,8 +100,7 @@ class Head(nn.Module):
     def masked(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """The masked means of feature maps, (step, channel), and the masks, (step, 1, row,
         column)."""
-        if self.feature_dropout:
-            features = F.dropout2d(features, self.feature_dropout, self.training)
+        features = self.feature_dropout(features)
         if self.projection is not None:
             features = self.projection(features)
         if self.attention is None:
@@ -108,10 +109,13 @@ class Head(nn.Module):
         return self.attention.pooled(features, mask), mask
 
     def unscored(self, features: Tensor) -> Output:
-        """The output for no video, which still takes part in the batch norms of all processes."""
+        """The output for no video. It still takes part in the batch norms of all processes; a batch
+        norm that is alone cannot process nothing."""
+        none = features.new_zeros(0)
+        if not torch.distributed.is_initialized():
+            return Output(none.view(0, CLASSES), features[:0, 0], none)
         vectors, mask = self.masked(features[:0])
-        logits = vectors.sum() * features.new_zeros(0, CLASSES)
-        return Output(logits, mask[:, 0], features.new_zeros(0))
+        return Output(vectors.sum() * none.view(0, CLASSES), mask[:, 0], none)
 
     def step_weights(self, states: Tensor, steps: Tensor) -> Tensor:
         """The weight of each time step in the pooled state: (video, time), rows summing to 1."""
@@ -148,21 +152,30 @@ class Projection(nn.Module):
         nn.init.zeros_(self.offsets)
 
 
-def average(outputs: list[Output], votes: Tensor | None = None) -> Output:
-    """The mean over the members of an ensemble: of their probabilities, masks and weights.
-
-    votes: (member, video) bool, the members whose probabilities count for a video; None for all.
-    """
+def average(outputs: Sequence[Output]) -> Output:
+    """The mean over the members of an ensemble: of their probabilities, masks and weights."""
     if len(outputs) == 1:
         return outputs[0]
     logits, masks, weights = (torch.stack(parts) for parts in zip(*outputs, strict=True))
-    probabilities = logits.float().softmax(dim=2)
-    if votes is None:
-        mean = probabilities.mean(dim=0)
-    else:
-        counts = votes.to(logits)[..., None]
-        mean = (probabilities * counts).sum(dim=0) / counts.sum(dim=0)
-    return Output(mean.clamp_min(1e-30).log(), masks.mean(dim=0), weights.mean(dim=0))
+    return Output(log_of(logits.softmax(dim=2).mean(dim=0)), masks.mean(dim=0), weights.mean(dim=0))
+
+
+def elected(outputs: Sequence[Output], voters: Tensor) -> Output:
+    """The mean of the probabilities over the members that vote on a video, without masks.
+
+    outputs: of each member, for the videos on which it votes.
+    voters: (member, video) bool.
+    """
+    sums = outputs[0].logits.new_zeros(voters.shape[1], CLASSES)
+    for output, seen in zip(outputs, voters.to(sums.device), strict=True):
+        sums[seen] += output.logits.softmax(dim=1)
+    empty = sums.new_zeros(0)
+    return Output(log_of(sums / voters.sum(dim=0).to(sums)[:, None]), empty, empty)
+
+
+def log_of(probabilities: Tensor) -> Tensor:
+    """Their logarithm, finite for probabilities that were rounded to 0."""
+    return probabilities.clamp_min(1e-30).log()
 
 
 def normalised_by_video(features: Tensor, lengths: Tensor) -> Tensor:
@@ -178,6 +191,6 @@ def normalised_by_video(features: Tensor, lengths: Tensor) -> Tensor:
 
 def standardised(video: Tensor) -> Tensor:
     """The feature maps of one video, each channel with mean 0 and standard deviation 1."""
-    mean = video.mean(dim=(0, 2, 3), keepdim=True)
-    deviation = video.std(dim=(0, 2, 3), correction=0, keepdim=True)
-    return (video - mean) / (deviation + 1e-3)  # a constant channel stays 0
+    centred = video - video.mean(dim=(0, 2, 3), keepdim=True)
+    deviation = centred.square().mean(dim=(0, 2, 3), keepdim=True).sqrt()
+    return centred / (deviation + 1e-3)  # a constant channel stays 0

@@ -158,7 +158,8 @@ def calls(model: LusModel, sample: Sample, device: torch.device) -> list[Call]:
     def note(name: str, layer: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
         position = len(recorded)
         recorded.append((name, layer, tuple(rounded(value) for value in inputs)))
-        output.register_hook(lambda g: gradients.__setitem__(position, rounded(g)))
+        if output.requires_grad:  # not that of a layer before the first weights
+            output.register_hook(lambda g: gradients.__setitem__(position, rounded(g)))
 
     hooked = copy_on(model, CPU, torch.float64)
     for name, layer in hooked.named_modules():
@@ -206,8 +207,11 @@ def both_directions(
     if isinstance(call.layer, VideoLSTM):  # its output after the end of a video is undefined
         real = valid(inputs[1], output)
         output = torch.where(real[..., None], output, 0)
-    statistics = [buffer for buffer in layer.buffers() if buffer.is_floating_point()]
-    results = {"forward": [output, *statistics]}
+    results = {"forward": [output]}
+    statistics = [b.flatten() for b in layer.buffers() if b.is_floating_point()]
+    if statistics:
+        # Together, since the mean after another batch norm is only rounding error.
+        results["forward"].append(torch.cat(statistics))
     if call.gradient is not None and output.requires_grad:
         sources = [v for v in inputs if isinstance(v, Tensor) and v.requires_grad]
         gradients = torch.autograd.grad(

@@ -271,7 +271,7 @@ def draw_gallery(output: Output) -> None:
     the frame whose mask is clearest.
     """
     from lus_cli import figures
-    from lus_cli.evaluation import confusion_figures as evaluation_figures
+    from lus_cli.attention import figures as attention_figures
 
     trained, progress = output.trained, output.progress
     part = "test" if trained.split.test else "validation"
@@ -292,7 +292,7 @@ def draw_gallery(output: Output) -> None:
         images.append((title, colour_mask(original, mask)))
         progress("draw", len(images))
     gallery = trained.run.attention / "gallery"
-    figures.save(evaluation_figures.attention_gallery(images), gallery)
+    figures.save(attention_figures.gallery(images), gallery)
     output.files["gallery"] = gallery.with_suffix(".png")
 
 

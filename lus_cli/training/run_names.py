@@ -24,7 +24,7 @@ def reserved(cache: Cache, name: str | None, recipe: str) -> Iterator[Run]:
         run = cache.new_run(name or f"{recipe}-{number}")
         with contextlib.ExitStack() as held:
             try:
-                lock = cache.root / f".{run.name}.begun"
+                lock = cache.root / f".run-{run.name}.lock"
                 held.enter_context(locked(lock, run.root, keep=False))
             except InUseError:
                 if name:

@@ -10,7 +10,7 @@ import torch
 from lus_cli.cache.batches import Batch, BatchLoader, in_batches
 from lus_cli.cache.pictures import Pictures
 from lus_cli.model.devices import SCORING_BYTES, frames_at_once
-from lus_cli.model.head import CLASSES, Output, average
+from lus_cli.model.head import CLASSES, Output, average, elected
 from lus_cli.model.network import LusModel
 from lus_cli.model.ranks import ALONE, Ranks
 from lus_cli.progress import Progress
@@ -90,15 +90,19 @@ def predict(
 
     For `votes` and `decide` see score_videos.
     """
-    outputs = model.outputs(features_of(model, batch, parts), batch.lengths, pad_to)
-    counted = None
-    if votes is not None:
-        rows = [
-            [member in votes[index] for index in batch.indices] for member in range(len(outputs))
-        ]
-        counted = torch.tensor(rows, dtype=torch.bool).reshape(len(outputs), len(batch.indices))
-    output = average(outputs, counted)
+    features = features_of(model, batch, parts)
+    if votes is None:
+        output = average(model.outputs(features, batch.lengths, pad_to))
+    else:
+        voters = membership(votes, batch.indices, len(model.heads))
+        output = elected(model.outputs(features, batch.lengths, pad_to, voters), voters)
     return output._replace(logits=model.decision(output.logits)) if decide else output
+
+
+def membership(members: Votes, indices: Sequence[int], count: int) -> torch.Tensor:
+    """(member, video) bool: whether each of `count` members is listed for each video."""
+    rows = [[member in members[index] for index in indices] for member in range(count)]
+    return torch.tensor(rows, dtype=torch.bool).reshape(count, len(indices))
 
 
 def masks_of(model: LusModel, makes: Pictures, frames: torch.Tensor) -> np.ndarray:

@@ -25,7 +25,7 @@ from lus_cli.training import nonfinite
 from lus_cli.training.augmentation import augment
 from lus_cli.training.optimizer import new_optimizer, schedule_factor
 from lus_cli.training.sampling import epoch_order, turns_of
-from lus_cli.training.scoring import CHECKPOINT_FRAMES, features_of, score_videos
+from lus_cli.training.scoring import CHECKPOINT_FRAMES, features_of, membership, score_videos
 from lus_cli.training.tally import Step, Tally
 
 MAX_NONFINITE_IN_A_ROW = 3
@@ -211,9 +211,7 @@ class Trainer:
         """(member, video) bool: which videos each member is trained on; None for all."""
         if not self.left_out:
             return None
-        members = range(len(self.model.heads))
-        rows = [[member not in self.left_out[index] for index in indices] for member in members]
-        return torch.tensor(rows, dtype=torch.bool).reshape(len(members), len(indices))
+        return ~membership(self.left_out, indices, len(self.model.heads))
 
     def parts(self, batch: Batch) -> list[int]:
         """The numbers of frames of a batch that go through the CNN in turn; () for all at once.

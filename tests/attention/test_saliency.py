@@ -19,11 +19,15 @@ from lus_cli.attention.saliency import (
     randomised,
     scale_to_one,
 )
+from lus_cli.cache.pictures import Pictures
 from lus_cli.model.checkpoint import new_model
 from lus_cli.model.network import LusModel
 from lus_cli.options import build
 from lus_cli.recipes.recipe import Recipe
+from lus_cli.training.scoring import masks_of
 from tests.conftest import PAPER
+
+FRAMES = Pictures(windows=0, scan_lines=False)
 
 
 def model_of(**changes: Any) -> LusModel:
@@ -111,10 +115,12 @@ def test_each_stage_randomises_more_weights_and_leaves_the_model_unchanged() -> 
     for stage in STAGES:
         copied = randomised(model, stage, 0, frames).state_dict()
         moved = {
-            name.split(".")[0] for name in copied if not torch.equal(copied[name], before[name])
+            name.removeprefix("heads.0.").split(".")[0]
+            for name in copied
+            if not torch.equal(copied[name], before[name])
         }
         changed.append(moved)
-    assert changed[0] == {"lstm", "head", "frame_score"}
+    assert changed[0] == {"lstm", "last", "frame_score"}
     assert changed[1] == changed[0] | {"attention"}
     assert changed[2] == changed[1] | {"backbone"}
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
@@ -127,20 +133,20 @@ def test_randomised_models_have_activations_of_a_usual_size() -> None:
     copied = randomised(model, "CNN", 0, frames)
     with torch.no_grad():
         features = copied.features(frames)
-        masks = copied.mask(frames)
+        masks = masks_of(copied, FRAMES, frames)
     assert 0.1 < features.std() < 10
     assert masks.std() > 1e-3
 
 
 def test_the_mask_changes_with_the_attention_and_grad_cam_with_the_head() -> None:
     model, frames = model_of(), video(4)
-    masks = model.mask(frames)
+    masks = masks_of(model, FRAMES, frames)
     _, maps = predict_with_grad_cam(model, frames, score=1)
     head = randomised(model, STAGES[0], 1, frames)
-    assert torch.equal(head.mask(frames), masks)
+    assert np.array_equal(masks_of(head, FRAMES, frames), masks)
     assert not torch.allclose(predict_with_grad_cam(head, frames, score=1)[1], maps)
     attention = randomised(model, STAGES[1], 1, frames)
-    assert not torch.allclose(attention.mask(frames), masks, atol=1e-3)
+    assert not np.allclose(masks_of(attention, FRAMES, frames), masks, atol=1e-3)
 
 
 def test_spearman_equals_scipy() -> None:

@@ -144,7 +144,7 @@ def stepped(trainer: Trainer, case: Case, check: bool) -> dict[str, Any]:
             not_taken += tally.skipped > 0
             continue
         trainer.optimizer.zero_grad()
-        trainer.losses(batch)[0].mean().backward()
+        trainer.losses(batch, group)[0].backward()
         trainer.optimizer.step()
         if not finite_weights(trainer.model):
             spoiled = number

@@ -89,11 +89,11 @@ def test_jitter_is_for_training_and_a_function_of_the_epoch(prepared: Path) -> N
     videos = VideoCache(prepared / "videos.h5")
     index = int(videos.lengths.argmax())
     loader = BatchLoader(videos, tiny(prepared, jitter=True, frames_per_video=3))
-    epochs = [loader.frames(index, epoch) for epoch in range(1, 7)]
+    epochs = [loader.pictures_of(index, epoch) for epoch in range(1, 7)]
     assert any(not np.array_equal(epochs[0], other) for other in epochs[1:])
-    np.testing.assert_array_equal(loader.frames(index, 2), epochs[1])
+    np.testing.assert_array_equal(loader.pictures_of(index, 2), epochs[1])
     even = select_frames(int(videos.lengths[index]), 1, 3)
-    np.testing.assert_array_equal(loader.frames(index, None), videos.read(index, even))
+    np.testing.assert_array_equal(loader.pictures_of(index, None), videos.read(index, even))
 
 
 def test_batches_hold_the_frames_of_their_videos_in_order(prepared: Path) -> None:
@@ -114,13 +114,15 @@ def test_frames_beyond_the_memory_budget_are_read_again(
 ) -> None:
     videos = VideoCache(prepared / "videos.h5")
     config = tiny(prepared)
-    monkeypatch.setattr(batches, "KEEP_BYTES", BatchLoader(videos, config).frames(0, None).nbytes)
+    monkeypatch.setattr(
+        batches, "KEEP_BYTES", BatchLoader(videos, config).pictures_of(0, None).nbytes
+    )
     loader = BatchLoader(videos, config)
-    loader.frames(0, None)
-    first, again = loader.frames(1, None), loader.frames(1, None)
+    loader.pictures_of(0, None)
+    first, again = loader.pictures_of(1, None), loader.pictures_of(1, None)
     assert first is not again
     np.testing.assert_array_equal(first, again)
-    assert loader.frames(0, None) is loader.frames(0, None)
+    assert loader.pictures_of(0, None) is loader.pictures_of(0, None)
 
 
 def test_an_accumulated_step_has_the_videos_of_several_batches(prepared: Path) -> None:
@@ -153,7 +155,7 @@ def test_augmentation_varies_videos_but_all_their_frames_alike() -> None:
     assert (two == two[0]).all()
     assert not torch.equal(one, two)
     assert torch.equal(augment(batch, recipe, 1).pictures[:3], one)
-    assert not torch.equal(augment(batch, recipe, 2).frames[:3], one)
+    assert not torch.equal(augment(batch, recipe, 2).pictures[:3], one)
 
 
 def test_mirroring_is_left_to_right_never_upside_down() -> None:

@@ -73,7 +73,7 @@ def scores_of(
     return scores
 
 
-def about_of(recipe: str = "tuned", **changes: Any) -> dict[str, Any]:
+def about_of(recipe: str = "standard", **changes: Any) -> dict[str, Any]:
     words = {"signs": "hand-made signs", "prior": "drawn"}
     facts = {"name": f"{recipe}-cv-1", "recipe": recipe, "folds": 2, "methods": words}
     facts |= {"confounders": {"brightness": "mean of what is seen"}, "command": "lus crossval"}
@@ -89,7 +89,7 @@ def page_of(
 
 
 CANDIDATES = {
-    "tuned": repetitions(0.8),
+    "standard": repetitions(0.8),
     "signs": repetitions(0.4, 10),
     "prior": repetitions(0.0, 20),
 }
@@ -100,7 +100,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A page with all sections and figures."""
     folder = tmp_path_factory.mktemp("crossval-page")
     scores = scores_of(CANDIDATES, confounders=True)
-    made = write_crossval(folder, about_of(), scores, CANDIDATES["tuned"])
+    made = write_crossval(folder, about_of(), scores, CANDIDATES["standard"])
     return made.read_text(encoding="utf-8")
 
 
@@ -158,7 +158,7 @@ def test_the_headline_says_whether_the_best_baseline_is_beaten(
     recipe: float, baseline: float, headline: str, tmp_path: Path
 ) -> None:
     rivals = {
-        "tuned": repetitions(recipe),
+        "standard": repetitions(recipe),
         "prior": repetitions(0.0, 9),
         "signs": repetitions(baseline, 5),
     }
@@ -171,7 +171,7 @@ def test_the_headline_says_whether_the_best_baseline_is_beaten(
 
 def test_metrics_by_which_a_baseline_is_ahead_are_named(tmp_path: Path) -> None:
     text = page_of(
-        tmp_path / "page.html", {"tuned": repetitions(0.1), "signs": repetitions(0.9, 5)}
+        tmp_path / "page.html", {"standard": repetitions(0.1), "signs": repetitions(0.9, 5)}
     )
     assert "On other metrics, the recipe is behind signs (macro F1 " in words(text)
     assert ", beyond chance)" in words(text)
@@ -182,9 +182,9 @@ def test_one_score_for_every_video_is_the_headline(tmp_path: Path) -> None:
     constant = Predictions(
         predictions(1).videos, SCORES, np.tile([0.1, 0.7, 0.1, 0.1], (len(SCORES), 1))
     )
-    rivals = {"tuned": [constant] * 2, "signs": repetitions(0.5)}
+    rivals = {"standard": [constant] * 2, "signs": repetitions(0.5)}
     text = page_of(tmp_path / "page.html", rivals)
-    assert "tuned predicts score 1 for every video." in words(text)
+    assert "standard predicts score 1 for every video." in words(text)
     assert "it has learned nothing" in words(text)
     assert constant_fold_warnings(by_fold(FOLDS, rivals))[0].startswith("In 4 of 4 folds (r1-f1, ")
     assert constant_fold_warnings(by_fold(FOLDS, CANDIDATES)) == []
@@ -196,8 +196,8 @@ def test_one_score_per_fold_is_the_headline_too(tmp_path: Path) -> None:
     repeats = [
         Predictions(predictions(1).videos, SCORES, np.eye(4)[half.astype(int)]) for half in halves
     ]
-    text = page_of(tmp_path / "page.html", {"tuned": repeats, "signs": repetitions(0.5)})
-    assert "In every fold, tuned predicts one score for every video." in words(text)
+    text = page_of(tmp_path / "page.html", {"standard": repeats, "signs": repetitions(0.5)})
+    assert "In every fold, standard predicts one score for every video." in words(text)
 
 
 def test_one_patient_has_no_interval_and_the_page_explains_it(tmp_path: Path) -> None:
@@ -216,7 +216,7 @@ def test_one_patient_has_no_interval_and_the_page_explains_it(tmp_path: Path) ->
 def test_every_method_is_in_the_table_the_best_first(page: str) -> None:
     compared = comparison.compare(CANDIDATES)
     rows = method_rows(compared)
-    assert [row["name"] for row in rows] == ["tuned", "signs", "prior"]
+    assert [row["name"] for row in rows] == ["standard", "signs", "prior"]
     text = section(page, "methods")
     for row in rows:
         for name in ("kappa_quadratic", "f1_macro", "accuracy", "mean_absolute_error"):
@@ -270,7 +270,7 @@ def test_patients_are_sorted_by_the_error_of_their_mean() -> None:
 def test_videos_have_the_prediction_of_each_repetition(page: str) -> None:
     first = shown(page)[0]
     place = ["/".join(video) for video in predictions(1).videos].index(first)
-    both = ", ".join(str(one.predicted[place]) for one in CANDIDATES["tuned"])
+    both = ", ".join(str(one.predicted[place]) for one in CANDIDATES["standard"])
     row = page[page.index(f'data-id="{first}"') :].split("</tr>")[0]
     assert f'<td class="number wider">{both}</td>' in row
     assert len(shown(page)) == len(SCORES)
@@ -333,7 +333,7 @@ def test_every_table_and_figure_has_an_accessible_name(page: str) -> None:
 
 
 def test_a_browser_shows_it_and_a_click_filters_its_videos(page: str, tmp_path: Path) -> None:
-    one = CANDIDATES["tuned"][0]
+    one = CANDIDATES["standard"][0]
     true, predicted = next((t, a) for t, a in zip(one.scores, one.predicted, strict=True) if t != a)
     hits = int(((one.scores == true) & (one.predicted == predicted)).sum())
     dom = loaded(page, tmp_path, f"#true={true}&predicted={predicted}")  # under its own policy

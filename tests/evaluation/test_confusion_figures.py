@@ -44,11 +44,3 @@ def test_calibration_leaves_empty_bins_out() -> None:
     dots = np.asarray(figure.axes[0].collections[0].get_offsets())
     assert dots.tolist() == [[0.8, 0.5]]
     assert "Calibration (ECE 0.300)" in words_on(figure)
-
-
-def test_a_gallery_shows_every_overlay_with_its_id() -> None:
-    image = np.random.default_rng(0).integers(0, 255, (24, 32, 3), dtype=np.uint8)
-    for count in (3, 8):
-        figure = evaluation_figures.attention_gallery([("1017/1048/11/86", image)] * count)
-        assert len([axes for axes in figure.axes if axes.images]) == count
-        assert words_on(figure).count("1017/1048/11/86") == count

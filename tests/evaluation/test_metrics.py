@@ -145,6 +145,11 @@ def test_what_probabilities_say() -> None:
     assert predictions.patients == ["a", "b"]
 
 
+def test_equal_predictions_are_those_of_the_same_four_probabilities() -> None:
+    probabilities = [[0.5, 0.5, 0, 0], [0, 0.5, 0.5, 0], [0.5, 0.5, 0, 0]]
+    assert metrics.equal_predictions(predictions_for("abc", [0, 1, 2], probabilities)) == 2
+
+
 def test_probabilities_may_be_rounded() -> None:
     assert len(predictions_for("a", [0], [[0.33333, 0.33333, 0.33333, 0]]).videos) == 1
 

@@ -111,7 +111,7 @@ def test_last_comes_back(tmp_path: Path) -> None:
 
 def test_a_malicious_last_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    torch.save({"format_version": 1, "model": Malicious()}, "last.pt")
+    torch.save({"format_version": 2, "model": Malicious()}, "last.pt")
     with pytest.raises(LusError, match=r"last\.pt is damaged"):
         load_last(Path("last.pt"))
     Path("last.pt").write_bytes(pickle.dumps(Malicious()))
@@ -139,7 +139,7 @@ def test_what_may_not_be_read_is_not_called_damaged(
         with pytest.raises(CannotReadError, match=r"last\.pt cannot be read .*: give your user"):
             load_last(last)
     assert load_best(best)
-    assert load_last(last) == {"format_version": 1, "epoch": 2}
+    assert load_last(last) == {"format_version": 2, "epoch": 2}
 
 
 def test_what_is_missing_says_what_to_run(tmp_path: Path) -> None:

@@ -10,14 +10,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from lus_cli.cache.pictures import Pictures
 from lus_cli.model.checkpoint import new_model
 from lus_cli.model.lstm import bidirectional_by_reversal, pad, padded_rows
 from lus_cli.model.network import LusModel, normalised, standardized
 from lus_cli.options import build
 from lus_cli.recipes.recipe import Recipe
+from lus_cli.training.scoring import masks_of
 from tests.conftest import PAPER
 
 SIZE = 96
+FRAMES = Pictures(windows=0, scan_lines=False)
 
 
 def model_of(**changes: Any) -> LusModel:
@@ -107,7 +110,8 @@ def test_a_frames_mask_is_the_one_it_has_in_its_video() -> None:
         frames = video(6, 1)
         with torch.no_grad():
             masks = model(frames, torch.tensor([2, 4])).masks
-            torch.testing.assert_close(model.mask(frames[3:4])[0], masks[3], atol=1e-6, rtol=1e-5)
+            alone = masks_of(model, FRAMES, frames[3:4])[0]
+            torch.testing.assert_close(torch.from_numpy(alone), masks[3], atol=1e-6, rtol=1e-5)
 
 
 def test_frame_weights_sum_to_one_per_video() -> None:
@@ -168,7 +172,7 @@ def test_recomputing_in_parts_changes_neither_gradient_nor_running_statistics() 
 
 
 def test_attention_is_the_reports_three_convolutions() -> None:
-    attention = model_of().attention
+    attention = model_of().heads[0].attention
     assert attention is not None
     convolutions = [m for m in attention.layers if isinstance(m, nn.Conv2d)]
     assert [(c.in_channels, c.out_channels) for c in convolutions] == [(256, 16), (16, 8), (8, 1)]
@@ -178,7 +182,7 @@ def test_attention_is_the_reports_three_convolutions() -> None:
 
 
 def test_a_softmax_mask_is_a_softmax_and_weighs_the_features() -> None:
-    attention = model_of(attention_mask="softmax").attention
+    attention = model_of(attention_mask="softmax").heads[0].attention
     assert attention is not None
     features = torch.randn(3, 256, 5, 6)
     with torch.no_grad():
@@ -192,7 +196,7 @@ def test_a_softmax_mask_is_a_softmax_and_weighs_the_features() -> None:
 
 
 def test_a_sigmoid_mask_multiplies_the_features_before_they_are_averaged() -> None:
-    attention = model_of().attention
+    attention = model_of().heads[0].attention
     assert attention is not None
     features = torch.randn(3, 256, 5, 6)
     with torch.no_grad():

@@ -78,6 +78,10 @@ class Missing(nn.Module):
         raise NotImplementedError("The operator 'aten::relu' is not implemented for the device")
 
 
+def doubled(layer: nn.Module) -> nn.Module:
+    return Broken(layer, backward=lambda g: 2 * g)
+
+
 def wrong(entries: list[parity.Difference]) -> list[tuple[str, str, str]]:
     return [(e.name, e.direction, e.verdict) for e in entries if e.verdict != "agrees"]
 
@@ -110,25 +114,25 @@ def test_rounding_is_no_difference(dtype: torch.dtype) -> None:
             id="a convolution off by a thousandth",
         ),
         pytest.param(
-            "attention.layers.1",
+            "heads.0.attention.layers.1",
             lambda layer: Broken(layer, backward=lambda g: 3 * g),
             [("backward", "differs")],
             id="a batch norm wrong in its gradient only",
         ),
         pytest.param(
-            "lstm",
+            "heads.0.lstm",
             lambda layer: Broken(layer, backward=lambda g: g * torch.nan),
             [("backward", "not finite")],
             id="an LSTM whose gradient is not a number",
         ),
         pytest.param(
-            "attention.layers.7",
+            "heads.0.attention.layers.7",
             lambda layer: Broken(layer, forward=lambda x: x.bfloat16().to(x.dtype)),
             [("forward", "differs"), ("backward", "differs")],
             id="a sigmoid in half precision",
         ),
         pytest.param(
-            "lstm",
+            "heads.0.lstm",
             with_swapped_gates,
             [("forward", "differs"), ("backward", "differs")],
             id="an LSTM with its gates swapped",
@@ -156,7 +160,7 @@ def test_the_whole_model_shows_what_lies_between_its_layers(
     """Padding, pooling and the rest are no layers: a wrong one shows in the logits only."""
     right = model()
     suspect = copy.deepcopy(right)
-    suspect.pool = "last"
+    suspect.heads[0].pool = "last"
     assert not wrong(compare_layers(right, suspect, SAMPLE, ELSEWHERE, torch.float32))
     differing = wrong(compare_whole(right, suspect, SAMPLE, ELSEWHERE, torch.float32))
     assert ("logits", "forward", "differs") in differing
@@ -166,13 +170,13 @@ def test_the_whole_model_shows_what_lies_between_its_layers(
 def test_a_gradient_that_is_not_finite_is_named_in_the_whole_model() -> None:
     right = model()
     suspect = copy.deepcopy(right)
-    assert suspect.attention is not None
+    assert suspect.heads[0].attention is not None
 
     def overflow(_module: nn.Module, _inputs: object, mask: Tensor) -> None:
         if mask.requires_grad:
             mask.register_hook(lambda gradient: gradient * torch.inf)
 
-    suspect.attention.register_forward_hook(overflow)
+    suspect.heads[0].attention.register_forward_hook(overflow)
     differing = wrong(compare_whole(right, suspect, SAMPLE, ELSEWHERE, torch.float32))
     ((name, direction, verdict),) = differing
     assert (direction, verdict) == ("backward", "not finite")
@@ -226,19 +230,21 @@ def test_a_wrong_device_fails_and_the_first_wrong_layer_is_named(
 
     def dishonest(truth: Any, suspect: Any, sample: Any, device: Any, dtype: Any) -> Any:
         if device == ELSEWHERE:
-            suspect = with_layer(suspect, "lstm", with_swapped_gates)
-            suspect = with_layer(suspect, "head", lambda m: Broken(m, backward=lambda g: 2 * g))
+            suspect = with_layer(suspect, "heads.0.lstm", with_swapped_gates)
+            suspect = with_layer(suspect, "heads.0.last", doubled)
         return honest(truth, suspect, sample, device, dtype)
 
     monkeypatch.setattr(devices, "all_devices", lambda: [ELSEWHERE, CPU])
     monkeypatch.setattr(parity, "compare_layers", dishonest)
     result = devices.run(DevicesConfig(threads=1), silent)
     assert result.failed
-    assert any("lstm differs first, forward; use --device cpu" in note for note in result.notes)
+    assert any(
+        "heads.0.lstm differs first, forward; use --device cpu" in note for note in result.notes
+    )
     (table,) = [t for t in result.tables if t.title == "Layers that differ on cpu:0 in float32"]
     assert [row[0].partition(" (")[0] for row in table.rows] == [
-        "lstm",
-        "head, backward",
-        "lstm, backward",
+        "heads.0.lstm",
+        "heads.0.last, backward",
+        "heads.0.lstm, backward",
     ]
     assert [entry["trusted"] for entry in result.numbers["devices"]] == [False, True]

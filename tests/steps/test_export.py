@@ -22,6 +22,7 @@ import lus_cli
 from lus_cli.cache.batches import select_frames
 from lus_cli.cache.chunks import FrameFormat
 from lus_cli.cache.layout import Cache
+from lus_cli.cache.pictures import Pictures
 from lus_cli.cache.video_cache import VideoCache
 from lus_cli.cli import app
 from lus_cli.config import ExportConfig
@@ -34,9 +35,11 @@ from lus_cli.options import build
 from lus_cli.progress import silent
 from lus_cli.recipes.recipe import Recipe
 from lus_cli.steps import export, train
+from lus_cli.training.scoring import masks_of
 from lus_cli.training.trained_run import TrainedRun, open_run
 from tests.conftest import PAPER, tiny
 
+FRAMES = Pictures(windows=0, scan_lines=False)
 ABOUT = {"lus": lus_cli.__version__, "disclaimer": "none"}
 
 
@@ -103,10 +106,11 @@ def test_the_encoder_takes_any_number_of_frames(exported, trained, frames):
     video = noise(frames, *trained.card.frame_format.shape)
     vectors, masks = said(exported["folder"] / "frame-encoder.onnx", video)
     with torch.inference_mode():
-        right = trained.model.mask(torch.from_numpy(video))
+        right = masks_of(trained.model, FRAMES, torch.from_numpy(video))
         features = trained.model.features(torch.from_numpy(video))
     np.testing.assert_allclose(masks, right, atol=1e-6)
-    np.testing.assert_allclose(vectors, (features * right[:, None]).mean((2, 3)), atol=1e-6)
+    masked = features * torch.from_numpy(right)[:, None]
+    np.testing.assert_allclose(vectors, masked.mean((2, 3)), atol=1e-6)
 
 
 def test_the_numbers_say_what_was_compared_and_how_far_apart(exported):
@@ -188,7 +192,7 @@ def test_what_the_encoder_should_give_is_what_the_model_goes_on_with(tmp_path, c
     assert vectors.output == "vectors"
     assert all(difference.passes for difference in differences)
     with torch.inference_mode():
-        right, _ = model.masked(model.features(torch.from_numpy(video)))
+        right, _ = model.heads[0].masked(model.features(torch.from_numpy(video)))
     np.testing.assert_allclose(said(path, video)[0], right, atol=1e-5)
 
 
@@ -222,7 +226,7 @@ def test_a_file_that_differs_is_not_kept(cache, monkeypatch):
     def slightly_wrong(path: Path, model: LusModel, *rest: Any) -> None:
         other = copy.deepcopy(model)
         with torch.no_grad():
-            other.attention.layers[-2].bias += 0.002
+            other.heads[0].attention.layers[-2].bias += 0.002
         honest(path, other, *rest)
 
     monkeypatch.setattr(onnx_files, "write_encoder", slightly_wrong)

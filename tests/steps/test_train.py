@@ -101,7 +101,7 @@ def test_the_best_weights_are_the_best_epochs(cache: Path, monkeypatch: pytest.M
     assert len(changed) > 10  # the last epoch's are others
     last = load_last(run.last)
     assert last is not None
-    assert torch.equal(last["model"]["head.weight"], weights[2]["head.weight"])
+    assert torch.equal(last["model"]["heads.0.last.weight"], weights[2]["heads.0.last.weight"])
 
 
 def test_the_best_epoch_is_chosen_on_validation_patients(cache: Path) -> None:

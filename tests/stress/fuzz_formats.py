@@ -327,7 +327,7 @@ def torch_zip(content: bytes, random_: random.Random) -> bytes:
         case 0:
             return pickle.dumps(Executing(), protocol=random_.choice((0, 2, 4)))
         case 1:
-            torch.save({"format_version": 1, "state": Executing()}, file)
+            torch.save({"format_version": 2, "state": Executing()}, file)
         case 2:
             torch.save(hostile_tensors(random_), file)
         case 3:

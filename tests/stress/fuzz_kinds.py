@@ -413,7 +413,8 @@ def command_line(seeds: Seeds, folder: Path, random_: random.Random) -> None:
             ),
         )
     )
-    done = CliRunner().invoke(app, [*command, "--cache", str(cache)])
+    # Before the hostile word: behind `--`, an option would be an argument.
+    done = CliRunner().invoke(app, [command[0], "--cache", str(cache), *command[1:]])
     if done.exception is not None and not isinstance(done.exception, SystemExit):
         raise done.exception
     if done.exit_code not in (0, 1, 2):

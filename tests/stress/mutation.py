@@ -1,7 +1,7 @@
 """Small faults put into lus, one at a time: which of them would its own tests let pass?
 
 `python -m tests.stress.mutation [MODULE...] [--jobs N]`, with `pip install -e .[stress]`. Each module is
-held against its own test file alone, in a copy of the tree. A mutant that no test notices is a finding,
+held against its own test files alone, in a copy of the tree. A mutant that no test notices is a finding,
 unless `mutation_same` says why none has to.
 
 Mutmut makes the mutants and runs the tests: it imports PyTorch once and forks a process a mutant, where
@@ -28,13 +28,15 @@ from rich.console import Console
 
 from tests.stress.mutation_same import why_same
 
-# Each module of lus_cli, and the test file that its mutants are held against.
+# Each module of lus_cli, and the test files that its mutants are held against.
 MODULES = {
     "model/losses": "model/test_losses",
     "evaluation/metrics": "evaluation/test_metrics",
     "cache/split": "cache/test_split",
     "cache/split_drawing": "cache/test_split",
     "files": "cache/test_layout",
+    "folders": "cache/test_layout test_folders",
+    "disk_errors": "cache/test_layout",
     "cache/layout": "cache/test_layout",
     "cache/video_cache": "cache/test_video_cache",
     "cache/video_writer": "cache/test_video_cache",
@@ -51,7 +53,7 @@ addopts = "-p no:cacheprovider"
 [tool.mutmut]
 source_paths = ["lus_cli"]
 only_mutate = ["lus_cli/{module}.py"]
-pytest_add_cli_args_test_selection = ["tests/{tests}.py"]
+pytest_add_cli_args_test_selection = {tests}
 process_isolation = "forkserver"
 use_git_change_detection = false
 timeout_constant = 10.0
@@ -96,7 +98,9 @@ def mutated(module: str, folder: Path, jobs: int) -> Tally:
     started = time.monotonic()
     for name in ("lus_cli", "tests"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    (folder / "pyproject.toml").write_text(SETTINGS.format(module=module, tests=MODULES[module]))
+    tests = [f"tests/{name}.py" for name in MODULES[module].split()]
+    settings = SETTINGS.format(module=module, tests=json.dumps(tests))
+    (folder / "pyproject.toml").write_text(settings)
     source = folder / "lus_cli" / f"{module}.py"
     source.write_text(without_decorators(source.read_text()))
     done = mutmut(folder, "run", "--max-children", str(jobs))

@@ -53,7 +53,7 @@ def test_maps_are_the_models_and_half_the_size_in_float16(cache: Path, tmp_path:
     loader = loader_of(cache, tmp_path / "features")
     frames = BatchLoader(loader.videos, loader.recipe).load([2, 5])
     with torch.no_grad():
-        expected = loader.model.features(frames.frames)
+        expected = loader.model.features(frames.pictures)
     batch = loader.load([2, 5])
     assert batch.pictures.dtype == torch.float16
     assert batch.lengths.tolist() == frames.lengths.tolist()
@@ -69,7 +69,7 @@ def test_a_second_run_computes_nothing(
     again = loader_of(cache, folder)
     monkeypatch.setattr(again, "compute", lambda _frames: pytest.fail("computed again"))
     again.fill([0, 1, 2], ALONE, silent)
-    assert again.load([0, 1, 2]).frames.ndim == 4
+    assert again.load([0, 1, 2]).pictures.ndim == 4
 
 
 @pytest.mark.parametrize(

@@ -160,9 +160,9 @@ def poison_head(model: nn.Module, direction: str) -> Poison:
     ("poison", "name"),
     [
         (poison_backbone, "backbone.features.3"),
-        (poison_attention, "attention.layers.3"),
-        (poison_lstm, "lstm"),
-        (poison_head, "head"),
+        (poison_attention, "heads.0.attention.layers.3"),
+        (poison_lstm, "heads.0.lstm"),
+        (poison_head, "heads.0.last"),
     ],
 )
 def test_a_step_that_is_not_finite_is_not_taken_and_is_traced(
@@ -189,7 +189,7 @@ def test_lstm_weights_that_are_not_finite_are_traced_to_the_lstm(prepared: Path)
     with torch.no_grad():
         trainer.model.heads[0].lstm.weight_hh_l0[0, 0] = math.nan
     trainer.step(next(trainer.loader.batches([[0]])), [0], 1, Tally())
-    assert (events[0]["module"], events[0]["direction"]) == ("lstm", "forward")
+    assert (events[0]["module"], events[0]["direction"]) == ("heads.0.lstm", "forward")
 
 
 def test_a_gradient_too_large_for_its_norm_is_traced_to_who_made_it(prepared: Path) -> None:
@@ -198,7 +198,7 @@ def test_a_gradient_too_large_for_its_norm_is_traced_to_who_made_it(prepared: Pa
     trainer = trainer_of(tiny(prepared, clip_norm=0.0), events)
     poison_lstm(trainer.model, "huge")
     trainer.step(trainer.loader.load([0, 1]), [0, 1], 1, Tally())
-    assert [(e["module"], e["direction"]) for e in events] == [("lstm", "backward")]
+    assert [(e["module"], e["direction"]) for e in events] == [("heads.0.lstm", "backward")]
 
 
 @pytest.mark.parametrize("backbone", ["resnet18", "efficientnet_b0"])
@@ -207,7 +207,7 @@ def test_networks_that_add_in_place_are_traced(prepared: Path, backbone: str) ->
     trainer = trainer_of(tiny(prepared, backbone=backbone), events)
     poison_lstm(trainer.model, "backward")
     trainer.step(trainer.loader.load([0, 1]), [0, 1], 1, Tally())
-    assert (events[0]["module"], events[0]["direction"]) == ("lstm", "backward")
+    assert (events[0]["module"], events[0]["direction"]) == ("heads.0.lstm", "backward")
 
 
 def test_a_loss_that_is_not_finite_is_traced_to_the_loss() -> None:
@@ -297,7 +297,7 @@ def test_less_memory_gives_the_gradient_of_the_large_batch(
         trainer.train_mode()
         batch = trainer.loader.load(group)
         assert len(set(batch.lengths.tolist())) > 1
-        trainer.gradient(batch, len(group))
+        trainer.gradient(batch, group)
         gradients.append({n: p.grad for n, p in trainer.model.named_parameters()})
     for name, expected in gradients[0].items():
         assert expected is not None
@@ -327,7 +327,7 @@ def test_fp16_that_is_not_finite_at_any_scale_is_reported(prepared: Path) -> Non
     trainer = trainer_of(tiny(prepared, precision="fp16"), events)
     poison_head(trainer.model, "backward")
     trainer.step(trainer.loader.load([0, 1]), [0, 1], 1, Tally())
-    assert [(e["module"], e["direction"]) for e in events] == [("head", "backward")]
+    assert [(e["module"], e["direction"]) for e in events] == [("heads.0.last", "backward")]
 
 
 @pytest.mark.parametrize("precision", ["float32", "bf16", "fp16"])
@@ -371,7 +371,7 @@ def test_half_precision_rounds_the_feature_maps_and_trains(
 ) -> None:
     """As many binary digits as the format has: it was used, and used well."""
     exact, trainer = (trainer_of(tiny(prepared, precision=p)) for p in ("float32", precision))
-    frames = trainer.loader.load([0, 1]).frames
+    frames = trainer.loader.load([0, 1]).pictures
     with torch.no_grad():
         expected, maps = exact.model.cnn(frames), trainer.model.cnn(frames)
     error = ((maps - expected).norm() / expected.norm()).item()
@@ -409,4 +409,5 @@ def test_a_frozen_cnn_stays_as_it_is_batch_norms_included(prepared: Path) -> Non
     trainer.epoch(1, silent)
     changed = {k for k, v in trainer.model.state_dict().items() if not torch.equal(v, before[k])}
     assert not any(name.startswith("backbone.") for name in changed)
-    assert {"head.weight", "lstm.weight_hh_l0", "attention.layers.0.weight"} <= changed
+    trained = {"last.weight", "lstm.weight_hh_l0", "attention.layers.0.weight"}
+    assert {f"heads.0.{name}" for name in trained} <= changed

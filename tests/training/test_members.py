@@ -1,0 +1,86 @@
+"""Members that leave out patients: each patient by one fold of members, folds alike, repeatable."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from lus_cli.errors import LusError
+from lus_cli.training.members import LeftOut, deal
+
+
+def study(patients: int, videos: int = 4, seed: int = 0) -> tuple[list[int], list[str], np.ndarray]:
+    """Videos to learn from, of all in the cache, with patients whose scores resemble each other."""
+    random = np.random.default_rng(seed)
+    names = np.repeat([f"p{number}" for number in range(patients)], videos)
+    own = np.repeat(random.integers(0, 4, patients), videos)
+    scores = np.clip(own + random.integers(-1, 2, len(names)), 0, 3)
+    order = random.permutation(len(names))
+    # The last videos are of test patients.
+    all_names = [*names[order].tolist(), "test", "test"]
+    return list(range(len(names))), all_names, np.append(scores[order], [0, -1])
+
+
+def by_patient(left_out: LeftOut, patients: list[str]) -> dict[str, tuple[int, ...]]:
+    """The members that leave out each patient; every video of a patient has the same."""
+    found: dict[str, set[tuple[int, ...]]] = {}
+    for index, members in left_out.items():
+        found.setdefault(patients[index], set()).add(members)
+    assert all(len(members) == 1 for members in found.values())
+    return {name: members.pop() for name, members in found.items()}
+
+
+def test_each_patient_is_left_out_by_one_member_and_each_member_leaves_out_some() -> None:
+    indices, patients, scores = study(13)
+    left_out = deal(indices, patients, scores, members=5, seed=0)
+    assert sorted(left_out) == indices
+    dealt = by_patient(left_out, patients)
+    assert len(dealt) == 13
+    assert all(len(members) == 1 for members in dealt.values())
+    sizes = np.bincount([members[0] for members in dealt.values()], minlength=5)
+    assert sizes.max() - sizes.min() <= 1
+
+
+@pytest.mark.parametrize(("count", "members"), [(3, 7), (2, 5), (4, 8)])
+def test_with_fewer_patients_than_members_several_leave_out_the_same(
+    count: int, members: int
+) -> None:
+    indices, patients, scores = study(count)
+    dealt = by_patient(deal(indices, patients, scores, members, seed=0), patients)
+    assert sorted(m for those in dealt.values() for m in those) == list(range(members))
+    sizes = [len(those) for those in dealt.values()]
+    assert max(sizes) - min(sizes) <= 1
+    assert min(sizes) > 0  # every video has a prediction by a member that never saw it
+
+
+def test_a_single_patient_cannot_be_left_out() -> None:
+    indices, patients, scores = study(1)
+    with pytest.raises(LusError, match="1 training and validation patient") as caught:
+        deal(indices, patients, scores, members=5, seed=0)
+    assert "--no-leave-out" in str(caught.value.remedy)
+
+
+def test_the_seed_deals_them() -> None:
+    indices, patients, scores = study(12)
+    first = deal(indices, patients, scores, members=4, seed=3)
+    assert deal(indices, patients, scores, members=4, seed=3) == first
+    assert deal(indices, patients, scores, members=4, seed=4) != first
+    # Neither the order of the videos nor the state of other generators changes it.
+    np.random.default_rng(0).random()
+    assert deal(indices[::-1], patients, scores, members=4, seed=3) == first
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_folds_have_similar_mean_scores(seed: int) -> None:
+    """Two folds differ by no more than the range of the patients' means over the number of blocks."""
+    indices, patients, scores = study(40, seed=seed)
+    dealt = by_patient(deal(indices, patients, scores, members=5, seed=seed), patients)
+    means = {name: scores[np.array(patients) == name].mean() for name in dealt}
+    folds = [
+        np.mean([means[name] for name, members in dealt.items() if members == (member,)])
+        for member in range(5)
+    ]
+    blocks = 40 / 5
+    widest = max(means.values()) - min(means.values())
+    assert widest > 2
+    assert max(folds) - min(folds) <= widest / blocks + 1e-9
