@@ -10,10 +10,10 @@ import av
 import h5py
 import numpy as np
 import pytest
-from lus_cli.model.sector import find_sector
 from PIL import Image
 
-from lus_cli.attention.measures import sector_mask
+from lus_cli.attention.results import sector_mask
+from lus_cli.cache.sector import find_sector
 from lus_cli.cache.video_cache import VideoCache
 from lus_cli.study.video_files import read_frames
 from tests.test_pipeline import works
@@ -126,8 +126,8 @@ def test_the_attention_is_drawn_over_the_frame_and_only_in_the_sector(
     with h5py.File(attention["files"]["masks"]) as file:
         [number], [mask] = file[f"{IDS[name]}/frame_number"][:], file[f"{IDS[name]}/mask"][:]
     assert number == 20
-    assert mask.max() == 1
-    assert 1 < mask.sum() < mask.size / 2, "some places matter, but not all"
+    assert 0.9 < mask.max() <= 1
+    assert np.ptp(mask[mask > 0]) > 0.01, "not all places matter alike"
     with Image.open(attention["files"][wanted]) as image:
         card = np.asarray(image.convert("RGB")).astype(int)
     plain, covered = panels(card, decoded(name)[20])

@@ -20,8 +20,8 @@ from lus_cli.attention.explained import (
     original_frames,
     save_png,
 )
+from lus_cli.attention.folder import OUTPUTS, PICTURES, MaskFolder
 from lus_cli.attention.mask_file import merge_files, read_maps, stored_videos, write_masks
-from lus_cli.attention.mask_folder import OUTPUTS, PICTURES, MaskFolder
 from lus_cli.disk_errors import explaining_disk_errors
 from lus_cli.files import read_json, write_json
 from lus_cli.progress import Progress

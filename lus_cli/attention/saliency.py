@@ -40,7 +40,8 @@ def predict_with_grad_cam(
     features = features.detach().clone().requires_grad_()
     # cuDNN cannot compute the gradient of an LSTM in evaluation mode.
     with torch.enable_grad(), torch.backends.cudnn.flags(enabled=False):
-        undecided = average(model.outputs(features, torch.tensor([len(frames)]), pad_to))
+        outputs = model.outputs(features, torch.tensor([len(frames)]), pad_to)
+        undecided = average(outputs, model.compete)
         output = undecided._replace(logits=model.decision(undecided.logits))
         explained = int(output.logits[0].argmax()) if score is None else score
         [gradient] = torch.autograd.grad(undecided.logits[0, explained], features)

@@ -22,7 +22,7 @@ from lus_cli.cache.sector import Sector, find_sector
 
 PICTURES_VERSION = 1  # of what stored feature maps are computed from
 SIDE = 224  # rows and columns of a picture along the scan lines: where ImageNet's CNNs were trained
-GRID = 28  # rows and columns of a map that is returned from the scan lines to the frame
+GRID = 56  # rows and columns of a map that is returned from the scan lines to the frame
 BRIGHT = 0.99  # the quantile of the non-zero levels that becomes white
 LEAST = 1.0  # levels of 255: the smallest white level
 

@@ -41,6 +41,7 @@ class Ensemble(LusModel):
         self.heads = nn.ModuleList(head for model in joined for head in model.heads)
         self.decision = mean_decision([model.decision for model in joined])
         self.padding, self.norm_by_video = first.padding, first.norm_by_video
+        self.compete = first.compete
         self.prepare, self.frames_at_once = first.prepare, first.frames_at_once
         self.recompute, self.precision = False, None
         self.eval()

@@ -152,12 +152,25 @@ class Projection(nn.Module):
         nn.init.zeros_(self.offsets)
 
 
-def average(outputs: Sequence[Output]) -> Output:
-    """The mean over the members of an ensemble: of their probabilities, masks and weights."""
+def average(outputs: Sequence[Output], compete: bool = False) -> Output:
+    """The mean over the members of an ensemble: of their probabilities, masks and weights.
+
+    compete: whether the cells of a picture compete for attention. The mean is then that of the shares
+        of the cells, divided by its largest value, as the masks of a single member are.
+    """
     if len(outputs) == 1:
         return outputs[0]
     logits, masks, weights = (torch.stack(parts) for parts in zip(*outputs, strict=True))
-    return Output(log_of(logits.softmax(dim=2).mean(dim=0)), masks.mean(dim=0), weights.mean(dim=0))
+    mean = log_of(logits.softmax(dim=2).mean(dim=0))
+    return Output(mean, mean_mask(masks, compete), weights.mean(dim=0))
+
+
+def mean_mask(masks: Tensor, compete: bool) -> Tensor:
+    """The mean of masks, (member, step, row, column), over the members; see `average`."""
+    if not compete:
+        return masks.mean(dim=0)
+    mean = (masks / masks.sum(dim=(2, 3), keepdim=True)).mean(dim=0)
+    return mean / mean.amax(dim=(1, 2), keepdim=True)
 
 
 def elected(outputs: Sequence[Output], voters: Tensor) -> Output:

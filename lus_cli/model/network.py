@@ -51,6 +51,7 @@ class LusModel(nn.Module):
         self.decision = Decision()
         self.padding = shape.padding
         self.norm_by_video = feature_norm == "video"
+        self.compete = shape.attention_channels is not None and shape.attention_mask == "softmax"
         self.prepare = standardized if standardize else normalised
         # How the model runs on a device; the first two do not change the results.
         self.frames_at_once = 0  # number of pictures in the CNN at once; 0: all
@@ -115,7 +116,7 @@ class LusModel(nn.Module):
 
     def score(self, features: Tensor, lengths: Tensor, pad_to: int = 0) -> Output:
         """The output for the feature maps that `features` returns."""
-        output = average(self.outputs(features, lengths, pad_to))
+        output = average(self.outputs(features, lengths, pad_to), self.compete)
         return output._replace(logits=self.decision(output.logits))
 
     def outputs(

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from lus_cli.errors import LusError
 from lus_cli.files import replacing
-from lus_cli.model.head import Head, Output, average, standardised
+from lus_cli.model.head import Head, Output, average, mean_mask, standardised
 from lus_cli.model.lstm import padded_rows
 from lus_cli.model.network import LusModel
 
@@ -87,7 +87,8 @@ class VideoScorer(nn.Module):
         features = normalised_maps(self.model, self.model.features(frames))
         if self.rows is not None:
             features = features[self.rows]
-        output = average([self.scored(head, features) for head in heads_of(self.model)])
+        outputs = [self.scored(head, features) for head in heads_of(self.model)]
+        output = average(outputs, self.model.compete)
         logits = self.model.decision(output.logits)[0]
         return logits, logits.softmax(dim=0), output.masks, output.weights
 
@@ -106,7 +107,8 @@ def encoded(model: LusModel, features: Tensor) -> tuple[Tensor, Tensor]:
     row, and the masks, (step, row, column)."""
     features = normalised_maps(model, features)
     vectors, masks = zip(*(head.masked(features) for head in heads_of(model)), strict=True)
-    return torch.cat(vectors, dim=1), torch.stack(masks).mean(dim=0)[:, 0]
+    stacked = torch.stack(masks)[:, :, 0]
+    return torch.cat(vectors, dim=1), mean_mask(stacked, model.compete and len(masks) > 1)
 
 
 def normalised_maps(model: LusModel, features: Tensor) -> Tensor:

@@ -18,9 +18,9 @@ from lus_cli.attention.explained import (
     over_frame,
     save_png,
 )
+from lus_cli.attention.folder import MaskFolder
 from lus_cli.attention.maps import draw_videos, remove_outdated
 from lus_cli.attention.mask_file import write_masks
-from lus_cli.attention.mask_folder import MaskFolder
 from lus_cli.cache.layout import Cache
 from lus_cli.config import AttentionConfig
 from lus_cli.errors import LusError
@@ -175,7 +175,7 @@ def film(output: Output, explanation: Explanation, masks: np.ndarray, path: Path
 
 def draw_split(output: Output) -> None:
     """Draws every video of a split, and measures its attention."""
-    from lus_cli.attention.measures import measure_localisation, measure_separation
+    from lus_cli.attention.results import measure_localisation, measure_separation
 
     config, trained, progress = output.config, output.trained, output.progress
     assert config.split is not None
@@ -212,7 +212,7 @@ def indices_of(trained: TrainedRun, part: str) -> list[int]:
 def report_localisation(output: Output, root: Path, metrics: dict[str, Any]) -> None:
     from lus_cli import figures
     from lus_cli.attention import figures as attention_figures
-    from lus_cli.attention.measures import describe_localisation, localisation_rows
+    from lus_cli.attention.results import describe_localisation, localisation_rows
 
     words = describe_localisation(metrics)
     metrics = {"words": words, **metrics}
@@ -226,7 +226,7 @@ def report_localisation(output: Output, root: Path, metrics: dict[str, Any]) -> 
 
 
 def report_findings(output: Output, root: Path, areas: dict[str, Any]) -> None:
-    from lus_cli.attention.measures import format_estimate
+    from lus_cli.attention.results import format_estimate
 
     write_json(root / "findings.json", {"weights": output.trained.weights, **areas})
     rows = [

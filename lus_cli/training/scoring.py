@@ -92,7 +92,7 @@ def predict(
     """
     features = features_of(model, batch, parts)
     if votes is None:
-        output = average(model.outputs(features, batch.lengths, pad_to))
+        output = average(model.outputs(features, batch.lengths, pad_to), model.compete)
     else:
         voters = membership(votes, batch.indices, len(model.heads))
         output = elected(model.outputs(features, batch.lengths, pad_to, voters), voters)

@@ -35,6 +35,7 @@ from lus_cli.training.early_stopping import (
     required_best,
     stopped_early,
 )
+from lus_cli.training.epoch_log import EpochLog
 from lus_cli.training.feature_cache import FeatureLoader
 from lus_cli.training.members import deal
 from lus_cli.training.resuming import already_finished, restored, write_plan
@@ -152,7 +153,7 @@ def fit(setting: Setting, trainer: Trainer, progress: Progress) -> Fitted:
     epochs = restored(setting, trainer)
     before = len(epochs)
     scores = torch.from_numpy(setting.videos.scores[validation])
-    book = run_folder.EpochBook(run, epochs, scores, recipe.loss) if ranks.first else None
+    book = EpochLog(run, epochs, scores, recipe.loss) if ranks.first else None
     progress("epochs", before, recipe.epochs)
     while not finished(epochs, recipe):
         epoch = len(epochs) + 1

@@ -151,8 +151,8 @@ def test_every_video_has_vectors_of_every_kind(
     prepared: Path, computed: tuple[Path, Features]
 ) -> None:
     count = len(VideoCache(prepared / "videos.h5"))
-    widths = {"signs": 18, "confounders": 9, "framewise": 8 * 1280}
-    widths |= {"frames": 1280, "projections": 3 * 1280}
+    widths = {"signs": 18, "confounders": 9, "framewise": 8 * 320}
+    widths |= {"frames": 320, "projections": 3 * 320, "picture": 7 * 320}
     assert {k: m.shape for k, m in computed[1].items()} == {
         k: (count, w) for k, w in widths.items()
     }

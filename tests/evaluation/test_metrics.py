@@ -145,6 +145,12 @@ def test_what_probabilities_say() -> None:
     assert predictions.patients == ["a", "b"]
 
 
+def test_the_mean_is_over_the_last_axis_whichever_it_is() -> None:
+    values = np.array([1.0, np.nan, 3.0])
+    assert metrics.mean_of_defined(values) == 2
+    assert metrics.mean_of_defined(values[None, None]).tolist() == [[2]]
+
+
 def test_equal_predictions_are_those_of_the_same_four_probabilities() -> None:
     probabilities = [[0.5, 0.5, 0, 0], [0, 0.5, 0.5, 0], [0.5, 0.5, 0, 0]]
     assert metrics.equal_predictions(predictions_for("abc", [0, 1, 2], probabilities)) == 2

@@ -75,6 +75,19 @@ def test_only_the_votes_of_a_video_count() -> None:
     torch.testing.assert_close(ours[2], probabilities[:, 2].mean(dim=0))
 
 
+def test_masks_whose_cells_compete_are_averaged_as_shares() -> None:
+    outputs = model_of().eval().outputs(maps(), LENGTHS)
+    masks = [output.masks.detach().numpy().astype(float) for output in outputs]
+    shares = np.mean([mask / mask.sum(axis=(1, 2), keepdims=True) for mask in masks], axis=0)
+    ours = average(outputs, compete=True)
+    expected = shares / shares.max(axis=(1, 2), keepdims=True)
+    np.testing.assert_allclose(ours.masks.detach().numpy(), expected, atol=1e-5)
+    assert not np.allclose(ours.masks.detach().numpy(), np.mean(masks, axis=0), atol=1e-3)
+    model = model_of().eval()
+    torch.testing.assert_close(model.score(maps(), LENGTHS).masks, ours.masks)
+    assert torch.equal(ours.logits, average(outputs).logits)
+
+
 def test_a_probability_of_zero_keeps_finite_logits() -> None:
     certain = torch.tensor([[200.0, 0.0, 0.0, 0.0]])
     output = Output(certain, torch.ones(1, 2, 2), torch.ones(1))

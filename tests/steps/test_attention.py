@@ -15,13 +15,13 @@ import torch
 from PIL import Image
 
 from lus_cli.attention import maps as attention_maps
-from lus_cli.attention import mask_folder
-from lus_cli.attention import measures as attention_measures
+from lus_cli.attention import results as attention_results
 from lus_cli.attention.check import OTHER_VIDEO
 from lus_cli.attention.explained import explain
+from lus_cli.attention.folder import MaskFolder
 from lus_cli.attention.localisation import CENTRE, FRAME, SECTOR
 from lus_cli.attention.mask_file import read_maps
-from lus_cli.attention.measures import (
+from lus_cli.attention.results import (
     GRAD_CAM,
     describe_localisation,
     localisation_conclusion,
@@ -157,7 +157,7 @@ def test_masks_of_frames_accumulate_and_those_of_other_weights_are_removed(cache
     run = trained(cache)
     video = run.videos.ids[0]
     numbers = run.videos.frame_numbers(0)[:3].tolist()
-    folder = mask_folder.MaskFolder(run.run.attention)
+    folder = MaskFolder(run.run.attention)
 
     def add(*frames: int) -> Result:
         wanted = [f"{video}/{number}" for number in frames]
@@ -174,7 +174,7 @@ def test_masks_of_frames_accumulate_and_those_of_other_weights_are_removed(cache
 
 
 def test_no_two_videos_share_a_picture(tmp_path: Path) -> None:
-    folder = mask_folder.MaskFolder(tmp_path)
+    folder = MaskFolder(tmp_path)
     names = ("1", "2", "-", "~", "1-2", "2-1", "1~", "~-1", "1-", "-2")
     pictures = {
         folder.picture(VideoId(patient, exam, "3"), "png", frame)
@@ -220,9 +220,9 @@ def test_a_map_on_the_artefacts_has_high_energy(
     numbers = run.videos.frame_numbers(index)[shown.positions]
     truth = [artefacts(root, video, int(number), 3).astype(np.uint8) for number in numbers]
     small = np.stack([np.asarray(Image.fromarray(t * 255).resize((16, 16))) for t in truth]) / 255
-    monkeypatch.setattr(attention_measures, "over_frame", lambda _, cells, __: cells)
+    monkeypatch.setattr(attention_results, "over_frame", lambda _, cells, __: cells)
     maps = attention_maps.ScoredMaps(index, video, numbers, small, 1 - small, np.zeros(4))
-    metrics = attention_measures.measure_video(run, root, maps)
+    metrics = attention_results.measure_video(run, root, maps)
     assert metrics.frames == len(numbers)
     assert metrics.maps["attention"][1] > 0.85 > 0.5 > metrics.maps[GRAD_CAM][1]
 
@@ -270,12 +270,10 @@ def test_videos_with_and_without_b_lines_are_compared(
     explain_split(cache)
     run = trained(cache)
     indices = attention.indices_of(run, "test")
-    folder = mask_folder.MaskFolder(run.run.attention / "test")
-    assert (
-        attention_measures.measure_separation(run, folder, indices) is None
-    )  # phantoms state none
+    folder = MaskFolder(run.run.attention / "test")
+    assert attention_results.measure_separation(run, folder, indices) is None  # phantoms state none
     run.videos.b_lines[:] = (run.videos.scores > 0).astype(np.int8)
-    areas = attention_measures.measure_separation(run, folder, indices)
+    areas = attention_results.measure_separation(run, folder, indices)
     assert areas is not None
     assert set(areas) == {"extent", "below", "expected score", "brightness"}
     assert areas["extent"]["with"] + areas["extent"]["without"] == len(indices)

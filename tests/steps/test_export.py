@@ -26,7 +26,7 @@ from lus_cli.cache.pictures import Pictures
 from lus_cli.cache.video_cache import VideoCache
 from lus_cli.cli import app
 from lus_cli.config import ExportConfig
-from lus_cli.errors import LusError
+from lus_cli.errors import LusError, UsageError
 from lus_cli.model import onnx_files
 from lus_cli.model.checkpoint import load_best, new_model, save_best
 from lus_cli.model.network import LusModel
@@ -169,6 +169,43 @@ def test_backbones_paddings_and_pools_are_written_right(tmp_path, changes, shape
     np.testing.assert_allclose(probabilities, right.logits[0].softmax(0), atol=1e-5)
     np.testing.assert_allclose(masks, right.masks, atol=1e-5)
     np.testing.assert_allclose(weights, right.weights, atol=1e-5)
+
+
+def test_an_ensemble_with_cuts_is_written_right(tmp_path):
+    changes = {"members": 3, "feature_norm": "video", "projection": 8, "attention_channels": ()}
+    model = model_of(feature_stride=16, attention_mask="softmax", **changes)
+    model.decision.set((1.2, 1.4, 1.5), 0.5)
+    path, shape, scores = tmp_path / "model.onnx", (64, 64, 3), set()
+    onnx_files.write_scorer(path, model, shape, length=(4, 4), about=ABOUT)
+    for seed in range(4):
+        video = noise(4 + seed, *shape)[:4] // (seed + 1)
+        with torch.inference_mode():
+            right = model(torch.from_numpy(video), torch.tensor([4]))
+        logits, probabilities, masks, weights = said(path, video)
+        np.testing.assert_allclose(logits, right.logits[0], atol=1e-3)
+        np.testing.assert_allclose(probabilities, right.logits[0].softmax(0), atol=1e-3)
+        np.testing.assert_allclose(masks, right.masks, atol=1e-4)
+        np.testing.assert_allclose(weights, right.weights, atol=1e-5)
+        scores.add(int(logits.argmax()))
+    assert scores
+
+
+def test_a_model_of_windows_takes_its_pictures(prepared, tmp_path):
+    cache = shutil.copytree(prepared, tmp_path / "cache")
+    changes = {"windows": 3, "scan_lines": True, "frames_per_video": 0, "freeze": True}
+    train.run(
+        tiny(cache, epochs=1, members=2, leave_out=True, feature_norm="video", **changes), silent
+    )
+    with pytest.raises(UsageError, match="takes 3 pictures of each video"):
+        export.run(ExportConfig(cache=cache, threads=1, frames=5), silent)
+    numbers = export.run(ExportConfig(cache=cache, threads=1), silent).numbers
+    assert (numbers["frames"], numbers["shape"]) == (3, [224, 224, 3])
+    assert numbers["input"] == {"windows": 3, "scan_lines": True, "is_frames": False}
+    trained = open_run(Cache(cache), None, torch.device("cpu"))
+    pictures = Pictures(3, scan_lines=True).of(torch.from_numpy(trained.videos.read(0))).numpy()
+    _, probabilities, _, _ = said(Cache(cache).run(None).export / "model.onnx", pictures)
+    [right] = trained.probabilities([0], "score", silent)
+    np.testing.assert_allclose(probabilities, right, atol=1e-4)
 
 
 def test_a_network_with_shuffled_channels_takes_any_number_of_frames(tmp_path):

@@ -11,7 +11,7 @@ SAME_BUT_FOR = {
     r'newline=("\\n"|None)(, )?': "a line ends the same on POSIX",
     r'encoding=("utf-8"|None)(, )?': "UTF-8 is what it is without, where tests run",
     r"=(False|None)\b": "None is as false as False",
-    r"astype\((np\.float64|None)\)": "NumPy takes None for float64",
+    r"astype\((np\.float64|float|None)\)": "NumPy takes None for float64",
     r'"zero_division": \d': "a metric that would divide by zero is undefined",
     r"np\.array\(SCORES, (dtype=(float|None))?\)": "float64 times int64 is float64",
     r"round\(count \* share, \d+\)": "both are far above what a float rounds by",

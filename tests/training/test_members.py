@@ -1,12 +1,24 @@
-"""Members that leave out patients: each patient by one fold of members, folds alike, repeatable."""
+"""Members that leave out patients: who leaves out whom, and that training and validation keep to it."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
+import torch
 
+from lus_cli.cache.batches import BatchLoader
+from lus_cli.cache.video_cache import VideoCache
 from lus_cli.errors import LusError
+from lus_cli.model.checkpoint import new_model
+from lus_cli.model.losses import ordinal_loss
+from lus_cli.progress import silent
 from lus_cli.training.members import LeftOut, deal
+from lus_cli.training.scoring import score_videos
+from lus_cli.training.trainer import Trainer
+from tests.conftest import tiny
 
 
 def study(patients: int, videos: int = 4, seed: int = 0) -> tuple[list[int], list[str], np.ndarray]:
@@ -84,3 +96,55 @@ def test_folds_have_similar_mean_scores(seed: int) -> None:
     widest = max(means.values()) - min(means.values())
     assert widest > 2
     assert max(folds) - min(folds) <= widest / blocks + 1e-9
+
+
+# ---------------------------------------------------------------------------------------- training
+
+LEFT_OUT = {0: (0,), 1: (0, 2), 2: (1,), 3: (1,)}
+
+
+def trainer_of(cache: Path, **changes: Any) -> Trainer:
+    recipe = tiny(cache, freeze=True, members=3, leave_out=True, attention_channels=(), **changes)
+    torch.manual_seed(0)
+    loader = BatchLoader(VideoCache(cache / "videos.h5"), recipe)
+    return Trainer(
+        new_model(recipe), loader, list(LEFT_OUT), lambda _event: None, left_out=LEFT_OUT
+    )
+
+
+def test_members_are_trained_on_the_videos_they_do_not_leave_out(prepared: Path) -> None:
+    trainer = trainer_of(prepared)
+    batch = trainer.loader.load(list(LEFT_OUT))
+    objective, losses, _ = trainer.losses(batch, list(LEFT_OUT))
+    outputs = trainer.model.outputs(trainer.model.features(batch.pictures), batch.lengths)
+    each = torch.stack([ordinal_loss(o.logits, batch.scores, "sord") for o in outputs])
+    by_hand = [each[0, [2, 3]], each[1, [0, 1]], each[2, [0, 2, 3]]]
+    torch.testing.assert_close(objective, sum(member.mean() for member in by_hand))
+    expected = [(each[1, 0] + each[2, 0]) / 2, each[1, 1], *((each[0] + each[2]) / 2)[2:]]
+    torch.testing.assert_close(losses, torch.stack(expected))
+
+
+def test_videos_are_validated_by_the_members_that_leave_them_out(prepared: Path) -> None:
+    trainer = trainer_of(prepared, decision="most-probable")
+    model = trainer.model
+    logits = score_videos(
+        model, trainer.loader, list(LEFT_OUT), pad_to=0, task="", progress=silent, votes=LEFT_OUT
+    )
+    batch = trainer.loader.load(list(LEFT_OUT))
+    with torch.no_grad():
+        outputs = model.eval().outputs(model.features(batch.pictures), batch.lengths)
+    each = torch.stack([output.logits.softmax(dim=1) for output in outputs])
+    expected = [each[0, 0], (each[0, 1] + each[2, 1]) / 2, each[1, 2], each[1, 3]]
+    np.testing.assert_allclose(np.exp(logits), torch.stack(expected), atol=1e-5)
+    validated = trainer.validate(list(LEFT_OUT), silent)
+    loss = ordinal_loss(torch.from_numpy(logits), batch.scores, "sord").mean().item()
+    assert validated["validation_loss"] == pytest.approx(loss, abs=1e-6)
+
+
+def test_a_validation_sets_the_decision_of_the_model_that_is_saved(prepared: Path) -> None:
+    trainer = trainer_of(prepared, decision="frequencies", average=0.5)
+    trainer.epoch(1, silent)
+    trainer.validate(list(LEFT_OUT), silent)
+    assert trainer.scored_model is not trainer.model
+    assert float(trainer.scored_model.decision.sharpness) > 0
+    assert float(trainer.model.decision.sharpness) == 0
