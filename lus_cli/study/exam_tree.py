@@ -116,10 +116,6 @@ def files_under(root: Path, problems: list[str]) -> Iterator[Path]:
                         yield path
 
 
-def visible_folders(parent: Path) -> Iterator[Path]:
-    return (entry for entry in visible_entries(parent) if entry.is_dir())
-
-
 def visible_entries(folder: Path) -> list[Path]:
     """The entries of a folder, sorted by name, without clutter.
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from lus_cli.errors import LusError
@@ -22,16 +20,6 @@ def checked_epochs(epochs: Any) -> list[dict[str, float]]:
         ):
             raise ValueError(f"epoch {number} is damaged")
     return list(epochs)
-
-
-def read_epochs(path: Path) -> list[dict[str, float]]:
-    """The metrics in epochs.csv, with NaN for empty cells. Raises LusError if it cannot be read."""
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = [{k: float(v or "nan") for k, v in row.items()} for row in csv.DictReader(file)]
-        return checked_epochs(rows)
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise LusError(f"{path} cannot be read ({error})", "train a new run") from error
 
 
 def best_epoch(epochs: Epochs) -> dict[str, float] | None:
