@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import itertools
 import os
 import shutil
@@ -16,6 +17,7 @@ import torch
 from torch import nn
 
 from lus_cli.cache.layout import Cache
+from lus_cli.config import TrainConfig
 from lus_cli.errors import UsageError
 from lus_cli.model.checkpoint import load_best
 from lus_cli.model.ranks import (
@@ -25,13 +27,14 @@ from lus_cli.model.ranks import (
     ranks_of_environment,
     replace_batch_norms,
 )
+from lus_cli.options import build, flag_of
 from lus_cli.progress import silent
 from lus_cli.steps import train
 from lus_cli.training.scoring import score_videos
 from tests.conftest import tiny
 
-FLAGS = ["--weights", "none", "--feature-stride", "16", "--epochs", "2", "--device", "cpu"]
-FLAGS += ["--frames-per-video", "3", "--threads", "1"]
+FLAGS = ["--recipe", "paper", "--weights", "none", "--feature-stride", "16", "--epochs", "2"]
+FLAGS += ["--device", "cpu", "--frames-per-video", "3", "--threads", "1"]
 
 
 def torchrun(processes: int, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -80,6 +83,24 @@ def test_two_processes_write_one_run_with_the_same_weights(together: Path) -> No
     ):
         torch.testing.assert_close(value, expected, atol=2e-3, rtol=2e-2, msg=name)
     assert "processes" in Cache(together).run("two").provenance.read_text()
+
+
+def test_two_processes_train_members_without_their_patients_as_one(
+    prepared: Path, tmp_path: Path
+) -> None:
+    for name in ("videos.h5", "split.json"):
+        shutil.copy(prepared / name, tmp_path / name)
+    options = {"members": 3, "dropout": 0.0, "feature_dropout": 0.0, "epochs": 2, "batch_size": 3}
+    config = build(TrainConfig, options | {"device": "cpu", "threads": 1})
+    train.run(dataclasses.replace(config, cache=tmp_path, run="one"), silent)
+    flags = [word for name, value in options.items() for word in (flag_of(name), str(value))]
+    done = torchrun(
+        2, "train", "--cache", str(tmp_path), "--run", "two", "--device", "cpu", "--threads", "1", *flags
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    one, two = (curve(Cache(tmp_path).run(name).epochs) for name in ("one", "two"))
+    for name in one:
+        np.testing.assert_allclose(two[name], one[name], rtol=2e-3, atol=2e-3, err_msg=name)
 
 
 def test_two_processes_resume(together: Path) -> None:
