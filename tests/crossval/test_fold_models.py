@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 from pathlib import Path
@@ -130,6 +131,13 @@ def test_another_study_is_evaluated_with_the_mean(cache: Path, other: Path) -> N
     assert result.files["numbers"].parents[1] == cache / "crossvals" / NAME / "evaluation"
     assert "card" not in result.files
     assert result.numbers["runs"] == [f"{NAME}-{fold}" for fold in FOLDS]
+    scorer, videos = load_scorer(cache / "crossvals" / NAME, "cpu"), VideoCache(other)
+    with result.files["predictions"].open(newline="") as file:
+        rows = {(r["patient"], r["exam"], r["area"]): r for r in csv.DictReader(file)}
+    for index, video in enumerate(videos.ids):
+        expected = scorer.score_frames(videos.read(index)).probabilities
+        row = [float(rows[tuple(video)][f"p{score}"]) for score in range(4)]
+        assert row == pytest.approx(expected, abs=2e-6)  # of which the table shows six decimals
     report = result.files["report"].read_text("utf-8")
     assert "mean of 6 models of a cross-validation" in report
     one = evaluated(cache, videos=other, run=f"{NAME}-r1-f1")

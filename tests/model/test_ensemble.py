@@ -79,6 +79,15 @@ def test_the_cuts_are_the_mean_of_the_cuts() -> None:
     assert float(decision.sharpness) == pytest.approx(2.0)
 
 
+def test_masks_whose_cells_compete_are_averaged_as_shares() -> None:
+    models = three_models(shared=True, attention_mask="softmax", members=1)
+    with torch.no_grad():
+        masks = torch.stack([model(frames(), LENGTHS).masks for model in models])
+        joint = Ensemble(models)(frames(), LENGTHS).masks
+    mean = (masks / masks.sum(dim=(2, 3), keepdim=True)).mean(dim=0)
+    torch.testing.assert_close(joint, mean / mean.amax(dim=(1, 2), keepdim=True))
+
+
 def test_an_ensemble_has_masks_if_its_models_have() -> None:
     assert Ensemble(three_models(shared=True)).has_masks
     assert not Ensemble(three_models(shared=True, attention=False)).has_masks
