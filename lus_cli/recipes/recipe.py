@@ -21,8 +21,8 @@ class Recipe:
     """All options that determine what a training run learns.
 
     The fields have no defaults: the file of DEFAULT_RECIPE provides them. Another recipe, a TOML
-    file or flags override these values. Only fields that runs of earlier versions lack have a
-    default, which is what those runs did.
+    file or flags override these values. Only fields that runs of earlier versions lack
+    have a default, which does what those versions did.
     """
 
     name: Annotated[str, typer.Option(help="Name of the recipe, used to name its runs.")]
@@ -130,16 +130,17 @@ class Recipe:
     leave_out: Annotated[
         bool,
         typer.Option(
-            help="Train each member without another part of the training and validation patients, "
-            "on which it is validated; needs a frozen CNN and at least two members."
+            help="Train each member without a different part of the training and validation "
+            "patients, and validate it on that part; needs a frozen CNN and at least two members."
         ),
     ]
     decision: Annotated[
         Literal["auto", "most-probable", "frequencies", "kappa"],
         typer.Option(
-            help="How probabilities become a score: the most probable score, or the expected score "
-            "between cuts. The cuts reproduce the frequencies of the scores, or maximise kappa, on "
-            "the patients that the model is validated on; auto cuts only if macro F1 gains 0.05 there."
+            help="How probabilities become a score: the most probable score, or cuts of the "
+            "expected score. The cuts reproduce the frequencies of the scores, or maximise kappa, on "
+            "the patients that the model is validated on; auto uses cuts by frequencies only if they "
+            "raise macro F1 by at least 0.05 there."
         ),
     ]
 
@@ -289,7 +290,7 @@ class Recipe:
         float,
         typer.Option(
             help="Largest zoom along the depth in augmentation, a factor between 1 / (1 + depth) and "
-            "1 + depth, as by another depth setting of the scanner; 0 disables it.",
+            "1 + depth, like another depth setting of the scanner; 0 disables it.",
             min=0.0,
             max=4.0,
         ),
@@ -297,8 +298,8 @@ class Recipe:
     crop: Annotated[
         float,
         typer.Option(
-            help="Largest share of a picture's width that augmentation cuts away at its sides, as by "
-            "a probe with a narrower sector; 0 disables it.",
+            help="Largest share of a picture's width that augmentation cuts off at its sides, like a "
+            "probe with a narrower sector; 0 disables it.",
             min=0.0,
             max=0.9,
         ),
