@@ -2,11 +2,11 @@
 
 A window's picture holds, as its three channels, the maximum, the mean and the standard deviation of
 its frames over time (after Khan et al. 2024, who use maximum, mean and minimum of a whole video).
-Frames and windows are shown as they lie, or resampled along the scan lines of the probe, so that a
-B-line is vertical and depth runs along the rows whatever the probe.
+Frames and windows keep their geometry, or are resampled along the scan lines of the probe, so that a
+B-line is vertical and depth runs along the rows for every probe.
 
-All that follows sees pictures and need not know how they were made. Maps of pictures are returned to
-the frames by `frame_maps` and `frame_weights`.
+All later steps see pictures and do not need to know how they were made. `frame_maps` and
+`frame_weights` map their results back to the frames.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from torch.nn import functional as F
 
 from lus_cli.cache.sector import Sector, find_sector
 
-PICTURES_VERSION = 1  # of what stored feature maps are computed from
-SIDE = 224  # rows and columns of a picture along the scan lines: where ImageNet's CNNs were trained
-GRID = 56  # rows and columns of a map that is returned from the scan lines to the frame
+PICTURES_VERSION = 1  # of the pictures that stored feature maps are computed from
+SIDE = 224  # rows and columns of a picture along the scan lines: ImageNet's CNNs were trained at this size
+GRID = 56  # rows and columns of a map that is resampled from the scan lines to the frame
 BRIGHT = 0.99  # the quantile of the non-zero levels that becomes white
 LEAST = 1.0  # levels of 255: the smallest white level
 
@@ -46,7 +46,7 @@ class Pictures:
 
     @property
     def are_frames(self) -> bool:
-        """Whether the pictures are the frames as they lie."""
+        """Whether the pictures are the unchanged frames."""
         return not (self.windows or self.scan_lines)
 
     def shape(self, frame: tuple[int, ...]) -> tuple[int, ...]:
@@ -90,10 +90,10 @@ class Pictures:
         return (torch.stack(pictures) * 255).round().to(torch.uint8)
 
     def frame_maps(self, maps: np.ndarray, frames: Tensor) -> np.ndarray:
-        """Maps of the pictures, returned to the frames: (step, row, column) -> (frame, row, column).
+        """Maps of the pictures as maps of the frames: (step, row, column) -> (frame, row, column).
 
-        frames: the frames that the pictures were made of. The map of a window stands for each of its
-        frames. Maps along the scan lines become maps of GRID x GRID cells over the frame, which are 0
+        frames: the frames that the pictures were made of. Each frame of a window has the map of the
+        window. Maps along the scan lines become maps of GRID x GRID cells over the frame, which are 0
         outside the sector.
         """
         if self.scan_lines:
@@ -109,7 +109,8 @@ class Pictures:
         return shared.astype(weights.dtype)
 
     def step_of_frame(self, length: int) -> np.ndarray:
-        """The picture that shows each frame of a video: (frame,) int. Of several, the last one."""
+        """The picture that shows each frame of a video: (frame,) int. If several show it, the
+        last one."""
         starts = [start for start, _ in self.spans(length)]
         return np.searchsorted(starts, np.arange(length), side="right") - 1
 

@@ -113,7 +113,7 @@ def find_sector(brightest: np.ndarray) -> Sector:
     rows, columns = np.nonzero(lit)
     box = rows.min(), rows.max(), columns.min(), columns.max()
     left, right = sides(lit)
-    if left is None and right is not None:  # a side in shadow mirrors the other one
+    if left is None and right is not None:  # a side hidden by a shadow is taken to mirror the other
         left = (width - 1 - right[0], -right[1])
     elif right is None and left is not None:
         right = (width - 1 - left[0], -left[1])

@@ -16,9 +16,9 @@ NOT_CONFIDENT = -1
 
 
 def thresholds(given: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """(class,) float64: the mean probability of a class over the videos labelled so, equation 2.
+    """(class,) float64: the mean probability of a class over the videos with that label, equation 2.
 
-    inf for a class that no video has: nothing tells how confident a prediction of it is.
+    inf for a class that no video has: how confident a prediction of it must be is unknown.
 
     Example:
         >>> thresholds(np.array([0, 0, 1]), np.array([[0.8, 0.2, 0], [0.6, 0.4, 0], [0.3, 0.7, 0]]))
@@ -32,7 +32,7 @@ def thresholds(given: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
 
 
 def confident_classes(probabilities: np.ndarray, least: np.ndarray) -> np.ndarray:
-    """(video,) int: the class that each video is confidently counted to, NOT_CONFIDENT for none.
+    """(video,) int: the class that each video is confidently counted as, NOT_CONFIDENT for none.
 
     The most probable one of the classes whose probability reaches its threshold, equation 1.
     cleanlab takes the most probable class of all if several reach theirs.
@@ -52,8 +52,8 @@ def confident_classes(probabilities: np.ndarray, least: np.ndarray) -> np.ndarra
 def confident_joint(given: np.ndarray, confident: np.ndarray, classes: int) -> np.ndarray:
     """(given class, confident class) int: numbers of videos, equation 1.
 
-    A diagonal of 0 becomes 1, as in cleanlab: each class has a label that is right. Otherwise the
-    labels of a class without any confident video could not be distributed.
+    A diagonal of 0 becomes 1, as in cleanlab: each class is taken to have one correct label.
+    Otherwise the labels of a class without any confident video could not be distributed.
 
     confident: (video,) as `confident_classes` returns it.
     """
@@ -100,7 +100,7 @@ def chance_share(given: np.ndarray, probabilities: np.ndarray) -> float:
     """`wrong_share`, in 0..1, as it would be if predictions and labels were independent.
 
     Then the mean probability of a class is the same whatever the label, and so are the shares of the
-    videos that are confidently counted to each class: the expectation of equations 1 to 3.
+    videos that are confidently counted as each class: the expectation of equations 1 to 3.
 
     Example:
         >>> given = np.array([0, 0, 0, 1, 1])

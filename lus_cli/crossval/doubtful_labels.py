@@ -1,4 +1,4 @@
-"""The given scores that the out-of-fold predictions of a cross-validation doubt."""
+"""Labels that the out-of-fold predictions of a cross-validation doubt."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def expected_wrong(predictions: Predictions) -> dict[str, Any]:
 
 
 def in_videos(share: Mapping[str, Any], videos: int) -> dict[str, Any]:
-    """An estimate of a share as one of a number of videos."""
+    """An estimate of a share of the videos, converted to a number of videos."""
     ends = {key: share[key] for key in ("value", "low", "high")}
     return {**share, **{key: end if end is None else videos * end for key, end in ends.items()}}
 
@@ -93,7 +93,7 @@ def is_informative(numbers: Mapping[str, Any]) -> bool:
 
 
 def is_doubted(given: np.ndarray, confident: np.ndarray) -> np.ndarray:
-    """(video,) bool: whether a video is confidently counted to another score than the given one."""
+    """(video,) bool: whether a video is confidently counted as another score than the given one."""
     return (confident >= 0) & (confident != given)
 
 
@@ -115,7 +115,7 @@ def label_rows(repeats: Sequence[Predictions]) -> list[dict[str, Any]]:
     """One row per video for doubtful-labels.csv, the most doubted first.
 
     `score` is the given one, `predicted` the most probable one of the mean probabilities `p0` to
-    `p3`. `doubted` is 1 for videos that are confidently counted to another score, `suggested`.
+    `p3`. `doubted` is 1 for videos that are confidently counted as another score, `suggested`.
     """
     mean = ensemble(repeats)
     confidence = self_confidence(mean.scores, mean.probabilities)
@@ -135,7 +135,7 @@ def doubt_note(numbers: Mapping[str, Any]) -> str:
     labels = counted(numbers["videos"], "label")
     start = f"The predictions doubt {numbers['doubted']} of {labels}"
     if not is_informative(numbers):
-        return f"{start}, but not shown to do so better than chance: do not use that list."
+        return f"{start}, but are not shown to do so better than chance: do not use that list."
     return (
         f"{start}; confident learning expects {expected['value']:.0f} to be wrong (95 % interval "
         f"{expected['low']:.0f} to {expected['high']:.0f}), which includes errors of the model."

@@ -1,4 +1,4 @@
-"""The models of the folds of a cross-validation as one model, the mean of what they predict."""
+"""The models of the folds of a cross-validation as one model, which predicts their mean."""
 
 from __future__ import annotations
 
@@ -41,7 +41,8 @@ class FoldModels(TrainedModel):
 
     @property
     def split(self) -> Split:
-        """Every patient that a model was trained or validated on: all but those of a fold, for each."""
+        """Every patient that at least one model was trained or validated on. The model of a fold uses all
+        patients but those of its fold."""
         tested = self.plan.folds.values()
         everyone = [patient for fold in self.plan.repeats[0] for patient in fold]
         used = [patient for patient in everyone if not all(patient in fold for fold in tested)]

@@ -1,4 +1,4 @@
-"""What the group of a patient (hospital, scanner) tells about the score: a confounder and a baseline.
+"""The group of a patient (hospital, scanner) as a predictor of the score: a confounder and a baseline.
 
 If one hospital sent the healthy patients, a model that recognises the hospital seems to read the lung.
 """
@@ -34,8 +34,9 @@ def membership(groups: Sequence[str]) -> dict[str, np.ndarray]:
 def group_confounding(predictions: Predictions, groups: Sequence[str]) -> list[dict[str, Any]]:
     """One row per group, as `confounding` returns them, of whether a video is of the group.
 
-    groups: of each video. Of two groups only the first has a row, since that of the second says the
-    same with another sign; fewer have none. `strata` is empty: `strata.group_rows` has the metrics.
+    groups: of each video. Of two groups only the first has a row, since the row of the second would be
+    the same with the opposite sign. A single group has none. `strata` is empty:
+    `strata.group_rows` has the metrics.
     """
     members = membership(groups)
     if len(members) < 3:
@@ -45,7 +46,7 @@ def group_confounding(predictions: Predictions, groups: Sequence[str]) -> list[d
 
 
 def group_warnings(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """A sentence if the group alone tells something about the true score.
+    """A sentence if the group alone correlates with the true score.
 
     rows: as `group_confounding` returns them, possibly with others.
     """
@@ -69,7 +70,7 @@ def group_warnings(rows: Sequence[dict[str, Any]]) -> list[str]:
 def of_group(train: Training, test: Features) -> np.ndarray:
     """The frequencies of the scores among the training videos of the same group.
 
-    Those of all training videos for a group that is not in training, as in folds by group.
+    A group without training videos, as in folds by group, gets the frequencies of all training videos.
     """
     training, new = train.features["group"] > 0, test["group"] > 0
     predicted = np.tile(shares(train.scores), (videos_in(test), 1))

@@ -1,7 +1,7 @@
 """A baseline that scores a video by its similarity to the training videos: kernel ridge regression.
 
-The regression's output ranks the videos; cuts at the frequencies of the training scores make it a
-score, as in model/decision.py. It is fitted in seconds. Works on arrays.
+The regression's output ranks the videos; cuts at the frequencies of the training scores turn it into a
+score, as in model/decision.py. Fitting takes seconds. Works on arrays.
 """
 
 from __future__ import annotations

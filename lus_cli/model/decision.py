@@ -1,11 +1,11 @@
 """How probabilities become a score: the most probable score, or the expected score between cuts.
 
-For few videos the expected score ranks them well, but rounding it, or taking the most probable score,
-hardly ever predicts the rare scores. Cuts that are calibrated on left-out patients give the scores
-the frequencies they have in training, or the highest kappa.
+After training on few videos, the expected score ranks videos well, but rounding it, or taking the most
+probable score, hardly ever predicts the rare scores. Cuts are calibrated on left-out patients: there,
+each score is predicted as often as it occurs, or kappa is highest.
 
 The decision is a layer: its logits are largest for the score between whose cuts the video lies, so
-whatever reads the logits need not know how the score was decided.
+code that reads the logits does not need to know how the score was decided.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ SCORES = 4
 BETWEEN = (0.5, 1.5, 2.5)  # where the cuts lie on the scale of the scores after `positions`
 SHARPNESSES = 2.0 ** np.arange(-5, 3, 0.5)
 GRID = 40  # candidates for a cut, as quantiles of the expected scores
-CLEAR = (
-    0.05  # of macro F1, which is what cuts gain if rare scores are hardly ever the most probable
-)
-ROUNDS = 5  # of a search along one cut at a time
+# The smallest gain of macro F1 for which "auto" uses cuts. Cuts gain about as much if rare scores are
+# hardly ever the most probable.
+CLEAR = 0.05
+ROUNDS = 5  # of the search for the highest kappa, which moves one cut at a time
 
 
 class Decision(nn.Module):
-    """Logits -> logits. Without cuts, the same; its state is saved with the weights.
+    """Logits -> logits, unchanged without cuts. The cuts are saved with the weights.
 
     Example:
         >>> decision = Decision()
@@ -48,7 +48,7 @@ class Decision(nn.Module):
         self.register_buffer("sharpness", torch.zeros(()))  # 0: no cuts
 
     def set(self, cuts: tuple[float, ...], sharpness: float) -> None:
-        """Decides by cuts from now on; a sharpness of 0 ends it."""
+        """Decides by these cuts from now on; a sharpness of 0 disables them."""
         self.cuts = torch.tensor(cuts, device=self.cuts.device)
         self.sharpness = torch.tensor(float(sharpness), device=self.cuts.device)
 
@@ -81,7 +81,7 @@ def positions(expected: Tensor, cuts: Tensor) -> Tensor:
     heights = expected.new_tensor((0.0, *BETWEEN, SCORES - 1.0))
     piece = (expected[:, None] >= cuts).sum(dim=1)
     share = (expected - nodes[piece]) / (nodes[piece + 1] - nodes[piece]).clamp_min(1e-6)
-    # Never quite at a cut, where rounding would decide.
+    # No position is exactly at a cut, where rounding would decide the score.
     share = share.clamp(1e-4, 1 - 1e-4)
     return heights[piece] + share * (heights[piece + 1] - heights[piece])
 
@@ -91,8 +91,8 @@ def calibrated(
 ) -> tuple[tuple[float, ...], float]:
     """The cuts and the sharpness of a decision.
 
-    kind: "frequencies" or "kappa"; "most-probable" gives a sharpness of 0, which is no cuts; "auto"
-        gives no cuts either, unless those by frequencies have a macro F1 that is higher by CLEAR.
+    kind: "frequencies" or "kappa"; "most-probable" gives a sharpness of 0, which means no cuts; "auto"
+        gives no cuts either, unless cuts by frequencies raise macro F1 by CLEAR or more.
     logits: (video, class) of videos whose patients the model was not trained on.
     scores: (video,) int, their scores.
     """

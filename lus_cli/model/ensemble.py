@@ -16,13 +16,14 @@ class Ensemble(LusModel):
     """Predicts the mean of the probabilities, masks and weights of several models.
 
     Its feature maps are those of each distinct CNN, concatenated along the channels: a frozen CNN
-    that all models share is kept, and runs, once. A model is used as any other, but not trained.
+    that all models share is kept, and runs, once. An ensemble is used like any other model, but it
+    cannot be trained.
     """
 
     def __init__(self, models: Iterable[LusModel]) -> None:
         """Joins models in evaluation mode, at least one, that differ in nothing but their weights.
 
-        Models are taken one at a time, so that at most one CNN more than is kept is in memory.
+        Models are taken one at a time, so that memory holds at most one CNN besides the distinct ones.
         """
         nn.Module.__init__(self)
         owners: list[LusModel] = []  # the first model with each CNN
@@ -37,7 +38,7 @@ class Ensemble(LusModel):
             joined.append(model)
         first = joined[0]
         self.models, self.owners = nn.ModuleList(joined), nn.ModuleList(owners)
-        self.backbone = first.backbone  # they are of one kind: it stands for all
+        self.backbone = first.backbone  # the others have the same architecture
         self.heads = nn.ModuleList(head for model in joined for head in model.heads)
         self.decision = mean_decision([model.decision for model in joined])
         self.padding, self.norm_by_video = first.padding, first.norm_by_video

@@ -72,7 +72,7 @@ class Head(nn.Module):
         features: (step, channel, row, column), the concatenated videos; with the padding "zeros"
             followed by the map of a black frame.
         lengths: (video,) int64 on the CPU.
-        pad_to: the length to which the paddings of the report fill every video up; without effect
+        pad_to: the number of steps to which the paddings of the report extend every video; ignored
             for "packed".
         """
         if not len(lengths):  # a process without a share of the batch
@@ -109,8 +109,8 @@ class Head(nn.Module):
         return self.attention.pooled(features, mask), mask
 
     def unscored(self, features: Tensor) -> Output:
-        """The output for no video. It still takes part in the batch norms of all processes; a batch
-        norm that is alone cannot process nothing."""
+        """The output for a batch without videos. With several processes, the layers still run, because
+        batch norms wait for all processes; in a single process they cannot run on an empty batch."""
         none = features.new_zeros(0)
         if not torch.distributed.is_initialized():
             return Output(none.view(0, CLASSES), features[:0, 0], none)
@@ -155,8 +155,8 @@ class Projection(nn.Module):
 def average(outputs: Sequence[Output], compete: bool = False) -> Output:
     """The mean over the members of an ensemble: of their probabilities, masks and weights.
 
-    compete: whether the cells of a picture compete for attention. The mean is then that of the shares
-        of the cells, divided by its largest value, as the masks of a single member are.
+    compete: whether the cells of a picture compete for attention. Then each mask is first divided by
+        its sum, and the mean by its largest value, as in the masks of a single member.
     """
     if len(outputs) == 1:
         return outputs[0]
@@ -187,15 +187,15 @@ def elected(outputs: Sequence[Output], voters: Tensor) -> Output:
 
 
 def log_of(probabilities: Tensor) -> Tensor:
-    """Their logarithm, finite for probabilities that were rounded to 0."""
+    """The logarithm of probabilities; finite for those that were rounded to 0."""
     return probabilities.clamp_min(1e-30).log()
 
 
 def normalised_by_video(features: Tensor, lengths: Tensor) -> Tensor:
     """Each channel with mean 0 and standard deviation 1 over the steps and cells of its video.
 
-    features: (step, channel, row, column), the concatenated videos. What a scanner and its gain add
-    to all pictures of a video is removed.
+    features: (step, channel, row, column), the concatenated videos. This removes what a scanner and
+    its gain add to all pictures of a video.
     """
     if not len(lengths):
         return features

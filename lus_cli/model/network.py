@@ -65,9 +65,9 @@ class LusModel(nn.Module):
 
         frames: the pictures of the concatenated videos, uint8 (step, row, column[, channel]).
         lengths: (video,) int64 on the CPU, summing to the number of pictures.
-        pad_to: the length to which the paddings of the report fill every video up; without effect
+        pad_to: the number of steps to which the paddings of the report extend every video; ignored
             for "packed".
-        parts: numbers of pictures, with the same sum, that go through the CNN in turn.
+        parts: numbers of pictures, with the same sum, that go through the CNN one after another.
 
         Example:
             >>> backbone = nn.Conv2d(3, 8, kernel_size=16, stride=16)
@@ -87,7 +87,7 @@ class LusModel(nn.Module):
         """uint8 pictures -> CNN feature maps, (step, channel, row, column)."""
         sizes = list(parts) or self.frames_at_once or max(len(frames), 1)
         pieces = list(frames.split(sizes))
-        if self.padding == "zeros":  # one black frame serves as all of the padding
+        if self.padding == "zeros":  # the map of one black frame is all of the padding
             pieces[-1] = torch.cat([pieces[-1], frames.new_zeros(1, *frames.shape[1:])])
         if self.recompute and self.training:
             maps = [

@@ -14,8 +14,8 @@ from lus_cli.study.spellings import groups as alike_names
 def check_groups(groups: Mapping[VideoId, str], where: Path) -> dict[VideoId, str]:
     """The group of each video; empty if no video has one.
 
-    groups: of every video of the study, '' where the table `where` names none. A group is a part of
-    the patients, so that a patient cannot be both in training and in the group that is left out.
+    groups: of every video of the study, '' where the table `where` names none. Each patient is in one
+    group, and so cannot be both in training and in the group that is left out.
 
     Raises LusError if only some videos have a group, if a patient is in two, or if the names of two
     groups differ only in spelling.

@@ -1,7 +1,7 @@
 """Augmentation of the pictures of a video, as a function of seed, epoch, video and turn.
 
-Pictures are uint8 (picture, row, column[, channel]), frames or windows, as they lie or along the scan
-lines. Their rows run with depth. Each function returns pictures of the same shape and type.
+Pictures are uint8 (picture, row, column[, channel]), frames or windows, resampled along the scan lines
+or not. Depth increases with the row. Each function returns pictures of the same shape and type.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from torch.nn import functional as F
 from lus_cli.cache.batches import AUGMENTATION, Batch, random_of
 from lus_cli.recipes.recipe import Recipe
 
-# The fields of a recipe that augment, in the order in which they are applied: where the probe and its
-# settings place the lung in the picture, then what the tissue adds, then the levels of the display.
+# The fields of a recipe that augment, in the order in which they are applied: first the geometry, which
+# depends on the probe and its settings, then the noise of the tissue, then the levels of the display.
 AUGMENTATIONS = ("flip", "crop", "depth", "shift", "speckle", "gamma", "gain")
 
 
@@ -47,7 +47,7 @@ def augment(batch: Batch, recipe: Recipe, epoch: int) -> Batch:
 
 def augmented(pictures: Tensor, recipe: Recipe, random: np.random.Generator) -> Tensor:
     """The pictures of one video, augmented."""
-    # Everything is drawn, in this order, so that no option changes what is drawn for another one.
+    # All values are always drawn, in this order, so that no option changes the values of another one.
     mirrored = bool(random.random() < 0.5)
     contrast, brightness = random.uniform(-recipe.gain, recipe.gain, 2)
     moves = random.uniform(-recipe.shift, recipe.shift, 2)
@@ -127,7 +127,8 @@ def speckled(pictures: Tensor, deviation: float, seed: int) -> Tensor:
     """Multiplies each picture by noise of its own, with mean 1 and this standard deviation.
 
     The noise is the mean of 2 x 2 normal values, so that neighbouring pixels correlate by 0.5 and
-    those two pixels apart do not. It is a function of the seed on each kind of device.
+    those two pixels apart do not. The same seed gives the same noise on the same
+    kind of device.
     """
     count, rows, columns = pictures.shape[:3]
     generator = torch.Generator(pictures.device).manual_seed(seed)

@@ -15,13 +15,13 @@ from lus_cli.words import counted, duration
 
 log = logging.getLogger("lus.train")
 
-MEASURED = 3  # steps of the first epoch, of which the first one warms up and does not count
-FORWARD = 1 / 3  # of the time of a step: the backward pass takes twice the time of the forward pass
-LONG = 3600.0  # seconds of a run from which on a faster way is named
+MEASURED = 3  # steps of the first epoch; the first of them is a warm-up and does not count
+FORWARD = 1 / 3  # share of a step's time; the backward pass takes twice as long as the forward pass
+LONG = 3600.0  # seconds; for a longer run, a faster way is named
 
 
 class Forecast:
-    """Says once, in the first epoch that this process trains, how long the remaining epochs take.
+    """Logs once, in the first epoch that this process trains, how long the remaining epochs take.
 
     It is called with the tally of the epoch after each step.
     """
@@ -41,7 +41,7 @@ class Forecast:
         self.scored = sum(map(self.loader.steps, validation))
         self.per_video = self.trained / max(len(trainer.indices), 1)
         self.videos = len({*trainer.indices, *validation})
-        self.awaited = min(MEASURED, len(groups))  # the number of steps after which it speaks
+        self.awaited = min(MEASURED, len(groups))  # the number of steps after which it logs
         self.steps, self.warm_up = 0, Tally()
 
     def __call__(self, tally: Tally) -> None:
@@ -75,7 +75,7 @@ class Forecast:
 
 
 def kept_in_memory(loader: BatchLoader, videos: int) -> bool:
-    """Whether so many videos are likely to stay in memory, by the size of those that do."""
+    """Whether this many videos are likely to stay in memory, judged by the size of those that do."""
     sizes = [pictures.nbytes for pictures in list(loader.kept.values())]
     return bool(sizes) and sum(sizes) / len(sizes) * (videos - len(sizes)) <= loader.room
 

@@ -1,9 +1,9 @@
-"""Which members of an ensemble are trained without which videos.
+"""Which videos each member of an ensemble leaves out of its training.
 
 With `leave_out`, the training and validation patients are dealt to as many folds as there are
 members, and each member is trained without one fold and validated on it (an ensemble of the models of
-a cross-validation: Krogh and Vedelsby 1995). Every patient is trained on, and every video has
-predictions by members that never saw its patient, on which the epoch and the decision are chosen.
+a cross-validation: Krogh and Vedelsby 1995). Every patient is trained on. Every video also has
+predictions by members that never saw its patient; the epoch and the decision are chosen on these.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def deal(
 
     indices: the videos to learn from. patients, scores: of all videos of the cache.
     Folds have similar mean scores: patients are sorted by the mean score of their videos, and each
-    run of as many patients as there are folds is dealt in random order. With fewer patients than
+    block of as many patients as there are folds is dealt in random order. With fewer patients than
     members, several members leave out the same patient.
     Raises LusError if there is only one patient, who cannot be left out.
     """
