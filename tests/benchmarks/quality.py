@@ -41,16 +41,16 @@ ROWS = {
     ),
     "one picture of the whole video": ("--windows", "1", *FEWER),
     "three windows": ("--windows", "3", *FEWER),
-    "pictures as they lie": ("--no-scan-lines", *FEWER),
+    "pictures not along the scan lines": ("--no-scan-lines", *FEWER),
     "no normalisation by the video": ("--feature-norm", "none", *FEWER),
     "no attention": ("--no-attention", *FEWER),
     "one network, validated on the validation patients": (
         *("--members", "1", "--no-leave-out", *FEWER),
     ),
-    "ten members": ("--members", "10", *FEWER),
+    "five members": ("--members", "5", *FEWER),
     "cuts by kappa": ("--decision", "kappa", *FEWER),
     "the most probable score": ("--decision", "most-probable", *FEWER),
-    "fifteen epochs at least": ("--epochs", "15", "--patience", "15", *FEWER),
+    "fifteen epochs, of which the best is kept": ("--epochs", "15", "--patience", "15", *FEWER),
 }
 
 
