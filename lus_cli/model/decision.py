@@ -23,7 +23,7 @@ SHARPNESSES = 2.0 ** np.arange(-5, 3, 0.5)
 GRID = 40  # candidates for a cut, as quantiles of the expected scores
 # The smallest gain of macro F1 for which "auto" uses cuts. Cuts gain about as much if rare scores are
 # hardly ever the most probable.
-CLEAR = 0.05
+CLEAR = 0.02
 ROUNDS = 5  # of the search for the highest kappa, which moves one cut at a time
 
 
