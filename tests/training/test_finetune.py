@@ -87,14 +87,16 @@ def test_the_cnn_is_trained_and_resumed_bit_for_bit(
 
 
 def test_the_loss_falls_on_a_few_videos(prepared: Path) -> None:
-    """Without what makes single losses noisy: dropout. Augmentation and bf16 are on."""
-    config = finetune(
-        prepared, dropout=0.0, feature_dropout=0.0, warmup_epochs=0, learning_rate=0.003,
-        schedule="constant",
-    )  # fmt: skip
+    """Without what makes single losses noisy: dropout and augmentation. In bf16, in six steps."""
+    off = dict.fromkeys(AUGMENTATIONS, 0.0) | {
+        "flip": False,
+        "dropout": 0.0,
+        "feature_dropout": 0.0,
+    }
+    config = finetune(prepared, **off, warmup_epochs=0, learning_rate=0.01, schedule="constant")
     torch.manual_seed(config.seed)
     loader = BatchLoader(VideoCache(prepared / "videos.h5"), config)
     trainer = Trainer(new_model(config), loader, [0, 4, 9, 14], lambda _event: None)
-    losses = [trainer.epoch(epoch, silent)["train_loss"] for epoch in range(1, 9)]
-    assert max(losses[-2:]) < 0.8 * losses[0]
+    losses = [trainer.epoch(epoch, silent)["train_loss"] for epoch in range(1, 7)]
+    assert losses[-1] < 0.6 * losses[0]
     assert trainer.model.precision == torch.bfloat16
