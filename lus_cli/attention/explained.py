@@ -91,10 +91,8 @@ def explain_frames(
     """Scores these frames of a video. score: what Grad-CAM explains; None: the predicted score."""
     videos, model = trained.videos, trained.model
     device = next(model.parameters()).device
-    frames, makes = (
-        torch.from_numpy(videos.read(index, positions)),
-        pictures_of(trained.card.recipe),
-    )
+    frames = torch.from_numpy(videos.read(index, positions))
+    makes = pictures_of(trained.card.recipe)
     pictures = makes.of(frames).to(device)
     output, maps = predict_with_grad_cam(model, pictures, trained.card.longest, score)
     return Explanation(

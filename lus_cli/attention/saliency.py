@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lus_cli.model.head import Head, Output, average
+from lus_cli.model.head import Head, Output
 from lus_cli.model.network import LusModel
 
 # The parts that are randomised, from the output backwards. Each stage includes the stages before it.
@@ -40,9 +40,8 @@ def predict_with_grad_cam(
     features = features.detach().clone().requires_grad_()
     # cuDNN cannot compute the gradient of an LSTM in evaluation mode.
     with torch.enable_grad(), torch.backends.cudnn.flags(enabled=False):
-        outputs = model.outputs(features, torch.tensor([len(frames)]), pad_to)
-        undecided = average(outputs, model.compete)
-        output = undecided._replace(logits=model.decision(undecided.logits))
+        undecided = model.undecided(features, torch.tensor([len(frames)]), pad_to)
+        output = model.decided(undecided)
         explained = int(output.logits[0].argmax()) if score is None else score
         [gradient] = torch.autograd.grad(undecided.logits[0, explained], features)
     maps = grad_cam(features.detach(), gradient)[: len(frames)]

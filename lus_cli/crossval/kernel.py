@@ -13,11 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lus_cli.model.decision import best_sharpness, by_frequencies, positions
+from lus_cli.model.decision import best_sharpness, by_frequencies, cut_logits
 
 PENALTIES = 10.0 ** np.arange(-2, 2.5, 0.5)
 INNER_FOLDS = 5
-SCORES = 4
 
 
 @dataclass(frozen=True)
@@ -38,10 +37,10 @@ class KernelRidge:
     sharpness: float
 
     def logits(self, vectors: Tensor) -> Tensor:
-        """(video, kind, channel) -> (video, class): -sharpness (class - position)^2."""
+        """(video, kind, channel) -> (video, class), see `cut_logits`."""
         standard = (vectors - self.mean) / self.deviation
         levels = kernel(standard, self.training) @ self.dual + self.offset
-        return -self.sharpness * (torch.arange(SCORES) - positions(levels, self.cuts)[:, None]) ** 2
+        return cut_logits(levels, self.cuts, self.sharpness)
 
 
 def fit(vectors: np.ndarray, scores: np.ndarray, patients: Sequence[str], seed: int) -> KernelRidge:

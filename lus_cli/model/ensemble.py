@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
-from lus_cli.model.decision import SCORES, Decision
-from lus_cli.model.head import Output
+from lus_cli.model.decision import Decision
+from lus_cli.model.head import CLASSES, Output
 from lus_cli.model.network import LusModel
 
 
@@ -93,7 +93,7 @@ def mean_decision(decisions: Sequence[Decision]) -> Decision:
     mean = Decision()
     decided = [decision for decision in decisions if decision.sharpness > 0]
     if 2 * len(decided) > len(decisions):
-        cuts = torch.stack([decision.cuts for decision in decided]).clamp(0.0, SCORES - 1.0)
+        cuts = torch.stack([decision.cuts for decision in decided]).clamp(0.0, CLASSES - 1.0)
         sharpness = torch.stack([decision.sharpness for decision in decided])
         mean.set(tuple(cuts.mean(dim=0).tolist()), float(sharpness.mean()))
     return mean

@@ -116,7 +116,14 @@ class LusModel(nn.Module):
 
     def score(self, features: Tensor, lengths: Tensor, pad_to: int = 0) -> Output:
         """The output for the feature maps that `features` returns."""
-        output = average(self.outputs(features, lengths, pad_to), self.compete)
+        return self.decided(self.undecided(features, lengths, pad_to))
+
+    def undecided(self, features: Tensor, lengths: Tensor, pad_to: int = 0) -> Output:
+        """The mean of the heads for feature maps, before the decision."""
+        return average(self.outputs(features, lengths, pad_to), self.compete)
+
+    def decided(self, output: Output) -> Output:
+        """An output with the logits of the decision."""
         return output._replace(logits=self.decision(output.logits))
 
     def outputs(

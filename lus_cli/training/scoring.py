@@ -10,7 +10,7 @@ import torch
 from lus_cli.cache.batches import Batch, BatchLoader, in_batches
 from lus_cli.cache.pictures import Pictures
 from lus_cli.model.devices import SCORING_BYTES, frames_at_once
-from lus_cli.model.head import CLASSES, Output, average, elected
+from lus_cli.model.head import CLASSES, Output, elected
 from lus_cli.model.network import LusModel
 from lus_cli.model.ranks import ALONE, Ranks
 from lus_cli.progress import Progress
@@ -92,11 +92,11 @@ def predict(
     """
     features = features_of(model, batch, parts)
     if votes is None:
-        output = average(model.outputs(features, batch.lengths, pad_to), model.compete)
+        output = model.undecided(features, batch.lengths, pad_to)
     else:
         voters = membership(votes, batch.indices, len(model.heads))
         output = elected(model.outputs(features, batch.lengths, pad_to, voters), voters)
-    return output._replace(logits=model.decision(output.logits)) if decide else output
+    return model.decided(output) if decide else output
 
 
 def membership(members: Votes, indices: Sequence[int], count: int) -> torch.Tensor:

@@ -304,9 +304,9 @@ class Trainer:
             model.decision.set(*calibrated(self.recipe.decision, logits, scores))
         with torch.no_grad():
             decided = model.decision(torch.from_numpy(logits).to(self.device)).cpu().numpy()
-        metrics = summary(logits, scores, self.recipe.loss) | {
-            name: summary(decided, scores, self.recipe.loss)[name] for name in ("accuracy", "kappa")
-        }
+        metrics = summary(logits, scores, self.recipe.loss)
+        after = summary(decided, scores, self.recipe.loss)
+        metrics |= {name: after[name] for name in ("accuracy", "kappa")}
         return {f"validation_{name}": value for name, value in metrics.items()}
 
     def state(self) -> dict[str, Any]:
