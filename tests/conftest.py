@@ -15,8 +15,10 @@ from typing import Any
 import pytest
 import torch
 
+from lus_cli.cache.layout import Run
 from lus_cli.config import CrossvalConfig, PhantomConfig, PrepareConfig, TrainConfig
 from lus_cli.files import part_of
+from lus_cli.model.checkpoint import load_last
 from lus_cli.options import build, read_toml
 from lus_cli.progress import Result, silent
 from lus_cli.recipes.recipe import Recipe, recipe_path
@@ -73,6 +75,17 @@ def tiny(cache: Path, **changes: Any) -> TrainConfig:
     values = PAPER | {"weights": "none", "feature_stride": 16, "epochs": 2}
     values |= {"frames_per_video": 3, "device": "cpu", "threads": 1}
     return dataclasses.replace(build(TrainConfig, values), cache=cache, **changes)
+
+
+def check_same_training(one: Run, other: Run) -> None:
+    """Asserts that two runs ended with the same metrics and the same weights, bit for bit."""
+    assert one.epochs.read_bytes() == other.epochs.read_bytes()
+    states = [load_last(run.last) for run in (one, other)]
+    assert states[0] is not None
+    assert states[1] is not None
+    weights = [state["model"] for state in states if state is not None]
+    assert weights[0].keys() == weights[1].keys()
+    assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
 
 
 def crossval_config(cache: Path, **changes: Any) -> CrossvalConfig:

@@ -28,7 +28,7 @@ from lus_cli.recipes.recipe import Recipe
 from lus_cli.steps import train
 from lus_cli.training.scoring import score_videos
 from lus_cli.training.trainer import Trainer
-from tests.conftest import PAPER, tiny
+from tests.conftest import PAPER, check_same_training, tiny
 
 
 @pytest.fixture
@@ -146,11 +146,7 @@ def test_resumed_equals_uninterrupted_bit_for_bit(
         train.run(dataclasses.replace(config, run="broken"), stop)
     train.run(tiny(cache, run="broken", resume=True), silent)
     whole, broken = Cache(cache).run("whole"), Cache(cache).run("broken")
-    assert whole.epochs.read_bytes() == broken.epochs.read_bytes()
-    one, two = (load_last(run.last) for run in (whole, broken))
-    assert one is not None
-    assert two is not None
-    assert all(torch.equal(one["model"][key], two["model"][key]) for key in one["model"])
+    check_same_training(whole, broken)
     best = [load_best(run.best)[0].state_dict() for run in (whole, broken)]
     assert all(torch.equal(best[0][key], best[1][key]) for key in best[0])
 

@@ -16,7 +16,7 @@ from lus_cli.cache.batches import BatchLoader
 from lus_cli.cache.layout import Cache
 from lus_cli.cache.video_cache import VideoCache
 from lus_cli.config import TrainConfig
-from lus_cli.model.checkpoint import load_best, load_last, new_model
+from lus_cli.model.checkpoint import load_best, new_model
 from lus_cli.options import build, read_toml
 from lus_cli.progress import silent
 from lus_cli.recipes.recipe import Recipe, recipe_path
@@ -24,6 +24,7 @@ from lus_cli.steps import train
 from lus_cli.training.augmentation import AUGMENTATIONS, augmentations_of
 from lus_cli.training.checks import check_recipe
 from lus_cli.training.trainer import Trainer
+from tests.conftest import check_same_training
 
 
 def finetune(cache: Path, **changes: Any) -> TrainConfig:
@@ -69,11 +70,7 @@ def test_the_cnn_is_trained_and_resumed_bit_for_bit(
         train.run(finetune(cache, run="broken"), stop)
     train.run(finetune(cache, run="broken", resume=True), silent)
     whole, broken = Cache(cache).run("whole"), Cache(cache).run("broken")
-    assert whole.epochs.read_bytes() == broken.epochs.read_bytes()
-    one, two = (load_last(run.last) for run in (whole, broken))
-    assert one is not None
-    assert two is not None
-    assert all(torch.equal(one["model"][key], two["model"][key]) for key in one["model"])
+    check_same_training(whole, broken)
 
     pretrained = new_model(finetune(cache)).backbone
     trained = load_best(whole.best)[0].backbone
