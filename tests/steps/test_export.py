@@ -196,7 +196,7 @@ def test_a_model_of_windows_takes_its_pictures(prepared, tmp_path):
     train.run(
         tiny(cache, epochs=1, members=2, leave_out=True, feature_norm="video", **changes), silent
     )
-    with pytest.raises(UsageError, match="takes 3 pictures of each video"):
+    with pytest.raises(UsageError, match="takes pictures of windows of frames"):
         export.run(ExportConfig(cache=cache, threads=1, frames=5), silent)
     numbers = export.run(ExportConfig(cache=cache, threads=1), silent).numbers
     assert (numbers["frames"], numbers["shape"]) == (3, [224, 224, 3])
