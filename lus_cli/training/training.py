@@ -40,9 +40,9 @@ from lus_cli.training.feature_cache import FeatureLoader
 from lus_cli.training.forecast import Forecast
 from lus_cli.training.members import deal
 from lus_cli.training.resuming import already_finished, restored, write_plan
-from lus_cli.training.scoring import score_videos
+from lus_cli.training.scoring import score_videos, summary
 from lus_cli.training.setting import Setting
-from lus_cli.training.trainer import Trainer, summary
+from lus_cli.training.trainer import Trainer
 
 log = logging.getLogger("lus.train")
 
