@@ -201,6 +201,7 @@ def top(
 def main() -> None:
     """Entry point of the `lus` program."""
     terminal.settle_matplotlib()
+    terminal.settle_stdout()
     try:
         app()
     except KeyboardInterrupt:  # before a command starts or after it ends
