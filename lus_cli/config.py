@@ -32,13 +32,22 @@ Device = Annotated[
     Literal["auto", "cuda", "mps", "cpu"],
     typer.Option(help="Device that runs the model; auto selects the best available accelerator."),
 ]
-RunName = Annotated[str | None, typer.Option(help="Name of the trained run. [default: the latest]")]
+RunName = Annotated[
+    str | None, typer.Option(help="Name or folder of the trained run. [default: the latest]")
+]
 ModelName = Annotated[
     str | None,
     typer.Option(
         "--run",
-        help="Name of the trained run, or of a cross-validation, whose models then predict their mean. "
-        "[default: the latest run]",
+        help="Name or folder of the trained run, or of a cross-validation, whose models then predict "
+        "their mean. [default: the latest run]",
+    ),
+]
+ModelFile = Annotated[
+    Path | None,
+    typer.Option(
+        help="A best.safetensors, or a folder that `lus export` wrote, instead of --run; results go "
+        "to models/ in the cache."
     ),
 ]
 
@@ -288,6 +297,7 @@ class EvaluateConfig:
         typer.Option(help="Part of the study to evaluate on; all includes the training patients."),
     ] = "test"
     run: ModelName = None
+    model: ModelFile = None
     videos: Annotated[
         Path | None,
         typer.Option(help="videos.h5 of another study whose labelled videos are scored instead."),
@@ -370,6 +380,7 @@ class PredictConfig:
         ),
     ]
     run: ModelName = None
+    model: ModelFile = None
     output: Annotated[
         Path | None,
         typer.Option(help="Folder for the output. [default: predictions/<number> in the run]"),
