@@ -109,6 +109,63 @@ class ImportConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LabelConfig:
+    """Options of `lus label`."""
+
+    videos: Annotated[
+        tuple[Path, ...],
+        typer.Argument(
+            help="Exam tree or folder of video files to score, as `lus prepare` reads them; with "
+            "--review also crossvals/NAME. [default: exams/ in the cache, else the folder scored "
+            "last]"
+        ),
+    ] = ()
+    rater: Annotated[
+        str | None,
+        typer.Option(
+            help="Name of the person who scores; each has a file. [default: your user name]"
+        ),
+    ] = None
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            help="CSV file with the columns file,patient,exam,area,score that gives the ids of videos "
+            "outside an exam tree; its scores are neither shown nor used."
+        ),
+    ] = None
+    agreement: Annotated[
+        bool,
+        typer.Option(
+            "--agreement",
+            help="Print how well the raters agree, and write their common label table and the list "
+            "of videos on which they differ.",
+        ),
+    ] = False
+    review: Annotated[
+        bool,
+        typer.Option(
+            "--review",
+            help="Show the videos on which raters differ, with their scores, to find a consensus; "
+            "with crossvals/NAME, those whose labels that cross-validation doubts.",
+        ),
+    ] = False
+    seed: Annotated[
+        int, typer.Option(help="Random seed of the order of the videos.", min=0, max=MAX_SEED)
+    ] = 0
+    mask_text: Annotated[
+        bool,
+        typer.Option(
+            "--mask-text",
+            help="Blacken DICOM frames outside their ultrasound regions, where names may be.",
+        ),
+    ] = False
+    port: Annotated[
+        int, typer.Option(help="Port of the page on this machine; 0: any free one.", max=65535)
+    ] = 0
+    cache: CachePath = DEFAULT_CACHE
+
+
+@dataclass(frozen=True, kw_only=True)
 class PrepareConfig:
     """Options of `lus prepare`."""
 

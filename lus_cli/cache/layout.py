@@ -29,6 +29,11 @@ class Cache:
         return self.root / "exams"
 
     @property
+    def labels(self) -> Path:
+        """The folder of the ratings of `lus label`."""
+        return self.root / "labels"
+
+    @property
     def videos(self) -> Path:
         return self.root / "videos.h5"
 
@@ -186,6 +191,11 @@ class Run:
     @property
     def best(self) -> Path:
         return self.root / "best.safetensors"
+
+    @property
+    def doubtful_labels(self) -> Path:
+        """Of a cross-validation: every label with the out-of-fold prediction for its video."""
+        return self.root / "doubtful-labels.csv"
 
     @property
     def model_card(self) -> Path:
