@@ -202,6 +202,19 @@ class PrepareConfig:
     cache: CachePath = DEFAULT_CACHE
 
 
+@dataclass(frozen=True, kw_only=True)
+class RecipesConfig:
+    """Options of `lus recipes`."""
+
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            help="Recipe to print with all fields, as a TOML file for --config; without it, all "
+            "recipes are listed."
+        ),
+    ] = None
+
+
 EXTENDABLE = ("epochs", "patience")  # fields of a recipe that --resume may change
 
 

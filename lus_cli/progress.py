@@ -34,7 +34,8 @@ class Table:
 class Result:
     """The result of a step.
 
-    `numbers` are printed as JSON and `tables` on the terminal; `files` are the main files that were
+    `numbers` are printed as JSON and `tables` on the terminal, after `text`, which is printed
+    unchanged, so that it can be redirected to a file; `files` are the main files that were
     written. `notes` are important remarks. `problems` has a line for each input that was left out;
     `failed` says that they make the command fail (exit code 1), although the rest was done.
     """
@@ -45,3 +46,4 @@ class Result:
     notes: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     failed: bool = False
+    text: str = ""

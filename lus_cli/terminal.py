@@ -181,6 +181,9 @@ class Screen:
                 "problems": result.problems,
             }
             write_document(without_nan(document), indent=2)
+        elif result.text:
+            self.results.file.write(result.text)
+            self.results.file.flush()
         if self.quiet:
             return
         for table in result.tables:
@@ -198,9 +201,8 @@ class Screen:
         """Prints a table. On a terminal, cells that are too wide are folded, never cut."""
         drawn = RichTable(box=box.SIMPLE_HEAD)
         for position, column in enumerate(table.columns):
-            drawn.add_column(
-                escape(column), justify="left" if position == 0 else "right", overflow="fold"
-            )
+            left = position == 0 or any(is_words(row[position]) for row in table.rows)
+            drawn.add_column(escape(column), justify="left" if left else "right", overflow="fold")
         for row in table.rows:
             drawn.add_row(*(escape(formatted(value)) for value in row))
         if table.title:
@@ -297,6 +299,10 @@ def formatted(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:z.3f}" if abs(value) < 1000 else f"{value:.0f}"
     return str(value)
+
+
+def is_words(value: Any) -> bool:
+    return isinstance(value, str) and value[:1].isalpha()
 
 
 def without_nan(value: Any) -> Any:

@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import shlex
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
 
 from lus_cli.cache.batches import BatchLoader
-from lus_cli.cache.layout import Cache
+from lus_cli.cache.layout import Cache, Run
 from lus_cli.errors import UsageError
 from lus_cli.evaluation.model_card import write_model_card
 from lus_cli.files import write_text
@@ -26,6 +27,7 @@ from lus_cli.model.devices import (
 from lus_cli.model.network import LusModel
 from lus_cli.progress import Progress, Result, Table
 from lus_cli.recipes.recipe import Recipe
+from lus_cli.recipes.shipped import changes_in_words, described
 from lus_cli.training import run_folder
 from lus_cli.training.checks import check_map, check_recipe, check_weights
 from lus_cli.training.early_stopping import (
@@ -43,6 +45,7 @@ from lus_cli.training.resuming import already_finished, restored, write_plan
 from lus_cli.training.scoring import score_videos
 from lus_cli.training.setting import Setting
 from lus_cli.training.trainer import Trainer, summary
+from lus_cli.words import shortened
 
 log = logging.getLogger("lus.train")
 
@@ -222,10 +225,21 @@ def finish(setting: Setting, fitted: Fitted, progress: Progress) -> Result:
     curves = {"curves": path} if path.is_file() else {}
     return Result(
         numbers,
-        [Table(f"run {run.name}: best epoch {card.epoch} of {len(epochs)}", columns, rows)],
+        [Table(title_of(run, setting.recipe, card.epoch, len(epochs)), columns, rows)],
         {"run": run.root, **curves, "card": run.model_card},
-        notes=fitted.notes,
+        notes=[
+            *fitted.notes,
+            f"`tensorboard --logdir {shlex.quote(str(run.root.parent))}` shows the curves of all runs "
+            "in the browser",
+        ],
     )
+
+
+def title_of(run: Run, recipe: Recipe, best: int, epochs: int) -> str:
+    """The title of the table of a finished run, with the fields that it changes in its recipe."""
+    title = f"run {run.name} ({described(recipe)}): best epoch {best} of {epochs}"
+    changed = changes_in_words(recipe)
+    return f"{title}\nchanged: {shortened(changed, 8)}" if changed else title
 
 
 def score_part(
