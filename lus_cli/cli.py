@@ -51,7 +51,7 @@ def completing(kind: str) -> Callable[[typer.Context, str], list[tuple[str, str]
 
 # Fields whose values a shell completes -> the kind of value.
 COMPLETED = {"run": "run", "runs": "run", "video": "video", "frame": "frame"}
-COMPLETED_IN = {config.RecipesConfig: {"name": "recipe"}}
+COMPLETED_IN: dict[type, dict[str, str]] = {config.RecipesConfig: {"name": "recipe"}}
 
 JsonFlag = Annotated[
     bool,
@@ -163,10 +163,9 @@ class PanelHelp(TyperCommand):
     def values(self, given: dict[str, Any]) -> tuple[dict[str, Any], str]:
         """The values that the help shows, and what they are called where they are not the defaults."""
         name, file = given.get("recipe"), given.get("config")
-        if not (name or file):
-            return {}, ""
-        path = Path(file) if file else shipped.recipe_path(name)
-        return options.read_toml(path), name or path.name
+        if file:
+            return options.read_toml(Path(file)), Path(file).name
+        return (options.read_toml(shipped.recipe_path(name)), name) if name else ({}, "")
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         values, origin = ctx.meta.get(__name__, ({}, ""))
@@ -180,7 +179,7 @@ class PanelHelp(TyperCommand):
         )
 
         def record(name: str) -> tuple[str, str]:
-            param = copy.copy(shown[name])
+            param: Any = copy.copy(shown[name])
             changed = name in values and values[name] != defaults.get(name)
             if name in fields:
                 value = fields[name].shown(values[name] if changed else defaults.get(name))
@@ -216,6 +215,9 @@ def add_command(name: str, module: str, config_class: type, summary: str) -> Non
             with screen.progress() as progress:
                 result = step.run(settings, progress)
             screen.show(result)
+            if result.question and screen.agreed(result.question):
+                result = step.run(dataclasses.replace(settings, yes=True), terminal.silent)
+                screen.show(result)
             raise typer.Exit(1 if result.failed else 0)
 
     # Typer reads a command's options from its signature and its type hints.
@@ -235,6 +237,9 @@ add_command(
     "Convert a folder of video files to an exam tree.",
 )
 add_command(
+    "label", "label", config.LabelConfig, "Score videos by eye on a local page in the browser."
+)
+add_command(
     "prepare", "prepare", config.PrepareConfig, "Build the video cache and split the patients."
 )
 add_command(
@@ -247,6 +252,7 @@ add_command(
     config.CrossvalConfig,
     "Cross-validate a recipe by patient and compare it with simple baselines.",
 )
+add_command("runs", "runs", config.RunsConfig, "List, sort and remove runs and cross-validations.")
 add_command("evaluate", "evaluate", config.EvaluateConfig, "Evaluate a trained model.")
 add_command(
     "attention", "attention", config.AttentionConfig, "Draw the attention maps of a trained model."

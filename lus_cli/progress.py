@@ -35,9 +35,10 @@ class Result:
     """The result of a step.
 
     `numbers` are printed as JSON and `tables` on the terminal, after `text`, which is printed
-    unchanged, so that it can be redirected to a file; `files` are the main files that were
-    written. `notes` are important remarks. `problems` has a line for each input that was left out;
-    `failed` says that they make the command fail (exit code 1), although the rest was done.
+    unchanged, so that it can be redirected to a file. `files` are the main files that were written.
+    `notes` are important remarks. `problems` has a line for each input that was left out; `failed`
+    says that they make the command fail (exit code 1), although the rest was done. A `question` is
+    asked before the step runs again with `yes`; until then it has done nothing.
     """
 
     numbers: dict[str, Any] = field(default_factory=dict)
@@ -47,3 +48,4 @@ class Result:
     problems: list[str] = field(default_factory=list)
     failed: bool = False
     text: str = ""
+    question: str = ""

@@ -32,7 +32,7 @@ from rich.progress import (
 )
 from rich.table import Table as RichTable
 
-from lus_cli.errors import LusError, printable
+from lus_cli.errors import LusError, UsageError, printable
 from lus_cli.progress import Progress as ProgressCallback
 from lus_cli.progress import Result, Table, silent
 
@@ -85,6 +85,11 @@ def settle_stdout() -> None:
     """Makes stdout write characters that its encoding lacks as escapes, as stderr does."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def can_answer() -> bool:
+    """Whether someone sits at a terminal who can answer a question."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
 
 
 def check_working_folder() -> None:
@@ -196,6 +201,14 @@ class Screen:
             self.results.print(
                 f"[green]{name:<{width}}[/]  {escape(shortest(path))}", soft_wrap=True
             )
+
+    def agreed(self, question: str) -> bool:
+        """Asks a question that is answered with y or n. Raises UsageError if no one can answer."""
+        if self.as_json or self.quiet or not can_answer():
+            raise UsageError(
+                f"nothing was done: no one can answer {question!r} here", "give --yes to go on"
+            )
+        return typer.confirm(question, err=True)
 
     def table(self, table: Table) -> None:
         """Prints a table. On a terminal, cells that are too wide are folded, never cut."""

@@ -136,8 +136,8 @@ class Recipe:
         typer.Option(
             help="How probabilities become a score: the most probable score, or cuts of the "
             "expected score. The cuts reproduce the frequencies of the scores, or maximise kappa, on "
-            "the patients that the model is validated on; auto uses cuts by frequencies only if they "
-            "raise macro F1 by at least 0.02 there."
+            "the patients that the model is validated on; auto uses cuts by frequencies only if some "
+            "score is hardly ever the most probable."
         ),
     ]
 

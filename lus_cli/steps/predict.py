@@ -15,13 +15,13 @@ from lus_cli.cache.layout import Cache, Run
 from lus_cli.cache.same_patient import alike_trained_notes
 from lus_cli.cache.split import patient_list
 from lus_cli.config import PredictConfig
-from lus_cli.crossval.fold_models import load_trained
 from lus_cli.disk_errors import explaining_disk_errors, placed_by
 from lus_cli.errors import LusError, printable
 from lus_cli.evaluation.player import Clip, Scored, make_clip
 from lus_cli.files import check_writable, csv_text, replacing, write_json, write_text
 from lus_cli.folders import hidden, locked
 from lus_cli.model.devices import choose_device, set_threads
+from lus_cli.prediction.models import chosen_model
 from lus_cli.prediction.new_videos import (
     NewVideo,
     Search,
@@ -71,9 +71,9 @@ def predict(config: PredictConfig, progress: Progress) -> Result:
     set_threads(config.threads)
     cache = Cache(config.cache)
     device = choose_device(config.device)
-    trained = load_trained(cache.trained(config.run))
+    trained = chosen_model(cache, config.run, config.model)
     scorer = scorer_of(trained, device, config.temperature, config.mask_text)
-    temperature = scorer.temperature or fitted_temperature(trained.run, trained.weights)
+    temperature = scorer.temperature or fitted_temperature(trained.home, trained.weights)
     refuse_replacing(config)
     check_writable(config.output or trained.run.predictions)
     search = find_videos(config.paths)
@@ -141,7 +141,8 @@ def trained_patient_notes(search: Search, trained: TrainedModel) -> list[str]:
     same = [patient for patient in patients if patient in used]
     notes = alike_trained_notes(patients, used)
     if same:
-        who = "some of the models were" if trained.folds else "the run was"
+        one = "model" if trained.source else "run"
+        who = "some of the models were" if trained.folds else f"the {one} was"
         notes.insert(
             0,
             f"{who} trained on patients with these ids: {patient_list(same)}; if they are the "

@@ -15,9 +15,16 @@ from lus_cli.cache.batches import BatchLoader
 from lus_cli.cache.layout import Cache, Run
 from lus_cli.errors import UsageError
 from lus_cli.evaluation.model_card import write_model_card
-from lus_cli.files import write_text
+from lus_cli.files import write_json, write_text
 from lus_cli.folders import locked
-from lus_cli.model.checkpoint import Card, load_best, new_model, save_best, save_last
+from lus_cli.model.checkpoint import (
+    Card,
+    load_best,
+    new_model,
+    save_best,
+    save_last,
+    weights_digest,
+)
 from lus_cli.model.devices import (
     MAX_ACTIVATION_BYTES,
     choose_precision,
@@ -42,9 +49,9 @@ from lus_cli.training.feature_cache import FeatureLoader
 from lus_cli.training.forecast import Forecast
 from lus_cli.training.members import deal
 from lus_cli.training.resuming import already_finished, restored, write_plan
-from lus_cli.training.scoring import score_videos
+from lus_cli.training.scoring import score_videos, summary
 from lus_cli.training.setting import Setting
-from lus_cli.training.trainer import Trainer, summary
+from lus_cli.training.trainer import Trainer
 from lus_cli.words import shortened
 
 log = logging.getLogger("lus.train")
@@ -186,7 +193,8 @@ def keep(setting: Setting, trainer: Trainer, epochs: list[dict[str, float]]) -> 
     if best_epoch(epochs) is epochs[-1]:
         card = card_of(setting, trainer.pad_to, epochs[-1])
         save_best(setting.run.best, trainer.scored_model.state_dict(), card)
-        setting.run.model_card.unlink(missing_ok=True)  # of other weights; written at the end
+        for path in (setting.run.model_card, setting.run.result):
+            path.unlink(missing_ok=True)  # of other weights; written at the end
     save_last(setting.run.last, trainer.state() | {"epochs": epochs})
 
 
@@ -213,6 +221,11 @@ def finish(setting: Setting, fitted: Fitted, progress: Progress) -> Result:
         write_model_card(run)
     epochs = fitted.epochs
     best = required_best(epochs, setting.recipe)
+    if setting.ranks.first:
+        weights = weights_digest(run.best)
+        write_json(
+            run.result, {"weights": weights, "best_epoch": best["epoch"], "test": test or None}
+        )
     numbers = {"run": run.name, "best_epoch": best, "epochs": len(epochs), "test": test}
     rows = [
         ("validation", best["validation_loss"], best["validation_excess"],
