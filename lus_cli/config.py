@@ -268,6 +268,58 @@ class PrepareConfig:
     cache: CachePath = DEFAULT_CACHE
 
 
+@dataclass(frozen=True, kw_only=True)
+class RecipesConfig:
+    """Options of `lus recipes`."""
+
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            help="Recipe to print with all fields, as a TOML file for --config; without it, all "
+            "recipes are listed."
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunsConfig:
+    """Options of `lus runs`."""
+
+    runs: Annotated[
+        tuple[str, ...],
+        typer.Argument(
+            help="Names of runs and cross-validations, or patterns such as 'paper-*'. [default: all]"
+        ),
+    ] = ()
+    sort: Annotated[
+        str,
+        typer.Option(
+            help="Column to sort by: numbers and dates from high to low, texts from A to Z; a minus "
+            "before it reverses the order. Columns are the keys of --json, such as test_kappa."
+        ),
+    ] = "started"
+    filter: Annotated[
+        tuple[str, ...],
+        typer.Option(
+            help="List only runs that fulfil all of these conditions, comma-separated: recipe=paper, "
+            "'test_kappa>0.5', 'started>2026-11-01', or a word that any column contains."
+        ),
+    ] = ()
+    folds: Annotated[
+        bool, typer.Option("--folds", help="List the runs of the folds of cross-validations, too.")
+    ] = False
+    remove: Annotated[
+        bool,
+        typer.Option(
+            "--remove",
+            help="Delete the named runs and cross-validations, the runs of their folds included, "
+            "after asking.",
+        ),
+    ] = False
+    yes: Annotated[bool, typer.Option("--yes", help="Delete without asking.")] = False
+    cache: CachePath = DEFAULT_CACHE
+
+
 EXTENDABLE = ("epochs", "patience")  # fields of a recipe that --resume may change
 
 

@@ -32,7 +32,7 @@ from rich.progress import (
 )
 from rich.table import Table as RichTable
 
-from lus_cli.errors import LusError, printable
+from lus_cli.errors import LusError, UsageError, printable
 from lus_cli.progress import Progress as ProgressCallback
 from lus_cli.progress import Result, Table, silent
 
@@ -85,6 +85,11 @@ def settle_stdout() -> None:
     """Makes stdout write characters that its encoding lacks as escapes, as stderr does."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def can_answer() -> bool:
+    """Whether someone sits at a terminal who can answer a question."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
 
 
 def check_working_folder() -> None:
@@ -181,6 +186,9 @@ class Screen:
                 "problems": result.problems,
             }
             write_document(without_nan(document), indent=2)
+        elif result.text:
+            self.results.file.write(result.text)
+            self.results.file.flush()
         if self.quiet:
             return
         for table in result.tables:
@@ -194,13 +202,20 @@ class Screen:
                 f"[green]{name:<{width}}[/]  {escape(shortest(path))}", soft_wrap=True
             )
 
+    def agreed(self, question: str) -> bool:
+        """Asks a question that is answered with y or n. Raises UsageError if no one can answer."""
+        if self.as_json or self.quiet or not can_answer():
+            raise UsageError(
+                f"nothing was done: no one can answer {question!r} here", "give --yes to go on"
+            )
+        return typer.confirm(question, err=True)
+
     def table(self, table: Table) -> None:
         """Prints a table. On a terminal, cells that are too wide are folded, never cut."""
         drawn = RichTable(box=box.SIMPLE_HEAD)
         for position, column in enumerate(table.columns):
-            drawn.add_column(
-                escape(column), justify="left" if position == 0 else "right", overflow="fold"
-            )
+            left = position == 0 or any(is_words(row[position]) for row in table.rows)
+            drawn.add_column(escape(column), justify="left" if left else "right", overflow="fold")
         for row in table.rows:
             drawn.add_row(*(escape(formatted(value)) for value in row))
         if table.title:
@@ -297,6 +312,10 @@ def formatted(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:z.3f}" if abs(value) < 1000 else f"{value:.0f}"
     return str(value)
+
+
+def is_words(value: Any) -> bool:
+    return isinstance(value, str) and value[:1].isalpha()
 
 
 def without_nan(value: Any) -> Any:

@@ -84,7 +84,7 @@ def test_results_go_to_stdout_and_what_was_left_out_to_stderr(
     assert out.splitlines() == [
         FOUND.tables[0].title,
         f"  {'video':<{len(LONG_ID)}}   score",
-        f" {'─' * (len(LONG_ID) + 12)}",
+        f" {'─' * (len(LONG_ID) + 10)}",
         f"  {LONG_ID}       2",
         f"  {'1/1/1':<{len(LONG_ID)}}   0.250",
         "",
