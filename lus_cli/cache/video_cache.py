@@ -32,6 +32,13 @@ from lus_cli.study.ids import VideoId, is_name, leads_out
 
 FORMAT_VERSION = 4  # increase it when frames are decoded or stored differently
 TABLES = "tables_checksum"  # the attribute
+# An attribute of the file and of its frames, for readers who do not know lus.
+READ_WITH = (
+    "The frames are compressed with Zstandard. In Python: pip install hdf5plugin, then import "
+    'hdf5plugin before reading them with h5py; otherwise HDF5 says "can\'t open directory". Elsewhere, '
+    "set HDF5_PLUGIN_PATH to a folder with the HDF5 filter 32015. The first length[i] frames of video i "
+    "are real, the others padding."
+)
 MAX_TABLE = 10**9  # values of a table: that of a million long videos has fewer
 # What reading a damaged file raises: HDF5 has no single exception for it.
 READING = (OSError, AttributeError, LookupError, TypeError, ValueError, RuntimeError)

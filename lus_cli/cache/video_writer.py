@@ -14,7 +14,7 @@ import numpy as np
 import lus_cli
 from lus_cli.cache.chunks import CHUNK_FRAMES, ZSTD_LEVEL, FrameFormat, StoredVideo
 from lus_cli.cache.hdf5 import sealing, writing
-from lus_cli.cache.video_cache import FORMAT_VERSION, TABLES, Entry, tables_checksum
+from lus_cli.cache.video_cache import FORMAT_VERSION, READ_WITH, TABLES, Entry, tables_checksum
 from lus_cli.files import fingerprint, replacing
 from lus_cli.processes import read_ahead
 from lus_cli.study.annotations import UNKNOWN
@@ -52,6 +52,7 @@ def write_video_cache(
             disk.raise_error()
         write_tables(file, entries, numbers, checksums, source_shapes)
         file.create_dataset("notes", data=notes, dtype=h5py.string_dtype())
+        file.attrs["read_with"] = frames.attrs["read_with"] = READ_WITH
         file.attrs["format_version"] = FORMAT_VERSION
         file.attrs["tool_version"] = lus_cli.__version__
         file.attrs["frame_format"] = json.dumps(asdict(frame_format))
