@@ -119,6 +119,9 @@ def settings_from(config_class: type, given: dict[str, Any]) -> Any:
     """The config built from flags, `--recipe` or `--config`, and the defaults."""
     file, recipe_name = given.pop("config", None), given.pop("recipe", None)
     flags = {name: value for name, value in given.items() if value not in (None, [])}
+    values = options.read_toml(file) if file else {}
+    if take_figures(values, file) and not values:
+        file = None  # it has no options of the command
     if file and recipe_name:
         raise UsageError("--config and --recipe both name a recipe", "give only one of them")
     extendable = set(config.EXTENDABLE) if config_class is config.TrainConfig else set()
@@ -140,7 +143,7 @@ def settings_from(config_class: type, given: dict[str, Any]) -> Any:
     if not (file or recipe_name):
         return options.build(config_class, flags)
     path = file or shipped.recipe_path(recipe_name)
-    values = options.read_toml(path)
+    values = values or options.read_toml(path)
     if issubclass(config_class, recipe.Recipe):
         values = {"name": path.stem} | values
     options.build(config_class, values, str(path))  # so that an error in the file names the file
@@ -198,6 +201,23 @@ class PanelHelp(TyperCommand):
         for title, names in grouped:
             with formatter.section(title):
                 formatter.write_dl([record(name) for name in names])
+
+
+def take_figures(values: dict[str, Any], file: Path | None) -> bool:
+    """Removes the table [figures] from the values of a TOML file and applies it.
+
+    Returns whether there was one. Raises UsageError if it cannot be applied.
+    """
+    table = values.pop("figures", None)
+    if table is not None and not isinstance(table, dict):
+        raise UsageError(f"{file}: figures is {table!r}", "it is a table: [figures]")
+    look = options.build(config.FigureLook, table or {}, f"{file} [figures]")
+    if unknown := set(look.formats) - {"svg", "png", "pdf"}:
+        raise UsageError(f"{file} [figures]: formats has {unknown.pop()!r}", "it may have pdf")
+    if look.font != config.FigureLook.font:
+        importlib.import_module("lus_cli.figures").require_font(look.font)
+    config.use_figure_look(look)
+    return table is not None
 
 
 def add_command(name: str, module: str, config_class: type, summary: str) -> None:

@@ -439,6 +439,13 @@ class EvaluateConfig:
 class AttentionConfig:
     """Options of `lus attention`."""
 
+    paths: Annotated[
+        tuple[Path, ...],
+        typer.Argument(
+            help="New videos to explain: folders of frames, video files, DICOM files or .mat files, "
+            "or folders that contain them. [default: those of the run's study]"
+        ),
+    ] = ()
     frame: Annotated[
         tuple[str, ...],
         typer.Option(help="Frames to explain, as patient/exam/area/frame, comma-separated."),
@@ -472,6 +479,7 @@ class AttentionConfig:
         ),
     ] = None
     run: RunName = None
+    model: ModelFile = None
     device: Device = "auto"
     threads: Threads = 0
     cache: CachePath = DEFAULT_CACHE
@@ -487,7 +495,14 @@ class PredictConfig:
             help="Folders of frames, video files, DICOM files or .mat files, or folders that "
             "contain them."
         ),
-    ]
+    ] = ()
+    check: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder that `lus export` wrote: score its test video and compare with the "
+            "expected probabilities, to check this installation."
+        ),
+    ] = None
     run: ModelName = None
     model: ModelFile = None
     output: Annotated[
@@ -524,6 +539,11 @@ class ExportConfig:
     """Options of `lus export`."""
 
     run: RunName = None
+    model: ModelFile = None
+    output: Annotated[
+        Path | None,
+        typer.Option(help="Folder for the output. [default: export/ in the run]"),
+    ] = None
     frames: Annotated[
         int | None,
         typer.Option(
@@ -534,7 +554,11 @@ class ExportConfig:
     ] = None
     patients: Annotated[
         bool,
-        typer.Option("--patients", help="List the patients of each part in the model card."),
+        typer.Option(
+            "--patients",
+            help="List the patients of each part, in the model card and for the check that a study "
+            "has none of them.",
+        ),
     ] = False
     threads: Threads = 0
     force: Force = False
@@ -553,3 +577,44 @@ class DevicesConfig:
         ),
     ] = None
     threads: Threads = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class FigureLook:
+    """The table [figures] of a file given by --config: how all figures and overlays look."""
+
+    colour_map: Annotated[
+        Literal["inferno", "viridis", "magma", "plasma", "cividis", "hot", "gray"],
+        typer.Option(help="Colours of attention and Grad-CAM over a frame."),
+    ] = "inferno"
+    font: Annotated[str, typer.Option(help="Font family of the figures.")] = "DejaVu Sans"
+    text_size: Annotated[
+        float,
+        typer.Option(
+            help="Text size of page-wide figures in points; others follow.", min=4, max=30
+        ),
+    ] = 9.0
+    dpi: Annotated[
+        int,
+        typer.Option(help="Dots per inch of PNG figures; 0: 200, or 400 in a column.", max=2400),
+    ] = 0
+    titles: Annotated[
+        bool, typer.Option(help="Draw titles on figures, and captions around overlays.")
+    ] = True
+    formats: Annotated[
+        tuple[str, ...],
+        typer.Option(help="Formats besides SVG and PNG, which are always written: pdf."),
+    ] = ()
+
+
+CURRENT = [FigureLook()]  # one entry: the look of this process
+
+
+def figure_look() -> FigureLook:
+    """How this process draws figures and overlays."""
+    return CURRENT[0]
+
+
+def use_figure_look(look: FigureLook) -> None:
+    """Sets how this process draws from now on."""
+    CURRENT[0] = look

@@ -39,6 +39,10 @@ class Cache:
         return self.root / "videos.h5"
 
     @property
+    def readme(self) -> Path:
+        return self.root / "videos-README.md"
+
+    @property
     def split(self) -> Path:
         return self.root / "split.json"
 

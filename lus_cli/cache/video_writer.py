@@ -22,7 +22,7 @@ from lus_cli.cache.tables import (
     tables_checksum,
     write_table,
 )
-from lus_cli.cache.video_cache import FORMAT_VERSION, Entry
+from lus_cli.cache.video_cache import FORMAT_VERSION, READ_WITH, Entry
 from lus_cli.files import fingerprint, replacing
 from lus_cli.processes import read_ahead
 
@@ -65,6 +65,7 @@ def write_video_cache(
         write_table(file, "source_shape", np.array(source_shapes, np.int32).reshape(-1, 2))
         write_table(file, "checksum", as_texts(checksums))
         write_table(file, "notes", as_texts(notes))
+        file.attrs["read_with"] = frames.attrs["read_with"] = READ_WITH
         file.attrs["format_version"] = FORMAT_VERSION
         file.attrs["tool_version"] = lus_cli.__version__
         file.attrs["frame_format"] = json.dumps(asdict(frame_format))

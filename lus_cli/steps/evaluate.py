@@ -151,7 +151,7 @@ def open_subject(
     if not known.patients:
         may_be = "they may be among these patients"
         if not blind:
-            may_be = "the same videos would be recognised, other videos of these patients not"
+            may_be = "its training videos are recognised, other videos of these patients are not"
         blind = (
             f"the patients that {model.title} was trained on are unknown, because there is "
             f"no {model.home.split}: {may_be}"
