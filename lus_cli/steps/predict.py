@@ -1,13 +1,17 @@
-"""lus predict: scores unlabelled videos outside the cache with a trained model."""
+"""lus predict: scores unlabelled videos outside the cache with a trained model.
+
+Under torchrun each process scores its share of the videos, and the first one writes.
+"""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 
 from lus_cli.cache.batches import select_frames
 from lus_cli.cache.chunks import StoredVideo
@@ -22,6 +26,7 @@ from lus_cli.evaluation.player import Clip, Scored, make_clip
 from lus_cli.files import check_writable, csv_text, replacing, write_json, write_text
 from lus_cli.folders import hidden, locked
 from lus_cli.model.devices import choose_device, set_threads
+from lus_cli.model.ranks import connected
 from lus_cli.prediction.new_videos import (
     NewVideo,
     Search,
@@ -30,7 +35,7 @@ from lus_cli.prediction.new_videos import (
     patients_of,
     rate_of,
 )
-from lus_cli.prediction.page import BUDGET, Page, write_page
+from lus_cli.prediction.page import BUDGET, MOST_PAGE_BYTES, Page, write_page
 from lus_cli.prediction.prediction import Prediction, score_counts
 from lus_cli.prediction.scorer import (
     Scorer,
@@ -40,6 +45,7 @@ from lus_cli.prediction.scorer import (
 )
 from lus_cli.progress import Progress, Result, Table
 from lus_cli.study.annotations import SCORES
+from lus_cli.torchrun.group import Group, in_order
 from lus_cli.training.trained_run import TrainedModel, mean_notes
 from lus_cli.words import counted
 
@@ -49,14 +55,21 @@ MOST_REMARKS = 10  # on single videos, shown on the terminal
 
 def run(config: PredictConfig, progress: Progress) -> Result:
     """Scores every video at or under the paths and reports those that cannot be scored."""
-    with placed_by("--output"), output_locked(config.output):
-        return predict(config, progress)
+    group = Group.of_environment()
+    set_threads(config.threads, group)
+    device = choose_device(config.device, group)
+    with (
+        connected(group, device),
+        placed_by("--output"),
+        output_locked(config.output if group.first else None),
+    ):
+        return predict(config, group, device, progress)
 
 
 @contextlib.contextmanager
 def output_locked(folder: Path | None) -> Iterator[None]:
     """Locks the output folder against other processes. Raises LusError if one is using it."""
-    if folder is None:  # the run creates a new folder
+    if folder is None:  # the run creates a new folder, or another process writes
         yield
         return
     target = folder.resolve()
@@ -66,19 +79,22 @@ def output_locked(folder: Path | None) -> Iterator[None]:
         yield
 
 
-def predict(config: PredictConfig, progress: Progress) -> Result:
+def predict(
+    config: PredictConfig, group: Group, device: torch.device, progress: Progress
+) -> Result:
     """Scores the videos and writes the predictions."""
-    set_threads(config.threads)
     cache = Cache(config.cache)
-    device = choose_device(config.device)
     trained = load_trained(cache.trained(config.run))
     scorer = scorer_of(trained, device, config.temperature, config.mask_text)
     temperature = scorer.temperature or fitted_temperature(trained.run, trained.weights)
-    refuse_replacing(config)
-    check_writable(config.output or trained.run.predictions)
-    search = find_videos(config.paths)
+    if group.first:
+        refuse_replacing(config)
+        check_writable(config.output or trained.run.predictions)
+    search = group.agreed(find_videos(config.paths) if group.first else Search())
     search.remarks += trained_patient_notes(search, trained)
-    page, problems = score_all(scorer, search, config.page, progress)
+    page, problems = score_all(scorer, search, config.page, group, progress)
+    if not group.first:
+        return Result()
     numbers = about_model(trained) | document(scorer.temperature, page.predictions)
     masking = masking_note(scorer.mask_text, scorer.card.mask_text)
     if masking and any(video.kind == "dicom" for video in search.videos):
@@ -101,23 +117,72 @@ def predict(config: PredictConfig, progress: Progress) -> Result:
     )
 
 
+class Outcome(NamedTuple):
+    """A prediction, and a clip if the page has room for it; or why the video cannot be scored."""
+
+    prediction: Prediction | None
+    clip: Clip | None = None
+    problem: str = ""
+
+    @property
+    def clip_bytes(self) -> int:
+        return 0 if self.clip is None else self.clip.bytes
+
+
 def score_all(
-    scorer: Scorer, search: Search, with_clips: bool, progress: Progress
+    scorer: Scorer, search: Search, with_clips: bool, group: Group, progress: Progress
 ) -> tuple[Page, list[str]]:
-    """Scores the videos of a search. Returns the page and one line for each failure."""
+    """Scores the videos of a search, each process its share. Returns the page and one line for each
+    failure; both are empty except in the first process."""
     page, problems = Page(), list(search.problems)
-    for done, video in enumerate(search.videos):
-        progress("predict", done, len(search.videos), video=video.name)
+    share = score_share(scorer, search.videos, with_clips, group, group.whole(progress))
+    before = clip_bytes_before(in_order(group.gathered([one.clip_bytes for one in share])))
+    share = [  # of the clips, those that a single process would have put on the page
+        one if bytes_before <= MOST_PAGE_BYTES else one._replace(clip=None)
+        for one, bytes_before in zip(share, group.share(before), strict=True)
+    ]
+    for one in in_order(group.collected(share)):
+        if one.prediction is None:
+            problems.append(one.problem)
+        else:
+            page.add(one.prediction, one.clip)
+    return page, problems
+
+
+def score_share(
+    scorer: Scorer,
+    videos: Sequence[NewVideo],
+    with_clips: bool,
+    group: Group,
+    progress: Progress,
+) -> list[Outcome]:
+    """Scores the share of this process. Its clips alone may already fill the page."""
+    outcomes: list[Outcome] = []
+    size = 0
+    for done, video in enumerate(group.share(videos)):
+        progress("predict", done, len(videos), video=video.name)
         try:
             prediction, stored = scorer.score(video)
-            has_clip = with_clips and not page.is_full
+            has_clip = with_clips and size <= MOST_PAGE_BYTES
             clip = clip_of(scorer, video, prediction, stored) if has_clip else None
+            outcomes.append(Outcome(prediction, clip))
         except LusError as error:
-            problems.append(failure(video, error))
-        else:
-            page.add(prediction, clip)
-    progress("predict", len(search.videos), len(search.videos))
-    return page, problems
+            outcomes.append(Outcome(None, problem=failure(video, error)))
+        size += outcomes[-1].clip_bytes
+    progress("predict", len(outcomes), len(videos))
+    return outcomes
+
+
+def clip_bytes_before(sizes: Sequence[int]) -> list[int]:
+    """The bytes of the clips before each video on the page, where the last one may exceed the limit.
+
+    sizes: the bytes of the clip of each video, 0 for none.
+    """
+    before, total = [], 0
+    for size in sizes:
+        before.append(total)
+        total += size if total <= MOST_PAGE_BYTES else 0
+    return before
 
 
 def about_model(trained: TrainedModel) -> dict[str, Any]:
