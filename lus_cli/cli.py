@@ -159,6 +159,9 @@ add_command(
     "Convert a folder of video files to an exam tree.",
 )
 add_command(
+    "label", "label", config.LabelConfig, "Score videos by eye on a local page in the browser."
+)
+add_command(
     "prepare", "prepare", config.PrepareConfig, "Build the video cache and split the patients."
 )
 add_command("train", "train", config.TrainConfig, "Train a model on the training patients.")
@@ -201,6 +204,7 @@ def top(
 def main() -> None:
     """Entry point of the `lus` program."""
     terminal.settle_matplotlib()
+    terminal.settle_stdout()
     try:
         app()
     except KeyboardInterrupt:  # before a command starts or after it ends

@@ -32,13 +32,22 @@ Device = Annotated[
     Literal["auto", "cuda", "mps", "cpu"],
     typer.Option(help="Device that runs the model; auto selects the best available accelerator."),
 ]
-RunName = Annotated[str | None, typer.Option(help="Name of the trained run. [default: the latest]")]
+RunName = Annotated[
+    str | None, typer.Option(help="Name or folder of the trained run. [default: the latest]")
+]
 ModelName = Annotated[
     str | None,
     typer.Option(
         "--run",
-        help="Name of the trained run, or of a cross-validation, whose models then predict their mean. "
-        "[default: the latest run]",
+        help="Name or folder of the trained run, or of a cross-validation, whose models then predict "
+        "their mean. [default: the latest run]",
+    ),
+]
+ModelFile = Annotated[
+    Path | None,
+    typer.Option(
+        help="A best.safetensors, or a folder that `lus export` wrote, instead of --run; results go "
+        "to models/ in the cache."
     ),
 ]
 
@@ -96,6 +105,63 @@ class ImportConfig:
     ] = 95
     workers: Workers = 0
     force: Force = False
+    cache: CachePath = DEFAULT_CACHE
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelConfig:
+    """Options of `lus label`."""
+
+    videos: Annotated[
+        tuple[Path, ...],
+        typer.Argument(
+            help="Exam tree or folder of video files to score, as `lus prepare` reads them; with "
+            "--review also crossvals/NAME. [default: exams/ in the cache, else the folder scored "
+            "last]"
+        ),
+    ] = ()
+    rater: Annotated[
+        str | None,
+        typer.Option(
+            help="Name of the person who scores; each has a file. [default: your user name]"
+        ),
+    ] = None
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            help="CSV file with the columns file,patient,exam,area,score that gives the ids of videos "
+            "outside an exam tree; its scores are neither shown nor used."
+        ),
+    ] = None
+    agreement: Annotated[
+        bool,
+        typer.Option(
+            "--agreement",
+            help="Print how well the raters agree, and write their common label table and the list "
+            "of videos on which they differ.",
+        ),
+    ] = False
+    review: Annotated[
+        bool,
+        typer.Option(
+            "--review",
+            help="Show the videos on which raters differ, with their scores, to find a consensus; "
+            "with crossvals/NAME, those whose labels that cross-validation doubts.",
+        ),
+    ] = False
+    seed: Annotated[
+        int, typer.Option(help="Random seed of the order of the videos.", min=0, max=MAX_SEED)
+    ] = 0
+    mask_text: Annotated[
+        bool,
+        typer.Option(
+            "--mask-text",
+            help="Blacken DICOM frames outside their ultrasound regions, where names may be.",
+        ),
+    ] = False
+    port: Annotated[
+        int, typer.Option(help="Port of the page on this machine; 0: any free one.", max=65535)
+    ] = 0
     cache: CachePath = DEFAULT_CACHE
 
 
@@ -288,6 +354,7 @@ class EvaluateConfig:
         typer.Option(help="Part of the study to evaluate on; all includes the training patients."),
     ] = "test"
     run: ModelName = None
+    model: ModelFile = None
     videos: Annotated[
         Path | None,
         typer.Option(help="videos.h5 of another study whose labelled videos are scored instead."),
@@ -370,6 +437,7 @@ class PredictConfig:
         ),
     ]
     run: ModelName = None
+    model: ModelFile = None
     output: Annotated[
         Path | None,
         typer.Option(help="Folder for the output. [default: predictions/<number> in the run]"),

@@ -1,8 +1,9 @@
-"""Terminal output: progress, tables and errors go to stderr, the JSON of a result to stdout."""
+"""Terminal output: results go to stdout, as tables or JSON; progress, warnings and errors to stderr."""
 
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import logging
 import math
@@ -19,7 +20,6 @@ from typing import Any
 import typer
 from rich import box
 from rich.console import Console
-from rich.logging import RichHandler
 from rich.markup import escape
 from rich.progress import (
     BarColumn,
@@ -34,13 +34,14 @@ from rich.table import Table as RichTable
 
 from lus_cli.errors import LusError, printable
 from lus_cli.progress import Progress as ProgressCallback
-from lus_cli.progress import Result, silent
+from lus_cli.progress import Result, Table, silent
 from lus_cli.torchrun.ending import STOPPED, end_on_sigterm, first_to_end, stopped
 
 INTERRUPTED = (
     "interrupted: no incomplete output remains; run the command again (train: with --resume)"
 )
 LINE_EVERY_S = 10.0  # seconds between progress lines if stderr is not a terminal
+NO_LIMIT = 1_000_000  # columns of an output that is not a terminal
 
 
 @contextlib.contextmanager
@@ -84,6 +85,12 @@ def settle_matplotlib() -> None:
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # no warnings about fonts or settings
 
 
+def settle_stdout() -> None:
+    """Makes stdout write characters that its encoding lacks as escapes, as stderr does."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
 def check_working_folder() -> None:
     """Raises LusError if the working folder no longer exists, in which libraries abort."""
     try:
@@ -102,10 +109,12 @@ class Screen:
         quiet = quiet or not self.first
         self.as_json, self.quiet, self.verbose = as_json, quiet, verbose
         self.console = Console(stderr=True, highlight=False, emoji=False)
+        wide = None if sys.stdout.isatty() else NO_LIMIT
+        self.results = Console(highlight=False, emoji=False, width=wide)
+        if as_json:
+            self.results = self.console
         level = logging.ERROR if quiet else logging.DEBUG if verbose else logging.INFO
-        handler = RichHandler(
-            level, self.console, show_time=False, show_path=False, show_level=False, markup=False
-        )
+        handler = LogLines(self.console, level)
         handler.setFormatter(WarningPrefix())
         logger = logging.getLogger("lus")
         logger.setLevel(logging.DEBUG)
@@ -173,7 +182,7 @@ class Screen:
                 yield BarProgress(bars)
 
     def show(self, result: Result) -> None:
-        """Prints tables, notes, problems and files, and with --json the numbers as JSON."""
+        """Prints tables, notes, files and problems, and with --json the numbers as JSON."""
         if self.as_json and self.first:
             document = result.numbers | {
                 "files": {name: str(path) for name, path in result.files.items()},
@@ -183,22 +192,32 @@ class Screen:
         if self.quiet:
             return
         for table in result.tables:
-            drawn = RichTable(
-                title=table.title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD
-            )
-            for position, column in enumerate(table.columns):
-                drawn.add_column(column, justify="left" if position == 0 else "right")
-            for row in table.rows:
-                drawn.add_row(*(escape(formatted(value)) for value in row))
-            self.console.print(drawn)
+            self.table(table)
         for line in result.notes:
-            self.console.print(f"[yellow]note[/] {escape(printable(line))}", soft_wrap=True)
+            self.results.print(f"[yellow]note[/] {escape(printable(line))}", soft_wrap=True)
         self.left_out(result.problems)
         width = max(map(len, result.files), default=0)
         for name, path in result.files.items():
-            self.console.print(
+            self.results.print(
                 f"[green]{name:<{width}}[/]  {escape(shortest(path))}", soft_wrap=True
             )
+
+    def table(self, table: Table) -> None:
+        """Prints a table. On a terminal, cells that are too wide are folded, never cut."""
+        drawn = RichTable(box=box.SIMPLE_HEAD)
+        for position, column in enumerate(table.columns):
+            drawn.add_column(
+                escape(column), justify="left" if position == 0 else "right", overflow="fold"
+            )
+        for row in table.rows:
+            drawn.add_row(*(escape(formatted(value)) for value in row))
+        if table.title:
+            self.results.print(f"[bold]{escape(table.title)}[/]", soft_wrap=True)
+        with self.results.capture() as captured:
+            self.results.print(drawn)
+        lines = [line.rstrip() for line in captured.get().splitlines()]
+        self.results.file.write("\n".join([*lines[1:], ""]))
+        self.results.file.flush()
 
 
 def write_document(document: Any, indent: int | None = None) -> None:
@@ -217,6 +236,19 @@ def discard_output() -> None:
     """Discards the buffer of stdout, which Python would otherwise try to write at exit."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+class LogLines(logging.Handler):
+    """Prints log messages, above the bars if there are any; wraps them on a terminal only."""
+
+    def __init__(self, console: Console, level: int) -> None:
+        super().__init__(level)
+        self.console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.console.print(
+            self.format(record), markup=False, soft_wrap=not self.console.is_terminal
+        )
 
 
 class WarningPrefix(logging.Formatter):

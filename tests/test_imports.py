@@ -16,7 +16,7 @@ ROOMS = (
     *("errors", "words", "progress", "processes", "torchrun", "disk_errors", "files", "folders"),
     *("recipes", "options", "config", "figures", "pages", "terminal"),
     *("study", "cache", "phantom", "model", "evaluation", "training"),
-    *("attention", "crossval", "prediction", "steps", "cli", "__main__"),
+    *("attention", "crossval", "prediction", "labelling", "steps", "cli", "__main__"),
 )
 # What a room must not know although it lies below, and the modules that know arrays alone.
 APART = {
@@ -31,6 +31,7 @@ APART = {
         "training",
         "attention",
         "crossval",
+        "labelling",
     },
 }
 ARRAYS_ONLY = {
@@ -41,6 +42,7 @@ ARRAYS_ONLY = {
     "phantom/scene",
     "crossval/aggregation",
     "crossval/confident_learning",
+    "labelling/agreement",
 }
 # Which rooms may import a heavy package.
 RESERVED = {
@@ -52,9 +54,11 @@ RESERVED = {
     "onnxruntime": {"model"},
     "onnxscript": {"model"},
     "av": {"study"},
-    "simplejpeg": {"study"},
+    "simplejpeg": {"study", "labelling"},
     "pydicom": {"study"},
     "scipy": {"study", "cache", "evaluation", "attention", "crossval"},
+    "starlette": {"labelling"},
+    "uvicorn": {"labelling"},
     "typer": {"cli", "terminal", "config", "options", "recipes"},
     "rich": {"cli", "terminal"},
 }

@@ -139,8 +139,8 @@ class Recipe:
         typer.Option(
             help="How probabilities become a score: the most probable score, or cuts of the "
             "expected score. The cuts reproduce the frequencies of the scores, or maximise kappa, on "
-            "the patients that the model is validated on; auto uses cuts by frequencies only if they "
-            "raise macro F1 by at least 0.02 there."
+            "the patients that the model is validated on; auto uses cuts by frequencies only if some "
+            "score is hardly ever the most probable."
         ),
     ]
 
@@ -232,6 +232,20 @@ class Recipe:
             max=1000,
         ),
     ]
+    window_frames: Annotated[
+        int,
+        typer.Option(
+            help="Number of frames per window, instead of --windows windows per video; 0 disables it.",
+            min=0,
+            max=10_000,
+        ),
+    ] = 0
+    whole_video: Annotated[
+        bool,
+        typer.Option(
+            help="Add a first time step before the windows: the picture of the whole video."
+        ),
+    ] = False
     scan_lines: Annotated[
         bool,
         typer.Option(
@@ -313,6 +327,15 @@ class Recipe:
             max=2.0,
         ),
     ] = 0.0
+    augmented_copies: Annotated[
+        int,
+        typer.Option(
+            help="Number of augmented copies of each training video whose feature maps are stored "
+            "with --freeze; an epoch uses the video or one of its copies.",
+            min=0,
+            max=1000,
+        ),
+    ] = 0
     seed: Annotated[
         int,
         typer.Option(

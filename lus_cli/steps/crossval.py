@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from lus_cli.cache.layout import Cache
+from lus_cli.cache.layout import Cache, Run
 from lus_cli.cache.split import PARTS, Split
 from lus_cli.cache.video_cache import VideoCache
 from lus_cli.config import CrossvalConfig
@@ -18,7 +18,7 @@ from lus_cli.crossval.confounders import confounder_warnings, confounding
 from lus_cli.crossval.doubtful_labels import doubt_note, doubted_labels
 from lus_cli.crossval.features import compute_features
 from lus_cli.crossval.fold_files import START_OVER
-from lus_cli.crossval.folder import DOUBTFUL, write_crossval
+from lus_cli.crossval.folder import write_crossval
 from lus_cli.crossval.folds import Fold, groups_of_folds
 from lus_cli.crossval.groups import (
     baselines_of,
@@ -146,7 +146,7 @@ def evaluate(study: Crossval, config: CrossvalConfig, progress: Progress) -> Res
         {
             "report": page,
             "numbers": study.root / "scores.json",
-            "doubtful labels": study.root / DOUBTFUL,
+            "doubtful labels": Run(study.root).doubtful_labels,
             **compared.files,
         },
         notes=[*scores["warnings"], *compared.notes, doubt_note(scores["doubtful_labels"])],

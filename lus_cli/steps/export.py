@@ -49,9 +49,9 @@ def run(config: ExportConfig, progress: Progress) -> Result:
     model, card = load_best(run.best)
     weights = digest_of(model.state_dict())
     every, makes = card.recipe.stride, pictures_of(card.recipe)
-    if config.frames and makes.windows:
+    if config.frames and makes.are_windows:
         raise UsageError(
-            f"the model takes {makes.windows} pictures of each video, whatever its number of frames",
+            "the model takes pictures of windows of frames; --frames sets the length for others",
             "omit --frames",
         )
     frames = config.frames or len(

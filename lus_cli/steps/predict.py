@@ -8,34 +8,23 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 import torch
 
-from lus_cli.cache.batches import select_frames
-from lus_cli.cache.chunks import StoredVideo
 from lus_cli.cache.layout import Cache, Run
 from lus_cli.cache.same_patient import alike_trained_notes
 from lus_cli.cache.split import patient_list
 from lus_cli.config import PredictConfig
-from lus_cli.crossval.fold_models import load_trained
 from lus_cli.disk_errors import explaining_disk_errors, placed_by
-from lus_cli.errors import LusError, printable
-from lus_cli.evaluation.player import Clip, Scored, make_clip
+from lus_cli.errors import LusError
 from lus_cli.files import check_writable, csv_text, replacing, write_json, write_text
 from lus_cli.folders import hidden, locked
 from lus_cli.model.devices import choose_device, set_threads
 from lus_cli.model.ranks import connected
-from lus_cli.prediction.new_videos import (
-    NewVideo,
-    Search,
-    find_videos,
-    frames_at,
-    patients_of,
-    rate_of,
-)
-from lus_cli.prediction.page import BUDGET, MOST_PAGE_BYTES, Page, write_page
+from lus_cli.prediction.models import chosen_model
+from lus_cli.prediction.new_videos import Search, find_videos, patients_of
+from lus_cli.prediction.page import Page, write_page
 from lus_cli.prediction.prediction import Prediction, score_counts
 from lus_cli.prediction.scorer import (
     Scorer,
@@ -43,9 +32,10 @@ from lus_cli.prediction.scorer import (
     fitted_temperature,
     scorer_of,
 )
+from lus_cli.prediction.shares import score_all
 from lus_cli.progress import Progress, Result, Table
 from lus_cli.study.annotations import SCORES
-from lus_cli.torchrun.group import Group, in_order
+from lus_cli.torchrun.group import Group
 from lus_cli.training.trained_run import TrainedModel, mean_notes
 from lus_cli.words import counted
 
@@ -84,9 +74,9 @@ def predict(
 ) -> Result:
     """Scores the videos and writes the predictions."""
     cache = Cache(config.cache)
-    trained = load_trained(cache.trained(config.run))
+    trained = chosen_model(cache, config.run, config.model)
     scorer = scorer_of(trained, device, config.temperature, config.mask_text)
-    temperature = scorer.temperature or fitted_temperature(trained.run, trained.weights)
+    temperature = scorer.temperature or fitted_temperature(trained.home, trained.weights)
     if group.first:
         refuse_replacing(config)
         check_writable(config.output or trained.run.predictions)
@@ -117,74 +107,6 @@ def predict(
     )
 
 
-class Outcome(NamedTuple):
-    """A prediction, and a clip if the page has room for it; or why the video cannot be scored."""
-
-    prediction: Prediction | None
-    clip: Clip | None = None
-    problem: str = ""
-
-    @property
-    def clip_bytes(self) -> int:
-        return 0 if self.clip is None else self.clip.bytes
-
-
-def score_all(
-    scorer: Scorer, search: Search, with_clips: bool, group: Group, progress: Progress
-) -> tuple[Page, list[str]]:
-    """Scores the videos of a search, each process its share. Returns the page and one line for each
-    failure; both are empty except in the first process."""
-    page, problems = Page(), list(search.problems)
-    share = score_share(scorer, search.videos, with_clips, group, group.whole(progress))
-    before = clip_bytes_before(in_order(group.gathered([one.clip_bytes for one in share])))
-    share = [  # of the clips, those that a single process would have put on the page
-        one if bytes_before <= MOST_PAGE_BYTES else one._replace(clip=None)
-        for one, bytes_before in zip(share, group.share(before), strict=True)
-    ]
-    for one in in_order(group.collected(share)):
-        if one.prediction is None:
-            problems.append(one.problem)
-        else:
-            page.add(one.prediction, one.clip)
-    return page, problems
-
-
-def score_share(
-    scorer: Scorer,
-    videos: Sequence[NewVideo],
-    with_clips: bool,
-    group: Group,
-    progress: Progress,
-) -> list[Outcome]:
-    """Scores the share of this process. Its clips alone may already fill the page."""
-    outcomes: list[Outcome] = []
-    size = 0
-    for done, video in enumerate(group.share(videos)):
-        progress("predict", done, len(videos), video=video.name)
-        try:
-            prediction, stored = scorer.score(video)
-            has_clip = with_clips and size <= MOST_PAGE_BYTES
-            clip = clip_of(scorer, video, prediction, stored) if has_clip else None
-            outcomes.append(Outcome(prediction, clip))
-        except LusError as error:
-            outcomes.append(Outcome(None, problem=failure(video, error)))
-        size += outcomes[-1].clip_bytes
-    progress("predict", len(outcomes), len(videos))
-    return outcomes
-
-
-def clip_bytes_before(sizes: Sequence[int]) -> list[int]:
-    """The bytes of the clips before each video on the page, where the last one may exceed the limit.
-
-    sizes: the bytes of the clip of each video, 0 for none.
-    """
-    before, total = [], 0
-    for size in sizes:
-        before.append(total)
-        total += size if total <= MOST_PAGE_BYTES else 0
-    return before
-
-
 def about_model(trained: TrainedModel) -> dict[str, Any]:
     """The model in predictions.json; `runs` only for a mean, which has no epoch of its own."""
     about = {
@@ -206,7 +128,8 @@ def trained_patient_notes(search: Search, trained: TrainedModel) -> list[str]:
     same = [patient for patient in patients if patient in used]
     notes = alike_trained_notes(patients, used)
     if same:
-        who = "some of the models were" if trained.folds else "the run was"
+        one = "model" if trained.source else "run"
+        who = "some of the models were" if trained.folds else f"the {one} was"
         notes.insert(
             0,
             f"{who} trained on patients with these ids: {patient_list(same)}; if they are the "
@@ -232,29 +155,6 @@ def masking_note(here: bool, in_training: bool | None) -> str:
         f"outside the ultrasound regions of DICOM frames, text is {states[here]}; in the study that "
         f"the run was trained on, it was {states[in_training]}: see --mask-text"
     )
-
-
-def failure(video: NewVideo, error: LusError) -> str:
-    """Why a video could not be scored, with its path."""
-    reason, path = printable(str(error)), printable(str(video.path))
-    return reason if path in reason else f"{path}: {reason}"
-
-
-def clip_of(scorer: Scorer, video: NewVideo, prediction: Prediction, stored: StoredVideo) -> Clip:
-    """The video for the page, in the frames that the model takes, evenly spaced in long videos."""
-    shown = select_frames(stored.length, 1, BUDGET.frames)
-    frames = frames_at(stored, shown, scorer.card.frame_format)
-    weights = prediction.frame_weights
-    rows, columns = stored.source_shape
-    scored = Scored(
-        stored.length,
-        np.array(prediction.frame_numbers),
-        None if weights is None else np.array(weights),
-        scorer.card.recipe.pool,
-        1.0 if scorer.card.frame_format.letterbox else columns / rows,
-        rate_of(video),
-    )
-    return make_clip(frames, scorer.masks(frames), stored.frame_numbers[shown], scored, BUDGET)
 
 
 # ----------------------------------------------------------------------------------------- results

@@ -61,6 +61,12 @@ def stop(_number: int, frame: FrameType | None) -> None:
     interrupt(signal.SIGINT, frame)
 
 
+def ignore_sigterm() -> None:
+    """For a process that is about to end."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
 def first_to_end(exit_code: int) -> tuple[bool, int]:
     """Whether this process is the first one that ends early, so that it prints why; and the exit code
     of all processes, which is the one of the first.
@@ -69,8 +75,7 @@ def first_to_end(exit_code: int) -> tuple[bool, int]:
     """
     if not is_one_of_several():
         return True, exit_code
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the line must be printed
+    ignore_sigterm()  # the line must be printed
     rank = os.environ["RANK"]
     try:
         ended = store_for("ending").compare_set("ended", "", f"{rank} {exit_code}").decode()

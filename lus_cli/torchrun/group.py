@@ -22,7 +22,15 @@ from typing import Any, ClassVar, Self, TypeVar
 
 from lus_cli.errors import LusError, UsageError
 from lus_cli.progress import Progress
-from lus_cli.torchrun.ending import NAMES, STOPPED, first_to_end, has_ended, stopped, store_for
+from lus_cli.torchrun.ending import (
+    NAMES,
+    STOPPED,
+    first_to_end,
+    has_ended,
+    ignore_sigterm,
+    stopped,
+    store_for,
+)
 
 Item = TypeVar("Item")
 
@@ -216,6 +224,7 @@ def connected(group: Group, backend: str = "gloo") -> Iterator[None]:
         watch.done.set()
     # Not after an error: the others would notice the closed connections before they know the cause.
     distributed.destroy_process_group()
+    ignore_sigterm()  # of a first process that reports problems and ends before the others
 
 
 class Watch(threading.Thread):

@@ -40,9 +40,9 @@ from lus_cli.training.feature_cache import FeatureLoader
 from lus_cli.training.forecast import Forecast
 from lus_cli.training.members import deal
 from lus_cli.training.resuming import already_finished, restored, write_plan
-from lus_cli.training.scoring import score_videos
+from lus_cli.training.scoring import score_videos, summary
 from lus_cli.training.setting import Setting
-from lus_cli.training.trainer import Trainer, summary
+from lus_cli.training.trainer import Trainer
 
 log = logging.getLogger("lus.train")
 
@@ -60,8 +60,8 @@ def train(setting: Setting, progress: Progress, *, becomes_latest: bool = True) 
     trainer = new_trainer(setting)
     with explaining_out_of_memory(smaller(setting.recipe)):
         if isinstance(trainer.loader, FeatureLoader):
-            used = {*setting.training_indices(), *setting.validation_indices()}
-            trainer.loader.fill(sorted(used), setting.ranks, progress)
+            trained, scored = setting.training_indices(), setting.validation_indices()
+            trainer.loader.fill(trained, scored, setting.ranks, progress)
         with run_begun(setting, becomes_latest):
             fitted = fit(setting, trainer, progress)
             del trainer  # frees the pictures and the state of the optimizer
