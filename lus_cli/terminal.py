@@ -35,7 +35,11 @@ from rich.table import Table as RichTable
 from lus_cli.errors import LusError, UsageError, printable
 from lus_cli.progress import Progress as ProgressCallback
 from lus_cli.progress import Result, Table, silent
+from lus_cli.torchrun.ending import STOPPED, end_on_sigterm, first_to_end, stopped
 
+INTERRUPTED = (
+    "interrupted: no incomplete output remains; run the command again (train: with --resume)"
+)
 LINE_EVERY_S = 10.0  # seconds between progress lines if stderr is not a terminal
 NO_LIMIT = 1_000_000  # columns of an output that is not a terminal
 
@@ -106,8 +110,8 @@ class Screen:
     """The output of one command."""
 
     def __init__(self, *, as_json: bool, quiet: bool, verbose: bool) -> None:
-        if os.environ.get("RANK", "0") != "0":  # set by torchrun: only the first process prints
-            as_json, quiet = False, True
+        self.first = os.environ.get("RANK", "0") == "0"  # of those that torchrun started
+        quiet = quiet or not self.first
         self.as_json, self.quiet, self.verbose = as_json, quiet, verbose
         self.console = Console(stderr=True, highlight=False, emoji=False)
         wide = None if sys.stdout.isatty() else NO_LIMIT
@@ -125,12 +129,17 @@ class Screen:
     def catching_errors(self) -> Iterator[None]:
         """Turns LusError into one line and its exit code, and Ctrl-C into exit code 130.
 
-        Any other exception keeps its traceback.
+        Any other exception keeps its traceback. Of several processes of torchrun, the first that ends
+        early prints its line, and all exit with its code.
         """
+        end_on_sigterm()
         try:
             with true_interrupts():
                 yield
         except LusError as error:
+            speaks, exit_code = first_to_end(error.exit_code)
+            if not speaks:
+                raise typer.Exit(exit_code) from None
             if self.as_json:
                 document: dict[str, Any] = {"error": error.message, "remedy": error.remedy}
                 if error.left_out:
@@ -139,13 +148,12 @@ class Screen:
                     write_document(document)
             self.left_out(error.left_out)
             self.error(str(error))
-            raise typer.Exit(error.exit_code) from None
+            raise typer.Exit(exit_code) from None
         except KeyboardInterrupt:
-            self.error(
-                "interrupted: no incomplete output remains; run the command again (train: with "
-                "--resume)"
-            )
-            raise typer.Exit(130) from None
+            speaks, exit_code = first_to_end(1 if stopped.is_set() else 130)
+            if speaks:
+                self.error(STOPPED if stopped.is_set() else INTERRUPTED)
+            raise typer.Exit(exit_code) from None
 
     def error(self, line: str) -> None:
         self.console.print(f"[bold red]error[/] {escape(' '.join(line.split()))}", soft_wrap=True)
@@ -180,7 +188,7 @@ class Screen:
 
     def show(self, result: Result) -> None:
         """Prints tables, notes, files and problems, and with --json the numbers as JSON."""
-        if self.as_json:
+        if self.as_json and self.first:
             document = result.numbers | {
                 "files": {name: str(path) for name, path in result.files.items()},
                 "problems": result.problems,

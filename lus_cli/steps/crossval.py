@@ -46,7 +46,7 @@ from lus_cli.evaluation.run_comparison import compare_candidates
 from lus_cli.evaluation.terminal_tables import group_tables, metric_table
 from lus_cli.files import check_writable, read_json, write_json
 from lus_cli.model.devices import choose_device, set_threads
-from lus_cli.model.ranks import ranks_of_environment
+from lus_cli.model.ranks import Ranks
 from lus_cli.progress import Progress, Result
 from lus_cli.recipes.recipe import recipe_of
 from lus_cli.training.resuming import resumed
@@ -59,7 +59,7 @@ SEED = 0  # of the permutations for p-values
 
 def run(config: CrossvalConfig, progress: Progress) -> Result:
     """Trains the missing folds, pools the predictions of all folds, compares them with baselines."""
-    if ranks_of_environment().world > 1:
+    if Ranks.of_environment().world > 1:
         raise UsageError(
             "crossval runs in one process",
             "start it without torchrun; --resume continues it after an interruption",

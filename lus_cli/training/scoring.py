@@ -15,8 +15,8 @@ from lus_cli.model.devices import SCORING_BYTES, frames_at_once
 from lus_cli.model.head import CLASSES, Output, elected
 from lus_cli.model.losses import entropy_floor, ordinal_loss
 from lus_cli.model.network import LusModel
-from lus_cli.model.ranks import ALONE, Ranks
 from lus_cli.progress import Progress
+from lus_cli.torchrun.group import ALONE, Group, in_order
 
 CHECKPOINT_FRAMES = 32  # whose activations are in memory at the same time with --checkpointing
 # Receives each batch and the model's output for it, to keep more than the logits.
@@ -33,7 +33,7 @@ def score_videos(
     pad_to: int,
     task: str,
     progress: Progress,
-    ranks: Ranks = ALONE,
+    ranks: Group = ALONE,
     keep: Keep | None = None,
     votes: Votes | None = None,
     decide: bool = True,
@@ -42,7 +42,9 @@ def score_videos(
 
     Runs on the device of the model, in evaluation mode, one batch at a time, with a bounded number
     of frames in the CNN at once. Each of several processes scores its share and returns all logits.
-    `keep` is called with each batch and the output of the model.
+    It scores whole batches, as a single process makes them, because sums of floating-point numbers may
+    depend on the size of a batch. `keep` is called with each batch of this process and the output of the
+    model.
 
     votes: the members whose predictions count for each video, by its index; None for all.
     decide: whether the logits are those of the model's decision.
@@ -51,22 +53,22 @@ def score_videos(
     was_training = model.training
     model.eval()
     at_once = scored_at_once(model, loader)
-    share = [np.zeros((0, CLASSES), np.float32)]
+    groups = in_batches(indices, loader.recipe.batch_size)
+    share: list[np.ndarray] = []
+    progress = ranks.whole(progress)
     try:
         with torch.inference_mode():
-            for batch in loader.batches(in_batches(ranks.share(indices), loader.recipe.batch_size)):
+            for batch in loader.batches(ranks.share(groups)):
                 parts = parts_of(batch, at_once)
                 output = predict(model, batch.to(device), pad_to, parts, votes, decide)
                 share.append(output.logits.float().cpu().numpy())
                 if keep is not None:
                     keep(batch, output)
-                progress(task, min(sum(map(len, share)) * ranks.world, len(indices)), len(indices))
+                progress(task, sum(map(len, share)), len(indices))
     finally:
         model.train(was_training)
-    logits = np.empty((len(indices), CLASSES), np.float32)
-    for rank, part in enumerate(ranks.gathered(np.concatenate(share))):
-        logits[rank :: ranks.world] = part
-    return logits
+    none = np.zeros((0, CLASSES), np.float32)
+    return np.concatenate([none, *in_order(ranks.gathered(share))])
 
 
 def scored_at_once(model: LusModel, loader: BatchLoader) -> int:
