@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import current_thread, main_thread
 from types import FrameType
@@ -36,11 +36,14 @@ from lus_cli.errors import LusError, UsageError, printable
 from lus_cli.progress import Progress as ProgressCallback
 from lus_cli.progress import Result, Table, silent
 from lus_cli.torchrun.ending import STOPPED, end_on_sigterm, first_to_end, stopped
+from lus_cli.words import duration, formatted, is_words
 
 INTERRUPTED = (
     "interrupted: no incomplete output remains; run the command again (train: with --resume)"
 )
-LINE_EVERY_S = 10.0  # seconds between progress lines if stderr is not a terminal
+# Seconds between progress lines if stderr is not a terminal. The first line that says how long a task
+# will take comes sooner.
+LINE_EVERY_S, FIRST_S = 10.0, 4.0
 NO_LIMIT = 1_000_000  # columns of an output that is not a terminal
 
 
@@ -194,7 +197,7 @@ class Screen:
                 "problems": result.problems,
             }
             write_document(without_nan(document), indent=2)
-        elif result.text:
+        elif result.text and self.first:
             self.results.file.write(result.text)
             self.results.file.flush()
         if self.quiet:
@@ -294,36 +297,37 @@ class BarProgress:
 
 
 class PlainProgress:
-    """Prints the first and last state of a task, and one line every LINE_EVERY_S in between."""
+    """Prints the first and last state of a task, and lines in between, with the time that is left.
 
-    def __init__(self, console: Console) -> None:
-        self.console = console
-        self.printed: dict[str, float] = {}
+    The second line is printed after FIRST_S, the others every LINE_EVERY_S.
+    """
+
+    def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
+        self.console, self.clock = console, clock
+        self.printed: dict[str, float] = {}  # when the latest line of a task was printed
+        self.begun: dict[str, tuple[float, int]] = {}  # when a task began, and how much was done
 
     def __call__(self, task: str, done: int, total: int | None = None, **facts: object) -> None:
-        now = time.monotonic()
-        if done != total and now - self.printed.get(task, -LINE_EVERY_S) < LINE_EVERY_S:
+        now = self.clock()
+        first = task not in self.begun
+        begun, before = self.begun.setdefault(task, (now, done))
+        estimated = self.printed.get(task, -LINE_EVERY_S) > begun
+        wait = LINE_EVERY_S if first or estimated else FIRST_S
+        if done == total:
+            del self.begun[task]
+        elif now - self.printed.get(task, -LINE_EVERY_S) < wait:
             return
         self.printed[task] = now
         of = f"/{total}" if total is not None else ""
-        self.console.print(escape(f"{task} {done}{of} {joined(facts)}".rstrip()), soft_wrap=True)
+        left = ""
+        if total is not None and before < done < total:
+            left = f"  about {duration((now - begun) / (done - before) * (total - done))} left"
+        line = f"{task} {done}{of} {joined(facts)}".rstrip() + left
+        self.console.print(escape(line), soft_wrap=True)
 
 
 def joined(facts: dict[str, object]) -> str:
     return "  ".join(f"{name} {formatted(value)}" for name, value in facts.items())
-
-
-def formatted(value: Any) -> str:
-    """A table cell: three decimals for a float, a dash for None and NaN."""
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return "–"
-    if isinstance(value, float):
-        return f"{value:z.3f}" if abs(value) < 1000 else f"{value:.0f}"
-    return str(value)
-
-
-def is_words(value: Any) -> bool:
-    return isinstance(value, str) and value[:1].isalpha()
 
 
 def without_nan(value: Any) -> Any:

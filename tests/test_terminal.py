@@ -140,6 +140,44 @@ def test_what_the_encoding_of_stdout_lacks_is_written_as_an_escape() -> None:
     assert b"note M\\xfcller" in done.stdout
 
 
+def test_within_ten_seconds_a_line_says_how_long_it_will_take() -> None:
+    text, now = io.StringIO(), [0.0]
+    progress = PlainProgress(Console(file=text, width=80), clock=lambda: now[0])
+    lines = []
+    for done in range(101):
+        now[0] = 100 + 2.0 * done
+        progress("decode", done, 100, loss=0.5)
+        lines += [(2.0 * done, line) for line in text.getvalue().splitlines()]
+        text.seek(0)
+        text.truncate()
+    assert lines[:3] == [
+        (0.0, "decode 0/100 loss 0.500"),
+        (4.0, "decode 2/100 loss 0.500  about 3.3 min left"),
+        (14.0, "decode 7/100 loss 0.500  about 3.1 min left"),
+    ]
+    assert lines[-1] == (200.0, "decode 100/100 loss 0.500")
+
+
+def test_a_task_that_begins_again_is_timed_again() -> None:
+    text, now = io.StringIO(), [0.0]
+    progress = PlainProgress(Console(file=text, width=80), clock=lambda: now[0])
+    for start in (0.0, 1000.0):
+        for done in (4, 8, 12, 16, 20):  # the first call comes after the first batch
+            now[0] = start + 3.0 * done
+            progress("validate", done, 20)
+    assert (
+        text.getvalue().splitlines()
+        == [
+            "validate 4/20",
+            "validate 8/20  about 36 s left",
+            "validate 12/20  about 24 s left",
+            "validate 16/20  about 12 s left",
+            "validate 20/20",
+        ]
+        * 2
+    )
+
+
 @pytest.mark.parametrize(("rank", "speaks"), [(None, True), ("0", True), ("1", False)])
 def test_the_first_of_several_processes_speaks(
     monkeypatch: pytest.MonkeyPatch, rank: str | None, speaks: bool
