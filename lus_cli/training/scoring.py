@@ -79,10 +79,12 @@ def seconds_per_picture(
     index = min(indices, key=loader.steps)
     batch, was_training, seconds = loader.load([index]).to(device_of(model)), model.training, 0.0
     model.eval()
+    parts = parts_of(batch, scored_at_once(model, loader))
     with torch.inference_mode():
-        for _ in range(2):  # the first call warms up
+        for _ in range(2):  # the first call warms up, unless it takes long
+            if seconds > 1:
+                break
             begun = time.perf_counter()
-            parts = parts_of(batch, scored_at_once(model, loader))
             predict(model, batch, pad_to, parts).logits.cpu()  # waits for an accelerator
             seconds = time.perf_counter() - begun
     model.train(was_training)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import logging
 import shutil
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from lus_cli.cache.video_cache import VideoCache
 from lus_cli.config import EvaluateConfig
 from lus_cli.progress import Result, silent
 from lus_cli.steps import evaluate, train
+from lus_cli.training import trained_run
 from tests.conftest import tiny
 
 FIGURES = [
@@ -150,3 +152,21 @@ def test_the_tables_name_the_patients_and_fit_a_narrow_terminal(result):
         ]
         widths = [max(map(len, column)) for column in zip(table.columns, *cells, strict=True)]
         assert sum(widths) + 3 * len(widths) <= 80
+
+
+def test_before_a_slow_first_batch_it_is_said_how_long_scoring_takes(
+    prepared: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    cache = shutil.copytree(prepared, tmp_path / "cache")
+    train.run(tiny(cache, epochs=1), silent)
+    monkeypatch.setattr(trained_run, "seconds_per_picture", lambda *_: 2.0)
+    caplog.set_level(logging.INFO, "lus")
+    config = EvaluateConfig(cache=cache, threads=1, permutations=10, device="cpu", split="all")
+    evaluate.run(config, silent)
+    assert not caplog.messages, "a batch of 12 pictures is scored at once"
+    monkeypatch.setattr(trained_run, "MANY_PICTURES", 12)
+    evaluate.run(config, silent)
+    assert caplog.messages[0] == "score all: roughly 1.8 min, judging by one video"  # 54 pictures
