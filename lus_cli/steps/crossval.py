@@ -26,6 +26,7 @@ from lus_cli.crossval.groups import (
     group_features,
     group_warnings,
 )
+from lus_cli.crossval.joining import joined, missing_folds, numbered
 from lus_cli.crossval.plan import Crossval, create, resume
 from lus_cli.crossval.predictions import (
     by_fold,
@@ -53,6 +54,7 @@ from lus_cli.training.resuming import resumed
 from lus_cli.training.setting import Setting
 from lus_cli.training.trained_run import open_run
 from lus_cli.training.training import train
+from lus_cli.words import counted
 
 SEED = 0  # of the permutations for p-values
 
@@ -68,6 +70,8 @@ def run(config: CrossvalConfig, progress: Progress) -> Result:
     device, cache = choose_device(config.device), Cache(config.cache)
     check_writable(cache.crossvals, cache.runs, cache.features)
     videos = VideoCache(cache.videos)
+    if config.fold:
+        return one_fold(joined(config, cache, videos), config.fold, device, progress)
     study = (resume if config.resume else create)(config, cache, videos)
     missing = [fold for fold in study.folds if not has_current_predictions(study, fold)]
     for fold in missing:
@@ -83,6 +87,27 @@ def run(config: CrossvalConfig, progress: Progress) -> Result:
 
 
 # ------------------------------------------------------------------------------------------ stages
+
+
+def one_fold(study: Crossval, number: int, device: torch.device, progress: Progress) -> Result:
+    """Trains one fold unless it is finished, without pooling the predictions."""
+    fold = numbered(study, number)
+    if not has_current_predictions(study, fold):
+        train_fold(study, fold, device, progress)
+    missing = [one.name for one in missing_folds(study)]
+    left = f"{counted(len(missing), 'fold')} of {len(study.folds)} {verb(missing)} left"
+    if not missing:
+        left = f"all are trained: `lus crossval --resume --run {study.name}` pools them"
+    numbers = {"run": study.name, "fold": fold.name, "missing": missing}
+    return Result(
+        numbers,
+        files={"predictions": study.predictions(fold)},
+        notes=[f"Fold {number} of {len(study.folds)} ({fold.name}) is trained; {left}."],
+    )
+
+
+def verb(several: Sequence[str]) -> str:
+    return "is" if len(several) == 1 else "are"
 
 
 def train_fold(study: Crossval, fold: Fold, device: torch.device, progress: Progress) -> None:

@@ -16,6 +16,7 @@ from lus_cli.cache.layout import Cache, Run
 from lus_cli.cache.other_study import OtherStudy, videos_to_evaluate, why_not_compared
 from lus_cli.cache.same_patient import alike_trained_notes
 from lus_cli.config import EvaluateConfig
+from lus_cli.crossval.joining import compare_crossvals
 from lus_cli.errors import LusError, UsageError
 from lus_cli.evaluation.assessment import assess
 from lus_cli.evaluation.clips import Clips
@@ -67,6 +68,9 @@ def run(config: EvaluateConfig, progress: Progress) -> Result:
         return evaluate(open_subject(config, cache, names[0], device), config, progress)
     if len(set(names)) < len(names):
         raise UsageError("a run is given twice", "give each run once")
+    runs = [cache.trained(name) for name in names]
+    if not config.videos and all(run.is_crossval for run in runs):
+        return compare_crossvals(cache, runs)
     subjects = [open_subject(config, cache, name, device) for name in names]
     if len({subject.trained.run.name for subject in subjects}) < len(subjects):
         raise UsageError("two runs have the same name", "rename the folder of one")
