@@ -99,6 +99,7 @@ class Subject:
     home: TrainedRun | None  # with the study it was trained on, if the cache still holds it
     alike: tuple[str, ...] = ()  # sentences on patients who may be training patients
     blind: str = ""  # why training patients among the videos might not be detected
+    compared: bool = False  # whether the training videos are recognised by their frames
 
     def predict(self, progress: Progress, keep: Keep | None = None) -> Predictions:
         return predictions_of(self.trained, self.indices, self.part, progress, keep)
@@ -152,6 +153,7 @@ def open_subject(
     trained, home = open_elsewhere(model, device, config.videos)
     known = trained_on(model, home)
     blind = why_not_compared(trained.videos, known)
+    compared = not blind
     if not known.patients:
         may_be = "they may be among these patients"
         if not blind:
@@ -167,7 +169,7 @@ def open_subject(
     at_home = dataclasses.replace(trained, videos=home) if home else None
     patients = [trained.videos.ids[index].patient for index in indices]
     alike = tuple(alike_trained_notes(patients, known.patients))
-    return Subject(trained, part, indices, at_home, alike, blind)
+    return Subject(trained, part, indices, at_home, alike, blind, compared)
 
 
 def refuse_own_study(run: Run) -> None:
@@ -241,7 +243,7 @@ def evaluate(subject: Subject, config: EvaluateConfig, progress: Progress) -> Re
     if config.videos:  # whether training patients may be among these patients
         recorded = bool(trained.split.train)
         scores["trained_patients"] = config.trained_patients if recorded else "unknown"
-        scores["pixels_compared"] = not subject.blind
+        scores["pixels_compared"] = subject.compared
     if trained.folds:
         scores["runs"] = list(trained.folds)
     folder = trained.run.evaluation(subject.part)
