@@ -109,6 +109,63 @@ class ImportConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LabelConfig:
+    """Options of `lus label`."""
+
+    videos: Annotated[
+        tuple[Path, ...],
+        typer.Argument(
+            help="Exam tree or folder of video files to score, as `lus prepare` reads them; with "
+            "--review also crossvals/NAME. [default: exams/ in the cache, else the folder scored "
+            "last]"
+        ),
+    ] = ()
+    rater: Annotated[
+        str | None,
+        typer.Option(
+            help="Name of the person who scores; each has a file. [default: your user name]"
+        ),
+    ] = None
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            help="CSV file with the columns file,patient,exam,area,score that gives the ids of videos "
+            "outside an exam tree; its scores are neither shown nor used."
+        ),
+    ] = None
+    agreement: Annotated[
+        bool,
+        typer.Option(
+            "--agreement",
+            help="Print how well the raters agree, and write their common label table and the list "
+            "of videos on which they differ.",
+        ),
+    ] = False
+    review: Annotated[
+        bool,
+        typer.Option(
+            "--review",
+            help="Show the videos on which raters differ, with their scores, to find a consensus; "
+            "with crossvals/NAME, those whose labels that cross-validation doubts.",
+        ),
+    ] = False
+    seed: Annotated[
+        int, typer.Option(help="Random seed of the order of the videos.", min=0, max=MAX_SEED)
+    ] = 0
+    mask_text: Annotated[
+        bool,
+        typer.Option(
+            "--mask-text",
+            help="Blacken DICOM frames outside their ultrasound regions, where names may be.",
+        ),
+    ] = False
+    port: Annotated[
+        int, typer.Option(help="Port of the page on this machine; 0: any free one.", max=65535)
+    ] = 0
+    cache: CachePath = DEFAULT_CACHE
+
+
+@dataclass(frozen=True, kw_only=True)
 class PrepareConfig:
     """Options of `lus prepare`."""
 
@@ -208,6 +265,58 @@ class PrepareConfig:
         bool,
         typer.Option("--force", help="Draw a new split, even if split.json was edited by hand."),
     ] = False
+    cache: CachePath = DEFAULT_CACHE
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecipesConfig:
+    """Options of `lus recipes`."""
+
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            help="Recipe to print with all fields, as a TOML file for --config; without it, all "
+            "recipes are listed."
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunsConfig:
+    """Options of `lus runs`."""
+
+    runs: Annotated[
+        tuple[str, ...],
+        typer.Argument(
+            help="Names of runs and cross-validations, or patterns such as 'paper-*'. [default: all]"
+        ),
+    ] = ()
+    sort: Annotated[
+        str,
+        typer.Option(
+            help="Column to sort by: numbers and dates from high to low, texts from A to Z; a minus "
+            "before it reverses the order. Columns are the keys of --json, such as test_kappa."
+        ),
+    ] = "started"
+    filter: Annotated[
+        tuple[str, ...],
+        typer.Option(
+            help="List only runs that fulfil all of these conditions, comma-separated: recipe=paper, "
+            "'test_kappa>0.5', 'started>2026-11-01', or a word that any column contains."
+        ),
+    ] = ()
+    folds: Annotated[
+        bool, typer.Option("--folds", help="List the runs of the folds of cross-validations, too.")
+    ] = False
+    remove: Annotated[
+        bool,
+        typer.Option(
+            "--remove",
+            help="Delete the named runs and cross-validations, the runs of their folds included, "
+            "after asking.",
+        ),
+    ] = False
+    yes: Annotated[bool, typer.Option("--yes", help="Delete without asking.")] = False
     cache: CachePath = DEFAULT_CACHE
 
 

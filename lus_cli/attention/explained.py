@@ -119,13 +119,14 @@ def all_masks(trained: TrainedRun, index: int) -> np.ndarray:
 def source_of(trained: TrainedRun, root: Path, index: int) -> Source:
     """The source of a video's original frames. Raises LusError if it does not exist."""
     videos = trained.videos
-    path = root / videos.source_paths[index]
+    kind, place = videos.source(index)
+    path = root / place
     if not path.exists():
         raise LusError(
             f"the original frames are missing: there is no {path}", "give their folder with --exams"
         )
     mask_text = videos.provenance["mask_text"]  # text that was masked must not be shown now
-    return open_source(videos.source_kinds[index], videos.ids[index], root, path, mask_text)
+    return open_source(kind, videos.ids[index], root, path, mask_text)
 
 
 def original_frames(

@@ -26,6 +26,7 @@ from lus_cli.model import efficientnet_lite
 from lus_cli.model.checkpoint import Card, require_weights, weights_digest
 from lus_cli.pages.base import environment
 from lus_cli.recipes.recipe import Recipe
+from lus_cli.recipes.shipped import base_of, changes_in_words
 from lus_cli.words import counted, joined
 
 FOLD = ("fold", "of", "repeat")  # keys of a split's drawn_by that the folds add
@@ -118,6 +119,8 @@ def values_of_card(run: Run, card: Card, weights: str, name_patients: bool) -> d
         "disclaimer": DISCLAIMER,
         "card": card,
         "recipe": recipe_rows(card.recipe),
+        "base": base_of(card.recipe),
+        "changes": changes_in_words(card.recipe),
         "weights": start_of(card.recipe.weights),
         "installed": card.recipe.backbone == efficientnet_lite.NAME,
         "digest": weights,

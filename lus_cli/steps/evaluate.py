@@ -29,8 +29,10 @@ from lus_cli.evaluation.terminal_tables import group_tables, metric_table, total
 from lus_cli.files import check_writable, read_json
 from lus_cli.folders import replacing_folder
 from lus_cli.model.devices import choose_device, set_threads
+from lus_cli.model.ranks import connected
 from lus_cli.prediction.models import chosen_model
 from lus_cli.progress import Progress, Result
+from lus_cli.torchrun.group import Group
 from lus_cli.training.scoring import Keep
 from lus_cli.training.trained_run import TrainedRun, mean_notes, open_elsewhere, open_run
 from lus_cli.training.training_videos import trained_on
@@ -57,15 +59,26 @@ def run(config: EvaluateConfig, progress: Progress) -> Result:
             "--split is a part of the run's study and cannot be combined with --videos",
             "omit --split: all labelled videos of --videos are scored",
         )
-    set_threads(config.threads)
-    cache, device = Cache(config.cache), choose_device(config.device)
+    group = Group.of_environment()
+    set_threads(config.threads, group)
+    device = choose_device(config.device, group)
+    with connected(group, device):
+        return evaluate(config, group, device, progress)
+
+
+def evaluate(
+    config: EvaluateConfig, group: Group, device: torch.device, progress: Progress
+) -> Result:
+    """Evaluates one run, or compares several. Each process of the group scores its share of the
+    videos, and the first one does the rest."""
+    cache = Cache(config.cache)
     names = config.runs or ((config.run,) if config.run else (None,))
     if len(names) > 1:
         check_writable(cache.comparisons)
     else:
         check_writable(cache.models if config.model else cache.trained(names[0]).evaluations)
     if len(names) == 1:
-        return evaluate(open_subject(config, cache, names[0], device), config, progress)
+        return evaluate_one(open_subject(config, cache, names[0], device), config, group, progress)
     if len(set(names)) < len(names):
         raise UsageError("a run is given twice", "give each run once")
     runs = [cache.trained(name) for name in names]
@@ -74,7 +87,9 @@ def run(config: EvaluateConfig, progress: Progress) -> Result:
     subjects = [open_subject(config, cache, name, device) for name in names]
     if len({subject.trained.run.name for subject in subjects}) < len(subjects):
         raise UsageError("two runs have the same name", "rename the folder of one")
-    predictions = {s.trained.run.name: s.predict(progress) for s in subjects}
+    predictions = {s.trained.run.name: s.predict(progress, group) for s in subjects}
+    if not group.first:
+        return Result()
     warnings = [
         f"Run {s.trained.run.name}: {w[0].lower()}{w[1:]}" for s in subjects for w in s.warnings
     ]
@@ -101,8 +116,8 @@ class Subject:
     blind: str = ""  # why training patients among the videos might not be detected
     compared: bool = False  # whether the training videos are recognised by their frames
 
-    def predict(self, progress: Progress, keep: Keep | None = None) -> Predictions:
-        return predictions_of(self.trained, self.indices, self.part, progress, keep)
+    def predict(self, progress: Progress, group: Group, keep: Keep | None = None) -> Predictions:
+        return predictions_of(self.trained, self.indices, self.part, progress, group, keep)
 
     @property
     def training_scores(self) -> list[int] | None:
@@ -200,24 +215,28 @@ def predictions_of(
     indices: list[int],
     part: str,
     progress: Progress,
+    group: Group,
     keep: Keep | None = None,
 ) -> Predictions:
     return Predictions(
         [trained.videos.ids[index] for index in indices],
         trained.videos.scores[indices],
-        trained.probabilities(indices, f"score {part}", progress, keep),
+        trained.probabilities(indices, f"score {part}", progress, keep, group),
     )
 
 
 # ------------------------------------------------------------------------------ one run
 
 
-def evaluate(subject: Subject, config: EvaluateConfig, progress: Progress) -> Result:
+def evaluate_one(
+    subject: Subject, config: EvaluateConfig, group: Group, progress: Progress
+) -> Result:
     trained = subject.trained
     clips = Clips(
         trained.videos, trained.card.recipe, trained.model.has_masks, len(subject.indices)
     )
-    predictions = subject.predict(progress, clips)
+    predictions = subject.predict(progress, group, clips)
+    clips.collect(group)
     validation = None
     leaves_out = subject.trained.card.recipe.leave_out  # trained on the validation patients
     if config.temperature and not leaves_out and subject.part == "validation":
@@ -225,8 +244,10 @@ def evaluate(subject: Subject, config: EvaluateConfig, progress: Progress) -> Re
     elif config.temperature and not leaves_out and subject.home:
         others = part_indices(subject.home, "validation")
         validation = (
-            predictions_of(subject.home, others, "validation", progress) if others else None
+            predictions_of(subject.home, others, "validation", progress, group) if others else None
         )
+    if not group.first:
+        return Result()
     progress("intervals", 0, 1)
     scores = assess(
         predictions,

@@ -20,6 +20,7 @@ from lus_cli.model.devices import SCORING_BYTES, frames_at_once
 from lus_cli.model.network import LusModel
 from lus_cli.progress import Progress
 from lus_cli.study.ids import VideoId
+from lus_cli.torchrun.group import ALONE, Group
 from lus_cli.training.scoring import Keep, score_videos, softmax
 from lus_cli.words import counted, shortened
 
@@ -102,8 +103,12 @@ class TrainedRun:
         task: str,
         progress: Progress,
         keep: Keep | None = None,
+        group: Group = ALONE,
     ) -> np.ndarray:
-        """The predicted probabilities of videos of the cache: (video, class), rows summing to 1."""
+        """The predicted probabilities of videos of the cache: (video, class), rows summing to 1.
+
+        keep, group: see score_videos.
+        """
         loader = BatchLoader(self.videos, self.card.recipe, keep=False)
         logits = score_videos(
             self.model,
@@ -112,6 +117,7 @@ class TrainedRun:
             pad_to=self.card.longest,
             task=task,
             progress=progress,
+            ranks=group,
             keep=keep,
         )
         wrong = [index for index, row in zip(indices, logits, strict=True) if not_finite(row)]
