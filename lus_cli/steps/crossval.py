@@ -26,7 +26,7 @@ from lus_cli.crossval.groups import (
     group_features,
     group_warnings,
 )
-from lus_cli.crossval.joining import joined, missing_folds, numbered
+from lus_cli.crossval.joining import compare_crossvals, joined, missing_folds, numbered
 from lus_cli.crossval.plan import Crossval, create, resume
 from lus_cli.crossval.predictions import (
     by_fold,
@@ -84,6 +84,25 @@ def run(config: CrossvalConfig, progress: Progress) -> Result:
             0, f"All {len(study.folds)} folds of {study.name} were finished: nothing was trained."
         )
     return result
+
+
+def run_several(configs: Sequence[CrossvalConfig], progress: Progress) -> Result:
+    """Cross-validates several recipes on the same folds, and compares them by paired differences."""
+    if any(config.fold for config in configs):
+        raise UsageError("--fold trains a fold of one cross-validation", "give one --recipe")
+    cache = Cache(configs[0].cache)
+    results = {}
+    for config in configs:
+        result = run(config, progress)
+        results[result.numbers["run"]] = result
+    compared = compare_crossvals(cache, [cache.crossval(name) for name in results])
+    return Result(
+        {**compared.numbers, "crossvals": {name: one.numbers for name, one in results.items()}},
+        compared.tables,
+        {f"report of {name}": one.files["report"] for name, one in results.items()}
+        | compared.files,
+        notes=compared.notes,
+    )
 
 
 # ------------------------------------------------------------------------------------------ stages

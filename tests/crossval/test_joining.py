@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from lus_cli.cache.layout import Cache
+from lus_cli.cli import app
 from lus_cli.config import EvaluateConfig
 from lus_cli.crossval.fold_files import read_predictions
 from lus_cli.errors import LusError, UsageError
@@ -102,3 +104,31 @@ def test_other_folds_are_said(cache: Path) -> None:
 def test_a_run_and_a_cross_validation_are_not_compared(cache: Path) -> None:
     with pytest.raises(LusError, match="some of the models of whole"):
         compared(cache, "whole", "jobs-r1-f1")
+
+
+def test_recipes_are_cross_validated_on_the_same_folds_and_compared(
+    exams: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = folded_study(exams, tmp_path / "several")
+    tiny_options = ["--weights", "none", "--epochs", "1", "--frames-per-video", "3"]
+    tiny_options += ["--feature-stride", "16", "--no-baselines", "--permutations", "0"]
+    where = ["--cache", str(cache), "--device", "cpu", "--threads", "1", "--run", "both"]
+    recipes = ["--recipe", "paper", "--recipe", "finetune"]
+    asked: list[Any] = []
+    real = crossval.run
+    monkeypatch.setattr(crossval, "run", lambda config, _: asked.append(config) or real(
+        crossval_config(cache, run=config.run, name=config.name, seed=len(asked)), silent
+    ))  # fmt: skip
+    done = CliRunner().invoke(app, ["crossval", *recipes, *tiny_options, *where, "--json"])
+    assert done.exit_code == 0, done.stderr
+    assert [(config.name, config.run) for config in asked] == [
+        ("paper", "both-paper"),
+        ("finetune", "both-finetune"),
+    ]
+    numbers = json.loads(done.stdout)
+    assert [row["name"] for row in numbers["candidates"]][:2] == ["both-paper", "both-finetune"]
+    assert numbers["same_folds"]
+    assert {*numbers["crossvals"]} == {"both-paper", "both-finetune"}
+    for wrong in (["--fold", "1"], ["--recipe", "paper"], ["--resume"]):
+        done = CliRunner().invoke(app, ["crossval", *recipes, *where, *wrong])
+        assert done.exit_code == 2, done.output
