@@ -116,7 +116,7 @@ class Endpoints:
         clip = self.session.ahead.get(position)
         try:
             made = await asyncio.wrap_future(clip)
-        except LusError:
+        except (LusError, OSError):
             return PlainTextResponse("this video cannot be decoded", 422)
         return Response(made.packed(), media_type="application/octet-stream")
 

@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 from tests.browser import Tab
 
 ADDRESS = re.compile(r"http://127\.0\.0\.1:\d+/[\w-]+/")
+BROWSERS_OWN = {"Tab": 9, "Enter": 13, "Escape": 27, " ": 32}  # virtual key codes
 PATIENCE_S = 60  # for what must happen; nothing is asserted about how long it takes
 
 
@@ -132,6 +133,8 @@ class Page:
         """One press and release of a key, as from a keyboard."""
         code = code or named(key)
         about = {"key": key, "code": code, "modifiers": modifiers, **more}
+        if key in BROWSERS_OWN:  # without it, the browser does nothing by itself
+            about["windowsVirtualKeyCode"] = BROWSERS_OWN[key]
         text = {"text": key} if len(key) == 1 and not modifiers & 7 else {}
         if key == "Enter":
             text = {"text": "\r"}

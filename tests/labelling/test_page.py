@@ -25,7 +25,7 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not instal
 
 @pytest.fixture(scope="module")
 def tab() -> Iterator[Tab]:
-    with browser("--window-size=1280,800") as one:
+    with browser("--window-size=800,600") as one:
         yield one
 
 
@@ -66,7 +66,7 @@ def test_one_press_scores_and_goes_on(page: Page, tmp_path: Path, order: list[La
     assert stored(tmp_path, order)[4]["assessable"] is False
     assert page.text("count") == "5 scored, 1 left"
     page.score("1")
-    assert page.text("count") == "all scored"
+    assert page.text("count").startswith("all scored")
     assert page.position == 5
     lines = (tmp_path / "cache" / "labels" / "anna.jsonl").read_text().splitlines()
     assert len(lines) == 7  # the session, and one line a press
