@@ -73,21 +73,22 @@ def run(config: LabelConfig, progress: Progress) -> Result:
     if config.agreement and config.review:
         raise UsageError("--agreement and --review are two steps", "give only one of them")
     cache, folder = Cache(config.cache), Folder(Cache(config.cache).labels)
-    if config.agreement:
-        return agreement(folder)
     roots, crossvals = split_paths(cache, config)
     last = last_session(folder.root)
     root = videos_root(cache, roots, last)
-    labels = config.labels
-    if labels is None and last.get("videos") == str(root.absolute()) and last.get("labels"):
-        labels = Path(last["labels"])  # without them, the ids would be others than before
-        log.info("ids are read from %s, as before", labels)
-    found = find_videos(root, labels, config.mask_text)
+    labels, mask_text = config.labels, config.mask_text
+    if last.get("videos") == str(root.absolute()):  # as before, so that the ids are the same
+        labels = labels or (Path(last["labels"]) if last.get("labels") else None)
+        mask_text = mask_text or bool(last.get("mask_text"))
+    if config.agreement:
+        ids_are_given = bool(roots or config.labels)
+        return agreement(folder, find_videos(root, labels, mask_text) if ids_are_given else None)
+    found = find_videos(root, labels, mask_text)
     about = {
         "videos": str(root.absolute()),
         "labels": str(labels.absolute()) if labels else None,
         "seed": config.seed,
-        "mask_text": config.mask_text,
+        "mask_text": mask_text,
     }
     sitting = Sitting(config, folder, found, root, about, progress)
     if crossvals:
@@ -266,9 +267,13 @@ def ratings_of(session: Session) -> dict[str, Rating]:
 # --------------------------------------------------------------------------------------- agreement
 
 
-def agreement(folder: Folder) -> Result:
-    """Compares all raters; writes the list of videos on which they differ, and a common table."""
-    raters = read_raters(folder.root)
+def agreement(folder: Folder, found: Found | None) -> Result:
+    """Compares all raters; writes the list of videos on which they differ, and a common table.
+
+    found: the videos, if their ids are not those under which they were rated.
+    """
+    videos = found.videos if found else []
+    raters = read_raters(folder.root, {video.file: video.id for video in videos if video.id})
     numbers = measure(raters)
     consensus = read_ratings(ratings_path(folder.agreement, CONSENSUS))
     agreed = {file: r.rating for file, r in consensus.by_file.items() if r.rating.is_done}
@@ -306,7 +311,10 @@ def agreement_notes(raters: Raters, numbers: dict[str, Any]) -> list[str]:
             "label table has that score, and says so"
         )
     if any(video is None for _, video in raters.videos):
-        lines.append("some patients are unknown, so there are no intervals: score with --labels")
+        lines.append(
+            "some patients are unknown, so there are no intervals: `lus label VIDEOS --labels TABLE "
+            "--agreement` takes the ids from a table"
+        )
     return lines
 
 

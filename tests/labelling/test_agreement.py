@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import cohen_kappa_score
 
+from lus_cli.errors import LusError
 from lus_cli.evaluation.intervals import CORRELATION, confidence_interval
 from lus_cli.evaluation.totals import agreement as agreement_of_two
 from lus_cli.labelling.agreement import (
@@ -157,3 +158,15 @@ def test_the_common_table_has_no_score_where_raters_differ_until_there_is_a_cons
         (1, "one rater"),
     ]
     assert rows[1]["a_lines"] == ""  # they say yes and no
+
+
+def test_ids_may_be_given_later_but_not_contradict() -> None:
+    unknown = RaterFile("ben", {"0.mp4": Rated("0.mp4", None, 1, Rating(1))})
+    known = VideoId("p0", "1", "area0")
+    assert of_files([ANNA, unknown]).videos[0] == ("0.mp4", known)
+    assert of_files([unknown, ANNA]).videos[0] == ("0.mp4", known)
+    other = VideoId("p9", "1", "area0")
+    contradicting = RaterFile("ben", {"0.mp4": Rated("0.mp4", other, 1, Rating(1))})
+    with pytest.raises(LusError, match=r"0\.mp4 is video p9/1/area0 for ben and p0/1/area0"):
+        of_files([ANNA, contradicting])
+    assert of_files([ANNA, contradicting], {"0.mp4": other}).videos[0] == ("0.mp4", other)
