@@ -123,7 +123,7 @@ class Page:
 
     def until(self, condition: str) -> None:
         """Returns once a JavaScript expression is true."""
-        wait(lambda: bool(self.tab.run(f"return !!({condition})")), condition)
+        wait(lambda: bool(self.tab.run(f"return !!(document.body && ({condition}))")), condition)
 
     def settle(self) -> None:
         """Waits until a score key counts: it does not while a video has only just appeared."""
