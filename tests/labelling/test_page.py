@@ -345,10 +345,11 @@ def test_the_next_videos_are_there_before_they_are_asked_for(page: Page, served:
 
 
 def test_a_killed_server_loses_nothing_that_was_saved_and_the_page_says_what_was_not(
-    tab: Tab, named_study: Path, tmp_path: Path, order: list[LabelVideo]
+    named_study: Path, tmp_path: Path, order: list[LabelVideo]
 ) -> None:
     options = (named_study, "--rater", "anna", "--cache", tmp_path / "cache")
-    with serving(*options) as served:
+    # A tab of its own: it asks before it is left, as a press is not saved.
+    with browser() as tab, serving(*options) as served:
         page = Page(tab, served.address)
         page.press("a")
         page.score("1")
@@ -363,7 +364,7 @@ def test_a_killed_server_loses_nothing_that_was_saved_and_the_page_says_what_was
         assert page.position == position
         assert page.text("saved") == "saving …"
     assert scores(tmp_path, order) == [1, 3, None, None, None, None]
-    with serving(*options) as served:
+    with browser() as tab, serving(*options) as served:
         page = Page(tab, served.address)
         assert page.position == 2
         assert page.text("count") == "2 scored, 4 left"
