@@ -18,18 +18,14 @@ from lus_cli.cache.video_dataset import VideoDataset, pad_videos
 
 ROOT = Path(__file__).parents[1]
 
-# Each command as a user gives it, in one process. `old` are the videos of a cache that is there.
+# Commands as a user gives them, which write artifacts for the first time and again.
 COMMANDS = """
     phantom --cache C --patients 6 --videos 18 --size 64 --max-frames 8 --workers 2
     prepare --cache C --size 64 --workers 2
     train --cache C --run a TINY
     train --cache C --run a --resume --epochs 2 --threads 1
     evaluate a --cache C --permutations 0 --threads 1
-    evaluate a --cache C --permutations 0 --threads 1
-    attention --cache C --run a --video 1047/1001/1 --threads 1
-    predict E --cache C --run a --threads 1 --no-page
     phantom D --cache C --patients 6 --videos 18 --size 64 --max-frames 8 --seed 1 --force
-    prepare E --cache C --size 64
     prepare D --cache C --size 64
 """
 TINY = (
@@ -37,7 +33,8 @@ TINY = (
     "--threads 1 --freeze"
 )
 
-# Windows' rules for files that are open or mapped, from what Linux says of this process.
+# Windows' rules for files that are open or mapped, from what Linux says of this process. The files of
+# locks are excepted: there, filelock removes them after it has closed them.
 WINDOWS = """
 import errno, functools, os, pathlib
 def in_use():
@@ -54,10 +51,9 @@ def refuse(call, *paths):
     used = in_use()
     for path in paths:
         real = os.path.realpath(path)
-        if any(name == real or name.startswith(real + "/") for name in used):
+        if not real.endswith("lock") and any(name == real or name.startswith(real + "/") for name in used):
             refused.append((call, real))
             raise PermissionError(errno.EACCES, f"{call}: it is open", str(path))
-refused = []
 def guarded(name):
     call = getattr(os, name)
     @functools.wraps(call)
@@ -92,18 +88,23 @@ if __name__ == "__main__":
 """
 
 
-def commands_in(folder: Path) -> str:
+def commands_in(folder: Path, first: int | None = None) -> str:
     cache = folder / "cache"
-    return COMMANDS.replace("TINY", TINY).replace(" C ", f" {cache} ").replace(
-        " E ", f" {cache / 'exams'} "
-    )
+    places = {" C ": cache, " D ": folder / "other"}
+    text = COMMANDS.replace("TINY", TINY)
+    for name, path in places.items():
+        text = text.replace(name, f" {path} ")
+    return "\n".join(text.strip().splitlines()[:first])
 
 
-def script(folder: Path, *pieces: str, commands: str) -> subprocess.CompletedProcess[str]:
+def run_as(folder: Path, rules: str, commands: str) -> subprocess.CompletedProcess[str]:
+    """Runs commands in a process under other rules, and prints what these refused."""
+    guarded = "".join(f"    {line}\n" for line in rules.strip().splitlines())
     path = folder / "commands.py"
-    guard = 'if __name__ == "__main__":\n'
-    before = "".join(f"    {line}\n" for line in "\n".join(pieces).splitlines())
-    path.write_text(f"COMMANDS = {commands!r}\n{guard}{before}{RUN}")
+    path.write_text(
+        f'COMMANDS = {commands!r}\nrefused = []\nif __name__ == "__main__":\n{guarded}{RUN}'
+        "    print('REFUSED', refused)\n"
+    )
     environment = os.environ | {"PYTHONPATH": str(ROOT), "NO_COLOR": "1"}
     return subprocess.run(
         [sys.executable, str(path)], capture_output=True, text=True, env=environment
@@ -112,25 +113,32 @@ def script(folder: Path, *pieces: str, commands: str) -> subprocess.CompletedPro
 
 def test_commands_fork_no_process(tmp_path: Path) -> None:
     """Their workers and those of the libraries are spawned, as macOS and Windows do."""
-    first = "\n".join(commands_in(tmp_path).splitlines()[:4])
-    done = script(tmp_path, NO_FORK, commands=first)
+    done = run_as(tmp_path, NO_FORK, commands_in(tmp_path, first=3))
     assert done.returncode == 0, done.stderr[-2000:]
     assert (tmp_path / "cache" / "runs" / "a" / "best.safetensors").is_file()
 
 
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="Linux tells which files are open")
 def test_no_command_replaces_or_removes_an_open_file(tmp_path: Path) -> None:
-    lines = commands_in(tmp_path)
-    lines += f"    prepare {tmp_path / 'cache' / 'exams'} --cache {tmp_path / 'cache'} --size 64\n"
-    report = "\nif __name__ == '__main__':\n    print('REFUSED', refused)\n"
-    path = tmp_path / "commands.py"
-    path.write_text(f"COMMANDS = {lines!r}\n{WINDOWS}{RUN}{report}")
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "NO_COLOR": "1"}
-    done = subprocess.run(
-        [sys.executable, str(path)], capture_output=True, text=True, env=environment
-    )
+    done = run_as(tmp_path, WINDOWS, commands_in(tmp_path))
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.splitlines()[-1] == "REFUSED []"
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="Linux tells which files are open")
+def test_the_rules_of_windows_refuse_what_windows_refuses(tmp_path: Path) -> None:
+    script = (
+        "import mmap, sys\nheld = open(sys.argv[1], 'rb')\n"
+        f"{WINDOWS}\nrefused = []\n"
+        "for call in (os.unlink, os.remove, lambda p: os.replace(p, p + 'x')):\n"
+        "    try:\n        call(sys.argv[1])\n    except PermissionError:\n        print('no')\n"
+        "held.close()\nos.unlink(sys.argv[1])\n"
+    )
+    (tmp_path / "file").write_text("a")
+    command = [sys.executable, "-c", script, str(tmp_path / "file")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["no"] * 3
+    assert not (tmp_path / "file").exists()
 
 
 @pytest.mark.parametrize("context", ["spawn", "forkserver"])

@@ -51,7 +51,10 @@ def frames_per_s(backbone: str, precision: str, machine: Machine) -> dict[str, A
     """Training in frames/s: the bare CNN, lus with pictures kept on the device, and without."""
     if precision == "bf16" and not computes_in(torch.bfloat16, machine.device):
         return {"bf16": "not on this device"}
-    if machine.tiny and (backbone, precision) not in ((BACKBONES[0], "bf16"), (backbone, "float32")):
+    if machine.tiny and (backbone, precision) not in (
+        (BACKBONES[0], "bf16"),
+        (backbone, "float32"),
+    ):
         return {"bf16": "left out, as it takes long on a CPU"}
     recipe = recipe_for(
         machine, backbone=backbone, precision=precision, batch_size=batch_size(machine)
