@@ -34,9 +34,11 @@ class Table:
 class Result:
     """The result of a step.
 
-    `numbers` are printed as JSON and `tables` on the terminal; `files` are the main files that were
-    written. `notes` are important remarks. `problems` has a line for each input that was left out;
-    `failed` says that they make the command fail (exit code 1), although the rest was done.
+    `numbers` are printed as JSON and `tables` on the terminal, after `text`, which is printed
+    unchanged, so that it can be redirected to a file. `files` are the main files that were written.
+    `notes` are important remarks. `problems` has a line for each input that was left out; `failed`
+    says that they make the command fail (exit code 1), although the rest was done. A `question` is
+    asked before the step runs again with `yes`; until then it has done nothing.
     """
 
     numbers: dict[str, Any] = field(default_factory=dict)
@@ -45,3 +47,5 @@ class Result:
     notes: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     failed: bool = False
+    text: str = ""
+    question: str = ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable, Sequence
 
 
@@ -22,6 +23,12 @@ def shortened(words: Sequence[str], most: int = 6) -> str:
     return ", ".join(words[:most]) + more
 
 
+def nearest(word: str, words: Iterable[str]) -> str:
+    """A question that suggests the word that was probably meant; empty if none is similar."""
+    near = difflib.get_close_matches(word, list(words), n=1)
+    return f"did you mean {near[0]!r}? " if near else ""
+
+
 def duration(seconds: float) -> str:
     """A time in words: '0.4 s', '40 s', '12 min', '3.5 h', '2 days'; one decimal below ten.
 
@@ -34,6 +41,15 @@ def duration(seconds: float) -> str:
         if round(seconds / length) < most:
             return f"{tenths(seconds / length)} {unit}"
     return f"{tenths(seconds / 86400)} days"
+
+
+def size(count: float) -> str:
+    """A number of bytes in words: '0 B', '4.5 MB', '120 GB', in powers of 1000."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if round(count) < 1000:
+            return f"{tenths(count)} {unit}"
+        count /= 1000
+    return f"{tenths(count)} TB"
 
 
 def tenths(value: float) -> str:

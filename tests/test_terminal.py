@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
+import logging
 import os
 import re
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import typer
@@ -15,6 +20,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from lus_cli.errors import LusError
+from lus_cli.progress import Result, Table
 from lus_cli.terminal import BarProgress, PlainProgress, Screen
 
 
@@ -58,6 +64,80 @@ def test_without_a_terminal_a_line_is_printed_now_and_then() -> None:
         "decode 0/1000 videos 0/100",
         "decode 1000/1000 videos 100/100",
     ]
+
+
+LONG_ID = f"{'1' * 60}/{'2' * 60}/right-upper-anterior"
+FOUND = Result(
+    {"kappa": 0.5},
+    [Table("scores of " + "a b " * 40, ("video", "score"), [(LONG_ID, 2), ("1/1/1", 0.25)])],
+    {"report": Path("report.html")},
+    notes=["only 2 patients " * 10],
+    problems=["3/1/1: no score"],
+)
+
+
+def test_results_go_to_stdout_and_what_was_left_out_to_stderr(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Screen(as_json=False, quiet=False, verbose=False).show(FOUND)
+    out, err = capsys.readouterr()
+    assert out.splitlines() == [
+        FOUND.tables[0].title,
+        f"  {'video':<{len(LONG_ID)}}   score",
+        f" {'─' * (len(LONG_ID) + 10)}",
+        f"  {LONG_ID}       2",
+        f"  {'1/1/1':<{len(LONG_ID)}}   0.250",
+        "",
+        f"note {FOUND.notes[0]}",
+        "report  report.html",
+    ]
+    assert err == "left out 3/1/1: no score\n"
+
+
+def test_with_json_the_tables_go_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    Screen(as_json=True, quiet=False, verbose=False).show(FOUND)
+    out, err = capsys.readouterr()
+    assert json.loads(out)["kappa"] == 0.5
+    assert "only 2 patients" in err
+    assert LONG_ID[:20] in err
+
+
+def test_on_a_narrow_terminal_ids_are_folded_and_not_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Screen(as_json=False, quiet=False, verbose=False)
+    screen.results = Console(file=io.StringIO(), width=50, force_terminal=True, no_color=True)
+    screen.show(FOUND)
+    shown = screen.results.file.getvalue()  # type: ignore[attr-defined]
+    assert "…" not in shown
+    start = [line[2:40].strip() for line in shown.splitlines() if re.match(r"  [12/]", line)]
+    assert "".join(start).startswith(LONG_ID[:100])
+
+
+def test_log_lines_are_not_wrapped_where_stderr_is_no_terminal(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Screen(as_json=False, quiet=False, verbose=False)
+    line = "epoch 1/1 [bold] " + "validation loss 0.1 " * 10
+    logging.getLogger("lus.train").info("%s", line)
+    logging.getLogger("lus.train").warning("%s", "slow")
+    logging.getLogger("lus.train").debug("%s", "hidden")
+    assert capsys.readouterr().err == f"{line}\nwarning: slow\n"
+
+
+def test_what_the_encoding_of_stdout_lacks_is_written_as_an_escape() -> None:
+    script = (
+        "from lus_cli.progress import Result, Table; from lus_cli import terminal\n"
+        "terminal.settle_stdout()\n"
+        "screen = terminal.Screen(as_json=False, quiet=False, verbose=False)\n"
+        "screen.show(Result({}, [Table('t', ('a',), [(None,)])], notes=['Müller']))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert b"\\u2013" in done.stdout
+    assert b"note M\\xfcller" in done.stdout
 
 
 @pytest.mark.parametrize(("rank", "speaks"), [(None, True), ("0", True), ("1", False)])

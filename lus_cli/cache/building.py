@@ -44,12 +44,14 @@ def open_old(cache: Cache) -> VideoCache | None:
     if not cache.videos.exists():
         return None
     try:
-        return VideoCache(cache.videos)
+        old = VideoCache(cache.videos)
+        old.entries, old.checksums, old.notes  # noqa: B018 - damage shows here, not later
     except CannotReadError:
         raise
     except LusError as error:
         log.warning("%s; rebuilding it", error.message)
         return None
+    return old
 
 
 def update_videos(

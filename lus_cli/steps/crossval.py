@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from lus_cli.cache.layout import Cache
+from lus_cli.cache.layout import Cache, Run
 from lus_cli.cache.split import PARTS, Split
 from lus_cli.cache.video_cache import VideoCache
 from lus_cli.config import CrossvalConfig
@@ -18,7 +18,7 @@ from lus_cli.crossval.confounders import confounder_warnings, confounding
 from lus_cli.crossval.doubtful_labels import doubt_note, doubted_labels
 from lus_cli.crossval.features import compute_features
 from lus_cli.crossval.fold_files import START_OVER
-from lus_cli.crossval.folder import DOUBTFUL, write_crossval
+from lus_cli.crossval.folder import write_crossval
 from lus_cli.crossval.folds import Fold, groups_of_folds
 from lus_cli.crossval.groups import (
     baselines_of,
@@ -46,7 +46,7 @@ from lus_cli.evaluation.run_comparison import compare_candidates
 from lus_cli.evaluation.terminal_tables import group_tables, metric_table
 from lus_cli.files import check_writable, read_json, write_json
 from lus_cli.model.devices import choose_device, set_threads
-from lus_cli.model.ranks import ranks_of_environment
+from lus_cli.model.ranks import Ranks
 from lus_cli.progress import Progress, Result
 from lus_cli.recipes.recipe import recipe_of
 from lus_cli.training.resuming import resumed
@@ -59,7 +59,7 @@ SEED = 0  # of the permutations for p-values
 
 def run(config: CrossvalConfig, progress: Progress) -> Result:
     """Trains the missing folds, pools the predictions of all folds, compares them with baselines."""
-    if ranks_of_environment().world > 1:
+    if Ranks.of_environment().world > 1:
         raise UsageError(
             "crossval runs in one process",
             "start it without torchrun; --resume continues it after an interruption",
@@ -146,7 +146,7 @@ def evaluate(study: Crossval, config: CrossvalConfig, progress: Progress) -> Res
         {
             "report": page,
             "numbers": study.root / "scores.json",
-            "doubtful labels": study.root / DOUBTFUL,
+            "doubtful labels": Run(study.root).doubtful_labels,
             **compared.files,
         },
         notes=[*scores["warnings"], *compared.notes, doubt_note(scores["doubtful_labels"])],

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 
-from lus_cli.cache.batches import BatchLoader
+from lus_cli.cache.batches import BatchLoader, pictures_of
 from lus_cli.recipes.recipe import DEFAULT_RECIPE, Recipe
 from lus_cli.training.sampling import epoch_order
 from lus_cli.training.tally import Tally
@@ -41,6 +41,7 @@ class Forecast:
         self.scored = sum(map(self.loader.steps, validation))
         self.per_video = self.trained / max(len(trainer.indices), 1)
         self.videos = len({*trainer.indices, *validation})
+        self.videos += len(trainer.indices) * getattr(self.loader, "copies", 0)
         self.awaited = min(MEASURED, len(groups))  # the number of steps after which it logs
         self.steps, self.warm_up = 0, Tally()
 
@@ -94,6 +95,6 @@ def faster(recipe: Recipe, steps: float) -> str:
         return (
             "--feature-cache float16 takes less: the CNN sees each video once, not in every epoch"
         )
-    if not recipe.windows and steps > 6:
+    if not pictures_of(recipe).are_windows and steps > 6:
         return f"--windows 6 takes less: 6 pictures per video instead of {steps:.0f}"
     return "fewer --epochs or --members take less"

@@ -129,15 +129,15 @@ def test_the_feature_maps_are_estimated_once_from_the_first_five(
     videos = VideoCache(prepared / "videos.h5")
     model, device = new_model(config).eval(), torch.device("cpu")
     loader = FeatureLoader(videos, config, device, model, tmp_path)
-    loader.fill(range(12), ALONE, silent, itertools.count(0.0, 600.0).__next__)
+    loader.fill(range(12), [], ALONE, silent, itertools.count(0.0, 600.0).__next__)
     first, *more = [message for message in caplog.messages if "about" in message]
     assert first == "feature maps of 12 videos: about 24 min, once"  # 5 of 12 took 10
     assert more == []
     caplog.clear()
-    loader.fill(range(17), ALONE, silent, itertools.count(0.0, 3600.0).__next__)
+    loader.fill(range(17), [], ALONE, silent, itertools.count(0.0, 3600.0).__next__)
     assert not [message for message in caplog.messages if "about" in message]  # only five are left
     other = FeatureLoader(videos, config, device, model, tmp_path / "other")
-    other.fill(range(6), ALONE, silent, itertools.count(0.0, 3600.0).__next__)
+    other.fill(range(6), [], ALONE, silent, itertools.count(0.0, 3600.0).__next__)
     assert caplog.messages[-3:-1] == [
         "feature maps of 6 videos: about 1.2 h, once",
         "fewer --epochs or --members take less",
