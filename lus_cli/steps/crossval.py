@@ -26,6 +26,7 @@ from lus_cli.crossval.groups import (
     group_features,
     group_warnings,
 )
+from lus_cli.crossval.joining import compare_crossvals, joined, missing_folds, numbered
 from lus_cli.crossval.plan import Crossval, create, resume
 from lus_cli.crossval.predictions import (
     by_fold,
@@ -53,6 +54,7 @@ from lus_cli.training.resuming import resumed
 from lus_cli.training.setting import Setting
 from lus_cli.training.trained_run import open_run
 from lus_cli.training.training import train
+from lus_cli.words import counted
 
 SEED = 0  # of the permutations for p-values
 
@@ -68,6 +70,8 @@ def run(config: CrossvalConfig, progress: Progress) -> Result:
     device, cache = choose_device(config.device), Cache(config.cache)
     check_writable(cache.crossvals, cache.runs, cache.features)
     videos = VideoCache(cache.videos)
+    if config.fold:
+        return one_fold(joined(config, cache, videos), config.fold, device, progress)
     study = (resume if config.resume else create)(config, cache, videos)
     missing = [fold for fold in study.folds if not has_current_predictions(study, fold)]
     for number, fold in enumerate(missing):
@@ -82,7 +86,47 @@ def run(config: CrossvalConfig, progress: Progress) -> Result:
     return result
 
 
+def run_several(configs: Sequence[CrossvalConfig], progress: Progress) -> Result:
+    """Cross-validates several recipes on the same folds, and compares them by paired differences."""
+    if any(config.fold for config in configs):
+        raise UsageError("--fold trains a fold of one cross-validation", "give one --recipe")
+    cache = Cache(configs[0].cache)
+    results = {}
+    for config in configs:
+        result = run(config, progress)
+        results[result.numbers["run"]] = result
+    compared = compare_crossvals(cache, [cache.crossval(name) for name in results])
+    return Result(
+        {**compared.numbers, "crossvals": {name: one.numbers for name, one in results.items()}},
+        compared.tables,
+        {f"report of {name}": one.files["report"] for name, one in results.items()}
+        | compared.files,
+        notes=compared.notes,
+    )
+
+
 # ------------------------------------------------------------------------------------------ stages
+
+
+def one_fold(study: Crossval, number: int, device: torch.device, progress: Progress) -> Result:
+    """Trains one fold unless it is finished, without pooling the predictions."""
+    fold = numbered(study, number)
+    if not has_current_predictions(study, fold):
+        train_fold(study, fold, device, progress)
+    missing = [one.name for one in missing_folds(study)]
+    left = f"{counted(len(missing), 'fold')} of {len(study.folds)} {verb(missing)} left"
+    if not missing:
+        left = f"all are trained: `lus crossval --resume --run {study.name}` pools them"
+    numbers = {"run": study.name, "fold": fold.name, "missing": missing}
+    return Result(
+        numbers,
+        files={"predictions": study.predictions(fold)},
+        notes=[f"Fold {number} of {len(study.folds)} ({fold.name}) is trained; {left}."],
+    )
+
+
+def verb(several: Sequence[str]) -> str:
+    return "is" if len(several) == 1 else "are"
 
 
 def train_fold(
