@@ -74,9 +74,9 @@ def run(config: CrossvalConfig, progress: Progress) -> Result:
         return one_fold(joined(config, cache, videos), config.fold, device, progress)
     study = (resume if config.resume else create)(config, cache, videos)
     missing = [fold for fold in study.folds if not has_current_predictions(study, fold)]
-    for fold in missing:
+    for number, fold in enumerate(missing):
         progress("folds", study.folds.index(fold), len(study.folds))
-        train_fold(study, fold, device, progress)
+        train_fold(study, fold, device, progress, to_train=len(missing) - number)
     progress("folds", len(study.folds), len(study.folds))
     result = evaluate(study, config, progress)
     if config.resume and not missing:
@@ -129,8 +129,13 @@ def verb(several: Sequence[str]) -> str:
     return "is" if len(several) == 1 else "are"
 
 
-def train_fold(study: Crossval, fold: Fold, device: torch.device, progress: Progress) -> None:
-    """Trains one fold, or resumes it, and stores the predictions for its test patients."""
+def train_fold(
+    study: Crossval, fold: Fold, device: torch.device, progress: Progress, to_train: int = 1
+) -> None:
+    """Trains one fold, or resumes it, and stores the predictions for its test patients.
+
+    to_train: the number of folds that are not trained, this one included, for the forecast.
+    """
     config, run = study.train_config(fold), study.run(fold)
     setting = Setting(recipe_of(config), run, study.videos, fold.split, device)
     if config.resume:
@@ -142,6 +147,7 @@ def train_fold(study: Crossval, fold: Fold, device: torch.device, progress: Prog
                 f"remove {run.root}; --resume then trains it again",
             )
         setting = interrupted
+    setting = dataclasses.replace(setting, to_train=to_train)
     train(setting, progress, becomes_latest=False)
     trained = open_run(Cache(config.cache), run.name, device)
     write_json(study.predictions(fold), predict_fold(trained, progress))
