@@ -21,8 +21,11 @@ import lus_cli
 from lus_cli import config, options, terminal
 from lus_cli.errors import UsageError
 from lus_cli.recipes import recipe
+from lus_cli.torchrun.ending import is_one_of_several
 
 EMPTY = inspect.Parameter.empty
+# The commands whose work several processes of torchrun can share.
+SHARED = {"prepare", "train", "crossval", "evaluate", "attention", "predict"}
 
 app = typer.Typer(
     name="lus",
@@ -136,6 +139,8 @@ def add_command(name: str, module: str, config_class: type, summary: str) -> Non
         )
         with screen.catching_errors():
             terminal.check_working_folder()
+            if name not in SHARED and is_one_of_several():
+                raise UsageError(f"lus {name} runs in one process", "start it without torchrun")
             settings = settings_from(config_class, given)
             step = importlib.import_module(f"lus_cli.steps.{module}")
             with screen.progress() as progress:
