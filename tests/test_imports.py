@@ -53,7 +53,7 @@ RESERVED = {
     "onnx": {"model"},
     "onnxruntime": {"model"},
     "onnxscript": {"model"},
-    "av": {"study"},
+    "av": {"study", "cache"},  # cache/preprocess.py is copied into exported folders
     "simplejpeg": {"study", "labelling"},
     "pydicom": {"study"},
     "scipy": {"study", "cache", "evaluation", "attention", "crossval"},

@@ -113,7 +113,14 @@ def write_cache(cache: Cache, plan: Plan, old: VideoCache | None, work: Work) ->
         # A damaged shard is decoded again.
         return StoredVideo.load(task.shard) or decode_video(task)
 
-    write_video_cache(cache.videos, plan.entries, video_of, plan.frame_format, plan.provenance)
+    write_video_cache(
+        cache.videos,
+        plan.entries,
+        video_of,
+        plan.frame_format,
+        plan.provenance,
+        written=old.close if old is not None else lambda: None,
+    )
 
 
 def clean(cache: Cache) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from lus_cli.errors import LusError, UsageError
 from lus_cli.files import is_text
+from lus_cli.words import nearest, shortened
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,10 @@ class Cache:
     @property
     def videos(self) -> Path:
         return self.root / "videos.h5"
+
+    @property
+    def readme(self) -> Path:
+        return self.root / "videos-README.md"
 
     @property
     def split(self) -> Path:
@@ -107,12 +112,13 @@ class Cache:
                 return run
             if self.crossval(name).is_crossval:
                 raise not_a_run(name, name)
-        names = sorted(p.name for p in self.runs.glob("*") if p.is_dir())
+        names = folders_in(self.runs)
         if not names:
             raise LusError(f"there is no trained run in {self.root}", "run `lus train` first")
+        suggested = nearest(name, names) if name else ""
         raise LusError(
             f"there is no run {name!r} in {self.root}" if name else "the latest run is unknown",
-            f"runs are {', '.join(names)}: name one with --run",
+            f"{suggested}runs are {shortened(names, 12)}: name one with --run; `lus runs` lists them",
         )
 
     def new_run(self, name: str) -> Run:
@@ -124,6 +130,11 @@ class Cache:
     def results(self, name: str) -> Run:
         """The folder for what is computed with a model that is in no run."""
         return Run(self.models / name)
+
+
+def folders_in(folder: Path) -> list[str]:
+    """The names of the folders in a folder, without hidden ones; nothing if it does not exist."""
+    return sorted(p.name for p in folder.glob("*") if p.is_dir() and not p.name.startswith("."))
 
 
 def is_path(name: str) -> bool:
@@ -183,6 +194,11 @@ class Run:
     @property
     def epochs(self) -> Path:
         return self.root / "epochs.csv"
+
+    @property
+    def result(self) -> Path:
+        """The metrics of the finished run on the test patients, with the digest of its weights."""
+        return self.root / "result.json"
 
     @property
     def last(self) -> Path:

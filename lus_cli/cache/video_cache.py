@@ -45,6 +45,13 @@ from lus_cli.words import joined
 
 FORMAT_VERSION = 5  # increase it when videos.h5 is laid out differently
 READABLE = (4, 5)  # a file of format 4 is copied to one of 5 when `lus prepare` has to write it
+# An attribute of the file and of its frames, for readers who do not know lus.
+READ_WITH = (
+    "The frames are compressed with Zstandard. In Python: pip install hdf5plugin, then import "
+    'hdf5plugin before reading them with h5py; otherwise HDF5 says "can\'t open directory". Elsewhere, '
+    "set HDF5_PLUGIN_PATH to a folder with the HDF5 filter 32015. The first length[i] frames of video i "
+    "are real, the others padding."
+)
 # What reading a damaged file raises: HDF5 has no single exception for it.
 READING = (OSError, AttributeError, LookupError, TypeError, ValueError, RuntimeError)
 

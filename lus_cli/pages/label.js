@@ -5,7 +5,8 @@
   const SPEEDS = [0.1, 0.25, 0.5, 0.75, 1, 1.5, 2, 3, 4];
   const AHEAD = 12; // frames that are decoded before they are due
   const BITMAP_BYTES = 256e6; // of decoded frames that are kept
-  const CLIPS = 6; // videos that are kept
+  const CLIPS = 6; // videos that are kept, at most
+  const CLIP_BYTES = 600e6; // of the videos that are kept, at most
   const JUST_SHOWN_MS = 250; // a key that is pressed sooner was meant for the video before
   const RETRY_MS = 2000;
 
@@ -64,6 +65,7 @@
   }
 
   const clips = new Map(); // position -> promise of a Clip; used longest ago first
+  const sizes = new Map(); // position -> bytes of the clips that are loaded
 
   function load(position) {
     let coming = clips.get(position);
@@ -73,13 +75,18 @@
       coming.catch(() => clips.delete(position)); // so that the next visit tries again
     }
     clips.set(position, coming);
+    forget(position);
+    return coming;
+  }
+
+  function forget(used) {
     for (const [old, dropped] of clips) {
-      if (clips.size <= CLIPS) break;
-      if (old === here) continue;
+      const bytes = [...clips.keys()].reduce((sum, position) => sum + (sizes.get(position) ?? 0), 0);
+      if (clips.size <= CLIPS && bytes <= CLIP_BYTES) return;
+      if (old === here || old === used) continue;
       clips.delete(old);
       dropped.then((made) => made.release(), () => {});
     }
-    return coming;
   }
 
   async function fetchClip(position) {
@@ -89,6 +96,7 @@
     const size = new DataView(bytes.buffer).getUint32(0);
     const header = JSON.parse(new TextDecoder().decode(bytes.subarray(4, 4 + size)));
     const made = new Clip(header, bytes, 4 + size);
+    sizes.set(position, bytes.length);
     await made.decode(0);
     return made;
   }
@@ -207,7 +215,7 @@
     if (thenGoOn) {
       scored.push(position);
       if (!state.waits) {
-        flash(`Video ${position + 1}: ${rating.score ?? "not assessable"}`);
+        flash(`Video ${position + 1}: ${rating.assessable ? `score ${rating.score}` : "not assessable"}`);
         goOn(position);
         return;
       }
@@ -274,7 +282,7 @@
     find("place").textContent = `Video ${here + 1} of ${state.ratings.length}`;
     const done = state.ratings.filter((_, position) => isDone(position)).length;
     const left = state.ratings.length - done;
-    find("count").textContent = left ? `${done} scored, ${left} left` : "all scored";
+    find("count").textContent = left ? `${done} scored, ${left} left` : "all scored: Ctrl-C in the terminal ends";
     for (let score = 0; score < 4; score++) press(`score${score}`, rating.score === score);
     press("unassessable", !rating.assessable);
     for (const name of ["a_lines", "b_lines"]) {
@@ -294,7 +302,8 @@
 
   function showAbout() {
     const about = state.about[here];
-    const lines = about ?? [["", "What is known about this video is shown once you have scored it."]];
+    const lines = about ? [...about] : [["", "Shown once you have scored the video."]];
+    if (about && state.waits) lines.push(["", "N or U goes on."]);
     find("about").replaceChildren(...lines.flatMap(([name, text]) => {
       const [term, value] = [document.createElement("dt"), document.createElement("dd")];
       [term.textContent, value.textContent] = [name, text];

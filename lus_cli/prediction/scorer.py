@@ -25,6 +25,7 @@ from lus_cli.prediction.new_videos import (
     NewVideo,
     decode,
     decode_array,
+    find_videos,
     frames_at,
     open_video,
 )
@@ -71,6 +72,18 @@ class Scorer:
         source = open_video(video, self.mask_text)
         stored = decode(source, self.card.frame_format)
         return self.score_stored(stored, video.name, printable(str(video.path))), stored
+
+    def score_file(self, path: str | Path) -> Prediction:
+        """Scores one video file, DICOM file, .mat file or folder of frames, as `lus predict` does.
+
+        Raises LusError if there is no video, or several, or if it cannot be decoded.
+        """
+        search = find_videos([Path(path)])
+        if search.problems:
+            raise LusError(search.problems[0])
+        if len(search.videos) != 1:
+            raise LusError(f"{path} contains {len(search.videos)} videos", "give one of them")
+        return self.score(search.videos[0])[0]
 
     def score_frames(self, frames: np.ndarray, name: str = "") -> Prediction:
         """Scores one video that is an array of frames, as `lus predict` scores a file.
@@ -154,7 +167,7 @@ class Scorer:
         return sentences
 
 
-def load_scorer(
+def load_model(
     path: str | Path,
     device: str = "auto",
     *,
@@ -184,7 +197,7 @@ def load_scorer(
 def scorer_of(
     trained: TrainedModel, device: torch.device, temperature: bool, mask_text: bool | None
 ) -> Scorer:
-    """The scorer of a model that has just been read. For the arguments see load_scorer."""
+    """The scorer of a model that has just been read. For the arguments see load_model."""
     fitted = None
     if temperature and trained.folds:
         raise LusError(

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-
-from lus_cli.errors import UsageError
 
 # Its file sets every field of Recipe. The other recipes list only what differs from it.
 DEFAULT_RECIPE = "standard"
@@ -349,13 +346,3 @@ class Recipe:
 def recipe_of(options: Recipe) -> Recipe:
     """The recipe alone, of options that hold a recipe among others."""
     return Recipe(**{field.name: getattr(options, field.name) for field in fields(Recipe)})
-
-
-def recipe_path(name: str) -> Path:
-    """The path of a recipe that ships with lus. Raises UsageError with the names that exist."""
-    folder = Path(__file__).parent
-    path = folder / f"{name}.toml"
-    names = sorted(p.stem for p in folder.glob("*.toml"))
-    if name not in names:
-        raise UsageError(f"there is no recipe {name!r}", f"recipes are {', '.join(names)}")
-    return path

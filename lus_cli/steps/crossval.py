@@ -29,6 +29,7 @@ from lus_cli.crossval.groups import (
     group_features,
     group_warnings,
 )
+from lus_cli.crossval.joining import compare_crossvals, joined, missing_folds, numbered
 from lus_cli.crossval.plan import Crossval, create, resume
 from lus_cli.crossval.predictions import (
     by_fold,
@@ -42,7 +43,7 @@ from lus_cli.crossval.predictions import (
     weights_of,
 )
 from lus_cli.crossval.signs import CONFOUNDERS
-from lus_cli.errors import LusError
+from lus_cli.errors import LusError, UsageError
 from lus_cli.evaluation.assessment import assess
 from lus_cli.evaluation.metrics import Predictions
 from lus_cli.evaluation.run_comparison import compare_candidates
@@ -59,6 +60,7 @@ from lus_cli.training.resuming import resumed
 from lus_cli.training.setting import Setting
 from lus_cli.training.trained_run import open_run
 from lus_cli.training.training import train
+from lus_cli.words import counted
 
 SEED = 0  # of the permutations for p-values
 
@@ -70,6 +72,12 @@ def run(config: CrossvalConfig, progress: Progress) -> Result:
     device, cache = choose_device(config.device, group), Cache(config.cache)
     check_writable(cache.crossvals, cache.runs, cache.features)
     videos = VideoCache(cache.videos)
+    if config.fold:
+        if group.world > 1:
+            raise UsageError(
+                "--fold trains in one process", "omit it, or start it without torchrun"
+            )
+        return one_fold(joined(config, cache, videos), config.fold, device, progress)
     with connected(group, device):
         return cross_validate(config, group, device, videos, progress)
 
@@ -93,15 +101,38 @@ def cross_validate(
     share = group.share(missing)
     for trained, fold in enumerate(share):
         of_all("folds", before + trained, total)
-        train_fold(study, fold, device, progress)
+        train_fold(study, fold, device, progress, to_train=len(share) - trained)
     of_all("folds", before + len(share), total)
     group.meet()
     result = evaluate(study, config, group, progress)
+    if not group.first:
+        return Result({"run": study.name})
     if config.resume and not missing:
         result.notes.insert(
             0, f"All {len(study.folds)} folds of {study.name} were finished: nothing was trained."
         )
     return result
+
+
+def run_several(configs: Sequence[CrossvalConfig], progress: Progress) -> Result:
+    """Cross-validates several recipes on the same folds, and compares them by paired differences."""
+    if any(config.fold for config in configs):
+        raise UsageError("--fold trains a fold of one cross-validation", "give one --recipe")
+    cache = Cache(configs[0].cache)
+    results = {}
+    for config in configs:
+        result = run(config, progress)
+        results[result.numbers["run"]] = result
+    if not Group.of_environment().first:
+        return Result()
+    compared = compare_crossvals(cache, [cache.crossval(name) for name in results])
+    return Result(
+        {**compared.numbers, "crossvals": {name: one.numbers for name, one in results.items()}},
+        compared.tables,
+        {f"report of {name}": one.files["report"] for name, one in results.items()}
+        | compared.files,
+        notes=compared.notes,
+    )
 
 
 # ------------------------------------------------------------------------------------------ stages
@@ -144,8 +175,34 @@ def fill_features(
         group.meet()
 
 
-def train_fold(study: Crossval, fold: Fold, device: torch.device, progress: Progress) -> None:
-    """Trains one fold, or resumes it, and stores the predictions for its test patients."""
+def one_fold(study: Crossval, number: int, device: torch.device, progress: Progress) -> Result:
+    """Trains one fold unless it is finished, without pooling the predictions."""
+    fold = numbered(study, number)
+    if not has_current_predictions(study, fold):
+        train_fold(study, fold, device, progress)
+    missing = [one.name for one in missing_folds(study)]
+    left = f"{counted(len(missing), 'fold')} of {len(study.folds)} {verb(missing)} left"
+    if not missing:
+        left = f"all are trained: `lus crossval --resume --run {study.name}` pools them"
+    numbers = {"run": study.name, "fold": fold.name, "missing": missing}
+    return Result(
+        numbers,
+        files={"predictions": study.predictions(fold)},
+        notes=[f"Fold {number} of {len(study.folds)} ({fold.name}) is trained; {left}."],
+    )
+
+
+def verb(several: Sequence[str]) -> str:
+    return "is" if len(several) == 1 else "are"
+
+
+def train_fold(
+    study: Crossval, fold: Fold, device: torch.device, progress: Progress, to_train: int = 1
+) -> None:
+    """Trains one fold, or resumes it, and stores the predictions for its test patients.
+
+    to_train: the number of folds that are not trained, this one included, for the forecast.
+    """
     config, run = study.train_config(fold), study.run(fold)
     setting = Setting(recipe_of(config), run, study.videos, fold.split, device)
     if config.resume:
@@ -157,6 +214,7 @@ def train_fold(study: Crossval, fold: Fold, device: torch.device, progress: Prog
                 f"remove {run.root}; --resume then trains it again",
             )
         setting = interrupted
+    setting = dataclasses.replace(setting, to_train=to_train)
     train(setting, progress, becomes_latest=False)
     trained = open_run(Cache(config.cache), run.name, device)
     write_json(study.predictions(fold), predict_fold(trained, progress))

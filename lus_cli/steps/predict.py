@@ -17,7 +17,7 @@ from lus_cli.cache.same_patient import alike_trained_notes
 from lus_cli.cache.split import patient_list
 from lus_cli.config import PredictConfig
 from lus_cli.disk_errors import explaining_disk_errors, placed_by
-from lus_cli.errors import LusError
+from lus_cli.errors import LusError, UsageError
 from lus_cli.files import check_writable, csv_text, replacing, write_json, write_text
 from lus_cli.folders import hidden, locked
 from lus_cli.model.devices import choose_device, set_threads
@@ -45,6 +45,10 @@ MOST_REMARKS = 10  # on single videos, shown on the terminal
 
 def run(config: PredictConfig, progress: Progress) -> Result:
     """Scores every video at or under the paths and reports those that cannot be scored."""
+    if config.check:
+        return check(config)
+    if not config.paths:
+        raise UsageError("there is no video to score", "give files or folders")
     group = Group.of_environment()
     set_threads(config.threads, group)
     device = choose_device(config.device, group)
@@ -54,6 +58,20 @@ def run(config: PredictConfig, progress: Progress) -> Result:
         output_locked(config.output if group.first else None),
     ):
         return predict(config, group, device, progress)
+
+
+def check(config: PredictConfig) -> Result:
+    """Checks the installation with an exported folder. Raises UsageError for other requests."""
+    assert config.check
+    if config.paths or config.run or config.model or config.output:
+        raise UsageError(
+            "--check scores the test video of its folder, with the model in it",
+            "omit the paths, --run, --model and --output",
+        )
+    from lus_cli.prediction.installation import check_installation
+
+    set_threads(config.threads)
+    return check_installation(config.check, choose_device(config.device))
 
 
 @contextlib.contextmanager

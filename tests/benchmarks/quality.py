@@ -9,6 +9,7 @@ the cache and reused. The text of QUALITY.md outside its two marks is written by
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import subprocess
 import sys
@@ -113,8 +114,6 @@ def slug(row: str) -> str:
 
 def read_predictions(path: Path) -> Predictions:
     """predictions.csv of an evaluation."""
-    import csv
-
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     ids = [VideoId(row["patient"], row["exam"], row["area"]) for row in rows]
@@ -146,11 +145,31 @@ def recipe_lines(bench: Bench, rows: Sequence[str]) -> Iterator[str]:
 
 def baseline_lines(bench: Bench) -> Iterator[str]:
     """The baselines on the folds of the default recipe."""
-    yield "| baselines on the same folds | kappa | 95 % | macro F1 | kappa minus `standard` |"
-    yield "|---|---|---|---|---|"
-    path = bench.cache.crossvals / f"{STANDARD}-cv" / "comparison.json"
-    for row in json.loads(path.read_text())["candidates"]:
-        yield f"| {row['name']} | {' | '.join(cells_of(row))} |"
+    columns = "rank correlation | kappa | 95 % | macro F1 | kappa minus `standard`"
+    yield f"| baselines on the same folds | {columns} |"
+    yield "|---|---|---|---|---|---|"
+    root = bench.cache.crossvals / f"{STANDARD}-cv"
+    ranks = baseline_ranks(root / "comparison_predictions.csv")
+    for row in json.loads((root / "comparison.json").read_text())["candidates"]:
+        if row["name"] != STANDARD:
+            cells = [ranks.get(row["name"], ""), *cells_of(row)]
+            yield f"| {row['name']} | {' | '.join(cells)} |"
+
+
+def baseline_ranks(path: Path) -> dict[str, str]:
+    """The mean rank correlation over the repetitions; none for a constant expected score."""
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    pairs: dict[str, dict[str, list[tuple[float, int]]]] = {}
+    for row in rows:
+        expected = sum(score * float(row[f"p{score}"]) for score in range(4))
+        of_name = pairs.setdefault(row["name"], {})
+        of_name.setdefault(row["repetition"], []).append((expected, int(row["score"])))
+    return {
+        name: f"{np.mean([spearmanr(np.array(pair)).statistic for pair in of_name.values()]):.3f}"
+        for name, of_name in pairs.items()
+        if all(len({expected for expected, _ in pair}) > 1 for pair in of_name.values())
+    }
 
 
 def cells_of(row: dict[str, Any]) -> list[str]:

@@ -66,7 +66,7 @@ def test_the_job_array_of_the_manual_evaluates_once(trained: Path, tmp_path: Pat
     text = (PACKAGE / "training" / "README.md").read_text()
     [script] = [part for part in text.split("```") if "#SBATCH --array" in part]
     script = script.removeprefix("sh\n").replace("29500", str(free_port()))
-    script, changed = re.subn(r"lus_cli crossval .*", "lus_cli evaluate --json", script)
+    script, changed = re.subn(r"(lus_cli evaluate) .*", r"\1 --json", script)
     assert changed == 1
     script = script.replace("torchrun ", f"{sys.executable} -m torch.distributed.run ")
     cache = tmp_path / "cache"
