@@ -23,6 +23,7 @@ import lus_cli
 from lus_cli import config, options, terminal
 from lus_cli.errors import UsageError
 from lus_cli.recipes import panels, recipe, shipped
+from lus_cli.torchrun.ending import check_shared
 
 EMPTY = inspect.Parameter.empty
 
@@ -263,6 +264,7 @@ def add_command(name: str, module: str, config_class: type, summary: str) -> Non
         )
         with screen.catching_errors():
             terminal.check_working_folder()
+            check_shared(name)
             settings, *others = settings_of_recipes(config_class, given)
             step = importlib.import_module(f"lus_cli.steps.{module}")
             with screen.progress() as progress:
