@@ -24,7 +24,8 @@ from lus_cli.config import (
 from lus_cli.errors import UsageError
 from lus_cli.options import build, defaults_of, fields_of, read_toml, to_toml
 from lus_cli.recipes import recipe
-from lus_cli.recipes.recipe import DEFAULT_RECIPE, Recipe, recipe_path
+from lus_cli.recipes.recipe import DEFAULT_RECIPE, Recipe
+from lus_cli.recipes.shipped import recipe_path
 
 RECIPES = sorted((Path(config.__file__).parent / "recipes").glob("*.toml"))
 COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]

@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "lus_cli"
 MODULES = sorted(p for p in PACKAGE.rglob("*.py") if p.name != "__init__.py")
 # From the ground up: a room may import the rooms before it, and itself.
 ROOMS = (
-    *("errors", "words", "progress", "processes", "disk_errors", "files", "folders"),
+    *("errors", "words", "progress", "processes", "torchrun", "disk_errors", "files", "folders"),
     *("recipes", "options", "config", "figures", "pages", "terminal"),
     *("study", "cache", "phantom", "model", "evaluation", "training"),
     *("attention", "crossval", "prediction", "labelling", "steps", "cli", "__main__"),
@@ -53,7 +53,7 @@ RESERVED = {
     "onnx": {"model"},
     "onnxruntime": {"model"},
     "onnxscript": {"model"},
-    "av": {"study"},
+    "av": {"study", "cache"},  # cache/preprocess.py is copied into exported folders
     "simplejpeg": {"study", "labelling"},
     "pydicom": {"study"},
     "scipy": {"study", "cache", "evaluation", "attention", "crossval"},

@@ -25,7 +25,8 @@ from typer.testing import CliRunner
 
 from lus_cli.cache.chunks import FrameFormat
 from lus_cli.cache.layout import Cache
-from lus_cli.cache.video_cache import TABLES, VideoCache, tables_checksum
+from lus_cli.cache.tables import TABLES, as_texts, tables_checksum, write_table
+from lus_cli.cache.video_cache import VideoCache
 from lus_cli.cli import app
 from lus_cli.config import PrepareConfig
 from lus_cli.errors import LusError
@@ -260,9 +261,8 @@ def hostile_cache(prepared: Path, cache: Path, table: str, value: str) -> Cache:
     cache.mkdir()
     shutil.copy(prepared / "videos.h5", cache / "videos.h5")
     with h5py.File(cache / "videos.h5", "r+") as file:
-        texts = file[table][:]
-        texts[0] = value
-        file[table][:] = texts
+        _, *others = file[table].asstr()[:]
+        write_table(file, table, as_texts([value, *others]))
         file.attrs[TABLES] = tables_checksum(file)
     return Cache(cache)
 
@@ -281,8 +281,9 @@ def test_ids_in_a_cache_name_no_other_folder(
 @pytest.mark.parametrize("value", ["../../secret", "/etc/passwd", "a/../../b", "..\\b", "C:/b"])
 def test_sources_in_a_cache_lie_in_their_study(prepared: Path, tmp_path: Path, value: str) -> None:
     cache = hostile_cache(prepared, tmp_path / "cache", "source_path", value)
-    with pytest.raises(LusError, match="a source path leads out of its study"):
-        VideoCache(cache.videos)
+    for read in (lambda videos: videos.source(0), lambda videos: videos.source_paths):
+        with pytest.raises(LusError, match="a source path leads out of its study"):
+            read(VideoCache(cache.videos))
 
 
 @pytest.mark.parametrize("option", ["--frame", "--video", "--run"])

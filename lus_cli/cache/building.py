@@ -44,12 +44,14 @@ def open_old(cache: Cache) -> VideoCache | None:
     if not cache.videos.exists():
         return None
     try:
-        return VideoCache(cache.videos)
+        old = VideoCache(cache.videos)
+        old.entries, old.checksums, old.notes  # noqa: B018 - damage shows here, not later
     except CannotReadError:
         raise
     except LusError as error:
         log.warning("%s; rebuilding it", error.message)
         return None
+    return old
 
 
 def update_videos(
@@ -101,7 +103,14 @@ def write_cache(cache: Cache, plan: Plan, old: VideoCache | None, work: Work) ->
         # A damaged shard is decoded again.
         return StoredVideo.load(task.shard) or decode_video(task)
 
-    write_video_cache(cache.videos, plan.entries, video_of, plan.frame_format, plan.provenance)
+    write_video_cache(
+        cache.videos,
+        plan.entries,
+        video_of,
+        plan.frame_format,
+        plan.provenance,
+        written=old.close if old is not None else lambda: None,
+    )
 
 
 def clean(cache: Cache) -> None:

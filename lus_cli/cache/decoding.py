@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 
 from lus_cli.cache.chunks import FrameFormat, StoredVideo, store_video
-from lus_cli.cache.video_cache import FORMAT_VERSION
 from lus_cli.errors import LusError, printable
 from lus_cli.files import fingerprint
 from lus_cli.processes import in_parallel
@@ -18,6 +17,8 @@ from lus_cli.progress import Progress
 from lus_cli.study.frames import Mode, fit_frame, has_many_bits, read_frame
 from lus_cli.study.notes import Note, ignore
 from lus_cli.study.sources import FrameFolder, Source
+
+DECODING = 4  # increase it when frames are decoded or stored differently: they are decoded again
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ def source_key(source: Source, frame_format: FrameFormat) -> str:
 
     A file counts by its name, size and modification time in ns, not by its content. So a touched
     or copied file is decoded again, and a file that is rewritten with the same size within one
-    tick of the file system's clock (2 s on FAT) is taken for unchanged. The format version is part
+    tick of the file system's clock (2 s on FAT) is taken for unchanged. DECODING is part
     of the key, because another version of lus may decode or store frames differently.
 
     Raises LusError if a file cannot be read.
@@ -58,7 +59,7 @@ def source_key(source: Source, frame_format: FrameFormat) -> str:
             ) from error
         files.append([path.as_posix().removeprefix(root), status.st_size, status.st_mtime_ns])
     made_of = [asdict(frame_format), source.id, source.kind, source.options, files]
-    return fingerprint([FORMAT_VERSION, *made_of])
+    return fingerprint([DECODING, *made_of])
 
 
 def decode_all(

@@ -5,11 +5,13 @@ video. A chunk is CHUNK_FRAMES frames of one video, compressed with Zstandard. C
 not written, so padding costs neither space nor time. h5py reads the file once hdf5plugin is
 imported. lus compresses and decompresses chunks outside HDF5, whose global lock would limit it to
 one core.
+
+The other datasets are tables with one row per video; see tables.py.
 """
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
 import json
 import math
 from collections.abc import Iterator
@@ -24,15 +26,32 @@ import xxhash
 import zstandard
 
 from lus_cli.cache.chunks import CHUNK_FRAMES, FrameFormat, StoredVideo
+from lus_cli.cache.tables import (
+    NUMBER_ROWS,
+    TABLES,
+    from_texts,
+    is_too_large,
+    labels_of,
+    read_numbers,
+    read_row,
+    read_table,
+    tables_checksum,
+)
 from lus_cli.disk_errors import explaining_refusal
 from lus_cli.errors import LusError
-from lus_cli.files import fingerprint
 from lus_cli.study.hdf5_reading import open_hdf5
 from lus_cli.study.ids import VideoId, is_name, leads_out
+from lus_cli.words import joined
 
-FORMAT_VERSION = 4  # increase it when frames are decoded or stored differently
-TABLES = "tables_checksum"  # the attribute
-MAX_TABLE = 10**9  # values of a table: that of a million long videos has fewer
+FORMAT_VERSION = 5  # increase it when videos.h5 is laid out differently
+READABLE = (4, 5)  # a file of format 4 is copied to one of 5 when `lus prepare` has to write it
+# An attribute of the file and of its frames, for readers who do not know lus.
+READ_WITH = (
+    "The frames are compressed with Zstandard. In Python: pip install hdf5plugin, then import "
+    'hdf5plugin before reading them with h5py; otherwise HDF5 says "can\'t open directory". Elsewhere, '
+    "set HDF5_PLUGIN_PATH to a folder with the HDF5 filter 32015. The first length[i] frames of video i "
+    "are real, the others padding."
+)
 # What reading a damaged file raises: HDF5 has no single exception for it.
 READING = (OSError, AttributeError, LookupError, TypeError, ValueError, RuntimeError)
 
@@ -51,16 +70,24 @@ class Entry:
     group: str = ""  # hospital or scanner of the patient; "" if there are no groups
 
 
-def tables_checksum(file: h5py.File) -> str:
-    """The checksum of everything in the file except the frames, which have their own."""
-    digest = hashlib.blake2b(digest_size=16)
-    for name in sorted(set(file) - {"frames"}):
-        values = file[name][:]
-        texts = b"\0".join(values) if values.dtype == object else values.tobytes()
-        digest.update(f"{name} {values.shape} ".encode() + texts)
-    for name in sorted(set(file.attrs) - {TABLES}):
-        digest.update(f"{name} {file.attrs[name]} ".encode())
-    return digest.hexdigest()
+def table(name: str) -> cached_property[np.ndarray]:
+    """A property of VideoCache: a table, read when it is first used."""
+
+    def read(videos: VideoCache) -> np.ndarray:
+        with videos.explained():
+            return read_table(videos.file, name)
+
+    return cached_property(read)
+
+
+def texts(name: str) -> cached_property[list[str]]:
+    """A property of VideoCache: a table of texts, read when it is first used."""
+
+    def read(videos: VideoCache) -> list[str]:
+        with videos.explained():
+            return from_texts(read_table(videos.file, name))
+
+    return cached_property(read)
 
 
 class VideoCache:
@@ -81,27 +108,39 @@ class VideoCache:
     """
 
     def __init__(self, path: Path) -> None:
-        """Reads the tables. Raises LusError if `path` is missing, damaged or of another format."""
+        """Reads ids, scores and lengths; other tables are read when they are needed.
+
+        Raises LusError if `path` is missing, damaged or of another format. A table that is damaged
+        raises it when it is read.
+        """
         self.path = path
         self._verified: set[tuple[int, int]] = set()  # chunks that match their checksum
+        self._block: tuple[int, np.ndarray] = (-1, np.empty(0))  # frame numbers read last
         if not path.is_file():
             raise LusError(f"there is no {path}", "run `lus prepare` first")
+        with self.explained():
+            self._open(self.file)
+
+    @contextlib.contextmanager
+    def explained(self) -> Iterator[None]:
+        """Raises LusError for what reading a damaged file raises."""
         try:
-            with explaining_refusal(path):
-                self._read_tables(self.file)
+            with explaining_refusal(self.path):
+                yield
         except READING as error:
             raise LusError(
-                f"{path} is damaged ({error})", "delete it and run `lus prepare`"
+                f"{self.path} is damaged ({error})", "delete it and run `lus prepare`"
             ) from error
 
-    def _read_tables(self, file: h5py.File) -> None:
+    def _open(self, file: h5py.File) -> None:
         version = int(file.attrs["format_version"])
-        if version != FORMAT_VERSION:
+        if version not in READABLE:
             raise LusError(
-                f"{self.path} has format {version}, but this version of lus reads {FORMAT_VERSION}",
+                f"{self.path} has format {version}, but this version of lus reads "
+                f"{joined(READABLE, 'and')}",
                 "run `lus prepare` again",
             )
-        if any(file[name].size > MAX_TABLE for name in set(file) - {"frames"}):
+        if any(is_too_large(file[name]) for name in set(file) - {"frames"}):
             raise ValueError("a table is too large")
         if tables_checksum(file) != file.attrs[TABLES]:
             raise ValueError("its table of ids, scores and settings does not match its checksum")
@@ -109,31 +148,70 @@ class VideoCache:
         self.frame_format = self.stored_format  # of the frames that `read` returns
         self.provenance: dict[str, Any] = json.loads(file.attrs["provenance"])
         self.fingerprint = str(file.attrs["fingerprint"])
-        columns = (file[name].asstr()[:] for name in ("patient", "exam", "area"))
-        self.ids = [VideoId(*row) for row in zip(*columns, strict=True)]
-        if not all(is_name(part) for video in self.ids for part in video):
-            raise ValueError("an id is not a valid name")  # ids become file names
-        self.lengths: np.ndarray = file["length"][:]
+        self.lengths: np.ndarray = read_table(file, "length")
         if not ((self.lengths >= 0) & (self.lengths <= file["frames"].shape[1])).all():
             raise ValueError("a length is out of range")
-        self.scores: np.ndarray = file["score"][:].astype(np.int64)
-        self.a_lines: np.ndarray = file["a_lines"][:]
-        self.b_lines: np.ndarray = file["b_lines"][:]
-        self.source_shapes: np.ndarray = file["source_shape"][:]
-        self.source_keys = list(file["source_key"].asstr()[:])
-        self.source_kinds = list(file["source_kind"].asstr()[:])
-        self.source_paths = list(file["source_path"].asstr()[:])
-        if any(leads_out(path) for path in self.source_paths):
-            raise ValueError("a source path leads out of its study")
-        self.checksums = list(file["checksum"].asstr()[:])
-        self.notes = [tuple(map(str, json.loads(row))) for row in file["notes"].asstr()[:]]
-        # A study without groups has no such table, nor has a file from before lus knew groups.
-        self.groups: list[str] = [""] * len(self.ids)
-        if "group" in file:
-            self.groups = list(file["group"].asstr()[:])
-            if len(self.groups) != len(self.ids) or not all(map(is_name, self.groups)):
+        self.scores: np.ndarray = read_table(file, "score").astype(np.int64)
+        # Of each video. Equal names are one object.
+        self.patients, self._exams, self._areas = (
+            from_texts(read_table(file, name)) for name in ("patient", "exam", "area")
+        )
+        for names in (self.patients, self._exams, self._areas):
+            if len(names) != len(self.lengths):
+                raise ValueError("its tables have different lengths")
+            if not all(map(is_name, set(names))):
+                raise ValueError("an id is not a valid name")  # ids become file names
+
+    @cached_property
+    def ids(self) -> list[VideoId]:
+        """The id of each video."""
+        return list(map(VideoId, self.patients, self._exams, self._areas))
+
+    # Tables with a value of each video.
+    a_lines = table("a_lines")  # (video,) int8: 0, 1 or UNKNOWN
+    b_lines = table("b_lines")
+    source_shapes = table("source_shape")  # (video, 2) int32: rows and columns of original frames
+    source_keys = texts("source_key")
+    source_kinds = texts("source_kind")
+    checksums = texts("checksum")  # of the pixels
+
+    @cached_property
+    def notes(self) -> list[tuple[str, ...]]:
+        """The sentences of the reader on each video, see study.notes."""
+        with self.explained():
+            rows = from_texts(read_table(self.file, "notes"))
+            sentences = {row: tuple(map(str, json.loads(row))) for row in set(rows)}
+        return [sentences[row] for row in rows]
+
+    @cached_property
+    def groups(self) -> list[str]:
+        """The hospital or scanner of each video; "" if the study names none."""
+        if "group" not in self.file:
+            return [""] * len(self)
+        with self.explained():
+            groups = from_texts(read_table(self.file, "group"))
+            if len(groups) != len(self) or not all(map(is_name, set(groups))):
                 raise ValueError("a group is not a valid name")
-        self._numbers: np.ndarray = file["frame_number"][:]
+        return groups
+
+    @cached_property
+    def source_paths(self) -> list[str]:
+        """The path of each video in its study, see `Entry`."""
+        with self.explained():
+            paths = from_texts(read_table(self.file, "source_path"))
+            if any(map(leads_out, paths)):
+                raise ValueError("a source path leads out of its study")
+        return paths
+
+    def source(self, index: int) -> tuple[Any, str]:
+        """Kind and path of the original frames of one video, see `Entry`, without the others'."""
+        with self.explained():
+            kind, path = (
+                read_row(self.file, name, index).decode() for name in ("source_kind", "source_path")
+            )
+            if leads_out(path):
+                raise ValueError("a source path leads out of its study")
+        return kind, path
 
     @cached_property
     def file(self) -> h5py.File:
@@ -149,21 +227,20 @@ class VideoCache:
             file.close()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "file"}
+        """Without what is read again when it is needed."""
+        read_again = {
+            name for name, value in vars(VideoCache).items() if isinstance(value, cached_property)
+        }
+        return {name: value for name, value in self.__dict__.items() if name not in read_again}
 
     def __len__(self) -> int:
-        return len(self.ids)
-
-    @property
-    def patients(self) -> list[str]:
-        """The patient of each video."""
-        return [video.patient for video in self.ids]
+        return len(self.lengths)
 
     @cached_property
     def labels(self) -> str:
         """A fingerprint of ids and scores, as `fingerprint` is one of ids and pixels."""
-        rows = zip(self.ids, self.scores.tolist(), strict=True)
-        return fingerprint([[*video, score] for video, score in rows])
+        stored = self.file.attrs.get("labels")
+        return labels_of(self.ids, self.scores.tolist()) if stored is None else str(stored)
 
     def index(self, video: VideoId) -> int:
         """The index of a video. Raises LusError, naming the existing ids, if it is not in the cache."""
@@ -185,7 +262,11 @@ class VideoCache:
 
     def frame_numbers(self, index: int) -> np.ndarray:
         """The original number of each real frame of a video: (frame,) int32."""
-        return self._numbers[index, : self.lengths[index]]
+        block, row = divmod(index, NUMBER_ROWS)
+        if self._block[0] != block:
+            with self.explained():
+                self._block = block, read_numbers(self.file, block, self.lengths)
+        return self._block[1][row, : self.lengths[index]]
 
     def read(self, index: int, positions: np.ndarray | None = None) -> np.ndarray:
         """Frames of one video: (frame, row, column[, channel]) uint8.
@@ -255,7 +336,7 @@ class VideoCache:
             self.notes[index],
         )
 
-    @property
+    @cached_property
     def entries(self) -> list[Entry]:
         """The metadata of each video."""
         columns = (self.scores, self.a_lines, self.b_lines)

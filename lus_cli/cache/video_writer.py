@@ -14,10 +14,17 @@ import numpy as np
 import lus_cli
 from lus_cli.cache.chunks import CHUNK_FRAMES, ZSTD_LEVEL, FrameFormat, StoredVideo
 from lus_cli.cache.hdf5 import sealing, writing
-from lus_cli.cache.video_cache import FORMAT_VERSION, TABLES, Entry, tables_checksum
+from lus_cli.cache.tables import (
+    TABLES,
+    NumbersWriter,
+    as_texts,
+    labels_of,
+    tables_checksum,
+    write_table,
+)
+from lus_cli.cache.video_cache import FORMAT_VERSION, READ_WITH, Entry
 from lus_cli.files import fingerprint, replacing
 from lus_cli.processes import read_ahead
-from lus_cli.study.annotations import UNKNOWN
 
 
 def write_video_cache(
@@ -26,10 +33,12 @@ def write_video_cache(
     video_of: Callable[[Entry], StoredVideo],
     frame_format: FrameFormat,
     provenance: dict[str, Any],
+    written: Callable[[], None] = lambda: None,
 ) -> None:
     """Writes videos.h5 atomically; keeps the chunks of two videos in memory.
 
-    `video_of` returns the compressed video of an entry; `provenance` is stored as JSON.
+    `video_of` returns the compressed video of an entry; `provenance` is stored as JSON. `written` is
+    called before the new file replaces the old one, to close that: Windows replaces no open file.
     """
     shape = frame_format.shape
     with (
@@ -38,20 +47,27 @@ def write_video_cache(
         writing(part, libver="v110") as (file, disk),
     ):
         frames = create_frames(file, len(entries), shape)
-        numbers, checksums, source_shapes, notes = [], [], [], []
+        numbers = NumbersWriter(file, len(entries))
+        lengths, checksums, source_shapes, notes = [], [], [], []
         for index, video in enumerate(read_ahead(video_of, entries)):
             if video.length > frames.shape[1]:
                 frames.resize(video.length, axis=1)
             for position, chunk in enumerate(video.chunks):
                 offset = (index, position * CHUNK_FRAMES, *(0 for _ in shape))
                 frames.id.write_direct_chunk(offset, chunk)
-            numbers.append(video.frame_numbers)
+            numbers.add(video.frame_numbers)
+            lengths.append(video.length)
             checksums.append(video.checksum)
             source_shapes.append(video.source_shape)
             notes.append(json.dumps(video.notes))
             disk.raise_error()
-        write_tables(file, entries, numbers, checksums, source_shapes)
-        file.create_dataset("notes", data=notes, dtype=h5py.string_dtype())
+        numbers.close()
+        write_entries(file, entries)
+        write_table(file, "length", np.array(lengths, np.int32))
+        write_table(file, "source_shape", np.array(source_shapes, np.int32).reshape(-1, 2))
+        write_table(file, "checksum", as_texts(checksums))
+        write_table(file, "notes", as_texts(notes))
+        file.attrs["read_with"] = frames.attrs["read_with"] = READ_WITH
         file.attrs["format_version"] = FORMAT_VERSION
         file.attrs["tool_version"] = lus_cli.__version__
         file.attrs["frame_format"] = json.dumps(asdict(frame_format))
@@ -59,8 +75,10 @@ def write_video_cache(
         file.attrs["fingerprint"] = fingerprint(
             [asdict(frame_format), [[*e.id, c] for e, c in zip(entries, checksums, strict=True)]]
         )
+        file.attrs["labels"] = labels_of((e.id for e in entries), (e.score for e in entries))
         file.attrs[TABLES] = tables_checksum(file)
         file.flush()
+        written()
 
 
 def create_frames(file: h5py.File, videos: int, shape: tuple[int, ...]) -> h5py.Dataset:
@@ -81,30 +99,14 @@ def create_frames(file: h5py.File, videos: int, shape: tuple[int, ...]) -> h5py.
     return frames
 
 
-def write_tables(
-    file: h5py.File,
-    entries: Sequence[Entry],
-    numbers: list[np.ndarray],
-    checksums: list[str],
-    source_shapes: list[tuple[int, int]],
-) -> None:
-    """Writes the datasets other than the frames, with one row per video."""
-    longest = max(map(len, numbers))
-    padded = np.full((len(entries), longest), UNKNOWN, np.int32)
-    for row, frame_numbers in zip(padded, numbers, strict=True):
-        row[: len(frame_numbers)] = frame_numbers
-    file["frame_number"] = padded
-    file["length"] = np.array(list(map(len, numbers)), np.int32)
-    file["source_shape"] = np.array(source_shapes, np.int32).reshape(-1, 2)
+def write_entries(file: h5py.File, entries: Sequence[Entry]) -> None:
+    """Writes the tables of what was known of each video before it was decoded."""
     for name in ("score", "a_lines", "b_lines"):
-        file[name] = np.array([getattr(entry, name) for entry in entries], np.int8)
-    text = h5py.string_dtype()
+        write_table(file, name, np.array([getattr(entry, name) for entry in entries], np.int8))
     for name in ("patient", "exam", "area"):
-        file.create_dataset(name, data=[getattr(e.id, name) for e in entries], dtype=text)
-    file.create_dataset("source_key", data=[e.source_key for e in entries], dtype=text)
-    file.create_dataset("source_kind", data=[e.source_kind for e in entries], dtype=text)
-    paths = [e.source_path or str(e.id) for e in entries]
-    file.create_dataset("source_path", data=paths, dtype=text)
+        write_table(file, name, as_texts([getattr(entry.id, name) for entry in entries]))
+    for name in ("source_key", "source_kind"):
+        write_table(file, name, as_texts([getattr(entry, name) for entry in entries]))
+    write_table(file, "source_path", as_texts([e.source_path or str(e.id) for e in entries]))
     if any(entry.group for entry in entries):
-        file.create_dataset("group", data=[e.group for e in entries], dtype=text)
-    file.create_dataset("checksum", data=checksums, dtype=text)
+        write_table(file, "group", as_texts([entry.group for entry in entries]))

@@ -52,7 +52,7 @@ class FoldModels(TrainedModel):
         """How many models were trained on a video's patient, and what the others predict for it."""
         predicted: dict[VideoId, list[np.ndarray]] = {}
         for fold in self.plan.folds:
-            for video, row in read_predictions(self.run.root, fold).probabilities.items():
+            for video, row in read_predictions(self.home.root, fold).probabilities.items():
                 predicted.setdefault(video, []).append(row)
         words, models = {}, len(self.plan.folds)
         for video in videos:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from lus_cli.attention.explained import (
     save_png,
 )
 from lus_cli.attention.folder import MaskFolder
-from lus_cli.attention.maps import draw_videos, remove_outdated
+from lus_cli.attention.maps import draw_videos, film, remove_outdated
 from lus_cli.attention.mask_file import write_masks
 from lus_cli.cache.layout import Cache
 from lus_cli.config import AttentionConfig
@@ -27,13 +27,12 @@ from lus_cli.errors import LusError
 from lus_cli.files import check_writable, write_json
 from lus_cli.folders import locked
 from lus_cli.model.devices import choose_device, set_threads
-from lus_cli.pages.overlay import colour_mask, draw_card
+from lus_cli.pages.overlay import colour_mask
 from lus_cli.progress import Progress, Result, Table
 from lus_cli.study.annotations import SCORES, UNKNOWN
 from lus_cli.study.ids import VideoId, parse_frame_id
 from lus_cli.training.trained_run import TrainedRun, open_run
 
-FRAMES_PER_S = 25  # of a written video; exam trees do not record a frame rate
 GALLERY_PER_SCORE = 2  # videos; with four scores, the eight pictures of the report (Fig. 10)
 
 
@@ -71,6 +70,10 @@ def run(config: AttentionConfig, progress: Progress) -> Result:
     videos = [VideoId.parse(text) for text in config.video]
     set_threads(config.threads)
     cache = Cache(config.cache)
+    if config.paths or config.model:
+        from lus_cli.prediction.explaining import explain_new
+
+        return explain_new(config, cache, progress)
     check_writable(cache.run(config.run).attention)
     trained = open_run(cache, config.run, choose_device(config.device))
     if not trained.model.has_masks:
@@ -144,30 +147,9 @@ def draw_video(output: Output, video: VideoId) -> None:
     maps = {"frame_number": numbers, "mask": masks}
     write_masks(output.folder.masks, {video: maps}, trained.weights)
     path = output.folder.picture(video, output.config.format or "mp4")
-    film(output, explanation, masks, path)
+    film(trained, output.root, output.progress, explanation, masks, path)
     output.files[str(video)] = path
     output.add_row(explanation, None)
-
-
-def film(output: Output, explanation: Explanation, masks: np.ndarray, path: Path) -> None:
-    """Writes a video file with the mask of every frame over it.
-
-    masks: (frame, row, column).
-    """
-    from lus_cli.study.video_writing import write_video
-
-    trained = output.trained
-    numbers = trained.videos.frame_numbers(explanation.index).tolist()
-
-    def cards() -> Iterator[np.ndarray]:
-        originals = original_frames(trained, output.root, explanation.index, numbers)
-        rows = zip(numbers, masks, originals, strict=True)
-        for done, (number, mask, original) in enumerate(rows, start=1):
-            over = over_frame(trained, mask, original.shape[:2])
-            yield draw_card(original, over, explanation.caption(trained.run.name, number))
-            output.progress(f"draw {explanation.id}", done, len(numbers))
-
-    write_video(path, cards(), FRAMES_PER_S)
 
 
 # --------------------------------------------------------------------------------- the whole split
@@ -183,10 +165,7 @@ def draw_split(output: Output) -> None:
     indices = indices_of(trained, config.split)
     films = None
     if config.format is not None:
-        films = (
-            config.format,
-            lambda explanation, masks, path: film(output, explanation, masks, path),
-        )
+        films = config.format, partial(film, trained, output.root, progress)
     output.notes += draw_videos(
         trained, output.root, folder, indices, films=films, progress=progress
     )

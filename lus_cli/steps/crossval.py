@@ -26,6 +26,7 @@ from lus_cli.crossval.groups import (
     group_features,
     group_warnings,
 )
+from lus_cli.crossval.joining import compare_crossvals, joined, missing_folds, numbered
 from lus_cli.crossval.plan import Crossval, create, resume
 from lus_cli.crossval.predictions import (
     by_fold,
@@ -46,20 +47,21 @@ from lus_cli.evaluation.run_comparison import compare_candidates
 from lus_cli.evaluation.terminal_tables import group_tables, metric_table
 from lus_cli.files import check_writable, read_json, write_json
 from lus_cli.model.devices import choose_device, set_threads
-from lus_cli.model.ranks import ranks_of_environment
+from lus_cli.model.ranks import Ranks
 from lus_cli.progress import Progress, Result
 from lus_cli.recipes.recipe import recipe_of
 from lus_cli.training.resuming import resumed
 from lus_cli.training.setting import Setting
 from lus_cli.training.trained_run import open_run
 from lus_cli.training.training import train
+from lus_cli.words import counted
 
 SEED = 0  # of the permutations for p-values
 
 
 def run(config: CrossvalConfig, progress: Progress) -> Result:
     """Trains the missing folds, pools the predictions of all folds, compares them with baselines."""
-    if ranks_of_environment().world > 1:
+    if Ranks.of_environment().world > 1:
         raise UsageError(
             "crossval runs in one process",
             "start it without torchrun; --resume continues it after an interruption",
@@ -68,11 +70,13 @@ def run(config: CrossvalConfig, progress: Progress) -> Result:
     device, cache = choose_device(config.device), Cache(config.cache)
     check_writable(cache.crossvals, cache.runs, cache.features)
     videos = VideoCache(cache.videos)
+    if config.fold:
+        return one_fold(joined(config, cache, videos), config.fold, device, progress)
     study = (resume if config.resume else create)(config, cache, videos)
     missing = [fold for fold in study.folds if not has_current_predictions(study, fold)]
-    for fold in missing:
+    for number, fold in enumerate(missing):
         progress("folds", study.folds.index(fold), len(study.folds))
-        train_fold(study, fold, device, progress)
+        train_fold(study, fold, device, progress, to_train=len(missing) - number)
     progress("folds", len(study.folds), len(study.folds))
     result = evaluate(study, config, progress)
     if config.resume and not missing:
@@ -82,11 +86,56 @@ def run(config: CrossvalConfig, progress: Progress) -> Result:
     return result
 
 
+def run_several(configs: Sequence[CrossvalConfig], progress: Progress) -> Result:
+    """Cross-validates several recipes on the same folds, and compares them by paired differences."""
+    if any(config.fold for config in configs):
+        raise UsageError("--fold trains a fold of one cross-validation", "give one --recipe")
+    cache = Cache(configs[0].cache)
+    results = {}
+    for config in configs:
+        result = run(config, progress)
+        results[result.numbers["run"]] = result
+    compared = compare_crossvals(cache, [cache.crossval(name) for name in results])
+    return Result(
+        {**compared.numbers, "crossvals": {name: one.numbers for name, one in results.items()}},
+        compared.tables,
+        {f"report of {name}": one.files["report"] for name, one in results.items()}
+        | compared.files,
+        notes=compared.notes,
+    )
+
+
 # ------------------------------------------------------------------------------------------ stages
 
 
-def train_fold(study: Crossval, fold: Fold, device: torch.device, progress: Progress) -> None:
-    """Trains one fold, or resumes it, and stores the predictions for its test patients."""
+def one_fold(study: Crossval, number: int, device: torch.device, progress: Progress) -> Result:
+    """Trains one fold unless it is finished, without pooling the predictions."""
+    fold = numbered(study, number)
+    if not has_current_predictions(study, fold):
+        train_fold(study, fold, device, progress)
+    missing = [one.name for one in missing_folds(study)]
+    left = f"{counted(len(missing), 'fold')} of {len(study.folds)} {verb(missing)} left"
+    if not missing:
+        left = f"all are trained: `lus crossval --resume --run {study.name}` pools them"
+    numbers = {"run": study.name, "fold": fold.name, "missing": missing}
+    return Result(
+        numbers,
+        files={"predictions": study.predictions(fold)},
+        notes=[f"Fold {number} of {len(study.folds)} ({fold.name}) is trained; {left}."],
+    )
+
+
+def verb(several: Sequence[str]) -> str:
+    return "is" if len(several) == 1 else "are"
+
+
+def train_fold(
+    study: Crossval, fold: Fold, device: torch.device, progress: Progress, to_train: int = 1
+) -> None:
+    """Trains one fold, or resumes it, and stores the predictions for its test patients.
+
+    to_train: the number of folds that are not trained, this one included, for the forecast.
+    """
     config, run = study.train_config(fold), study.run(fold)
     setting = Setting(recipe_of(config), run, study.videos, fold.split, device)
     if config.resume:
@@ -98,6 +147,7 @@ def train_fold(study: Crossval, fold: Fold, device: torch.device, progress: Prog
                 f"remove {run.root}; --resume then trains it again",
             )
         setting = interrupted
+    setting = dataclasses.replace(setting, to_train=to_train)
     train(setting, progress, becomes_latest=False)
     trained = open_run(Cache(config.cache), run.name, device)
     write_json(study.predictions(fold), predict_fold(trained, progress))

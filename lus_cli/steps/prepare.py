@@ -20,6 +20,7 @@ from lus_cli.cache.planning import (
     is_current,
     make_plan,
 )
+from lus_cli.cache.readme import write_readme
 from lus_cli.cache.same_patient import alike_id_notes, separated_ids, shared_video_notes
 from lus_cli.cache.split import PARTS, Split, check_split, load_split, write_split
 from lus_cli.cache.split_drawing import (
@@ -68,6 +69,7 @@ def run(config: PrepareConfig, progress: Progress) -> Result:
         with explaining_the_split(videos, problems):
             split = update_split(config, cache, videos)
         files = draw_figures(cache, videos, split)
+        write_readme(cache)
         clean(cache)
     notes = plan.notes + shared_video_notes(videos) + alike_id_notes(videos.patients, split)
     return result(cache, videos, split, problems, files, notes)

@@ -175,7 +175,7 @@ def test_a_file_without_groups_opens_and_is_not_decoded_again(tmp_path: Path) ->
     prepare.run(config(root, cache), silent)
     with h5py.File(cache / "videos.h5") as file:
         assert "group" not in file
-        assert file.attrs["format_version"] == FORMAT_VERSION == 4
+        assert file.attrs["format_version"] == FORMAT_VERSION == 5
     assert VideoCache(cache / "videos.h5").groups == [""] * 7
     grouped_study(root, SITES)
     dry = prepare.run(config(root, cache, dry_run=True), silent)
@@ -193,4 +193,4 @@ def test_a_group_that_is_no_name_is_damage(tmp_path: Path, name: str) -> None:
     prepare.run(config(root, tmp_path), silent)
     change(tmp_path / "videos.h5", "group", [name, *SITES[1:]])
     with pytest.raises(LusError, match=r"videos.h5 is damaged \(a group is not a valid name\)"):
-        VideoCache(tmp_path / "videos.h5")
+        VideoCache(tmp_path / "videos.h5").groups  # noqa: B018

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import pickle
+import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import h5py
@@ -14,9 +17,10 @@ import pytest
 import zstandard
 
 import lus_cli
-from lus_cli.cache import video_cache
+from lus_cli.cache import tables
 from lus_cli.cache.chunks import MAX_SIZE, FrameFormat, StoredVideo, store_video
-from lus_cli.cache.video_cache import TABLES, Entry, VideoCache, tables_checksum
+from lus_cli.cache.tables import TABLES, as_texts, tables_checksum, write_table
+from lus_cli.cache.video_cache import Entry, VideoCache
 from lus_cli.cache.video_writer import write_video_cache
 from lus_cli.errors import LusError
 from lus_cli.study.annotations import UNKNOWN
@@ -79,29 +83,53 @@ def test_tables_have_the_types_that_are_documented(tmp_path: Path) -> None:
     path = tmp_path / "videos.h5"
     write_known(path, ENTRIES)
     with h5py.File(path) as file:
-        types = {name: str(values.dtype) for name, values in file.items()}
+        types = {name: values.dtype for name, values in file.items()}
         assert file["frames"].shape == (2, 2, 8, 8, 3)
         assert [d.label for d in file["frames"].dims][2:] == ["row", "column", "channel"]
         assert file["frame_number"].shape == file["source_shape"].shape == (2, 2)
+        assert file["patient"].asstr()[:].tolist() == ["17", "2"]
         assert file.attrs["tool_version"] == lus_cli.__version__
         assert file.id.get_create_plist().get_version()[0] == 3  # superblock since HDF5 1.10
+    texts = {name for name, kind in types.items() if h5py.check_string_dtype(kind)}
+    named = {"patient", "exam", "area", "source_key", "source_kind", "source_path"}
+    assert texts == {*named, "checksum", "notes"}
+    assert {h5py.check_string_dtype(types[name]).encoding for name in texts} == {"utf-8"}
     small, whole = ("score", "a_lines", "b_lines"), ("frame_number", "length", "source_shape")
-    texts = ("patient", "exam", "area", "source_key", "source_kind", "source_path")
-    assert types == {
+    assert {name: str(kind) for name, kind in types.items() if name not in texts} == {
         "frames": "uint8",
         **dict.fromkeys(small, "int8"),
         **dict.fromkeys(whole, "int32"),
-        **dict.fromkeys((*texts, "checksum", "notes"), "object"),
     }
 
 
-def test_the_checksum_of_the_tables_is_that_of_files_that_exist(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(lus_cli, "__version__", "1")
-    write_known(tmp_path / "videos.h5", ENTRIES)
-    with h5py.File(tmp_path / "videos.h5") as file:
-        assert file.attrs[TABLES] == "3db0790b30b12efc2a1f5d792696cceb"
+def test_a_file_of_format_4_is_read_and_copied(tmp_path: Path) -> None:
+    """The version of lus that wrote it had tables without blocks. See format4.py."""
+    old = VideoCache(Path(__file__).with_name("format4.h5"))
+    assert [str(video) for video in old.ids] == ["1017/1048/0", "1017/1048/1", "1017/1048/2"]
+    assert old.lengths.tolist() == [2, 3, 4]
+    assert old.frame_numbers(1).tolist() == [6, 9, 10]
+    assert (old.groups, old.notes) == (["ward"] * 3, [(), ("one remark",), ()])
+    assert old.source(2) == ("frames", "1017/1048/2")
+    assert not any(damaged for _, damaged in old.damaged())
+    path = tmp_path / "videos.h5"
+    write_video_cache(
+        path, old.entries, lambda e: old.stored(old.index(e.id)), old.stored_format, old.provenance
+    )
+    new = VideoCache(path)
+    assert (new.entries, new.notes, new.labels) == (old.entries, old.notes, old.labels)
+    assert (new.fingerprint, new.checksums) == (old.fingerprint, old.checksums)
+    for index in range(3):
+        np.testing.assert_array_equal(new.read(index), old.read(index))
+        np.testing.assert_array_equal(new.frame_numbers(index), old.frame_numbers(index))
+
+
+def test_a_changed_table_of_format_4_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "videos.h5"
+    shutil.copy(Path(__file__).with_name("format4.h5"), path)
+    with h5py.File(path, "r+") as file:
+        file["frame_number"][0, 0] += 1
+    with pytest.raises(LusError, match="does not match its checksum"):
+        VideoCache(path)
 
 
 @pytest.mark.parametrize(
@@ -127,10 +155,12 @@ def test_what_is_no_frame_format_is_named(changed: dict[str, object]) -> None:
         FrameFormat.from_json(content)
 
 
-def change(path: Path, table: str, values: object) -> None:
-    """Another table, with a matching checksum."""
+def change(path: Path, table: str, values: list[Any]) -> None:
+    """Another table, with matching checksums."""
     with h5py.File(path, "r+") as file:
-        file[table][...] = values
+        kind = file[table].dtype
+        texts = h5py.check_string_dtype(kind)
+        write_table(file, table, as_texts(values) if texts else np.array(values, kind))
         file.attrs[TABLES] = tables_checksum(file)
 
 
@@ -144,29 +174,30 @@ def change(path: Path, table: str, values: object) -> None:
     ],
 )
 def test_tables_that_cannot_be_are_refused(
-    tmp_path: Path, table: str, values: object, reason: str
+    tmp_path: Path, table: str, values: list[Any], reason: str
 ) -> None:
     path = tmp_path / "videos.h5"
     write_known(path, ENTRIES)
     change(path, table, values)
     with pytest.raises(LusError, match=rf"is damaged \({reason}\): delete it and run"):
-        VideoCache(path)
+        VideoCache(path).entries  # noqa: B018 - reads every table
 
 
 def test_a_video_may_have_no_frame(tmp_path: Path) -> None:
     path = tmp_path / "videos.h5"
     write_known(path, ENTRIES)
     change(path, "length", [2, 0])
-    assert VideoCache(path).read(1).shape == (0, 8, 8, 3)
+    cache = VideoCache(path)
+    assert cache.read(1).shape == (0, 8, 8, 3)
 
 
 def test_tables_are_limited_and_frames_are_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_known(tmp_path / "videos.h5", ENTRIES)
-    monkeypatch.setattr(video_cache, "MAX_TABLE", 4)  # two numbers or two sides of two videos
+    monkeypatch.setattr(tables, "MAX_TABLE", 4)  # two numbers or two sides of two videos
     assert len(VideoCache(tmp_path / "videos.h5")) == 2
-    monkeypatch.setattr(video_cache, "MAX_TABLE", 3)
+    monkeypatch.setattr(tables, "MAX_TABLE", 3)
     with pytest.raises(LusError, match="a table is too large"):
         VideoCache(tmp_path / "videos.h5")
 
@@ -179,7 +210,8 @@ def test_no_cache_and_one_of_another_version_say_what_to_do(tmp_path: Path) -> N
     with h5py.File(path, "r+") as file:
         file.attrs["format_version"] = 99
     with pytest.raises(
-        LusError, match=r"has format 99, but this version of lus reads 4: run `lus prepare` again"
+        LusError,
+        match=r"has format 99, but this version of lus reads 4 and 5: run `lus prepare` again",
     ):
         VideoCache(path)
 
@@ -233,10 +265,49 @@ def test_a_changed_table_is_not_read(tmp_path: Path) -> None:
     write(tmp_path / "videos.h5", FrameFormat(8, False, False))
     with h5py.File(tmp_path / "videos.h5", "r+") as file:
         file["score"][0] = 3
-    with pytest.raises(
-        LusError, match="table of ids, scores and settings does not match its checksum"
-    ):
+    with pytest.raises(LusError, match=r"damaged \(its table score does not match its checksum\)"):
         VideoCache(tmp_path / "videos.h5")
+
+
+@pytest.mark.parametrize("name", ["checksum", "group", "notes", "source_kind", "source_path"])
+def test_a_changed_table_is_not_read_later(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "videos.h5"
+    write_known(path, [dataclasses.replace(entry, group="ward") for entry in ENTRIES])
+    with h5py.File(path, "r+") as file:
+        file[name][1] = b"x"
+    cache = VideoCache(path)  # ids, scores and lengths are as they were
+    reading: dict[str, Callable[[], object]] = {
+        "checksum": lambda: cache.checksums,
+        "group": lambda: cache.groups,
+        "notes": lambda: cache.notes,
+        "source_kind": lambda: cache.source(0),
+        "source_path": lambda: cache.source(0),
+    }
+    with pytest.raises(LusError, match=rf"damaged \(its table {name} does not match its checksum"):
+        reading[name]()
+    with pytest.raises(LusError, match="does not match its checksum"):
+        cache.stored(0), cache.entries
+
+
+def test_a_changed_frame_number_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "videos.h5"
+    write_known(path, ENTRIES)
+    with h5py.File(path, "r+") as file:
+        file["frame_number"][1, 1] = 10
+    cache = VideoCache(path)
+    with pytest.raises(LusError, match="its table frame_number does not match its checksum"):
+        cache.frame_numbers(0)
+
+
+@pytest.mark.parametrize("name", ["score", "frame_number"])
+def test_the_checksums_of_a_table_are_checked(tmp_path: Path, name: str) -> None:
+    """Otherwise a value could be changed together with the checksum of its block."""
+    path = tmp_path / "videos.h5"
+    write_known(path, ENTRIES)
+    with h5py.File(path, "r+") as file:
+        file[name].attrs[tables.SUMS] = file[name].attrs[tables.SUMS] + 1
+    with pytest.raises(LusError, match="table of ids, scores and settings does not match its chec"):
+        VideoCache(path)
 
 
 def test_frames_of_another_shape_are_not_read(tmp_path: Path) -> None:
