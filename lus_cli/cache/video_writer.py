@@ -33,10 +33,12 @@ def write_video_cache(
     video_of: Callable[[Entry], StoredVideo],
     frame_format: FrameFormat,
     provenance: dict[str, Any],
+    written: Callable[[], None] = lambda: None,
 ) -> None:
     """Writes videos.h5 atomically; keeps the chunks of two videos in memory.
 
-    `video_of` returns the compressed video of an entry; `provenance` is stored as JSON.
+    `video_of` returns the compressed video of an entry; `provenance` is stored as JSON. `written` is
+    called before the new file replaces the old one, to close that: Windows replaces no open file.
     """
     shape = frame_format.shape
     with (
@@ -76,6 +78,7 @@ def write_video_cache(
         file.attrs["labels"] = labels_of((e.id for e in entries), (e.score for e in entries))
         file.attrs[TABLES] = tables_checksum(file)
         file.flush()
+        written()
 
 
 def create_frames(file: h5py.File, videos: int, shape: tuple[int, ...]) -> h5py.Dataset:
