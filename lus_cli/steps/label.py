@@ -170,7 +170,8 @@ class Sitting:
                 log.warning(
                     "%s left out; listed at the end", counted(len(self.found.problems), "problem")
                 )
-            listed = [video for video in self.found.videos if video in set(shown.videos)]
+            files = {video.file for video in shown.videos}
+            listed = [video for video in self.found.videos if video.file in files]
             session = Session(
                 rater, shown.videos, listed, ratings, path.with_suffix(".csv"), kept, shown.review,
                 self.progress,
