@@ -33,7 +33,7 @@ from lus_cli.labelling.review import (
 from lus_cli.labelling.session import Session, matching
 from lus_cli.labelling.tables import write_table
 from lus_cli.labelling.terminal_tables import agreement_notes, agreement_table, pair_tables
-from lus_cli.labelling.videos import Found, find_videos, shuffled
+from lus_cli.labelling.videos import Found, find_videos, prepared_videos, shuffled
 from lus_cli.progress import Progress, Result, Table
 from lus_cli.study.annotations import SCORES
 from lus_cli.words import counted
@@ -56,7 +56,10 @@ def run(config: LabelConfig, progress: Progress) -> Result:
     if config.agreement:
         ids_are_given = bool(roots or config.labels)
         return agreement(folder, find_videos(root, labels, mask_text) if ids_are_given else None)
-    found = find_videos(root, labels, mask_text)
+    if crossvals and not roots:
+        root, found = prepared_videos(cache.videos)
+    else:
+        found = find_videos(root, labels, mask_text)
     about = {
         "videos": str(root.absolute()),
         "labels": str(labels.absolute()) if labels else None,
