@@ -117,7 +117,7 @@ class LabelConfig:
         typer.Argument(
             help="Exam tree or folder of video files to score, as `lus prepare` reads them; with "
             "--review also crossvals/NAME. [default: exams/ in the cache, else the folder scored "
-            "last]"
+            "last; for crossvals/NAME the study that was prepared]"
         ),
     ] = ()
     rater: Annotated[
@@ -160,7 +160,8 @@ class LabelConfig:
         ),
     ] = False
     port: Annotated[
-        int, typer.Option(help="Port of the page on this machine; 0: any free one.", max=65535)
+        int,
+        typer.Option(help="Port of the page on this machine; 0: any free one.", min=0, max=65535),
     ] = 0
     cache: CachePath = DEFAULT_CACHE
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from lus_cli.evaluation.intervals import FEW_PATIENTS
 from lus_cli.evaluation.terminal_tables import format_interval
 from lus_cli.labelling.raters import ICC, KAPPA, Raters
 from lus_cli.labelling.tables import NOT_ASSESSABLE
 from lus_cli.progress import Table
 from lus_cli.study.annotations import SCORES
-from lus_cli.words import counted, joined
+from lus_cli.words import counted, joined, shortened
 
 MOST_MATRICES = 3  # on the terminal; agreement.json has all
 
@@ -27,6 +28,13 @@ def agreement_notes(raters: Raters, numbers: dict[str, Any]) -> list[str]:
             f"{counted(numbers['decided']['one rater'], 'video')} rated by one rater only: the "
             "label table has that score, and says so"
         )
+    few = [
+        row["name"]
+        for row in numbers["agreement"]
+        if row["videos"] and row["patients"] < FEW_PATIENTS
+    ]
+    if few:
+        lines.append(f"fewer than {FEW_PATIENTS} patients, which say little: {shortened(few)}")
     if any(video is None for _, video in raters.videos):
         lines.append(
             "some patients are unknown, so there are no intervals: `lus label VIDEOS --labels TABLE "

@@ -68,6 +68,26 @@ def find_videos(root: Path, labels: Path | None, mask_text: bool) -> Found:
     return of_sources(sources, problems, root) if sources else anywhere(root, mask_text)
 
 
+def prepared_videos(path: Path) -> tuple[Path, Found]:
+    """The folder of the study that `lus prepare` stored in videos.h5 at `path`, and its videos.
+
+    Raises LusError if there is no such file, or none of the videos.
+    """
+    from lus_cli.cache.video_cache import VideoCache
+
+    videos = VideoCache(path)
+    root, mask_text = Path(videos.provenance["exams"]), bool(videos.provenance["mask_text"])
+    sources, problems = [], []
+    places = zip(videos.source_kinds, videos.ids, videos.source_paths, strict=True)
+    for kind, video, name in places:
+        try:
+            place = root / (name or "/".join(video))
+            sources.append(open_source(kind, video, root, place, mask_text))
+        except LusError as error:
+            problems.append(str(error))
+    return root, of_sources(sources, problems, root)
+
+
 def of_sources(sources: Iterable[Source], problems: list[str], root: Path) -> Found:
     """The videos of sources that have ids."""
     videos = [LabelVideo(normal(source.path), source, source.id) for source in sources]

@@ -212,10 +212,12 @@
 
   let sending = Promise.resolve(); // presses are sent one after the other
   const unsaved = []; // [position, rating] that the server has not confirmed
+  let pressed = false; // whether there is anything to be saved
 
   function give(change, thenGoOn) {
     const position = here, rating = { ...state.ratings[position], ...change };
     state.ratings[position] = rating;
+    pressed = true;
     unsaved.push([position, rating]);
     if (unsaved.length === 1) sending = sending.then(send);
     if (thenGoOn) {
@@ -319,9 +321,7 @@
   }
 
   function showSaved() {
-    const rating = state.ratings[here];
-    const said = isDone(here) || rating.a_lines !== null || rating.b_lines !== null || rating.comment;
-    find("saved").textContent = unsaved.length ? "saving …" : said ? "saved" : "";
+    find("saved").textContent = unsaved.length ? "saving …" : pressed ? "saved" : "";
   }
 
   function showDials() {

@@ -33,7 +33,7 @@ from lus_cli.labelling.review import (
 from lus_cli.labelling.session import Session, matching
 from lus_cli.labelling.tables import write_table
 from lus_cli.labelling.terminal_tables import agreement_notes, agreement_table, pair_tables
-from lus_cli.labelling.videos import Found, find_videos, shuffled
+from lus_cli.labelling.videos import Found, find_videos, prepared_videos, shuffled
 from lus_cli.progress import Progress, Result, Table
 from lus_cli.study.annotations import SCORES
 from lus_cli.words import counted
@@ -56,7 +56,10 @@ def run(config: LabelConfig, progress: Progress) -> Result:
     if config.agreement:
         ids_are_given = bool(roots or config.labels)
         return agreement(folder, find_videos(root, labels, mask_text) if ids_are_given else None)
-    found = find_videos(root, labels, mask_text)
+    if crossvals and not roots:
+        root, found = prepared_videos(cache.videos)
+    else:
+        found = find_videos(root, labels, mask_text)
     about = {
         "videos": str(root.absolute()),
         "labels": str(labels.absolute()) if labels else None,
@@ -170,7 +173,8 @@ class Sitting:
                 log.warning(
                     "%s left out; listed at the end", counted(len(self.found.problems), "problem")
                 )
-            listed = [video for video in self.found.videos if video in set(shown.videos)]
+            files = {video.file for video in shown.videos}
+            listed = [video for video in self.found.videos if video.file in files]
             session = Session(
                 rater, shown.videos, listed, ratings, path.with_suffix(".csv"), kept, shown.review,
                 self.progress,

@@ -321,6 +321,23 @@ def test_doubted_labels_are_reviewed_blind_among_others_and_corrected(
     assert not list((cache / "labels").glob("*.jsonl"))  # a review is no rater
 
 
+def test_a_review_of_doubted_labels_finds_the_study_that_was_prepared(
+    crossvalidated: tuple[Path, Result], tmp_path: Path, scored: Callable[..., Any]
+) -> None:
+    """With the ids under which it was prepared, whatever gave them."""
+    cache = tmp_path / "cache"
+    shutil.copytree(
+        crossvalidated[0] / "crossvals" / "paper-cv-1", cache / "crossvals" / "paper-cv-1"
+    )
+    shutil.copy(crossvalidated[0] / "videos.h5", cache)
+    doubtful = cache / "crossvals" / "paper-cv-1" / "doubtful-labels.csv"
+    doubtful.write_text(doubtful.read_text().replace(",0\n", ",1\n", 1))  # one at least
+    config = LabelConfig(videos=(Path("crossvals/paper-cv-1"),), review=True, cache=cache)
+    result, session = scored(config, {})
+    assert session.videos
+    assert len(rows_of(result.files["label table"])) == len(rows_of(doubtful))
+
+
 def test_a_crossvalidation_that_is_not_there_is_named(tmp_path: Path) -> None:
     config = LabelConfig(videos=(Path("crossvals/x"),), review=True, cache=tmp_path)
     with pytest.raises(UsageError, match=r"there is no .*crossvals/x"):
