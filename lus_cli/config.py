@@ -1,7 +1,7 @@
 """The options of each command: one frozen dataclass per command, each option defined once.
 
 The annotation of a field holds its help, unit and range as Typer metadata. The command line builds
-its options from these fields (cli.py). A TOML file sets the same fields by the same names, checked
+its options from these fields (cli/). A TOML file sets the same fields by the same names, checked
 against the same ranges. Flags override the file, and the file overrides the defaults defined here.
 """
 

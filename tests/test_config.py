@@ -12,7 +12,8 @@ import pytest
 import typer
 
 from lus_cli import config
-from lus_cli.cli import app, settings_from
+from lus_cli.cli import app
+from lus_cli.cli.settings import settings_from
 from lus_cli.config import (
     AttentionConfig,
     EvaluateConfig,

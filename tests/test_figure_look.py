@@ -18,6 +18,7 @@ from lus_cli.attention.explained import save_png
 from lus_cli.attention.folder import MaskFolder
 from lus_cli.attention.maps import remove_other_look
 from lus_cli.cache.drawn import draw_new
+from lus_cli.cli.settings import settings_from
 from lus_cli.config import FigureLook, PrepareConfig, TrainConfig, figure_look, use_figure_look
 from lus_cli.errors import UsageError
 from lus_cli.evaluation.confusion_figures import confusion
@@ -38,14 +39,14 @@ def default_look() -> Iterator[None]:
 def settings(tmp_path: Path, text: str, kind: type = PrepareConfig, **flags: Any) -> Any:
     path = tmp_path / "look.toml"
     path.write_text(text)
-    return cli.settings_from(kind, {"config": path, **flags})
+    return settings_from(kind, {"config": path, **flags})
 
 
 def test_the_table_stands_next_to_the_options_of_a_command(tmp_path: Path) -> None:
     config = settings(tmp_path, 'size = 64\n[figures]\ncolour_map = "gray"\ntext_size = 11\n')
     assert config.size == 64
     assert (figure_look().colour_map, figure_look().text_size) == ("gray", 11.0)
-    assert cli.settings_from(PrepareConfig, {}).size == 256
+    assert settings_from(PrepareConfig, {}).size == 256
     assert figure_look() == FigureLook()  # of the next command, which has no such file
 
 

@@ -73,6 +73,7 @@ def update_videos(
         return []
     if old is not None and not is_sealed(cache.videos):
         log.warning("%s is damaged; rebuilding it", cache.videos)
+        old.close()
         old = None  # videos copied from it could be damaged too
         work = find_work(plan, old, cache)
     for remark in work.remarks:

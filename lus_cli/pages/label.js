@@ -22,7 +22,7 @@
   let at = 0; // frame that is drawn
   let wanted = 0; // frame that was asked for, by a press
   let playing = false, direction = 1, shuttle = 1, carry = 0, lastTick = 0;
-  let shownAt = Infinity; // time at which the first frame of the video was drawn
+  let settling = 0; // timer of a video that has just appeared
   let speed = 1, brightness = 100, contrast = 100;
   const scored = []; // positions in the order in which they were scored
 
@@ -169,9 +169,9 @@
   async function show(position) {
     here = position;
     clip = null;
-    shownAt = Infinity;
+    clearTimeout(settling);
     document.body.classList.add("loading");
-    document.body.classList.remove("broken");
+    document.body.classList.remove("broken", "ready");
     document.body.dataset.position = position;
     find("message").textContent = "";
     const slow = setTimeout(() => { if (here === position && !clip) find("message").textContent = "Loading …"; }, 150);
@@ -189,7 +189,7 @@
       find("message").textContent = "";
       document.body.classList.remove("loading");
       setPlaying(true);
-      requestAnimationFrame(() => { if (clip === made) shownAt = performance.now(); });
+      requestAnimationFrame(() => { if (clip === made) settle(); });
       for (const coming of [nextUnscored(position), position + 1, nextUnscored(nextUnscored(position))]) {
         if (coming >= 0 && coming < state.ratings.length) load(coming).catch(() => {});
       }
@@ -198,8 +198,14 @@
       document.body.classList.remove("loading");
       document.body.classList.add("broken");
       find("message").textContent = `${error.message} Press X if it is not assessable, or N to go on.`;
-      shownAt = performance.now();
+      settle();
     } finally { clearTimeout(slow); }
+  }
+
+  // From now on, and a moment later, a score is meant for this video.
+  function settle() {
+    clearTimeout(settling);
+    settling = setTimeout(() => document.body.classList.add("ready"), JUST_SHOWN_MS);
   }
 
   // --------------------------------------------------------------------------------------- rating
@@ -262,7 +268,7 @@
 
   function rate(change) {
     if (alarmed()) return;
-    if (performance.now() - shownAt < JUST_SHOWN_MS || shownAt === Infinity) {
+    if (!document.body.classList.contains("ready")) {
       flash("Not scored: this video had only just appeared. Press again.");
       return;
     }

@@ -118,7 +118,6 @@ class Page:
     def __init__(self, tab: Tab, address: str) -> None:
         self.tab = tab
         tab.open(address)
-        self.until("document.body.classList.contains('playing')")
         self.settle()
 
     def until(self, condition: str) -> None:
@@ -127,7 +126,7 @@ class Page:
 
     def settle(self) -> None:
         """Waits until a score key counts: it does not while a video has only just appeared."""
-        self.tab.run("await new Promise((r) => setTimeout(r, 400))")
+        self.until("document.body.classList.contains('ready')")
 
     def press(self, key: str, code: str = "", modifiers: int = 0, **more: Any) -> None:
         """One press and release of a key, as from a keyboard."""
@@ -149,7 +148,6 @@ class Page:
         """Presses a score key, and waits until the press is saved and the next video is shown."""
         self.press(key, **more)
         self.saved()
-        self.until("document.body.classList.contains('playing')")
         self.settle()
 
     def saved(self) -> None:

@@ -274,7 +274,7 @@ def test_space_and_j_k_l_play_as_in_an_editor(page: Page) -> None:
     page.press("k")
     page.until(f"!{playing}")
     stopped = page.frame
-    page.settle()
+    page.tab.run("await new Promise((r) => setTimeout(r, 200))")
     assert page.frame == stopped
     page.press("-")
     page.press(" ")
