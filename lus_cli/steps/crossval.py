@@ -155,24 +155,25 @@ def fill_features(
     """
     if group.world == 1 or not study.config.freeze or study.config.feature_cache == "none":
         return
-    used = sorted(
-        {
-            index
-            for fold in folds
-            for part in ("train", "validation")
-            for index in fold.split.indices(part, study.videos.patients, study.videos.scores)
-        }
-    )
     folder = Cache(study.config.cache).features
-    for fold in {fold.repeat: fold for fold in folds}.values():  # random weights have a seed each
-        recipe, of_all = recipe_of(study.train_config(fold)), group.whole(progress)
+    for repeat in sorted({fold.repeat for fold in folds}):  # random weights have a seed each
+        settings = [
+            Setting(
+                recipe_of(study.train_config(fold)),
+                study.run(fold),
+                study.videos,
+                fold.split,
+                device,
+            )
+            for fold in folds
+            if fold.repeat == repeat
+        ]
+        recipe = settings[0].recipe
+        trained = {index for setting in settings for index in setting.training_indices()}
+        scored = {index for setting in settings for index in setting.validation_indices()}
         torch.manual_seed(recipe.seed)
         loader = FeatureLoader(study.videos, recipe, device, new_model(recipe).to(device), folder)
-        missing = group.agreed([index for index in used if not loader.path(index).is_file()])
-        for done, index in enumerate(group.share(missing), start=1):
-            loader.store(index)
-            of_all("features", done, len(missing))
-        group.meet()
+        loader.fill(sorted(trained), sorted(scored), group, progress)
 
 
 def one_fold(study: Crossval, number: int, device: torch.device, progress: Progress) -> Result:

@@ -28,9 +28,9 @@ from lus_cli.disk_errors import explaining_refusal
 from lus_cli.files import fingerprint, replacing
 from lus_cli.model.checkpoint import checksum
 from lus_cli.model.network import LusModel
-from lus_cli.model.ranks import Ranks
 from lus_cli.progress import Progress
 from lus_cli.recipes.recipe import Recipe
+from lus_cli.torchrun.group import Group
 from lus_cli.training.augmentation import augmentations_of, augmented
 from lus_cli.training.forecast import LONG, faster
 from lus_cli.words import duration
@@ -84,7 +84,7 @@ class FeatureLoader(BatchLoader):
         self,
         trained: Sequence[int],
         others: Sequence[int],
-        ranks: Ranks,
+        ranks: Group,
         progress: Progress,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
@@ -99,6 +99,7 @@ class FeatureLoader(BatchLoader):
         videos = {(index, 0) for index in [*trained, *others]}
         videos |= {(index, copy) for index in trained for copy in range(1, self.copies + 1)}
         missing = [key for key in sorted(videos) if not self.path(*key).is_file()]
+        missing = ranks.agreed(missing)  # some processes may already store files
         share, begun = ranks.share(missing), clock()
         for done, (index, copy) in enumerate(share, start=1):
             self.store(index, copy)

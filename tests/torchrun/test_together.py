@@ -121,19 +121,26 @@ def test_three_processes_cross_validate_as_one(
     (tmp_path / "paper.toml").write_text(
         "\n".join(f"{name} = {json.dumps(value)}" for name, value in recipe.items())
     )
-    same = ("--cache", str(tmp_path), "--permutations", "50", "--no-baselines", *ON_CPU)
+    same = ("--cache", str(tmp_path), "--permutations", "50", *ON_CPU)
     command = ("crossval", "--config", str(tmp_path / "paper.toml"), "--repeats", "2", *same)
-    folds = tmp_path / "crossvals" / "paper-cv-1" / "folds"
-    begun = lambda: any(folds.glob("*.json"))  # noqa: E731
+    root = tmp_path / "crossvals" / "paper-cv-1"
+    begun = lambda: any((root / "folds").glob("*.json"))  # noqa: E731
     done, seconds = killed_when(started(3, *command), begun, rank=0)
     assert seconds < 30
     assert [STOPPED in line for line in lines_of_lus(done)] == [True]
-    assert not (folds.parent / "scores.json").exists()
+    assert not (root / "scores.json").exists()
     again = torchrun(3, "crossval", "--resume", *same, "--json")
     assert again.returncode == 0, again.stderr
     assert json.loads(again.stdout)["run"] == "paper-cv-1"
     assert "folds 6/6" in again.stderr
-    # The page and the plan name the folder, the versions and the time.
-    check_same_files(alone, folds.parent, "crossval.html")
-    expected = crossval.run(crossval_config(tmp_path, resume=True, run="paper-cv-1"), silent)
-    assert any("nothing was trained" in note for note in expected.notes)
+    check_same_files(alone / "folds", root / "folds")
+    copy = tmp_path / "copy"
+    shutil.copytree(tmp_path / "runs", copy / "runs")
+    for name in ("videos.h5", "split.json"):
+        shutil.copy(tmp_path / name, copy / name)
+    shutil.copytree(root, copy / "crossvals" / root.name)
+    shutil.rmtree(copy / "crossvals" / root.name / "baselines")
+    config = crossval_config(copy, resume=True, run=root.name, baselines=True)
+    pooled = crossval.run(config, silent)
+    assert any("nothing was trained" in note for note in pooled.notes)
+    check_same_files(copy / "crossvals" / root.name, root, "crossval.html")  # it names the cache
