@@ -23,6 +23,7 @@ import lus_cli
 from lus_cli import config, options, terminal
 from lus_cli.errors import UsageError
 from lus_cli.recipes import panels, recipe, shipped
+from lus_cli.torchrun.ending import check_shared
 
 EMPTY = inspect.Parameter.empty
 
@@ -65,7 +66,11 @@ VerboseFlag = Annotated[
 ]
 ConfigFile = Annotated[
     Path | None,
-    typer.Option("--config", help="TOML file of option values, which flags override."),
+    typer.Option(
+        "--config",
+        help="TOML file of option values, which flags override; its table [figures] sets the look of "
+        "all figures.",
+    ),
 ]
 RecipeName = Annotated[
     str | None,
@@ -73,6 +78,17 @@ RecipeName = Annotated[
         "--recipe",
         help=f"Name of a recipe that ships with lus; `lus recipes` lists them. [default: "
         f"{recipe.DEFAULT_RECIPE}]",
+        autocompletion=completing("recipe"),
+    ),
+]
+
+
+RecipeNames = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--recipe",
+        help=f"Name of a recipe that ships with lus; several are cross-validated on the same folds and "
+        f"compared. [default: {recipe.DEFAULT_RECIPE}]",
         autocompletion=completing("recipe"),
     ),
 ]
@@ -103,7 +119,8 @@ def parameters_of(config_class: type) -> list[inspect.Parameter]:
     }
     annotated["config"] = (ConfigFile, None)
     if issubclass(config_class, recipe.Recipe):
-        annotated["recipe"] = (RecipeName, None)
+        several = config_class is config.CrossvalConfig
+        annotated["recipe"] = (RecipeNames if several else RecipeName, None)
     annotated |= {
         "json": (JsonFlag, False),
         "quiet": (QuietFlag, False),
@@ -150,6 +167,21 @@ def settings_from(config_class: type, given: dict[str, Any]) -> Any:
     return options.build(config_class, values | flags)
 
 
+def settings_of_recipes(config_class: type, given: dict[str, Any]) -> list[Any]:
+    """The config for each of several recipes of `lus crossval`, each with a name of its own; for other
+    commands the one config. Raises UsageError if a recipe is given twice."""
+    names = given.get("recipe")
+    if not isinstance(names, list):
+        return [settings_from(config_class, given)]
+    if len(names) < 2:
+        return [settings_from(config_class, given | {"recipe": names[0] if names else None})]
+    if len(set(names)) < len(names):
+        raise UsageError("a recipe is given twice", "give each recipe once")
+    run = given.get("run")
+    each = [given | {"recipe": name, "run": f"{run}-{name}" if run else None} for name in names]
+    return [settings_from(config_class, one) for one in each]
+
+
 class PanelHelp(TyperCommand):
     """A command whose help shows its options in panels, with the values of --recipe or --config."""
 
@@ -166,6 +198,8 @@ class PanelHelp(TyperCommand):
     def values(self, given: dict[str, Any]) -> tuple[dict[str, Any], str]:
         """The values that the help shows, and what they are called where they are not the defaults."""
         name, file = given.get("recipe"), given.get("config")
+        if isinstance(name, list):
+            name = name[0] if len(name) == 1 else None
         if file:
             return options.read_toml(Path(file)), Path(file).name
         return (options.read_toml(shipped.recipe_path(name)), name) if name else ({}, "")
@@ -230,10 +264,14 @@ def add_command(name: str, module: str, config_class: type, summary: str) -> Non
         )
         with screen.catching_errors():
             terminal.check_working_folder()
-            settings = settings_from(config_class, given)
+            check_shared(name)
+            settings, *others = settings_of_recipes(config_class, given)
             step = importlib.import_module(f"lus_cli.steps.{module}")
             with screen.progress() as progress:
-                result = step.run(settings, progress)
+                if others:
+                    result = step.run_several([settings, *others], progress)
+                else:
+                    result = step.run(settings, progress)
             screen.show(result)
             if result.question and screen.agreed(result.question):
                 result = step.run(dataclasses.replace(settings, yes=True), terminal.silent)

@@ -368,6 +368,14 @@ class CrossvalConfig(Recipe):
     baselines: Annotated[
         bool, typer.Option(help="Evaluate simple baseline methods on the same folds.")
     ] = True
+    fold: Annotated[
+        int,
+        typer.Option(
+            help="Train only this fold, counted from 1 over all repetitions, as one job of an array "
+            "whose jobs have the same --run; --resume then pools the folds. [default: all]",
+            max=100_000,
+        ),
+    ] = 0
     permutations: Annotated[
         int,
         typer.Option(help="Random permutations for each p-value; 0: none.", min=0, max=100_000),
@@ -398,7 +406,8 @@ class EvaluateConfig:
     runs: Annotated[
         tuple[str, ...],
         typer.Argument(
-            help="Names of the runs to evaluate; several are compared. [default: the latest]"
+            help="Names of the runs to evaluate; several are compared, also several "
+            "cross-validations. [default: the latest]"
         ),
     ] = ()
     split: Annotated[

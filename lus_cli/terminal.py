@@ -10,7 +10,6 @@ import math
 import os
 import signal
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from threading import current_thread, main_thread
@@ -33,14 +32,15 @@ from rich.progress import (
 from rich.table import Table as RichTable
 
 from lus_cli.errors import LusError, UsageError, printable
+from lus_cli.progress import PlainProgress, Result, Table, facts_in_words, silent
 from lus_cli.progress import Progress as ProgressCallback
-from lus_cli.progress import Result, Table, silent
 from lus_cli.torchrun.ending import STOPPED, end_on_sigterm, first_to_end, stopped
+from lus_cli.words import formatted, is_words
 
 INTERRUPTED = (
     "interrupted: no incomplete output remains; run the command again (train: with --resume)"
 )
-LINE_EVERY_S = 10.0  # seconds between progress lines if stderr is not a terminal
+SHORT = 12  # characters of a cell that is not folded
 NO_LIMIT = 1_000_000  # columns of an output that is not a terminal
 
 
@@ -172,7 +172,7 @@ class Screen:
         if self.quiet:
             yield silent
         elif not self.console.is_terminal:
-            yield PlainProgress(self.console)
+            yield PlainProgress(lambda line: self.console.print(escape(line), soft_wrap=True))
         else:
             with Progress(
                 TextColumn("{task.description}", style="bold", markup=False),
@@ -194,7 +194,7 @@ class Screen:
                 "problems": result.problems,
             }
             write_document(without_nan(document), indent=2)
-        elif result.text:
+        elif result.text and self.first:
             self.results.file.write(result.text)
             self.results.file.flush()
         if self.quiet:
@@ -220,19 +220,32 @@ class Screen:
 
     def table(self, table: Table) -> None:
         """Prints a table. On a terminal, cells that are too wide are folded, never cut."""
-        drawn = RichTable(box=box.SIMPLE_HEAD)
-        for position, column in enumerate(table.columns):
-            left = position == 0 or any(is_words(row[position]) for row in table.rows)
-            drawn.add_column(escape(column), justify="left" if left else "right", overflow="fold")
-        for row in table.rows:
-            drawn.add_row(*(escape(formatted(value)) for value in row))
+        while table.spare and table.least_width() > self.results.width:
+            table = table.without(table.spare[0])
         if table.title:
             self.results.print(f"[bold]{escape(table.title)}[/]", soft_wrap=True)
         with self.results.capture() as captured:
-            self.results.print(drawn)
+            self.results.print(self.drawn(table))
         lines = [line.rstrip() for line in captured.get().splitlines()]
         self.results.file.write("\n".join([*lines[1:], ""]))
         self.results.file.flush()
+
+    def drawn(self, table: Table) -> RichTable:
+        """A table whose short cells stay on one line."""
+        cells = [[formatted(value) for value in row] for row in table.rows]
+        drawn = RichTable(box=box.SIMPLE_HEAD)
+        for position, column in enumerate(table.columns):
+            left = position == 0 or any(is_words(row[position]) for row in table.rows)
+            longest = max((len(row[position]) for row in cells), default=0)
+            drawn.add_column(
+                escape(column),
+                justify="left" if left else "right",
+                overflow="fold",
+                no_wrap=longest <= SHORT,
+            )
+        for row in cells:
+            drawn.add_row(*map(escape, row))
+        return drawn
 
 
 def write_document(document: Any, indent: int | None = None) -> None:
@@ -286,44 +299,11 @@ class BarProgress:
             for other in filter(self.finished, list(self.tasks)):
                 self.bars.remove_task(self.tasks.pop(other))
             self.tasks[task] = self.bars.add_task(task, total=total, facts="")
-        self.bars.update(self.tasks[task], completed=done, total=total, facts=joined(facts))
+        self.bars.update(self.tasks[task], completed=done, total=total, facts=facts_in_words(facts))
 
     def finished(self, task: str) -> bool:
         bar = next(bar for bar in self.bars.tasks if bar.id == self.tasks[task])
         return bar.finished
-
-
-class PlainProgress:
-    """Prints the first and last state of a task, and one line every LINE_EVERY_S in between."""
-
-    def __init__(self, console: Console) -> None:
-        self.console = console
-        self.printed: dict[str, float] = {}
-
-    def __call__(self, task: str, done: int, total: int | None = None, **facts: object) -> None:
-        now = time.monotonic()
-        if done != total and now - self.printed.get(task, -LINE_EVERY_S) < LINE_EVERY_S:
-            return
-        self.printed[task] = now
-        of = f"/{total}" if total is not None else ""
-        self.console.print(escape(f"{task} {done}{of} {joined(facts)}".rstrip()), soft_wrap=True)
-
-
-def joined(facts: dict[str, object]) -> str:
-    return "  ".join(f"{name} {formatted(value)}" for name, value in facts.items())
-
-
-def formatted(value: Any) -> str:
-    """A table cell: three decimals for a float, a dash for None and NaN."""
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return "–"
-    if isinstance(value, float):
-        return f"{value:z.3f}" if abs(value) < 1000 else f"{value:.0f}"
-    return str(value)
-
-
-def is_words(value: Any) -> bool:
-    return isinstance(value, str) and value[:1].isalpha()
 
 
 def without_nan(value: Any) -> Any:

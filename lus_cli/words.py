@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 
 def counted(number: int, noun: str) -> str:
@@ -55,3 +57,17 @@ def size(count: float) -> str:
 def tenths(value: float) -> str:
     """A number with one decimal below ten, if it is not 0, and none above."""
     return f"{value:.1f}".removesuffix(".0") if round(value, 1) < 10 else f"{value:.0f}"
+
+
+def formatted(value: Any) -> str:
+    """A table cell: three decimals for a float, a dash for None and NaN."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "–"
+    if isinstance(value, float):
+        return f"{value:z.3f}" if abs(value) < 1000 else f"{value:.0f}"
+    return str(value)
+
+
+def is_words(value: Any) -> bool:
+    """Whether a table cell is text, and not a number with or without its unit."""
+    return isinstance(value, str) and value[:1].isalpha()

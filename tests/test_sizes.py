@@ -11,7 +11,6 @@ FUNCTION_LINES = 60
 # Module, or module and function -> why it is longer.
 EXCEPTIONS = {
     "config": "the options of all commands, a field each: nothing in it is read as a whole",
-    "recipes/recipe": "the fields of a recipe, each with its help text",
 }
 
 

@@ -197,6 +197,6 @@ def save_png(path: Path, image: np.ndarray) -> None:
     with replacing(path) as part:
         Image.fromarray(image).save(part, format="PNG")
     if "pdf" in look.formats:
-        dates = dict.fromkeys(("creationDate", "modDate"), time.gmtime(0))
+        about = dict.fromkeys(("creationDate", "modDate"), time.gmtime(0)) | {"title": path.stem}
         with replacing(path.with_suffix(".pdf")) as part:
-            Image.fromarray(image).save(part, "PDF", resolution=look.dpi or PDF_DPI, **dates)
+            Image.fromarray(image).save(part, "PDF", resolution=look.dpi or PDF_DPI, **about)

@@ -29,6 +29,7 @@ from lus_cli.files import read_json, write_json
 from lus_cli.pages.overlay import draw_card
 from lus_cli.progress import Progress
 from lus_cli.study.ids import VideoId
+from lus_cli.torchrun.group import ALONE, Group
 from lus_cli.training.trained_run import TrainedRun
 
 FRAMES_PER_S = 25  # of a written video; exam trees do not record a frame rate
@@ -44,19 +45,25 @@ def draw_videos(
     *,
     films: tuple[str, WriteFilm] | None,
     progress: Progress,
+    group: Group = ALONE,
 ) -> list[str]:
     """Draws every video of a split and stores its maps in masks.h5. Returns notes for the user.
 
-    Videos that were drawn before are skipped.
+    Videos that were drawn before are skipped. Each process of the group draws its share, and the first
+    one merges the maps. When a process returns, masks.h5 is complete.
 
     root: the exam tree. films: the suffix of the video files and the function that writes one.
     """
     ids = {index: trained.videos.ids[index] for index in indices}
-    notes = remove_outdated(trained, folder)
-    remove_other_look(folder)
+    notes = []
+    if group.first:
+        notes = remove_outdated(trained, folder)
+        remove_other_look(folder)
+    group.meet()
+    progress = group.whole(progress)
     in_file = stored_videos(folder.masks, ids.values())
     skipped = 0
-    for done, (index, video) in enumerate(ids.items(), start=1):
+    for done, (index, video) in enumerate(group.share([*ids.items()]), start=1):
         pictures = [folder.picture(video, suffix) for suffix in ("png", *(films or ())[:1])]
         has_maps = video in in_file or folder.part(video).is_file()
         if has_maps and all(path.is_file() for path in pictures):
@@ -64,10 +71,13 @@ def draw_videos(
         else:
             draw_one(trained, root, folder, index, films)
         progress("draw", done, len(ids))
-    parts = {video: path for video in ids.values() if (path := folder.part(video)).is_file()}
-    new = {video: path for video, path in parts.items() if video not in in_file}
-    merge_files(folder.masks, new, trained.weights)
-    shutil.rmtree(folder.parts, ignore_errors=True)
+    skipped = sum(group.gathered(skipped))  # after this, all are drawn
+    if group.first:
+        parts = {video: path for video in ids.values() if (path := folder.part(video)).is_file()}
+        new = {video: path for video, path in parts.items() if video not in in_file}
+        merge_files(folder.masks, new, trained.weights)
+        shutil.rmtree(folder.parts, ignore_errors=True)
+    group.meet()
     return notes + ([f"{skipped} of {len(ids)} videos were already drawn."] if skipped else [])
 
 

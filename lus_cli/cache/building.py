@@ -31,6 +31,7 @@ from lus_cli.disk_errors import explaining_disk_errors
 from lus_cli.errors import CannotReadError, LusError
 from lus_cli.files import sweep
 from lus_cli.progress import Progress
+from lus_cli.torchrun.group import ALONE, Group
 from lus_cli.words import counted
 
 log = logging.getLogger("lus.prepare")
@@ -55,9 +56,17 @@ def open_old(cache: Cache) -> VideoCache | None:
 
 
 def update_videos(
-    config: PrepareConfig, cache: Cache, plan: Plan, old: VideoCache | None, progress: Progress
+    config: PrepareConfig,
+    cache: Cache,
+    plan: Plan,
+    old: VideoCache | None,
+    progress: Progress,
+    group: Group = ALONE,
 ) -> list[str]:
-    """Updates videos.h5 to the plan. Returns a line for each video that cannot be decoded."""
+    """Updates videos.h5 to the plan. Returns a line for each video that cannot be decoded.
+
+    Called by the first process of the group; the others decode with it, see decode_all.
+    """
     work = find_work(plan, old, cache)
     if is_current(old, plan, work):
         log.info("%s is up to date: nothing to decode", cache.videos)
@@ -71,7 +80,8 @@ def update_videos(
         log.info("%s", remark)
     for change in changed_scores(plan, old):
         log.debug("score changed: %s", change)
-    failed = decode_all([plan.task(e, cache) for e in work.new], config.workers, progress)
+    tasks = [plan.task(e, cache) for e in work.new]
+    failed = decode_all(tasks, config.workers, progress, group)
     if config.strict and failed:
         raise LusError(
             f"{counted(len(failed), 'video')} cannot be decoded, the first: {failed[0][1]}",

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -57,8 +58,11 @@ class Raters:
         return np.array(found, float).reshape(len(self.videos), len(self.ratings))
 
 
-def read_raters(folder: Path) -> Raters:
-    """All raters with a file in `folder`. Raises LusError if there are fewer than two."""
+def read_raters(folder: Path, ids: Mapping[str, VideoId] = MappingProxyType({})) -> Raters:
+    """All raters with a file in `folder`. ids: of files, instead of those that they were rated under.
+
+    Raises LusError if there are fewer than two raters.
+    """
     files = [read_ratings(path) for path in sorted(folder.glob(f"*{SUFFIX}"))]
     files = [file for file in files if any(r.rating.is_done for r in file.by_file.values())]
     if len(files) < 2:
@@ -67,26 +71,32 @@ def read_raters(folder: Path) -> Raters:
             f"{who} scored videos in {folder}, and agreement needs two",
             "score them as another rater: lus label VIDEOS --rater NAME",
         )
-    return of_files(files)
+    return of_files(files, ids)
 
 
-def of_files(files: Sequence[RaterFile]) -> Raters:
-    """The ratings in raters' files. Raises LusError if two raters saw different ids of a file."""
-    ids: dict[str, VideoId | None] = {}
+def of_files(
+    files: Sequence[RaterFile], ids: Mapping[str, VideoId] = MappingProxyType({})
+) -> Raters:
+    """The ratings in raters' files. ids: see `read_raters`. Raises LusError if two raters rated a file
+    under different ids."""
+    known: dict[str, VideoId | None] = {}
     for file in files:
         for name, rated in file.by_file.items():
             if not rated.rating.is_done:
                 continue
-            if ids.setdefault(name, rated.video) != rated.video:
+            video = ids.get(name, rated.video)
+            before = known.get(name) or video
+            if video and before != video:
                 raise LusError(
-                    f"{name} is video {rated.video} for {file.rater} and {ids[name]} for another rater",
-                    "open it again with the same --labels for each of them, and score it once more",
+                    f"{name} is video {video} for {file.rater} and {before} for another rater",
+                    "name the right ids: lus label VIDEOS --labels TABLE --agreement",
                 )
+            known[name] = before
     ratings = {
         file.rater: {n: r.rating for n, r in file.by_file.items() if r.rating.is_done}
         for file in files
     }
-    videos = sorted(ids.items(), key=lambda item: natural_key(item[0]))
+    videos = sorted(known.items(), key=lambda item: natural_key(item[0]))
     return Raters(videos, ratings, [note for file in files for note in file.notes])
 
 
@@ -184,7 +194,7 @@ def common_table(raters: Raters, consensus: Mapping[str, Rating]) -> list[dict[s
     for file, video in raters.videos:
         given = [by_file[file] for by_file in raters.ratings.values() if file in by_file]
         if file in consensus:
-            rating, by = consensus[file], "consensus"
+            rating, by = with_findings(consensus[file], merged(given)), "consensus"
         elif difference(given):
             rating, by = UNRATED, ""
         else:
@@ -202,6 +212,15 @@ def merged(given: Sequence[Rating]) -> Rating:
         a_lines.pop() if len(a_lines) == 1 else None,
         b_lines.pop() if len(b_lines) == 1 else None,
         "; ".join(dict.fromkeys(rating.comment for rating in given if rating.comment)),
+    )
+
+
+def with_findings(rating: Rating, others: Rating) -> Rating:
+    """A rating, with the findings of others where it states none."""
+    return replace(
+        rating,
+        a_lines=others.a_lines if rating.a_lines is None else rating.a_lines,
+        b_lines=others.b_lines if rating.b_lines is None else rating.b_lines,
     )
 
 

@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import re
 import secrets
 from collections.abc import Callable
 from typing import Any
@@ -97,10 +98,11 @@ class Endpoints:
 
     def position_of(self, value: Any) -> int:
         """A position in the order of the videos. Raises HTTPException if it is none."""
-        position = int(value) if isinstance(value, str) and value.isdecimal() else value
-        if type(position) is not int or not 0 <= position < len(self.session.videos):
+        if isinstance(value, str) and re.fullmatch("[0-9]{1,9}", value):
+            value = int(value)
+        if type(value) is not int or not 0 <= value < len(self.session.videos):
             raise HTTPException(404)
-        return position
+        return value
 
     async def show(self, _: Request) -> Response:
         return HTMLResponse(self.page)
@@ -114,7 +116,7 @@ class Endpoints:
         clip = self.session.ahead.get(position)
         try:
             made = await asyncio.wrap_future(clip)
-        except LusError:
+        except (LusError, OSError):
             return PlainTextResponse("this video cannot be decoded", 422)
         return Response(made.packed(), media_type="application/octet-stream")
 

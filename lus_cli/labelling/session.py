@@ -51,6 +51,7 @@ class Session:
     review: Review | None = None
     progress: Progress = silent
     problems: list[str] = field(default_factory=list)
+    sizes: dict[int, int] = field(default_factory=dict)  # bytes of the videos that were decoded
     table_is_old: bool = True
 
     def __post_init__(self) -> None:
@@ -102,7 +103,8 @@ class Session:
     def rate(self, position: int, rating: Rating) -> dict[str, Any]:
         """Stores a rating; returns when it is on the disk. Raises LusError if it could not be."""
         video = self.videos[position]
-        rated = Rated(video.file, video.id, video.bytes, rating)
+        size = self.sizes.get(position) or video.bytes
+        rated = Rated(video.file, video.id, size, rating)
         self.log.add(rated)
         self.ratings[video.file] = rated
         self.table_is_old = True
@@ -118,8 +120,9 @@ class Session:
     def read(self, position: int) -> Clip:
         video = self.videos[position]
         try:
+            self.sizes[position] = video.bytes
             return make_clip(video.source)
-        except LusError as error:
+        except (LusError, OSError) as error:
             log.warning("a video cannot be shown: %s", error)  # the page must not name it
             self.problems.append(str(error))
             raise

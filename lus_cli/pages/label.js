@@ -5,7 +5,8 @@
   const SPEEDS = [0.1, 0.25, 0.5, 0.75, 1, 1.5, 2, 3, 4];
   const AHEAD = 12; // frames that are decoded before they are due
   const BITMAP_BYTES = 256e6; // of decoded frames that are kept
-  const CLIPS = 6; // videos that are kept
+  const CLIPS = 6; // videos that are kept, at most
+  const CLIP_BYTES = 600e6; // of the videos that are kept, at most
   const JUST_SHOWN_MS = 250; // a key that is pressed sooner was meant for the video before
   const RETRY_MS = 2000;
 
@@ -21,7 +22,7 @@
   let at = 0; // frame that is drawn
   let wanted = 0; // frame that was asked for, by a press
   let playing = false, direction = 1, shuttle = 1, carry = 0, lastTick = 0;
-  let shownAt = Infinity; // time at which the first frame of the video was drawn
+  let settling = 0; // timer of a video that has just appeared
   let speed = 1, brightness = 100, contrast = 100;
   const scored = []; // positions in the order in which they were scored
 
@@ -64,6 +65,7 @@
   }
 
   const clips = new Map(); // position -> promise of a Clip; used longest ago first
+  const sizes = new Map(); // position -> bytes of the clips that are loaded
 
   function load(position) {
     let coming = clips.get(position);
@@ -73,13 +75,18 @@
       coming.catch(() => clips.delete(position)); // so that the next visit tries again
     }
     clips.set(position, coming);
+    forget(position);
+    return coming;
+  }
+
+  function forget(used) {
     for (const [old, dropped] of clips) {
-      if (clips.size <= CLIPS) break;
-      if (old === here) continue;
+      const bytes = [...clips.keys()].reduce((sum, position) => sum + (sizes.get(position) ?? 0), 0);
+      if (clips.size <= CLIPS && bytes <= CLIP_BYTES) return;
+      if (old === here || old === used) continue;
       clips.delete(old);
       dropped.then((made) => made.release(), () => {});
     }
-    return coming;
   }
 
   async function fetchClip(position) {
@@ -89,6 +96,7 @@
     const size = new DataView(bytes.buffer).getUint32(0);
     const header = JSON.parse(new TextDecoder().decode(bytes.subarray(4, 4 + size)));
     const made = new Clip(header, bytes, 4 + size);
+    sizes.set(position, bytes.length);
     await made.decode(0);
     return made;
   }
@@ -161,9 +169,9 @@
   async function show(position) {
     here = position;
     clip = null;
-    shownAt = Infinity;
+    clearTimeout(settling);
     document.body.classList.add("loading");
-    document.body.classList.remove("broken");
+    document.body.classList.remove("broken", "ready");
     document.body.dataset.position = position;
     find("message").textContent = "";
     const slow = setTimeout(() => { if (here === position && !clip) find("message").textContent = "Loading …"; }, 150);
@@ -181,7 +189,7 @@
       find("message").textContent = "";
       document.body.classList.remove("loading");
       setPlaying(true);
-      requestAnimationFrame(() => { if (clip === made) shownAt = performance.now(); });
+      requestAnimationFrame(() => { if (clip === made) settle(); });
       for (const coming of [nextUnscored(position), position + 1, nextUnscored(nextUnscored(position))]) {
         if (coming >= 0 && coming < state.ratings.length) load(coming).catch(() => {});
       }
@@ -190,8 +198,14 @@
       document.body.classList.remove("loading");
       document.body.classList.add("broken");
       find("message").textContent = `${error.message} Press X if it is not assessable, or N to go on.`;
-      shownAt = performance.now();
+      settle();
     } finally { clearTimeout(slow); }
+  }
+
+  // From now on, and a moment later, a score is meant for this video.
+  function settle() {
+    clearTimeout(settling);
+    settling = setTimeout(() => document.body.classList.add("ready"), JUST_SHOWN_MS);
   }
 
   // --------------------------------------------------------------------------------------- rating
@@ -207,7 +221,7 @@
     if (thenGoOn) {
       scored.push(position);
       if (!state.waits) {
-        flash(`Video ${position + 1}: ${rating.score ?? "not assessable"}`);
+        flash(`Video ${position + 1}: ${rating.assessable ? `score ${rating.score}` : "not assessable"}`);
         goOn(position);
         return;
       }
@@ -254,7 +268,7 @@
 
   function rate(change) {
     if (alarmed()) return;
-    if (performance.now() - shownAt < JUST_SHOWN_MS || shownAt === Infinity) {
+    if (!document.body.classList.contains("ready")) {
       flash("Not scored: this video had only just appeared. Press again.");
       return;
     }
@@ -274,7 +288,7 @@
     find("place").textContent = `Video ${here + 1} of ${state.ratings.length}`;
     const done = state.ratings.filter((_, position) => isDone(position)).length;
     const left = state.ratings.length - done;
-    find("count").textContent = left ? `${done} scored, ${left} left` : "all scored";
+    find("count").textContent = left ? `${done} scored, ${left} left` : "all scored: Ctrl-C in the terminal ends";
     for (let score = 0; score < 4; score++) press(`score${score}`, rating.score === score);
     press("unassessable", !rating.assessable);
     for (const name of ["a_lines", "b_lines"]) {
@@ -294,7 +308,8 @@
 
   function showAbout() {
     const about = state.about[here];
-    const lines = about ?? [["", "What is known about this video is shown once you have scored it."]];
+    const lines = about ? [...about] : [["", "Shown once you have scored the video."]];
+    if (about && state.waits) lines.push(["", "N or U goes on."]);
     find("about").replaceChildren(...lines.flatMap(([name, text]) => {
       const [term, value] = [document.createElement("dt"), document.createElement("dd")];
       [term.textContent, value.textContent] = [name, text];

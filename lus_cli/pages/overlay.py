@@ -12,8 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from lus_cli.config import figure_look
-
 # Every 16th colour of the maps of matplotlib, and the last one.
 COLOUR_MAPS = {
     "inferno": "000004 0b0724 210c4a 3b0964 550f6d 6e196d 88226a a22b62 ba3655 "
@@ -37,6 +35,7 @@ CONTOUR = 0.5  # the mask value that is outlined
 PANEL = 448  # minimum height of a frame in a card, pixels
 LARGEST_PANEL = 768
 INK, MUTED, PAPER, TRACK = "#f2f4f6", "#9aa5b1", "#14171b", "#2b3138"
+PRINT_INK, PRINT_PAPER = "#1f2933", "#ffffff"  # of a card without a caption, which is for print
 RIGHT, WRONG = (
     "#5aa9e6",
     "#f0883e",
@@ -65,6 +64,8 @@ class Caption:
 
 def colour_names() -> list[str]:
     """The colours of the map in use, from 0 to 1, as six hexadecimal digits."""
+    from lus_cli.config import figure_look  # not above: it imports typer
+
     return COLOUR_MAPS[figure_look().colour_map].split()
 
 
@@ -135,6 +136,8 @@ def draw_card(
     pictures = {"": scaled}
     for name, cover in covers.items():
         pictures[name] = Image.fromarray(colour_mask(np.asarray(scaled), cover))
+    from lus_cli.config import figure_look
+
     return np.asarray(Card(pictures, caption if figure_look().titles else None).image)
 
 
@@ -154,7 +157,8 @@ class Card:
         top = round((4.4 if caption else 1) * self.unit)
         below = top + height + round(1.6 * self.unit)
         full = (self.right + 2 * self.unit, below + round((9.6 if caption else 0) * self.unit))
-        self.image = Image.new("RGB", full, PAPER)
+        self.image = Image.new("RGB", full, PAPER if caption else PRINT_PAPER)
+        self.ink, self.muted = (INK, MUTED) if caption else (PRINT_INK, PRINT_INK)
         self.draw = ImageDraw.Draw(self.image)
 
         x = self.left + (inner - pictures_width) // 2
@@ -162,7 +166,9 @@ class Card:
         for name, picture in pictures.items():
             self.image.paste(picture, (x, top))
             if several:
-                self.write((x, top + height + round(0.45 * self.unit)), name, 0.85, MUTED, "lt")
+                self.write(
+                    (x, top + height + round(0.45 * self.unit)), name, 0.85, self.muted, "lt"
+                )
             x += width + gap
         self.draw_colour_bar(x, top, height, "" if several else "attention")
         if caption is None:
@@ -209,10 +215,10 @@ class Card:
         side = x + strip.shape[1] + self.unit // 3
         for value, anchor in ((1.0, "lt"), (CONTOUR, "lm"), (0.0, "lb")):
             place = (side, top + (1 - value) * (height - 1))
-            self.write(place, f"{value:g}", 0.85, INK, anchor)
+            self.write(place, f"{value:g}", 0.85, self.ink, anchor)
         line = top + round((1 - CONTOUR) * (height - 1))
         self.draw.line((x, line, x + strip.shape[1] - 1, line), "#ffffff")
-        self.write((x, top + height + round(0.45 * self.unit)), name, 0.85, MUTED, "lt")
+        self.write((x, top + height + round(0.45 * self.unit)), name, 0.85, self.muted, "lt")
 
     def draw_prediction(self, caption: Caption, top: int) -> None:
         """The true and the predicted score, and whether they agree, in words and in colour."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 # Panel -> fields of Recipe, and names of other options of the commands that train.
 PANELS: dict[str, tuple[str, ...]] = {
     "Run": (
-        "recipe", "config", "epochs", "patience", "seed", "repeats", "baselines", "permutations",
+        "recipe", "config", "epochs", "patience", "seed", "repeats", "fold", "baselines", "permutations",
         "run", "resume", "dry_run", "name", "cache",
     ),
     "Model": (

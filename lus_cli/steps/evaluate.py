@@ -16,6 +16,7 @@ from lus_cli.cache.layout import Cache, Run
 from lus_cli.cache.other_study import OtherStudy, videos_to_evaluate, why_not_compared
 from lus_cli.cache.same_patient import alike_trained_notes
 from lus_cli.config import EvaluateConfig
+from lus_cli.crossval.joining import compare_crossvals
 from lus_cli.errors import LusError, UsageError
 from lus_cli.evaluation.assessment import assess
 from lus_cli.evaluation.clips import Clips
@@ -80,6 +81,9 @@ def evaluate(
         return evaluate_one(open_subject(config, cache, names[0], device), config, group, progress)
     if len(set(names)) < len(names):
         raise UsageError("a run is given twice", "give each run once")
+    runs = [cache.trained(name) for name in names]
+    if not config.videos and all(run.is_crossval for run in runs):
+        return compare_crossvals(cache, runs)
     subjects = [open_subject(config, cache, name, device) for name in names]
     if len({subject.trained.run.name for subject in subjects}) < len(subjects):
         raise UsageError("two runs have the same name", "rename the folder of one")
@@ -110,6 +114,7 @@ class Subject:
     home: TrainedRun | None  # with the study it was trained on, if the cache still holds it
     alike: tuple[str, ...] = ()  # sentences on patients who may be training patients
     blind: str = ""  # why training patients among the videos might not be detected
+    compared: bool = False  # whether the training videos are recognised by their frames
 
     def predict(self, progress: Progress, group: Group, keep: Keep | None = None) -> Predictions:
         return predictions_of(self.trained, self.indices, self.part, progress, group, keep)
@@ -163,6 +168,7 @@ def open_subject(
     trained, home = open_elsewhere(model, device, config.videos)
     known = trained_on(model, home)
     blind = why_not_compared(trained.videos, known)
+    compared = not blind
     if not known.patients:
         may_be = "they may be among these patients"
         if not blind:
@@ -178,7 +184,7 @@ def open_subject(
     at_home = dataclasses.replace(trained, videos=home) if home else None
     patients = [trained.videos.ids[index].patient for index in indices]
     alike = tuple(alike_trained_notes(patients, known.patients))
-    return Subject(trained, part, indices, at_home, alike, blind)
+    return Subject(trained, part, indices, at_home, alike, blind, compared)
 
 
 def refuse_own_study(run: Run) -> None:
@@ -258,7 +264,7 @@ def evaluate_one(
     if config.videos:  # whether training patients may be among these patients
         recorded = bool(trained.split.train)
         scores["trained_patients"] = config.trained_patients if recorded else "unknown"
-        scores["pixels_compared"] = not subject.blind
+        scores["pixels_compared"] = subject.compared
     if trained.folds:
         scores["runs"] = list(trained.folds)
     folder = trained.run.evaluation(subject.part)

@@ -14,12 +14,9 @@ from typing import Any
 from lus_cli.cache.layout import Cache, Run
 from lus_cli.config import LabelConfig
 from lus_cli.errors import UsageError
-from lus_cli.evaluation.terminal_tables import format_interval
 from lus_cli.files import csv_text, write_json, write_text
+from lus_cli.labelling.folder import CONSENSUS, Folder
 from lus_cli.labelling.raters import (
-    ICC,
-    KAPPA,
-    Raters,
     common_table,
     differing,
     measure,
@@ -34,38 +31,14 @@ from lus_cli.labelling.review import (
     read_doubts,
 )
 from lus_cli.labelling.session import Session, matching
-from lus_cli.labelling.tables import NOT_ASSESSABLE, write_table
+from lus_cli.labelling.tables import write_table
+from lus_cli.labelling.terminal_tables import agreement_notes, agreement_table, pair_tables
 from lus_cli.labelling.videos import Found, find_videos, shuffled
 from lus_cli.progress import Progress, Result, Table
 from lus_cli.study.annotations import SCORES
-from lus_cli.words import counted, joined
+from lus_cli.words import counted
 
 log = logging.getLogger("lus.label")
-
-CONSENSUS = "consensus"
-MOST_MATRICES = 3  # on the terminal; agreement.json has all
-
-
-@dataclass(frozen=True)
-class Folder:
-    """The ratings of a study: a file and a table per rater, and what comes of several."""
-
-    root: Path
-
-    @property
-    def agreement(self) -> Path:
-        return self.root / "agreement"
-
-    @property
-    def differing(self) -> Path:
-        return self.agreement / "disagreements.csv"
-
-    @property
-    def common(self) -> Path:
-        return self.agreement / "labels.csv"
-
-    def review(self, crossval: str) -> Path:
-        return self.root / f"review-{crossval}"
 
 
 def run(config: LabelConfig, progress: Progress) -> Result:
@@ -73,21 +46,22 @@ def run(config: LabelConfig, progress: Progress) -> Result:
     if config.agreement and config.review:
         raise UsageError("--agreement and --review are two steps", "give only one of them")
     cache, folder = Cache(config.cache), Folder(Cache(config.cache).labels)
-    if config.agreement:
-        return agreement(folder)
     roots, crossvals = split_paths(cache, config)
     last = last_session(folder.root)
     root = videos_root(cache, roots, last)
-    labels = config.labels
-    if labels is None and last.get("videos") == str(root.absolute()) and last.get("labels"):
-        labels = Path(last["labels"])  # without them, the ids would be others than before
-        log.info("ids are read from %s, as before", labels)
-    found = find_videos(root, labels, config.mask_text)
+    labels, mask_text = config.labels, config.mask_text
+    if last.get("videos") == str(root.absolute()):  # as before, so that the ids are the same
+        labels = labels or (Path(last["labels"]) if last.get("labels") else None)
+        mask_text = mask_text or bool(last.get("mask_text"))
+    if config.agreement:
+        ids_are_given = bool(roots or config.labels)
+        return agreement(folder, find_videos(root, labels, mask_text) if ids_are_given else None)
+    found = find_videos(root, labels, mask_text)
     about = {
         "videos": str(root.absolute()),
         "labels": str(labels.absolute()) if labels else None,
         "seed": config.seed,
-        "mask_text": config.mask_text,
+        "mask_text": mask_text,
     }
     sitting = Sitting(config, folder, found, root, about, progress)
     if crossvals:
@@ -266,9 +240,13 @@ def ratings_of(session: Session) -> dict[str, Rating]:
 # --------------------------------------------------------------------------------------- agreement
 
 
-def agreement(folder: Folder) -> Result:
-    """Compares all raters; writes the list of videos on which they differ, and a common table."""
-    raters = read_raters(folder.root)
+def agreement(folder: Folder, found: Found | None) -> Result:
+    """Compares all raters; writes the list of videos on which they differ, and a common table.
+
+    found: the videos, if their ids are not those under which they were rated.
+    """
+    videos = found.videos if found else []
+    raters = read_raters(folder.root, {video.file: video.id for video in videos if video.id})
     numbers = measure(raters)
     consensus = read_ratings(ratings_path(folder.agreement, CONSENSUS))
     agreed = {file: r.rating for file, r in consensus.by_file.items() if r.rating.is_done}
@@ -290,75 +268,3 @@ def agreement(folder: Folder) -> Result:
     }
     tables = [agreement_table(numbers), *pair_tables(numbers)]
     return Result(numbers, tables, files, notes=[*raters.notes, *agreement_notes(raters, numbers)])
-
-
-def agreement_notes(raters: Raters, numbers: dict[str, Any]) -> list[str]:
-    open_ones = numbers["decided"][""]
-    lines = []
-    if open_ones:
-        lines.append(
-            f"they differ on {counted(numbers['differing'], 'video')}, of which {open_ones} "
-            "without consensus: `lus label --review` shows them with all scores"
-        )
-    if numbers["decided"]["one rater"]:
-        lines.append(
-            f"{counted(numbers['decided']['one rater'], 'video')} rated by one rater only: the "
-            "label table has that score, and says so"
-        )
-    if any(video is None for _, video in raters.videos):
-        lines.append("some patients are unknown, so there are no intervals: score with --labels")
-    return lines
-
-
-def agreement_table(numbers: dict[str, Any]) -> Table:
-    rows = [
-        (
-            row["name"],
-            row["videos"],
-            row["patients"],
-            row["agreement"]["value"],
-            row[KAPPA]["value"],
-            format_interval(row[KAPPA]),
-            row[ICC]["value"],
-            format_interval(row[ICC]),
-        )
-        for row in numbers["agreement"]
-    ]
-    columns = (
-        "",
-        "videos",
-        "patients",
-        "equal",
-        "kappa",
-        "95 % interval",
-        "ICC(A,1)",
-        "95 % interval",
-    )
-    title = (
-        f"agreement of {joined(numbers['raters'])}; quadratic weighted kappa, intervals by patient"
-    )
-    return Table(title, columns, rows)
-
-
-def pair_tables(numbers: dict[str, Any]) -> list[Table]:
-    """The kappa of each pair, if there are several, and the first confusion matrices."""
-    pairs = numbers["pairs"]
-    tables = []
-    if len(pairs) > 1:
-        rows = [
-            (
-                f"{pair['rater']}, {pair['other']}",
-                pair["videos"],
-                pair["agreement"]["value"],
-                pair[KAPPA]["value"],
-                format_interval(pair[KAPPA]),
-            )
-            for pair in pairs
-        ]
-        tables.append(Table("pairs", ("", "videos", "equal", "kappa", "95 % interval"), rows))
-    names = [*map(str, SCORES), NOT_ASSESSABLE]
-    for pair in pairs[:MOST_MATRICES]:
-        title = f"rows: {pair['rater']}; columns: {pair['other']}"
-        lines = [(name, *row) for name, row in zip(names, pair["confusion"], strict=True)]
-        tables.append(Table(title, ("", *names), lines))
-    return tables

@@ -131,19 +131,22 @@ def title_of(cache: Cache, rows: Sequence[Listed]) -> str:
     counts = [(len(rows) - crossvals, "run"), (crossvals, "cross-validation")]
     title = f"{joined(counted(n, noun) for n, noun in counts if n)} in {cache.root}"
     studies = {(row.study, row.fingerprint) for row in rows}
-    return f"{title}, of {rows[0].study}" if len(studies) == 1 and rows[0].study else title
+    if len(studies) == 1 and rows[0].study:
+        title += f", of {rows[0].study}"
+    latest = [row.name for row in rows if row.latest]
+    return f"{title}; the latest run is {latest[0]}" if latest else title
 
 
 def table_of(rows: Sequence[Listed], title: str) -> Table:
     """What keeps runs apart. The study has a column if there are several."""
     studies = {(row.study, row.fingerprint) for row in rows}
-    columns: tuple[str, ...] = ("run", "recipe", "started", "patients", "epochs", "best", "kappa, validation",
-               "kappa, test", "accuracy, test", "size", "state")  # fmt: skip
+    columns: tuple[str, ...] = ("run", "recipe", "started", "patients", "epochs", "best",
+               "kappa val", "kappa test", "acc test", "size", "state")  # fmt: skip
     table: list[tuple[Any, ...]] = [
         (
             row.name, changed_in_words(row), local_time(row.started), row.patients, epochs_of(row),
             row.best_epoch, row.validation_kappa, row.test_kappa, row.test_accuracy, size(row.size),
-            f"{row.state}, latest" if row.latest else row.state,
+            row.state,
         )
         for row in rows
     ]  # fmt: skip
@@ -151,7 +154,7 @@ def table_of(rows: Sequence[Listed], title: str) -> Table:
         columns = (*columns, "study")
         found = [f"{Path(row.study).name} {row.fingerprint[:8]}".strip() for row in rows]
         table = [(*cells, study) for cells, study in zip(table, found, strict=True)]
-    return Table(title, columns, table)
+    return Table(title, columns, table, spare=("acc test", "started", "patients", "best", "study"))
 
 
 def epochs_of(row: Listed) -> str | None:

@@ -82,7 +82,9 @@ def is_faint(frame: VideoFrame) -> bool:
     if frame.format.name not in CHROMA_8_BITS:
         return False
     for plane in frame.planes[1:]:
-        rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[:, : plane.width]
+        rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)[
+            :, : plane.width
+        ]
         if rows.min() < NEUTRAL - FAINT or rows.max() > NEUTRAL + FAINT:
             return False
     return True

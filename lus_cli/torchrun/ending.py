@@ -10,10 +10,13 @@ from datetime import timedelta
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from lus_cli.errors import UsageError
+
 if TYPE_CHECKING:
     from torch.distributed import Store
 
 NAMES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")  # that torchrun sets
+SHARED = {"prepare", "train", "crossval", "evaluate", "attention", "predict"}
 STORE_S = 60  # until the store must answer
 STOPPED = (
     "another process of this command ended, or the command was stopped from outside: no incomplete "
@@ -25,6 +28,12 @@ stopped = threading.Event()  # whether SIGTERM interrupted this process
 def is_one_of_several() -> bool:
     """Whether torchrun started this process together with others."""
     return all(name in os.environ for name in NAMES) and os.environ["WORLD_SIZE"] != "1"
+
+
+def check_shared(command: str) -> None:
+    """Raises UsageError if torchrun started several processes of a command that they cannot share."""
+    if command not in SHARED and is_one_of_several():
+        raise UsageError(f"lus {command} runs in one process", "start it without torchrun")
 
 
 @functools.cache

@@ -25,6 +25,7 @@ from lus_cli.progress import Progress
 from lus_cli.torchrun.ending import (
     NAMES,
     STOPPED,
+    end_on_sigterm,
     first_to_end,
     has_ended,
     ignore_sigterm,
@@ -41,7 +42,7 @@ SILENT_S = 20.0  # without a sign of life, a process is dead
 GRACE_S = 5.0  # for the main thread to end by itself; with SILENT_S, less than 30
 LOST = re.compile("gloo|NCCL|connection (closed|reset)|broken pipe|socket", re.IGNORECASE)
 
-meetings, displays = itertools.count(), itertools.count()
+meetings, displays, connections = itertools.count(), itertools.count(), itertools.count()
 
 
 @dataclass(frozen=True)
@@ -205,11 +206,12 @@ def connected(group: Group, backend: str = "gloo") -> Iterator[None]:
         return
     from torch import distributed
 
+    end_on_sigterm()
     watch = Watch(group)
     try:
         group.meet(START_S)
         watch.start()
-        store = distributed.PrefixStore("group", store_for("work"))
+        store = distributed.PrefixStore(f"group {next(connections)}", store_for("work"))
         distributed.init_process_group(
             backend, store=store, rank=group.rank, world_size=group.world
         )

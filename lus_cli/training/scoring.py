@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -49,7 +50,7 @@ def score_videos(
     votes: the members whose predictions count for each video, by its index; None for all.
     decide: whether the logits are those of the model's decision.
     """
-    device = next(model.parameters()).device
+    device = device_of(model)
     was_training = model.training
     model.eval()
     at_once = scored_at_once(model, loader)
@@ -69,6 +70,27 @@ def score_videos(
         model.train(was_training)
     none = np.zeros((0, CLASSES), np.float32)
     return np.concatenate([none, *in_order(ranks.gathered(share))])
+
+
+def seconds_per_picture(
+    model: LusModel, loader: BatchLoader, indices: Sequence[int], pad_to: int
+) -> float:
+    """How long scoring takes per picture, measured on the shortest of some videos."""
+    index = min(indices, key=loader.steps)
+    batch, was_training, seconds = loader.load([index]).to(device_of(model)), model.training, 0.0
+    model.eval()
+    with torch.inference_mode():
+        for _ in range(2):  # the first call warms up
+            begun = time.perf_counter()
+            parts = parts_of(batch, scored_at_once(model, loader))
+            predict(model, batch, pad_to, parts).logits.cpu()  # waits for an accelerator
+            seconds = time.perf_counter() - begun
+    model.train(was_training)
+    return seconds / loader.steps(index)
+
+
+def device_of(model: LusModel) -> torch.device:
+    return next(model.parameters()).device
 
 
 def scored_at_once(model: LusModel, loader: BatchLoader) -> int:

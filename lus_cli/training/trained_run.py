@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +22,12 @@ from lus_cli.model.network import LusModel
 from lus_cli.progress import Progress
 from lus_cli.study.ids import VideoId
 from lus_cli.torchrun.group import ALONE, Group
-from lus_cli.training.scoring import Keep, score_videos, softmax
-from lus_cli.words import counted, shortened
+from lus_cli.training.scoring import Keep, score_videos, seconds_per_picture, softmax
+from lus_cli.words import counted, duration, shortened
+
+log = logging.getLogger("lus")
+MANY_PICTURES = 200  # in a batch: fewer are scored within seconds even on a CPU
+SOON_S = 5.0  # within which progress says by itself how long it takes
 
 
 @dataclass(frozen=True)
@@ -110,6 +115,8 @@ class TrainedRun:
         keep, group: see score_videos.
         """
         loader = BatchLoader(self.videos, self.card.recipe, keep=False)
+        if group.first:
+            self.forecast(loader, indices, task, group.world)
         logits = score_videos(
             self.model,
             loader,
@@ -128,6 +135,18 @@ class TrainedRun:
                 "try --device cpu; if that does not help, train a new run",
             )
         return softmax(logits)
+
+    def forecast(
+        self, loader: BatchLoader, indices: Sequence[int], task: str, processes: int
+    ) -> None:
+        """Logs how long scoring takes, if the first batch, which is the first progress, takes long."""
+        first = sum(map(loader.steps, indices[: self.card.recipe.batch_size]))
+        if first < MANY_PICTURES:
+            return
+        each = seconds_per_picture(self.model, loader, indices, self.card.longest)
+        if first * each > SOON_S:
+            whole = each * sum(map(loader.steps, indices)) / processes
+            log.info("%s: roughly %s, judging by one video", task, duration(whole))
 
 
 def not_finite(values: np.ndarray) -> bool:

@@ -165,7 +165,10 @@ def fit(setting: Setting, trainer: Trainer, progress: Progress) -> Fitted:
     before = len(epochs)
     scores = torch.from_numpy(setting.videos.scores[validation])
     book = EpochLog(run, epochs, scores, recipe.loss) if ranks.first else None
-    forecast = Forecast(trainer, validation, before) if ranks.first else None
+    forecast = None
+    if ranks.first:
+        forecast = Forecast(trainer, validation, before, setting.to_train)
+        forecast.rough(trainer)
     progress("epochs", before, recipe.epochs)
     while not finished(epochs, recipe):
         epoch = len(epochs) + 1

@@ -16,7 +16,7 @@ from torch import nn
 from lus_cli.cache.layout import Cache
 from lus_cli.config import TrainConfig
 from lus_cli.errors import UsageError
-from lus_cli.model.checkpoint import load_best
+from lus_cli.model.checkpoint import load_best, load_last
 from lus_cli.model.ranks import (
     ALONE,
     GlobalBatchNorm,
@@ -26,9 +26,10 @@ from lus_cli.model.ranks import (
 from lus_cli.options import build, flag_of
 from lus_cli.progress import silent
 from lus_cli.steps import train
+from lus_cli.torchrun.ending import STOPPED
 from lus_cli.training.scoring import score_videos
 from tests.conftest import tiny
-from tests.torchrun.launching import torchrun
+from tests.torchrun.launching import killed_when, lines_of_lus, started, torchrun
 
 FLAGS = ["--recipe", "paper", "--weights", "none", "--feature-stride", "16", "--epochs", "2"]
 FLAGS += ["--device", "cpu", "--frames-per-video", "3", "--threads", "1"]
@@ -99,6 +100,20 @@ def test_two_processes_resume(together: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert Cache(together).run("two").epochs.read_bytes() == before
+
+
+def test_a_killed_process_ends_the_training_in_one_line(prepared: Path, tmp_path: Path) -> None:
+    """Gradients wait for the killed process. The run is resumed from its last whole epoch."""
+    for name in ("videos.h5", "split.json"):
+        shutil.copy(prepared / name, tmp_path / name)
+    long = [*FLAGS[: FLAGS.index("--epochs")], "--epochs", "1000", *FLAGS[-6:]]
+    running = started(2, "train", "--cache", str(tmp_path), "--run", "two", *long)
+    last = Cache(tmp_path).run("two").last
+    done, seconds = killed_when(running, last.is_file, rank=0)
+    assert seconds < 30
+    [line] = lines_of_lus(done)
+    assert STOPPED in line
+    assert load_last(last) is not None
 
 
 def test_more_processes_than_videos_a_step_are_refused(prepared: Path, tmp_path: Path) -> None:

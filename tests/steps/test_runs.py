@@ -127,7 +127,7 @@ def test_the_table_has_a_row_for_each_run(made: Path) -> None:
     assert done.exit_code == 0, done.output
     lines = done.stdout.splitlines()
     assert lines[0].startswith(f"2 runs in {made}, of ")
-    assert "finished, latest" in lines[3]
+    assert lines[0].endswith("; the latest run is paper-2")
     assert "2 of 2" in lines[3]
     assert "1 of 1" in lines[4]
 

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import shutil
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +17,9 @@ from lus_cli.config import EvaluateConfig
 from lus_cli.progress import silent
 from lus_cli.steps import evaluate, train
 from tests.conftest import tiny
-from tests.torchrun.launching import contents, lines_of_lus, torchrun
+from tests.torchrun.launching import contents, ended, lines_of_lus, torchrun
+
+PACKAGE = Path(__file__).parents[2] / "lus_cli"
 
 
 @pytest.fixture(scope="module")
@@ -52,3 +59,34 @@ def test_a_wrong_run_is_named_once(trained: Path) -> None:
     assert json.loads(done.stdout)["error"] in line
     assert done.returncode != 0
     assert done.stderr.count("exitcode  : 1 ") == 3  # torchrun's table of its processes
+
+
+def test_the_job_array_of_the_manual_evaluates_once(trained: Path, tmp_path: Path) -> None:
+    """Three elements of an array, here on one machine, find each other as the README says."""
+    text = (PACKAGE / "training" / "README.md").read_text()
+    [script] = [part for part in text.split("```") if "#SBATCH --array" in part]
+    script = script.removeprefix("sh\n").replace("29500", str(free_port()))
+    script, changed = re.subn(r"(lus_cli evaluate) .*", r"\1 --json", script)
+    assert changed == 1
+    script = script.replace("torchrun ", f"{sys.executable} -m torch.distributed.run ")
+    cache = tmp_path / "cache"
+    shutil.copytree(trained, cache)
+    same = {"SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_COUNT": "3", "LUS_CACHE": str(cache)}
+    elements = [
+        subprocess.Popen(
+            ["bash", "-c", script], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            text=True, env=os.environ | same | {"SLURM_ARRAY_TASK_ID": str(number)},
+        )
+        for number in range(3)
+    ]  # fmt: skip
+    done = [ended(element) for element in elements]
+    assert [one.returncode for one in done] == [0, 0, 0], [one.stderr for one in done]
+    [document] = [one.stdout for one in done if one.stdout]
+    assert json.loads(document)["run"] == "one"
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
