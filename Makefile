@@ -9,7 +9,7 @@ BLUES := cache/covid-blues
 PYTEST := $(VENV)/bin/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo covid-blues gallery test coverage lint bench stress stability clean
+.PHONY: help demo covid-blues gallery test coverage lint bench gpu stress stability clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-11s %s\n", $$1, $$2}'
@@ -52,6 +52,9 @@ lint: $(INSTALLED)  ## ruff and mypy
 
 bench: $(INSTALLED)  ## speed, memory and size, as tables and in cache/bench.json
 	$(VENV)/bin/python -m tests.benchmarks
+
+gpu: $(INSTALLED)  ## speed and correctness on a CUDA machine, in 8 minutes, kept in cache/gpu.json
+	$(VENV)/bin/python -m tests.benchmarks.gpu
 
 stress: $(INSTALLED)  ## kills, full disks, hostile files, 20,000 videos, twice the same; takes an hour or more
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,stress]'

@@ -21,7 +21,8 @@ from lus_cli.errors import LusError
 from lus_cli.model.checkpoint import new_model
 from lus_cli.options import build, read_toml
 from lus_cli.progress import silent
-from lus_cli.recipes.recipe import Recipe, recipe_path
+from lus_cli.recipes.recipe import Recipe
+from lus_cli.recipes.shipped import recipe_path
 from lus_cli.training.trainer import Trainer
 
 PAPER = read_toml(recipe_path("paper"))  # what that recipe changes

@@ -9,13 +9,22 @@ import subprocess
 import sys
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from lus_cli.errors import LusError
-from lus_cli.study.frames import decode_frame, decode_quickly, fit_frame, letterbox_box, read_frame
+from lus_cli.study.frames import (
+    SCAN_START,
+    decode_frame,
+    decode_quickly,
+    fit_frame,
+    jpeg_header,
+    letterbox_box,
+    read_frame,
+)
 
 # --------------------------------------------------------------------------------------- decoding
 
@@ -423,3 +432,39 @@ except OSError as error:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "File too large" in done.stdout
+
+
+# -------------------------------------------------------------------------------- how many scans
+
+
+@pytest.mark.parametrize(
+    ("mode", "options", "one"),
+    [
+        ("L", {}, True),
+        ("RGB", {}, True),
+        ("RGB", {"subsampling": "4:2:0", "restart_marker_rows": 1}, True),
+        ("L", {"progressive": True}, False),
+        ("RGB", {"progressive": True}, False),
+    ],
+)
+def test_scans_are_counted_only_where_there_may_be_several(
+    tmp_path: Path, mode: str, options: dict[str, Any], one: bool
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
+    Image.fromarray(pixels).convert(mode).save(tmp_path / "a.jpg", **options)
+    content = (tmp_path / "a.jpg").read_bytes()
+    header = jpeg_header(content)
+    assert header.has_one_scan is one
+    assert content.startswith(header.content + SCAN_START)
+    assert (content.count(SCAN_START) == 1) is one
+
+
+def test_a_header_that_ends_or_states_other_components_has_no_one_scan(tmp_path: Path) -> None:
+    Image.new("RGB", (16, 16)).save(tmp_path / "a.jpg")
+    content = (tmp_path / "a.jpg").read_bytes()
+    at = len(jpeg_header(content).content)
+    fewer = content[: at + 4] + bytes([1]) + content[at + 5 :]  # components of the first scan
+    assert not jpeg_header(fewer).has_one_scan
+    for length in range(at + 5):
+        assert not jpeg_header(content[:length]).has_one_scan
+    assert jpeg_header(content[: at + 5]).has_one_scan

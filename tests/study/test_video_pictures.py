@@ -14,6 +14,7 @@ from PIL import Image
 
 from lus_cli.errors import LusError
 from lus_cli.study.video_files import read_frames
+from lus_cli.study.video_pictures import CHROMA_8_BITS, FAINT, NEUTRAL, Pictures, is_faint
 
 from .test_video_files import SIDE, encode
 
@@ -233,3 +234,47 @@ def test_gray_of_more_bits_is_scaled_by_its_range(tmp_path, pixels, scale) -> No
         out.mux(stream.encode(None))
     [read] = read_frames(path)
     assert np.abs(read.astype(int) - ramp).max() <= 1
+
+
+# ------------------------------------------------------------------------------------ faint chroma
+
+
+def with_chroma(layout: str, values: list[int], colorspace: int) -> av.VideoFrame:
+    """A frame of random luminance and, in both chroma planes, random ones of some values."""
+    random = np.random.default_rng(0)
+    frame = av.VideoFrame(64, 48, layout)
+    for number, plane in enumerate(frame.planes):
+        drawn = random.integers(0, 256, plane.buffer_size) if not number else None
+        chroma = random.choice(values, plane.buffer_size)
+        plane.update((drawn if drawn is not None else chroma).astype(np.uint8).tobytes())
+    frame.colorspace = colorspace
+    return frame
+
+
+@pytest.mark.parametrize(
+    "colorspace", [1, 4, 5, 6, 7, 9]
+)  # BT.709, FCC, BT.601, SMPTE 240M, BT.2020
+@pytest.mark.parametrize("layout", CHROMA_8_BITS)
+@pytest.mark.parametrize("sides", [Fraction(1), Fraction(3, 2), Fraction(2, 3)])
+def test_frames_of_faint_chroma_are_gray_without_a_look_at_their_colours(
+    layout: str, colorspace: int, sides: Fraction, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frame = with_chroma(layout, [NEUTRAL - FAINT, NEUTRAL, NEUTRAL + FAINT], colorspace)
+    assert is_faint(frame)
+    quick = Pictures(sides, no_alpha=False).read(frame)
+    monkeypatch.setattr("lus_cli.study.video_pictures.is_faint", lambda _: False)
+    slow = Pictures(sides, no_alpha=False).read(frame)
+    assert quick.ndim == 2
+    assert (quick == slow).all()
+
+
+@pytest.mark.parametrize("layout", CHROMA_8_BITS)
+def test_chroma_that_may_be_a_colour_is_looked_at(layout: str) -> None:
+    frame = with_chroma(layout, [NEUTRAL], 1)
+    assert is_faint(frame)
+    plane = frame.planes[2]
+    pixels = np.frombuffer(plane, np.uint8).copy()
+    pixels[(plane.height - 1) * plane.line_size + plane.width - 1] = NEUTRAL + 20  # the last one
+    plane.update(pixels.tobytes())
+    assert not is_faint(frame)
+    assert Pictures(None, no_alpha=False).read(frame).ndim == 3

@@ -253,7 +253,7 @@ def out_of_memory(machine: Machine) -> dict[str, Any]:
         if on_gpu(machine):
             torch.cuda.empty_cache()
             reserved = torch.cuda.memory_reserved(machine.device)
-            torch.cuda.set_per_process_memory_fraction((reserved + 2**26) / total, machine.device)
+            torch.cuda.set_per_process_memory_fraction((reserved + 2**26) / total)
         with explaining_out_of_memory(smaller(recipe)):
             if on_gpu(machine):
                 step(trainer, parts_of(machine.videos())[0][:16])
@@ -263,7 +263,7 @@ def out_of_memory(machine: Machine) -> dict[str, Any]:
         message = str(error)
     finally:
         if on_gpu(machine):
-            torch.cuda.set_per_process_memory_fraction(1.0, machine.device)
+            torch.cuda.set_per_process_memory_fraction(1.0)
             torch.cuda.empty_cache()
     assert message.startswith("out of memory"), "the step was not refused"
     assert "--checkpointing" in message

@@ -21,7 +21,8 @@ from lus_cli.cache.video_writer import write_video_cache
 from lus_cli.model.checkpoint import new_model
 from lus_cli.model.parity import speckle
 from lus_cli.options import build, read_toml
-from lus_cli.recipes.recipe import Recipe, recipe_path
+from lus_cli.recipes.recipe import Recipe
+from lus_cli.recipes.shipped import recipe_path
 from lus_cli.steps.devices import tf32
 from lus_cli.study.annotations import UNKNOWN
 from lus_cli.study.ids import VideoId

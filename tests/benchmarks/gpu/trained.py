@@ -19,7 +19,7 @@ from lus_cli.cache.video_cache import VideoCache
 from lus_cli.evaluation.metrics import Predictions, label_metrics
 from lus_cli.options import build, read_toml
 from lus_cli.progress import silent
-from lus_cli.recipes.recipe import recipe_path
+from lus_cli.recipes.shipped import recipe_path
 from tests.benchmarks.gpu.machine import Machine, Task
 from tests.benchmarks.lstm_defects import Case, outcome
 from tests.benchmarks.stability_runs import LONGEST, NoiseVideos, Run, trained
