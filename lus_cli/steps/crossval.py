@@ -49,7 +49,6 @@ from lus_cli.evaluation.metrics import Predictions
 from lus_cli.evaluation.run_comparison import compare_candidates
 from lus_cli.evaluation.terminal_tables import group_tables, metric_table
 from lus_cli.files import check_writable, read_json, write_json
-from lus_cli.model.checkpoint import new_model
 from lus_cli.model.devices import choose_device, set_threads
 from lus_cli.model.ranks import connected
 from lus_cli.progress import Progress, Result
@@ -59,7 +58,7 @@ from lus_cli.training.feature_cache import FeatureLoader
 from lus_cli.training.resuming import resumed
 from lus_cli.training.setting import Setting
 from lus_cli.training.trained_run import open_run
-from lus_cli.training.training import train
+from lus_cli.training.training import new_trainer, train
 from lus_cli.words import counted
 
 SEED = 0  # of the permutations for p-values
@@ -155,7 +154,6 @@ def fill_features(
     """
     if group.world == 1 or not study.config.freeze or study.config.feature_cache == "none":
         return
-    folder = Cache(study.config.cache).features
     for repeat in sorted({fold.repeat for fold in folds}):  # random weights have a seed each
         settings = [
             Setting(
@@ -168,11 +166,10 @@ def fill_features(
             for fold in folds
             if fold.repeat == repeat
         ]
-        recipe = settings[0].recipe
         trained = {index for setting in settings for index in setting.training_indices()}
         scored = {index for setting in settings for index in setting.validation_indices()}
-        torch.manual_seed(recipe.seed)
-        loader = FeatureLoader(study.videos, recipe, device, new_model(recipe).to(device), folder)
+        loader = new_trainer(settings[0]).loader  # its CNN is that of every fold
+        assert isinstance(loader, FeatureLoader)
         loader.fill(sorted(trained), sorted(scored), group, progress)
 
 
