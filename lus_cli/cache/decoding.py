@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -52,13 +53,13 @@ def source_key(source: Source, frame_format: FrameFormat) -> str:
     files = []
     for path in source.files:
         try:
-            status = path.stat()
+            status = os.stat(path)  # noqa: PTH116 - half the time of Path.stat
         except OSError as error:
             raise LusError(
                 f"video {source.id}: {path} cannot be read", error.strerror or str(error)
             ) from error
         files.append([path.as_posix().removeprefix(root), status.st_size, status.st_mtime_ns])
-    made_of = [asdict(frame_format), source.id, source.kind, source.options, files]
+    made_of = [vars(frame_format), source.id, source.kind, source.options, files]
     return fingerprint([DECODING, *made_of])
 
 

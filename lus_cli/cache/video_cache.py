@@ -166,7 +166,8 @@ class VideoCache:
     source_shapes = table("source_shape")  # (video, 2) int32: rows and columns of original frames
     source_keys = texts("source_key")
     source_kinds = texts("source_kind")
-    checksums = texts("checksum")  # of the pixels
+    checksum_table = table("checksum")  # of the pixels: (video,) bytes
+    checksums = texts("checksum")
 
     @cached_property
     def notes(self) -> list[tuple[str, ...]]:
@@ -316,7 +317,10 @@ class VideoCache:
         """One chunk as stored, compressed."""
         frames = self.file["frames"]
         offset = (index, chunk * CHUNK_FRAMES, *(0 for _ in self.stored_format.shape))
-        return bytes(frames.id.read_direct_chunk(offset)[1])
+        try:
+            return bytes(frames.id.read_direct_chunk(offset)[1])
+        except MemoryError:  # HDF5 gives a chunk that was never written a size without bounds
+            raise ValueError("a chunk is missing") from None
 
     def stored(self, index: int) -> StoredVideo:
         """One video as stored, for copying it into another cache without decoding."""

@@ -12,7 +12,6 @@ from urllib.error import URLError
 
 import torch
 from torch import nn
-from torchvision import models
 
 from lus_cli.errors import LusError, UsageError
 from lus_cli.model import efficientnet_lite
@@ -53,6 +52,8 @@ def build_backbone(name: str, weights: str, stride: int = 0) -> tuple[nn.Module,
 def untrained(name: str) -> nn.Module:
     if name == efficientnet_lite.NAME:
         return efficientnet_lite.EfficientNetLite0()
+    from torchvision import models  # takes as long to load as PyTorch itself
+
     names = models.list_models(module=models)
     if name not in names:
         names = [*names, efficientnet_lite.NAME]
@@ -76,6 +77,8 @@ def pretrained(name: str) -> nn.Module:
     if name == efficientnet_lite.NAME:
         load_into(network, efficientnet_lite.weights_file(), name)
         return network
+    from torchvision import models
+
     try:
         network = models.get_model(name, weights="DEFAULT")
     except (URLError, OSError, RuntimeError) as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,7 @@ class Scorer:
     trained: TrainedModel
     temperature: Temperature | None  # None: the probabilities are not scaled
     mask_text: bool
-    study_remarks: dict[str, str] = field(default_factory=dict)  # by checksum, for training videos
+    study: VideoCache | None = None  # that of the model, if the cache still holds it
 
     @property
     def model(self) -> LusModel:
@@ -129,11 +129,24 @@ class Scorer:
             return None
         return masks_of(self.model, pictures_of(self.card.recipe), torch.from_numpy(frames))
 
+    def remarks_of_study(self, checksum: str) -> list[str]:
+        """A sentence on the video with these pixels, if the model was trained or selected on it."""
+        if self.study is None:
+            return []
+        try:
+            # Comparing a million texts takes less time than sorting them, less memory than a dict.
+            for index in np.flatnonzero(self.study.checksum_table == checksum.encode()):
+                video = self.study.ids[index]
+                if use := self.trained.use_of(video):
+                    return [f"this is video {video} of the model's own study: {use}"]
+        except LusError:
+            pass  # scoring a video does not need the tables of the study, nor the run's split
+        return []
+
     def remarks(self, stored: StoredVideo, frames: np.ndarray) -> list[str]:
         """Sentences on how the video was read, and on what makes its prediction unreliable."""
         sentences = list(stored.notes)
-        if stored.checksum in self.study_remarks:
-            sentences.append(self.study_remarks[stored.checksum])
+        sentences += self.remarks_of_study(stored.checksum)
         if stored.length > self.card.longest:
             sentences.append(
                 f"{stored.length} frames: longer than any video in the study of the model, where "
@@ -196,7 +209,7 @@ def scorer_of(
         fitted = required_temperature(trained.run, trained.weights)
     on_device(trained.model, device, trained.card)
     masked = bool(trained.card.mask_text) if mask_text is None else mask_text
-    return Scorer(trained, fitted, masked, remarks_of_study(trained))
+    return Scorer(trained, fitted, masked, study_of(trained))
 
 
 def fitted_temperature(trained: Run, weights: str) -> Temperature | None:
@@ -246,24 +259,12 @@ def as_temperature(path: Path, entry: Any) -> Temperature | None:
     raise LusError(f"the temperature in {path} is damaged", "run `lus evaluate` again")
 
 
-def remarks_of_study(trained: TrainedModel) -> dict[str, str]:
-    """Remarks on the videos that the model was trained or selected on, by the checksum of their
-    frames.
-
-    Empty if the cache does not hold the study of the model.
-    """
+def study_of(trained: TrainedModel) -> VideoCache | None:
+    """The videos that a model was trained on; None if the cache does not hold them, or is damaged."""
     path = Cache(trained.run.root.parent.parent).videos
-    if not path.is_file():
-        return {}
     try:
-        videos = VideoCache(path)
-        uses = trained.uses(videos.ids)
+        videos = VideoCache(path) if path.is_file() else None
     except LusError:
-        return {}  # scoring a video does not need it
-    if videos.fingerprint != trained.card.fingerprint:
-        return {}
-    return {
-        checksum: f"this is video {video} of the model's own study: {uses[video]}"
-        for checksum, video in zip(videos.checksums, videos.ids, strict=True)
-        if video in uses
-    }
+        return None  # scoring a video does not need it
+    is_own = videos is not None and videos.fingerprint == trained.card.fingerprint
+    return videos if is_own else None

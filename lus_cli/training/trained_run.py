@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -43,14 +44,20 @@ class TrainedModel:
         """The split it was trained with; empty if its folder has none. Raises LusError."""
         return load_split(self.run.split)[0] if self.run.split.is_file() else Split((), (), ())
 
-    def uses(self, videos: Sequence[VideoId]) -> dict[VideoId, str]:
-        """How the patients of videos of its study were used in training, as words; nothing for those
-        that it has never seen. Raises LusError if its split cannot be read."""
+    @cached_property
+    def words(self) -> dict[str, str]:
+        """How patients were used in training, as words; without those that it has never seen."""
         split, leaves_out = self.split, self.card.recipe.leave_out
         trained = "the model was trained on it"
         selected = trained if leaves_out else "the model's best epoch was chosen on it"
-        words = dict.fromkeys(split.train, trained) | dict.fromkeys(split.validation, selected)
-        return {video: words[video.patient] for video in videos if video.patient in words}
+        return dict.fromkeys(split.train, trained) | dict.fromkeys(split.validation, selected)
+
+    def use_of(self, video: VideoId) -> str:
+        """How a video of its study was used in training, as words; "" if it was not.
+
+        Raises LusError if the split of the run cannot be read.
+        """
+        return self.words.get(video.patient, "")
 
 
 def mean_notes(folds: Sequence[str]) -> list[str]:
