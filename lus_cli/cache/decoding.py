@@ -20,6 +20,7 @@ from lus_cli.study.notes import Note, ignore
 from lus_cli.study.sources import FrameFolder, Source
 
 DECODING = 4  # increase it when frames are decoded or stored differently: they are decoded again
+FEW_FRAMES = 200  # are decoded sooner than processes start
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,8 @@ def decode_all(
     lengths = [task.source.length for task in tasks]
     # Only for folders is the number of frames known before decoding.
     total = None if None in lengths else sum(length or 0 for length in lengths)
+    if total is not None and total <= FEW_FRAMES:
+        workers = 1
     done = 0
     if tasks:
         progress("decode", 0, total)

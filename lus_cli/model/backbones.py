@@ -40,7 +40,11 @@ def build_backbone(name: str, weights: str, stride: int = 0) -> tuple[nn.Module,
             break
         children[child] = module
     body = nn.Sequential(children)
-    channels = probe(name, body)
+    if name == efficientnet_lite.NAME and not stride:
+        # Probing a network on the meta device, where checkpoints are read to, loads torch._dynamo.
+        channels = efficientnet_lite.STAGES[-1][-1]
+    else:
+        channels = probe(name, body)
     if stride:
         body = cut_at_stride(name, body, stride)
         channels = probe(name, body)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,8 @@ class Scorer:
     trained: TrainedModel
     temperature: Temperature | None  # None: the probabilities are not scaled
     mask_text: bool
+    # The frames scored last, and their masks: the CNN need not see them again.
+    scored: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list, repr=False)
     study: VideoCache | None = None  # that of the model, if the cache still holds it
 
     @property
@@ -113,6 +115,11 @@ class Scorer:
         with torch.inference_mode(), explaining_out_of_memory("shorten the video"):
             output = predict(self.model, batch.to(device), self.card.longest)
             logits, weights = output.logits.float().cpu(), output.weights.float().cpu()
+            if self.model.has_masks and self.card.recipe.padding == "packed":
+                maps = makes.frame_maps(
+                    output.masks.float().cpu().numpy(), torch.from_numpy(frames)
+                )
+                self.scored[:] = [(frames, maps)]
         if not torch.isfinite(logits).all():
             raise LusError(
                 f"the prediction on {device} is not a finite number",
@@ -127,6 +134,9 @@ class Scorer:
         """The attention mask of each frame, (frame, row, column) float32 in [0, 1], or None."""
         if not self.model.has_masks:
             return None
+        for scored, maps in self.scored:  # the page shows the frames that have just been scored
+            if np.array_equal(scored, frames):
+                return maps
         return masks_of(self.model, pictures_of(self.card.recipe), torch.from_numpy(frames))
 
     def remarks_of_study(self, checksum: str) -> list[str]:
@@ -209,7 +219,7 @@ def scorer_of(
         fitted = required_temperature(trained.run, trained.weights)
     on_device(trained.model, device, trained.card)
     masked = bool(trained.card.mask_text) if mask_text is None else mask_text
-    return Scorer(trained, fitted, masked, study_of(trained))
+    return Scorer(trained, fitted, masked, study=study_of(trained))
 
 
 def fitted_temperature(trained: Run, weights: str) -> Temperature | None:
