@@ -1,7 +1,7 @@
 """The options of each command: one frozen dataclass per command, each option defined once.
 
 The annotation of a field holds its help, unit and range as Typer metadata. The command line builds
-its options from these fields (cli.py). A TOML file sets the same fields by the same names, checked
+its options from these fields (cli/). A TOML file sets the same fields by the same names, checked
 against the same ranges. Flags override the file, and the file overrides the defaults defined here.
 """
 
@@ -32,13 +32,22 @@ Device = Annotated[
     Literal["auto", "cuda", "mps", "cpu"],
     typer.Option(help="Device that runs the model; auto selects the best available accelerator."),
 ]
-RunName = Annotated[str | None, typer.Option(help="Name of the trained run. [default: the latest]")]
+RunName = Annotated[
+    str | None, typer.Option(help="Name or folder of the trained run. [default: the latest]")
+]
 ModelName = Annotated[
     str | None,
     typer.Option(
         "--run",
-        help="Name of the trained run, or of a cross-validation, whose models then predict their mean. "
-        "[default: the latest run]",
+        help="Name or folder of the trained run, or of a cross-validation, whose models then predict "
+        "their mean. [default: the latest run]",
+    ),
+]
+ModelFile = Annotated[
+    Path | None,
+    typer.Option(
+        help="A best.safetensors, or a folder that `lus export` wrote, instead of --run; results go "
+        "to models/ in the cache."
     ),
 ]
 
@@ -96,6 +105,63 @@ class ImportConfig:
     ] = 95
     workers: Workers = 0
     force: Force = False
+    cache: CachePath = DEFAULT_CACHE
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelConfig:
+    """Options of `lus label`."""
+
+    videos: Annotated[
+        tuple[Path, ...],
+        typer.Argument(
+            help="Exam tree or folder of video files to score, as `lus prepare` reads them; with "
+            "--review also crossvals/NAME. [default: exams/ in the cache, else the folder scored "
+            "last]"
+        ),
+    ] = ()
+    rater: Annotated[
+        str | None,
+        typer.Option(
+            help="Name of the person who scores; each has a file. [default: your user name]"
+        ),
+    ] = None
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            help="CSV file with the columns file,patient,exam,area,score that gives the ids of videos "
+            "outside an exam tree; its scores are neither shown nor used."
+        ),
+    ] = None
+    agreement: Annotated[
+        bool,
+        typer.Option(
+            "--agreement",
+            help="Print how well the raters agree, and write their common label table and the list "
+            "of videos on which they differ.",
+        ),
+    ] = False
+    review: Annotated[
+        bool,
+        typer.Option(
+            "--review",
+            help="Show the videos on which raters differ, with their scores, to find a consensus; "
+            "with crossvals/NAME, those whose labels that cross-validation doubts.",
+        ),
+    ] = False
+    seed: Annotated[
+        int, typer.Option(help="Random seed of the order of the videos.", min=0, max=MAX_SEED)
+    ] = 0
+    mask_text: Annotated[
+        bool,
+        typer.Option(
+            "--mask-text",
+            help="Blacken DICOM frames outside their ultrasound regions, where names may be.",
+        ),
+    ] = False
+    port: Annotated[
+        int, typer.Option(help="Port of the page on this machine; 0: any free one.", max=65535)
+    ] = 0
     cache: CachePath = DEFAULT_CACHE
 
 
@@ -202,6 +268,58 @@ class PrepareConfig:
     cache: CachePath = DEFAULT_CACHE
 
 
+@dataclass(frozen=True, kw_only=True)
+class RecipesConfig:
+    """Options of `lus recipes`."""
+
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            help="Recipe to print with all fields, as a TOML file for --config; without it, all "
+            "recipes are listed."
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunsConfig:
+    """Options of `lus runs`."""
+
+    runs: Annotated[
+        tuple[str, ...],
+        typer.Argument(
+            help="Names of runs and cross-validations, or patterns such as 'paper-*'. [default: all]"
+        ),
+    ] = ()
+    sort: Annotated[
+        str,
+        typer.Option(
+            help="Column to sort by: numbers and dates from high to low, texts from A to Z; a minus "
+            "before it reverses the order. Columns are the keys of --json, such as test_kappa."
+        ),
+    ] = "started"
+    filter: Annotated[
+        tuple[str, ...],
+        typer.Option(
+            help="List only runs that fulfil all of these conditions, comma-separated: recipe=paper, "
+            "'test_kappa>0.5', 'started>2026-11-01', or a word that any column contains."
+        ),
+    ] = ()
+    folds: Annotated[
+        bool, typer.Option("--folds", help="List the runs of the folds of cross-validations, too.")
+    ] = False
+    remove: Annotated[
+        bool,
+        typer.Option(
+            "--remove",
+            help="Delete the named runs and cross-validations, the runs of their folds included, "
+            "after asking.",
+        ),
+    ] = False
+    yes: Annotated[bool, typer.Option("--yes", help="Delete without asking.")] = False
+    cache: CachePath = DEFAULT_CACHE
+
+
 EXTENDABLE = ("epochs", "patience")  # fields of a recipe that --resume may change
 
 
@@ -250,6 +368,14 @@ class CrossvalConfig(Recipe):
     baselines: Annotated[
         bool, typer.Option(help="Evaluate simple baseline methods on the same folds.")
     ] = True
+    fold: Annotated[
+        int,
+        typer.Option(
+            help="Train only this fold, counted from 1 over all repetitions, as one job of an array "
+            "whose jobs have the same --run; --resume then pools the folds. [default: all]",
+            max=100_000,
+        ),
+    ] = 0
     permutations: Annotated[
         int,
         typer.Option(help="Random permutations for each p-value; 0: none.", min=0, max=100_000),
@@ -280,7 +406,8 @@ class EvaluateConfig:
     runs: Annotated[
         tuple[str, ...],
         typer.Argument(
-            help="Names of the runs to evaluate; several are compared. [default: the latest]"
+            help="Names of the runs to evaluate; several are compared, also several "
+            "cross-validations. [default: the latest]"
         ),
     ] = ()
     split: Annotated[
@@ -288,6 +415,7 @@ class EvaluateConfig:
         typer.Option(help="Part of the study to evaluate on; all includes the training patients."),
     ] = "test"
     run: ModelName = None
+    model: ModelFile = None
     videos: Annotated[
         Path | None,
         typer.Option(help="videos.h5 of another study whose labelled videos are scored instead."),
@@ -320,6 +448,13 @@ class EvaluateConfig:
 class AttentionConfig:
     """Options of `lus attention`."""
 
+    paths: Annotated[
+        tuple[Path, ...],
+        typer.Argument(
+            help="New videos to explain: folders of frames, video files, DICOM files or .mat files, "
+            "or folders that contain them. [default: those of the run's study]"
+        ),
+    ] = ()
     frame: Annotated[
         tuple[str, ...],
         typer.Option(help="Frames to explain, as patient/exam/area/frame, comma-separated."),
@@ -353,6 +488,7 @@ class AttentionConfig:
         ),
     ] = None
     run: RunName = None
+    model: ModelFile = None
     device: Device = "auto"
     threads: Threads = 0
     cache: CachePath = DEFAULT_CACHE
@@ -368,8 +504,16 @@ class PredictConfig:
             help="Folders of frames, video files, DICOM files or .mat files, or folders that "
             "contain them."
         ),
-    ]
+    ] = ()
+    check: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder that `lus export` wrote: score its test video and compare with the "
+            "expected probabilities, to check this installation."
+        ),
+    ] = None
     run: ModelName = None
+    model: ModelFile = None
     output: Annotated[
         Path | None,
         typer.Option(help="Folder for the output. [default: predictions/<number> in the run]"),
@@ -404,6 +548,11 @@ class ExportConfig:
     """Options of `lus export`."""
 
     run: RunName = None
+    model: ModelFile = None
+    output: Annotated[
+        Path | None,
+        typer.Option(help="Folder for the output. [default: export/ in the run]"),
+    ] = None
     frames: Annotated[
         int | None,
         typer.Option(
@@ -414,7 +563,11 @@ class ExportConfig:
     ] = None
     patients: Annotated[
         bool,
-        typer.Option("--patients", help="List the patients of each part in the model card."),
+        typer.Option(
+            "--patients",
+            help="List the patients of each part, in the model card and for the check that a study "
+            "has none of them.",
+        ),
     ] = False
     threads: Threads = 0
     force: Force = False
@@ -433,3 +586,44 @@ class DevicesConfig:
         ),
     ] = None
     threads: Threads = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class FigureLook:
+    """The table [figures] of a file given by --config: how all figures and overlays look."""
+
+    colour_map: Annotated[
+        Literal["inferno", "viridis", "magma", "plasma", "cividis", "hot", "gray"],
+        typer.Option(help="Colours of attention and Grad-CAM over a frame."),
+    ] = "inferno"
+    font: Annotated[str, typer.Option(help="Font family of the figures.")] = "DejaVu Sans"
+    text_size: Annotated[
+        float,
+        typer.Option(
+            help="Text size of page-wide figures in points; others follow.", min=4, max=30
+        ),
+    ] = 9.0
+    dpi: Annotated[
+        int,
+        typer.Option(help="Dots per inch of PNG figures; 0: 200, or 400 in a column.", max=2400),
+    ] = 0
+    titles: Annotated[
+        bool, typer.Option(help="Draw titles on figures, and captions around overlays.")
+    ] = True
+    formats: Annotated[
+        tuple[str, ...],
+        typer.Option(help="Formats besides SVG and PNG, which are always written: pdf."),
+    ] = ()
+
+
+CURRENT = [FigureLook()]  # one entry: the look of this process
+
+
+def figure_look() -> FigureLook:
+    """How this process draws figures and overlays."""
+    return CURRENT[0]
+
+
+def use_figure_look(look: FigureLook) -> None:
+    """Sets how this process draws from now on."""
+    CURRENT[0] = look

@@ -3,7 +3,8 @@
 Figures use only INK, MUTED, GRID, ACCENT, SECOND and the four SCORE_COLOURS on PAPER, so that a page
 can replace these colours with its own. A figure is as wide as one journal column (`column`) or as a
 page (`styled`), with a text size to match. `save` writes SVG, in which text stays text, and PNG; the
-same figure always gives the same bytes.
+same figure always gives the same bytes. The table [figures] of a file given by --config changes font,
+text size, resolution and formats of all of them: see `config.FigureLook`.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from lus_cli import files as part_files
+from lus_cli.config import FigureLook, figure_look
+from lus_cli.errors import UsageError
 
 INK, MUTED, GRID, PAPER = "#1f2933", "#66727f", "#dfe4e8", "#ffffff"
 ACCENT, SECOND = (
@@ -69,6 +72,7 @@ STYLE: Any = {
     "savefig.dpi": 200,
     "svg.fonttype": "none",
     "svg.hashsalt": "lus",
+    "pdf.fonttype": 42,  # TrueType, which journals ask for
 }
 
 # The style of a figure of one column: "small" text has 6.2 points.
@@ -89,7 +93,27 @@ COLUMN_STYLE: Any = STYLE | {
     "savefig.dpi": 400,
 }
 
+TEXT_SIZES = ("font.size", "axes.titlesize", "axes.labelsize", "legend.fontsize")
+
 Drawing = Callable[..., Figure]
+
+
+def points(size: float) -> float:
+    """A text size, in points, as [figures] scales it."""
+    return size * figure_look().text_size / FigureLook.text_size
+
+
+def require_font(family: str) -> None:
+    """Raises UsageError if matplotlib finds no font of that family."""
+    from matplotlib import font_manager
+
+    try:
+        font_manager.findfont(family, fallback_to_default=False)
+    except ValueError:
+        names = sorted({entry.name for entry in font_manager.fontManager.ttflist})
+        raise UsageError(
+            f"there is no font {family!r}", f"fonts are {', '.join(names[:30])}"
+        ) from None
 
 
 def styled(draw: Drawing) -> Drawing:
@@ -104,7 +128,12 @@ def column(draw: Drawing) -> Drawing:
 
 @contextlib.contextmanager
 def house_style(style: Any) -> Iterator[None]:
-    """Applies a style to matplotlib's defaults, independent of the user's matplotlibrc or settings."""
+    """Applies a style, as [figures] changes it, to matplotlib's defaults, independent of the user's
+    matplotlibrc or settings."""
+    look = figure_look()
+    style = style | {"font.family": look.font}
+    style |= {name: points(value) for name, value in style.items() if name in TEXT_SIZES}
+    style |= {"savefig.dpi": look.dpi or style["savefig.dpi"]}
     defaults = dict(matplotlib.rcParamsDefault.copy())
     del defaults["backend"]  # no figure depends on it, and reading it would load it
     with matplotlib.rc_context(defaults | style):
@@ -126,9 +155,10 @@ def style_of(figure: Figure) -> Any:
 
 
 def save(figure: Figure, path_stem: Path) -> list[Path]:
-    """Writes `<path_stem>.svg` and `<path_stem>.png`; returns their paths."""
+    """Writes `<path_stem>.svg` and `<path_stem>.png`, and `.pdf` if [figures] wants it; returns their
+    paths."""
     paths = []
-    for kind in ("svg", "png"):
+    for kind in dict.fromkeys(("svg", "png", *figure_look().formats)):
         path = path_stem.with_name(f"{path_stem.name}.{kind}")
         with part_files.replacing(path) as part:
             part.write_bytes(rendered(figure, kind))
@@ -137,13 +167,28 @@ def save(figure: Figure, path_stem: Path) -> list[Path]:
 
 
 def rendered(figure: Figure, kind: str) -> bytes:
-    """The figure as the bytes of an svg or png file, without date and version."""
+    """The figure as the bytes of an svg, png or pdf file, without date and version."""
     stream = io.BytesIO()
-    metadata = {"Date": None, "Creator": None} if kind == "svg" else {"Software": None}
+    metadata = {
+        "svg": {"Date": None, "Creator": None},
+        "png": {"Software": None},
+        "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+    }[kind]
     with house_style(style_of(figure)):
+        if not figure_look().titles:
+            remove_title(figure)
         lay_out(figure)
         figure.savefig(stream, format=kind, metadata=metadata)
     return stream.getvalue()
+
+
+def remove_title(figure: Figure) -> None:
+    """Removes the title of a figure. Those of several panels tell them apart and stay."""
+    if figure.get_suptitle():
+        figure.suptitle("")
+    if len(figure.axes) == 1:
+        for place in ("left", "center", "right"):
+            figure.axes[0].set_title("", loc=place)
 
 
 def lay_out(figure: Figure) -> None:

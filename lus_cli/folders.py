@@ -152,6 +152,21 @@ def locked(path: Path, what: Path, keep: bool = True, patience: float = 0) -> It
         lock.release()
 
 
+def writers(root: Path) -> list[str]:
+    """The processes that are writing to a folder or to a folder in it, such as 'process 123'."""
+    found = []
+    locks = {p.with_name(p.name.removesuffix("-soft")) for p in root.rglob(".*lock*")}
+    for path in sorted(p for p in locks if p.name.endswith(".lock")):
+        holder = path.with_name(f"{path.name}-holder")
+        try:
+            acquired(path, root, holder, patience=0).release()
+        except InUseError as error:
+            found.append(error.message.partition(" is writing")[0])
+        except OSError:  # nothing may be written there, so nothing is being written
+            continue
+    return found
+
+
 def acquired(path: Path, what: Path, holder: Path, patience: float) -> BaseFileLock:
     """A lock of the operating system; on a file system without locks, a file that acts as one.
 

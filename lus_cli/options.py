@@ -14,7 +14,8 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 from typer.models import ParameterInfo
 
 from lus_cli.errors import UsageError
-from lus_cli.recipes.recipe import DEFAULT_RECIPE, MAX_SEED, Recipe, recipe_path
+from lus_cli.recipes.recipe import DEFAULT_RECIPE, MAX_SEED, Recipe
+from lus_cli.recipes.shipped import recipe_path
 
 MAX_TOML = 1 << 20  # bytes
 
@@ -50,6 +51,14 @@ class OptionField:
             if self.optional
             else self.type
         )
+
+    def shown(self, value: Any) -> str:
+        """A value as the help shows it: of a switch the flag without dashes; empty for None."""
+        if self.bare is bool and not self.info.param_decls and self.info.default is ...:
+            return "" if value is None else self.flag[2:] if value else f"no-{self.flag[2:]}"
+        if value is None or self.bare is bool:
+            return ""
+        return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
 
     def read(self, value: Any, where: str) -> Any:
         """Converts `value` from TOML or the command line to this field's type and checks its range.

@@ -1,15 +1,15 @@
-"""Terminal output: progress, tables and errors go to stderr, the JSON of a result to stdout."""
+"""Terminal output: results go to stdout, as tables or JSON; progress, warnings and errors to stderr."""
 
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import logging
 import math
 import os
 import signal
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from threading import current_thread, main_thread
@@ -19,7 +19,6 @@ from typing import Any
 import typer
 from rich import box
 from rich.console import Console
-from rich.logging import RichHandler
 from rich.markup import escape
 from rich.progress import (
     BarColumn,
@@ -32,11 +31,17 @@ from rich.progress import (
 )
 from rich.table import Table as RichTable
 
-from lus_cli.errors import LusError, printable
+from lus_cli.errors import LusError, UsageError, printable
+from lus_cli.progress import PlainProgress, Result, Table, facts_in_words, silent
 from lus_cli.progress import Progress as ProgressCallback
-from lus_cli.progress import Result, silent
+from lus_cli.torchrun.ending import STOPPED, end_on_sigterm, first_to_end, stopped
+from lus_cli.words import formatted, is_words
 
-LINE_EVERY_S = 10.0  # seconds between progress lines if stderr is not a terminal
+INTERRUPTED = (
+    "interrupted: no incomplete output remains; run the command again (train: with --resume)"
+)
+SHORT = 12  # characters of a cell that is not folded
+NO_LIMIT = 1_000_000  # columns of an output that is not a terminal
 
 
 @contextlib.contextmanager
@@ -80,6 +85,17 @@ def settle_matplotlib() -> None:
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # no warnings about fonts or settings
 
 
+def settle_stdout() -> None:
+    """Makes stdout write characters that its encoding lacks as escapes, as stderr does."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def can_answer() -> bool:
+    """Whether someone sits at a terminal who can answer a question."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
 def check_working_folder() -> None:
     """Raises LusError if the working folder no longer exists, in which libraries abort."""
     try:
@@ -94,14 +110,16 @@ class Screen:
     """The output of one command."""
 
     def __init__(self, *, as_json: bool, quiet: bool, verbose: bool) -> None:
-        if os.environ.get("RANK", "0") != "0":  # set by torchrun: only the first process prints
-            as_json, quiet = False, True
+        self.first = os.environ.get("RANK", "0") == "0"  # of those that torchrun started
+        quiet = quiet or not self.first
         self.as_json, self.quiet, self.verbose = as_json, quiet, verbose
         self.console = Console(stderr=True, highlight=False, emoji=False)
+        wide = None if sys.stdout.isatty() else NO_LIMIT
+        self.results = Console(highlight=False, emoji=False, width=wide)
+        if as_json:
+            self.results = self.console
         level = logging.ERROR if quiet else logging.DEBUG if verbose else logging.INFO
-        handler = RichHandler(
-            level, self.console, show_time=False, show_path=False, show_level=False, markup=False
-        )
+        handler = LogLines(self.console, level)
         handler.setFormatter(WarningPrefix())
         logger = logging.getLogger("lus")
         logger.setLevel(logging.DEBUG)
@@ -111,12 +129,17 @@ class Screen:
     def catching_errors(self) -> Iterator[None]:
         """Turns LusError into one line and its exit code, and Ctrl-C into exit code 130.
 
-        Any other exception keeps its traceback.
+        Any other exception keeps its traceback. Of several processes of torchrun, the first that ends
+        early prints its line, and all exit with its code.
         """
+        end_on_sigterm()
         try:
             with true_interrupts():
                 yield
         except LusError as error:
+            speaks, exit_code = first_to_end(error.exit_code)
+            if not speaks:
+                raise typer.Exit(exit_code) from None
             if self.as_json:
                 document: dict[str, Any] = {"error": error.message, "remedy": error.remedy}
                 if error.left_out:
@@ -125,13 +148,12 @@ class Screen:
                     write_document(document)
             self.left_out(error.left_out)
             self.error(str(error))
-            raise typer.Exit(error.exit_code) from None
+            raise typer.Exit(exit_code) from None
         except KeyboardInterrupt:
-            self.error(
-                "interrupted: no incomplete output remains; run the command again (train: with "
-                "--resume)"
-            )
-            raise typer.Exit(130) from None
+            speaks, exit_code = first_to_end(1 if stopped.is_set() else 130)
+            if speaks:
+                self.error(STOPPED if stopped.is_set() else INTERRUPTED)
+            raise typer.Exit(exit_code) from None
 
     def error(self, line: str) -> None:
         self.console.print(f"[bold red]error[/] {escape(' '.join(line.split()))}", soft_wrap=True)
@@ -150,7 +172,7 @@ class Screen:
         if self.quiet:
             yield silent
         elif not self.console.is_terminal:
-            yield PlainProgress(self.console)
+            yield PlainProgress(lambda line: self.console.print(escape(line), soft_wrap=True))
         else:
             with Progress(
                 TextColumn("{task.description}", style="bold", markup=False),
@@ -165,32 +187,65 @@ class Screen:
                 yield BarProgress(bars)
 
     def show(self, result: Result) -> None:
-        """Prints tables, notes, problems and files, and with --json the numbers as JSON."""
-        if self.as_json:
+        """Prints tables, notes, files and problems, and with --json the numbers as JSON."""
+        if self.as_json and self.first:
             document = result.numbers | {
                 "files": {name: str(path) for name, path in result.files.items()},
                 "problems": result.problems,
             }
             write_document(without_nan(document), indent=2)
+        elif result.text and self.first:
+            self.results.file.write(result.text)
+            self.results.file.flush()
         if self.quiet:
             return
         for table in result.tables:
-            drawn = RichTable(
-                title=table.title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD
-            )
-            for position, column in enumerate(table.columns):
-                drawn.add_column(column, justify="left" if position == 0 else "right")
-            for row in table.rows:
-                drawn.add_row(*(escape(formatted(value)) for value in row))
-            self.console.print(drawn)
+            self.table(table)
         for line in result.notes:
-            self.console.print(f"[yellow]note[/] {escape(printable(line))}", soft_wrap=True)
+            self.results.print(f"[yellow]note[/] {escape(printable(line))}", soft_wrap=True)
         self.left_out(result.problems)
         width = max(map(len, result.files), default=0)
         for name, path in result.files.items():
-            self.console.print(
+            self.results.print(
                 f"[green]{name:<{width}}[/]  {escape(shortest(path))}", soft_wrap=True
             )
+
+    def agreed(self, question: str) -> bool:
+        """Asks a question that is answered with y or n. Raises UsageError if no one can answer."""
+        if self.as_json or self.quiet or not can_answer():
+            raise UsageError(
+                f"nothing was done: no one can answer {question!r} here", "give --yes to go on"
+            )
+        return typer.confirm(question, err=True)
+
+    def table(self, table: Table) -> None:
+        """Prints a table. On a terminal, cells that are too wide are folded, never cut."""
+        while table.spare and table.least_width() > self.results.width:
+            table = table.without(table.spare[0])
+        if table.title:
+            self.results.print(f"[bold]{escape(table.title)}[/]", soft_wrap=True)
+        with self.results.capture() as captured:
+            self.results.print(self.drawn(table))
+        lines = [line.rstrip() for line in captured.get().splitlines()]
+        self.results.file.write("\n".join([*lines[1:], ""]))
+        self.results.file.flush()
+
+    def drawn(self, table: Table) -> RichTable:
+        """A table whose short cells stay on one line."""
+        cells = [[formatted(value) for value in row] for row in table.rows]
+        drawn = RichTable(box=box.SIMPLE_HEAD)
+        for position, column in enumerate(table.columns):
+            left = position == 0 or any(is_words(row[position]) for row in table.rows)
+            longest = max((len(row[position]) for row in cells), default=0)
+            drawn.add_column(
+                escape(column),
+                justify="left" if left else "right",
+                overflow="fold",
+                no_wrap=longest <= SHORT,
+            )
+        for row in cells:
+            drawn.add_row(*map(escape, row))
+        return drawn
 
 
 def write_document(document: Any, indent: int | None = None) -> None:
@@ -209,6 +264,19 @@ def discard_output() -> None:
     """Discards the buffer of stdout, which Python would otherwise try to write at exit."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+class LogLines(logging.Handler):
+    """Prints log messages, above the bars if there are any; wraps them on a terminal only."""
+
+    def __init__(self, console: Console, level: int) -> None:
+        super().__init__(level)
+        self.console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.console.print(
+            self.format(record), markup=False, soft_wrap=not self.console.is_terminal
+        )
 
 
 class WarningPrefix(logging.Formatter):
@@ -231,40 +299,11 @@ class BarProgress:
             for other in filter(self.finished, list(self.tasks)):
                 self.bars.remove_task(self.tasks.pop(other))
             self.tasks[task] = self.bars.add_task(task, total=total, facts="")
-        self.bars.update(self.tasks[task], completed=done, total=total, facts=joined(facts))
+        self.bars.update(self.tasks[task], completed=done, total=total, facts=facts_in_words(facts))
 
     def finished(self, task: str) -> bool:
         bar = next(bar for bar in self.bars.tasks if bar.id == self.tasks[task])
         return bar.finished
-
-
-class PlainProgress:
-    """Prints the first and last state of a task, and one line every LINE_EVERY_S in between."""
-
-    def __init__(self, console: Console) -> None:
-        self.console = console
-        self.printed: dict[str, float] = {}
-
-    def __call__(self, task: str, done: int, total: int | None = None, **facts: object) -> None:
-        now = time.monotonic()
-        if done != total and now - self.printed.get(task, -LINE_EVERY_S) < LINE_EVERY_S:
-            return
-        self.printed[task] = now
-        of = f"/{total}" if total is not None else ""
-        self.console.print(escape(f"{task} {done}{of} {joined(facts)}".rstrip()), soft_wrap=True)
-
-
-def joined(facts: dict[str, object]) -> str:
-    return "  ".join(f"{name} {formatted(value)}" for name, value in facts.items())
-
-
-def formatted(value: Any) -> str:
-    """A table cell: three decimals for a float, a dash for None and NaN."""
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return "–"
-    if isinstance(value, float):
-        return f"{value:z.3f}" if abs(value) < 1000 else f"{value:.0f}"
-    return str(value)
 
 
 def without_nan(value: Any) -> Any:

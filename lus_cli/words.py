@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
+import math
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 
 def counted(number: int, noun: str) -> str:
@@ -22,6 +25,12 @@ def shortened(words: Sequence[str], most: int = 6) -> str:
     return ", ".join(words[:most]) + more
 
 
+def nearest(word: str, words: Iterable[str]) -> str:
+    """A question that suggests the word that was probably meant; empty if none is similar."""
+    near = difflib.get_close_matches(word, list(words), n=1)
+    return f"did you mean {near[0]!r}? " if near else ""
+
+
 def duration(seconds: float) -> str:
     """A time in words: '0.4 s', '40 s', '12 min', '3.5 h', '2 days'; one decimal below ten.
 
@@ -36,6 +45,29 @@ def duration(seconds: float) -> str:
     return f"{tenths(seconds / 86400)} days"
 
 
+def size(count: float) -> str:
+    """A number of bytes in words: '0 B', '4.5 MB', '120 GB', in powers of 1000."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if round(count) < 1000:
+            return f"{tenths(count)} {unit}"
+        count /= 1000
+    return f"{tenths(count)} TB"
+
+
 def tenths(value: float) -> str:
     """A number with one decimal below ten, if it is not 0, and none above."""
     return f"{value:.1f}".removesuffix(".0") if round(value, 1) < 10 else f"{value:.0f}"
+
+
+def formatted(value: Any) -> str:
+    """A table cell: three decimals for a float, a dash for None and NaN."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "–"
+    if isinstance(value, float):
+        return f"{value:z.3f}" if abs(value) < 1000 else f"{value:.0f}"
+    return str(value)
+
+
+def is_words(value: Any) -> bool:
+    """Whether a table cell is text, and not a number with or without its unit."""
+    return isinstance(value, str) and value[:1].isalpha()

@@ -21,7 +21,8 @@ from lus_cli.files import part_of
 from lus_cli.model.checkpoint import load_last
 from lus_cli.options import build, read_toml
 from lus_cli.progress import Result, silent
-from lus_cli.recipes.recipe import Recipe, recipe_path
+from lus_cli.recipes.recipe import Recipe
+from lus_cli.recipes.shipped import recipe_path
 from lus_cli.steps import crossval, phantom, prepare
 
 COVID_BLUES = Path(__file__).parents[2] / "shared" / "covid-blues"

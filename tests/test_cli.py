@@ -13,6 +13,7 @@ from typer.testing import CliRunner, Result
 
 import lus_cli
 from lus_cli.cli import app
+from lus_cli.recipes.panels import PANELS
 
 
 def lus(*arguments: str | Path) -> Result:
@@ -32,6 +33,81 @@ def test_defaults_of_the_default_recipe_are_shown() -> None:
     assert "[default: 60]" in text
 
 
+@pytest.mark.parametrize("order", [("--recipe", "demo", "--help"), ("-h", "--recipe=demo")])
+def test_the_help_of_a_recipe_shows_its_values(order: tuple[str, ...]) -> None:
+    text = " ".join(lus("train", *order).output.split())
+    assert "passes over the training videos. [demo: 45]" in text
+    assert "stored in the cache. [demo: no-freeze]" in text
+    assert "over the steps of a video. [default: mean]" in text, "the same as in the default recipe"
+
+
+def test_the_help_with_a_file_shows_its_values(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text("epochs = 7\n")
+    text = " ".join(lus("train", "--config", file, "--help").output.split())
+    assert "passes over the training videos. [mine.toml: 7]" in text
+    assert lus("train", "--config", tmp_path / "no.toml", "--help").exit_code == 2
+
+
+def test_a_wrong_recipe_suggests_the_nearest_in_the_help_too() -> None:
+    done = lus("train", "--help", "--recipe", "papr")
+    assert done.exit_code == 2
+    assert "there is no recipe 'papr': did you mean 'paper'?" in done.output
+
+
+def test_help_is_in_panels_with_what_everyone_sets_first() -> None:
+    lines = lus("train", "--help").output.splitlines()
+    titles = [line[:-1] for line in lines if line.endswith(":") and not line.startswith(" ")]
+    assert titles == [*PANELS]
+    first = [line.split()[0] for line in lines if line.startswith("  --")][:3]
+    assert first == ["--recipe", "--config", "--epochs"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "offered"),
+    [
+        (("train", "--recipe", ""), {"demo", "finetune", "paper", "standard"}),
+        (("train", "--recipe", "p"), {"paper"}),
+        (("recipes", "st"), {"standard"}),
+        (("evaluate", "--run", "pa"), {"paper-cv-1", "paper-cv-1-r1-f1", "paper-cv-1-r1-f2"}),
+        (("evaluate", "paper-cv-1-r2-"), {"paper-cv-1-r2-f3"}),
+        (("attention", "--video", "1017/"), {"1017/"}),
+        (("attention", "--frame", "1017/"), {"1017/"}),
+    ],
+)
+def test_a_shell_completes_recipes_runs_videos_and_frames(
+    crossvalidated: tuple[Path, object],
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[str, ...],
+    offered: set[str],
+) -> None:
+    monkeypatch.setenv("LUS_CACHE", str(crossvalidated[0]))
+    command = ["lus", *arguments]
+    script = {
+        "_LUS_COMPLETE": "complete_bash",
+        "COMP_WORDS": " ".join(command),
+        "COMP_CWORD": str(len(command) - 1),
+    }
+    done = CliRunner().invoke(app, [], env=script, prog_name="lus")
+    found = done.output.split()
+    assert found
+    start = arguments[-1]
+    assert all(value.startswith(start) for value in found)
+    if start.endswith("/"):  # all videos of a patient, or all their frames
+        assert {value.count("/") for value in found} == {2 if "--video" in arguments else 3}
+    else:
+        assert offered <= set(found)
+
+
+def test_completion_in_an_empty_folder_offers_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lus_cli.steps.completion import offers
+
+    assert offers("video", tmp_path, "") == []
+    assert offers("run", tmp_path, "") == []
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "complaint"),
     [
@@ -42,7 +118,7 @@ def test_defaults_of_the_default_recipe_are_shown() -> None:
         (("attention", "--cache", "c", "--frame", "1017/1048/11"), 2, "is not a frame id"),
         (("attention", "--cache", "c", "--frame", "../../../1"), 2, "is not a video id"),
         (("attention", "--cache", "c", "--video", "/etc/passwd/x"), 2, "is not a video id"),
-        (("train", "--cache", "c", "--recipe", "papr"), 2, "recipes are demo, finetune, paper"),
+        (("train", "--cache", "c", "--recipe", "papr"), 2, "did you mean 'paper'? recipes are"),
         (("train", "--cache", "c", "--config", "no.toml"), 2, "no.toml cannot be read"),
         (("train", "--cache", "c", "--epochs", "0"), 2, "epochs"),
         (("train", "--cache", "c", "--learning-rate", "nan"), 2, "learning-rate"),

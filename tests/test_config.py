@@ -12,7 +12,8 @@ import pytest
 import typer
 
 from lus_cli import config
-from lus_cli.cli import app, settings_from
+from lus_cli.cli import app
+from lus_cli.cli.settings import settings_from
 from lus_cli.config import (
     AttentionConfig,
     EvaluateConfig,
@@ -24,7 +25,8 @@ from lus_cli.config import (
 from lus_cli.errors import UsageError
 from lus_cli.options import build, defaults_of, fields_of, read_toml, to_toml
 from lus_cli.recipes import recipe
-from lus_cli.recipes.recipe import DEFAULT_RECIPE, Recipe, recipe_path
+from lus_cli.recipes.recipe import DEFAULT_RECIPE, Recipe
+from lus_cli.recipes.shipped import recipe_path
 
 RECIPES = sorted((Path(config.__file__).parent / "recipes").glob("*.toml"))
 COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]

@@ -13,10 +13,10 @@ PACKAGE = Path(__file__).parents[1] / "lus_cli"
 MODULES = sorted(p for p in PACKAGE.rglob("*.py") if p.name != "__init__.py")
 # From the ground up: a room may import the rooms before it, and itself.
 ROOMS = (
-    *("errors", "words", "progress", "processes", "disk_errors", "files", "folders"),
+    *("errors", "words", "progress", "processes", "torchrun", "disk_errors", "files", "folders"),
     *("recipes", "options", "config", "figures", "pages", "terminal"),
     *("study", "cache", "phantom", "model", "evaluation", "training"),
-    *("attention", "crossval", "prediction", "steps", "cli", "__main__"),
+    *("attention", "crossval", "prediction", "labelling", "steps", "cli", "__main__"),
 )
 # What a room must not know although it lies below, and the modules that know arrays alone.
 APART = {
@@ -31,6 +31,7 @@ APART = {
         "training",
         "attention",
         "crossval",
+        "labelling",
     },
 }
 ARRAYS_ONLY = {
@@ -41,6 +42,7 @@ ARRAYS_ONLY = {
     "phantom/scene",
     "crossval/aggregation",
     "crossval/confident_learning",
+    "labelling/agreement",
 }
 # Which rooms may import a heavy package.
 RESERVED = {
@@ -51,10 +53,12 @@ RESERVED = {
     "onnx": {"model"},
     "onnxruntime": {"model"},
     "onnxscript": {"model"},
-    "av": {"study"},
-    "simplejpeg": {"study"},
+    "av": {"study", "cache"},  # cache/preprocess.py is copied into exported folders
+    "simplejpeg": {"study", "labelling"},
     "pydicom": {"study"},
     "scipy": {"study", "cache", "evaluation", "attention", "crossval"},
+    "starlette": {"labelling"},
+    "uvicorn": {"labelling"},
     "typer": {"cli", "terminal", "config", "options", "recipes"},
     "rich": {"cli", "terminal"},
 }

@@ -13,7 +13,7 @@ from lus_cli import config, options
 PACKAGE = Path(__file__).parents[1] / "lus_cli"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 OTHERS = {"--upgrade", "--nproc-per-node", "--json", "--quiet", "--verbose", "--config", "--recipe"}
-OTHERS |= {"--version", "--help"}
+OTHERS |= {"--version", "--help", "--logdir"}  # the last one is of tensorboard
 CONFIGS = {
     name.removesuffix("Config").lower(): kind
     for name, kind in vars(config).items()

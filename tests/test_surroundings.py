@@ -228,10 +228,11 @@ def test_every_module_is_imported_where_there_is_no_posix() -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
-@pytest.mark.parametrize("as_json", [True, False])
-def test_output_to_a_full_disk_is_one_line(tmp_path: Path, as_json: bool) -> None:
+@pytest.mark.parametrize("what", ["json", "table", "help"])
+def test_output_to_a_full_disk_is_one_line(tmp_path: Path, what: str) -> None:
     study = ("phantom", "--patients", 4, "--videos", 4, "--size", 64, "--max-frames", 4)
-    arguments = (*study, "--json", "--cache", tmp_path) if as_json else ("--help",)
+    options = ("--json",) if what == "json" else ()
+    arguments = ("--help",) if what == "help" else (*study, *options, "--cache", tmp_path)
     with Path("/dev/full").open("w") as full:
         done = lus(*arguments, stdout=full)
     assert done.returncode == 1

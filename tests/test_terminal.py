@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
+import logging
 import os
 import re
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import typer
@@ -15,7 +20,8 @@ from rich.console import Console
 from rich.progress import Progress
 
 from lus_cli.errors import LusError
-from lus_cli.terminal import BarProgress, PlainProgress, Screen
+from lus_cli.progress import PlainProgress, Result, Table
+from lus_cli.terminal import BarProgress, Screen
 
 
 def test_finished_bars_make_room_for_new_ones() -> None:
@@ -51,13 +57,148 @@ def test_names_of_users_are_shown_unchanged(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_without_a_terminal_a_line_is_printed_now_and_then() -> None:
     text = io.StringIO()
-    progress = PlainProgress(Console(file=text, width=80))
+    progress = PlainProgress(lambda line: text.write(f"{line}\n"))
     for done in range(1001):
         progress("decode", done, 1000, videos=f"{done // 10}/100")
     assert text.getvalue().splitlines() == [
         "decode 0/1000 videos 0/100",
         "decode 1000/1000 videos 100/100",
     ]
+
+
+LONG_ID = f"{'1' * 60}/{'2' * 60}/right-upper-anterior"
+FOUND = Result(
+    {"kappa": 0.5},
+    [Table("scores of " + "a b " * 40, ("video", "score"), [(LONG_ID, 2), ("1/1/1", 0.25)])],
+    {"report": Path("report.html")},
+    notes=["only 2 patients " * 10],
+    problems=["3/1/1: no score"],
+)
+
+
+def test_results_go_to_stdout_and_what_was_left_out_to_stderr(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Screen(as_json=False, quiet=False, verbose=False).show(FOUND)
+    out, err = capsys.readouterr()
+    assert out.splitlines() == [
+        FOUND.tables[0].title,
+        f"  {'video':<{len(LONG_ID)}}   score",
+        f" {'─' * (len(LONG_ID) + 10)}",
+        f"  {LONG_ID}       2",
+        f"  {'1/1/1':<{len(LONG_ID)}}   0.250",
+        "",
+        f"note {FOUND.notes[0]}",
+        "report  report.html",
+    ]
+    assert err == "left out 3/1/1: no score\n"
+
+
+def test_with_json_the_tables_go_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    Screen(as_json=True, quiet=False, verbose=False).show(FOUND)
+    out, err = capsys.readouterr()
+    assert json.loads(out)["kappa"] == 0.5
+    assert "only 2 patients" in err
+    assert LONG_ID[:20] in err
+
+
+def test_on_a_narrow_terminal_ids_are_folded_and_not_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Screen(as_json=False, quiet=False, verbose=False)
+    screen.results = Console(file=io.StringIO(), width=50, force_terminal=True, no_color=True)
+    screen.show(FOUND)
+    shown = screen.results.file.getvalue()  # type: ignore[attr-defined]
+    assert "…" not in shown
+    start = [line[2:40].strip() for line in shown.splitlines() if re.match(r"  [12/]", line)]
+    assert "".join(start).startswith(LONG_ID[:100])
+
+
+@pytest.mark.parametrize(
+    ("width", "columns"),
+    [
+        (120, ["run", "when", "kappa", "words"]),
+        (50, ["run", "kappa", "words"]),
+        (32, ["run", "words"]),
+    ],
+)
+def test_a_narrow_terminal_gets_fewer_columns_where_some_can_be_spared(
+    width: int, columns: list[str]
+) -> None:
+    rows = [("standard-1", "2026-11-28 12:43", 0.5, "some words that are folded if need be")]
+    table = Table("", ("run", "when", "kappa", "words"), rows, spare=("none", "when", "kappa"))
+    screen = Screen(as_json=False, quiet=False, verbose=False)
+    screen.results = Console(file=io.StringIO(), width=width, force_terminal=True, no_color=True)
+    screen.table(table)
+    shown = screen.results.file.getvalue()  # type: ignore[attr-defined]
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", shown)
+    assert plain.split("─")[0].split() == columns
+    assert "standard-1" in plain, "short cells are not folded"
+    assert max(map(len, plain.splitlines())) <= width
+
+
+def test_log_lines_are_not_wrapped_where_stderr_is_no_terminal(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Screen(as_json=False, quiet=False, verbose=False)
+    line = "epoch 1/1 [bold] " + "validation loss 0.1 " * 10
+    logging.getLogger("lus.train").info("%s", line)
+    logging.getLogger("lus.train").warning("%s", "slow")
+    logging.getLogger("lus.train").debug("%s", "hidden")
+    assert capsys.readouterr().err == f"{line}\nwarning: slow\n"
+
+
+def test_what_the_encoding_of_stdout_lacks_is_written_as_an_escape() -> None:
+    script = (
+        "from lus_cli.progress import Result, Table; from lus_cli import terminal\n"
+        "terminal.settle_stdout()\n"
+        "screen = terminal.Screen(as_json=False, quiet=False, verbose=False)\n"
+        "screen.show(Result({}, [Table('t', ('a',), [(None,)])], notes=['Müller']))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert b"\\u2013" in done.stdout
+    assert b"note M\\xfcller" in done.stdout
+
+
+def test_within_ten_seconds_a_line_says_how_long_it_will_take() -> None:
+    text, now = io.StringIO(), [0.0]
+    progress = PlainProgress(lambda line: text.write(f"{line}\n"), clock=lambda: now[0])
+    lines = []
+    for done in range(101):
+        now[0] = 100 + 2.0 * done
+        progress("decode", done, 100, loss=0.5)
+        lines += [(2.0 * done, line) for line in text.getvalue().splitlines()]
+        text.seek(0)
+        text.truncate()
+    assert lines[:3] == [
+        (0.0, "decode 0/100 loss 0.500"),
+        (4.0, "decode 2/100 loss 0.500  about 3.3 min left"),
+        (14.0, "decode 7/100 loss 0.500  about 3.1 min left"),
+    ]
+    assert lines[-1] == (200.0, "decode 100/100 loss 0.500")
+
+
+def test_a_task_that_begins_again_is_timed_again() -> None:
+    text, now = io.StringIO(), [0.0]
+    progress = PlainProgress(lambda line: text.write(f"{line}\n"), clock=lambda: now[0])
+    for start in (0.0, 1000.0):
+        for done in (4, 8, 12, 16, 20):  # the first call comes after the first batch
+            now[0] = start + 3.0 * done
+            progress("validate", done, 20)
+    assert (
+        text.getvalue().splitlines()
+        == [
+            "validate 4/20",
+            "validate 8/20  about 36 s left",
+            "validate 12/20  about 24 s left",
+            "validate 16/20  about 12 s left",
+            "validate 20/20",
+        ]
+        * 2
+    )
 
 
 @pytest.mark.parametrize(("rank", "speaks"), [(None, True), ("0", True), ("1", False)])
@@ -68,8 +209,11 @@ def test_the_first_of_several_processes_speaks(
     if rank is not None:
         monkeypatch.setenv("RANK", rank)
     screen = Screen(as_json=True, quiet=False, verbose=False)
-    assert screen.as_json is speaks
+    assert screen.first is speaks
     assert screen.quiet is not speaks
+    monkeypatch.setattr(sys, "stdout", text := io.StringIO())
+    screen.show(Result({"kappa": 0.5}, text="name = 1"))
+    assert (json.loads(text.getvalue())["kappa"] == 0.5) if speaks else not text.getvalue()
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lus_cli.words import counted, duration, joined, shortened
+from lus_cli.words import counted, duration, joined, nearest, shortened, size
 
 
 def test_one_thing_has_no_s() -> None:
@@ -29,3 +29,20 @@ def test_durations_have_the_unit_that_a_person_would_use() -> None:
         47 * 3600: "47 h", 47.6 * 3600: "2 days", 14.4 * 86400: "14 days",
     }  # fmt: skip
     assert [duration(seconds) for seconds in lines] == list(lines.values())
+
+
+def test_sizes_have_the_unit_that_a_person_would_use() -> None:
+    lines = {
+        0: "0 B",
+        999: "999 B",
+        999.6: "1 kB",
+        4_540_000: "4.5 MB",
+        12e9: "12 GB",
+        3e15: "3000 TB",
+    }
+    assert [size(count) for count in lines] == list(lines.values())
+
+
+def test_the_nearest_word_is_suggested_if_there_is_one() -> None:
+    assert nearest("papr", ["demo", "paper"]) == "did you mean 'paper'? "
+    assert nearest("xyz", ["demo", "paper"]) == ""

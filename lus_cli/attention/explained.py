@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from lus_cli.attention.cells import cell_centres, even_centres, upsample_maps
 from lus_cli.attention.saliency import predict_with_grad_cam, scale_to_one
 from lus_cli.cache.batches import pictures_of, select_frames
 from lus_cli.cache.chunks import FrameFormat
+from lus_cli.config import figure_look
 from lus_cli.errors import LusError
 from lus_cli.files import replacing
 from lus_cli.pages.overlay import Caption, draw_card
@@ -23,6 +25,8 @@ from lus_cli.study.ids import VideoId
 from lus_cli.study.sources import Mode, Source, open_source
 from lus_cli.training.scoring import masks_of, softmax
 from lus_cli.training.trained_run import TrainedRun
+
+PDF_DPI = 200  # of a picture, if [figures] names none
 
 
 @dataclass(frozen=True)
@@ -188,5 +192,11 @@ def without_bars(
 
 
 def save_png(path: Path, image: np.ndarray) -> None:
+    """Writes a picture as PNG, and next to it as PDF if [figures] wants that."""
+    look = figure_look()
     with replacing(path) as part:
         Image.fromarray(image).save(part, format="PNG")
+    if "pdf" in look.formats:
+        about = dict.fromkeys(("creationDate", "modDate"), time.gmtime(0)) | {"title": path.stem}
+        with replacing(path.with_suffix(".pdf")) as part:
+            Image.fromarray(image).save(part, "PDF", resolution=look.dpi or PDF_DPI, **about)

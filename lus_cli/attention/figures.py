@@ -12,7 +12,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import PercentFormatter
 
 from lus_cli.attention.localisation import CENTRE, FRAME, SECTOR
-from lus_cli.figures import ACCENT, INK, MUTED, SECOND, WIDTH, styled
+from lus_cli.figures import ACCENT, INK, MUTED, SECOND, WIDTH, points, styled
 
 TITLES = {
     "pointing": "Maximum on an artefact",
@@ -86,5 +86,5 @@ def gallery(images: Sequence[tuple[str, np.ndarray]]) -> Figure:
         axes.set_axis_off()
     for axes, (title, image) in zip(grid, images, strict=False):
         axes.imshow(image, interpolation="lanczos", interpolation_stage="rgba")
-        axes.set_title(title, fontsize=7.5, fontweight="normal", pad=4)
+        axes.set_title(title, fontsize=points(7.5), fontweight="normal", pad=4)
     return figure

@@ -9,9 +9,9 @@ from lus_cli.study.ids import VideoId
 
 # The files of lus attention, except the pictures that are named after a video.
 OUTPUTS = {"masks.h5", "check.json", "findings.json", "localisation.json"} | {
-    f"{name}.{suffix}" for name in ("gallery", "localisation") for suffix in ("png", "svg")
+    f"{name}.{suffix}" for name in ("gallery", "localisation") for suffix in ("png", "svg", "pdf")
 }
-PICTURES = (".png", ".mp4", ".gif")
+PICTURES = (".png", ".pdf", ".mp4", ".gif")
 
 
 @dataclass(frozen=True)

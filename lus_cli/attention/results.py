@@ -21,6 +21,7 @@ from lus_cli.pages.overlay import resize_mask
 from lus_cli.phantom.true_masks import artefacts, masks_folder
 from lus_cli.progress import Progress
 from lus_cli.study.annotations import UNKNOWN
+from lus_cli.torchrun.group import ALONE, Group, in_order
 from lus_cli.training.trained_run import TrainedRun
 
 ATTENTION, GRAD_CAM = "attention", "Grad-CAM"
@@ -51,17 +52,21 @@ def measure_localisation(
     folder: MaskFolder,
     indices: Sequence[int],
     progress: Progress,
+    group: Group = ALONE,
 ) -> dict[str, Any] | None:
     """The metrics of localisation.py over the scored frames of a split's videos.
 
-    None for a study without true masks.
+    None for a study without true masks, and in all processes of the group but the first.
     """
     if not masks_folder(root).is_dir():
         return None
-    measured = []
-    for done, maps in enumerate(read_scored_maps(trained, folder, indices), start=1):
-        measured.append(measure_video(trained, root, maps))
+    share, progress = [], group.whole(progress)
+    for done, maps in enumerate(read_scored_maps(trained, folder, group.share(indices)), start=1):
+        share.append(measure_video(trained, root, maps))
         progress("localise", done, len(indices))
+    measured = in_order(group.collected(share))
+    if not group.first:
+        return None
     return localisation.summarise([video for video in measured if video.frames])
 
 
@@ -152,11 +157,12 @@ def localisation_conclusion(attention: dict[str, Any]) -> str:
 
 
 def measure_separation(
-    trained: TrainedRun, folder: MaskFolder, indices: Sequence[int]
+    trained: TrainedRun, folder: MaskFolder, indices: Sequence[int], group: Group = ALONE
 ) -> dict[str, Any] | None:
     """The AUROC with which measures of the attention separate videos with B-lines from the others.
 
-    None for a study that does not state B-lines, or states the same for every video. `extent` is
+    None for a study that does not state B-lines, or states the same for every video, and in all
+    processes of the group but the first. `extent` is
     the mean of the mask over the sector, `below` the share of the mask's sum in the lower half of
     the sector. For comparison: the model's own expected score, and the mean brightness, which
     requires no model.
@@ -165,15 +171,15 @@ def measure_separation(
     has = trained.videos.b_lines[stated] == 1
     if has.all() or not has.any():
         return None
-    rows = []
-    for maps in read_scored_maps(trained, folder, stated):
+    share = []
+    for maps in read_scored_maps(trained, folder, group.share(stated)):
         frames = trained.videos.read(maps.index)
         sector = sector_mask(frames)
         centres = centres_of(trained, maps.masks.shape[1], len(sector))
         masks = upsample_maps(maps.masks, centres, len(sector))
         height = np.arange(len(sector))[:, None]
         lower = sector & (height >= np.median(np.nonzero(sector)[0]))
-        rows.append(
+        share.append(
             {
                 "extent": masks[:, sector].mean(),
                 "below": masks[:, lower].sum() / max(float(masks[:, sector].sum()), 1e-9),
@@ -181,6 +187,9 @@ def measure_separation(
                 "brightness": frames[:, sector].mean(),
             }
         )
+    rows = in_order(group.collected(share))
+    if not group.first:
+        return None
     patients = [trained.videos.ids[index].patient for index in stated]
     return {
         name: localisation.separation(np.array([row[name] for row in rows]), has, patients)

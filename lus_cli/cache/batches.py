@@ -84,7 +84,7 @@ class BatchLoader:
         self.videos, self.recipe = videos, recipe
         self.pictures = pictures_of(recipe)
         self.device = device or torch.device("cpu")
-        self.kept: dict[int, Tensor] = {}
+        self.kept: dict[tuple[int, int], Tensor] = {}  # by video and copy
         self.room = KEEP_BYTES if keep else 0
         if keep and self.device.type == "cuda":
             self.room = torch.cuda.mem_get_info(self.device)[0] // 2  # bytes free now
@@ -117,20 +117,25 @@ class BatchLoader:
 
     def pictures_of(self, index: int, epoch: int | None, turn: int = 0) -> Tensor:
         """The pictures of one video that the recipe uses: uint8 (step, row, column[, channel])."""
-        stored = self.kept.get(index)
+        copy = self.copy(index, epoch, turn)
+        stored = self.kept.get((index, copy))
         if stored is None:
-            stored = self.read(index)
+            stored = self.read(index, copy)
             if self.device.type == "cuda":
                 stored = stored.pin_memory().to(self.device, non_blocking=True)
             if stored.nbytes <= self.room:
                 self.room -= stored.nbytes
-                self.kept[index] = stored
+                self.kept[index, copy] = stored
         if not self.recipe.jitter:
             return stored
         positions = torch.from_numpy(self.positions(index, epoch, turn))
         return self.pictures.of(stored[positions.to(stored.device)])
 
-    def read(self, index: int) -> Tensor:
+    def copy(self, index: int, epoch: int | None, turn: int) -> int:
+        """Which stored copy of a video is used: 0, the only one. A FeatureLoader has others."""
+        return 0
+
+    def read(self, index: int, copy: int = 0) -> Tensor:
         """The pictures of one video, read from the cache; with jitter, the frames they are made of."""
         frames = torch.from_numpy(self.videos.read(index, self.needed(index)))
         return frames if self.recipe.jitter else self.pictures.of(frames)
@@ -162,7 +167,7 @@ class BatchLoader:
 
 def pictures_of(recipe: Recipe) -> Pictures:
     """How a recipe makes the pictures of the time steps."""
-    return Pictures(recipe.windows, recipe.scan_lines)
+    return Pictures(recipe.windows, recipe.scan_lines, recipe.window_frames, recipe.whole_video)
 
 
 def in_batches(indices: Sequence[int], batch_size: int) -> list[list[int]]:

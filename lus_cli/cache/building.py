@@ -31,6 +31,7 @@ from lus_cli.disk_errors import explaining_disk_errors
 from lus_cli.errors import CannotReadError, LusError
 from lus_cli.files import sweep
 from lus_cli.progress import Progress
+from lus_cli.torchrun.group import ALONE, Group
 from lus_cli.words import counted
 
 log = logging.getLogger("lus.prepare")
@@ -55,22 +56,32 @@ def open_old(cache: Cache) -> VideoCache | None:
 
 
 def update_videos(
-    config: PrepareConfig, cache: Cache, plan: Plan, old: VideoCache | None, progress: Progress
+    config: PrepareConfig,
+    cache: Cache,
+    plan: Plan,
+    old: VideoCache | None,
+    progress: Progress,
+    group: Group = ALONE,
 ) -> list[str]:
-    """Updates videos.h5 to the plan. Returns a line for each video that cannot be decoded."""
+    """Updates videos.h5 to the plan. Returns a line for each video that cannot be decoded.
+
+    Called by the first process of the group; the others decode with it, see decode_all.
+    """
     work = find_work(plan, old, cache)
     if is_current(old, plan, work):
         log.info("%s is up to date: nothing to decode", cache.videos)
         return []
     if old is not None and not is_sealed(cache.videos):
         log.warning("%s is damaged; rebuilding it", cache.videos)
+        old.close()
         old = None  # videos copied from it could be damaged too
         work = find_work(plan, old, cache)
     for remark in work.remarks:
         log.info("%s", remark)
     for change in changed_scores(plan, old):
         log.debug("score changed: %s", change)
-    failed = decode_all([plan.task(e, cache) for e in work.new], config.workers, progress)
+    tasks = [plan.task(e, cache) for e in work.new]
+    failed = decode_all(tasks, config.workers, progress, group)
     if config.strict and failed:
         raise LusError(
             f"{counted(len(failed), 'video')} cannot be decoded, the first: {failed[0][1]}",
@@ -103,7 +114,14 @@ def write_cache(cache: Cache, plan: Plan, old: VideoCache | None, work: Work) ->
         # A damaged shard is decoded again.
         return StoredVideo.load(task.shard) or decode_video(task)
 
-    write_video_cache(cache.videos, plan.entries, video_of, plan.frame_format, plan.provenance)
+    write_video_cache(
+        cache.videos,
+        plan.entries,
+        video_of,
+        plan.frame_format,
+        plan.provenance,
+        written=old.close if old is not None else lambda: None,
+    )
 
 
 def clean(cache: Cache) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +37,7 @@ class StoredVideo:
     def save(self, path: Path) -> None:
         """Writes the video to a file of its own, atomically.
 
-        The file is a line of JSON, the chunks, and a CRC-32 of both. This is faster than NumPy's
+        The file is a line of JSON, the chunks, and a checksum of both. This is faster than NumPy's
         .npz, mostly for short videos.
         """
         head = json.dumps(
@@ -50,12 +49,10 @@ class StoredVideo:
                 "sizes": [len(chunk) for chunk in self.chunks],
             }
         )
-        crc = 0
+        pieces = (head.encode() + b"\n", *self.chunks)
         with replacing(path, lasting=False) as part, part.open("wb") as file:
-            for piece in (head.encode() + b"\n", *self.chunks):
-                crc = zlib.crc32(piece, crc)
+            for piece in (*pieces, checksum_of(pieces)):
                 file.write(piece)
-            file.write(crc.to_bytes(4))
 
     @classmethod
     def load(cls, path: Path) -> StoredVideo | None:
@@ -68,14 +65,19 @@ class StoredVideo:
                 end = file.read()
         except (OSError, ValueError, KeyError, TypeError):
             return None
-        crc = 0
-        for piece in (line, *chunks):
-            crc = zlib.crc32(piece, crc)
-        if end != crc.to_bytes(4):
+        if end != checksum_of((line, *chunks)):
             return None
         numbers = np.array(head["frame_numbers"], np.int32)
         rows, columns = head["source_shape"]
         return cls(numbers, head["checksum"], (rows, columns), chunks, tuple(head["notes"]))
+
+
+def checksum_of(pieces: Iterable[bytes]) -> bytes:
+    """Of a shard; takes a tenth of the time of CRC-32."""
+    digest = xxhash.xxh3_128()
+    for piece in pieces:
+        digest.update(piece)
+    return digest.digest()
 
 
 def store_video(

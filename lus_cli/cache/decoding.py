@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -13,11 +14,12 @@ import numpy as np
 from lus_cli.cache.chunks import FrameFormat, StoredVideo, store_video
 from lus_cli.errors import LusError, printable
 from lus_cli.files import fingerprint
-from lus_cli.processes import in_parallel
-from lus_cli.progress import Progress
+from lus_cli.processes import cores, in_parallel
+from lus_cli.progress import Progress, silent
 from lus_cli.study.frames import Mode, fit_frame, has_many_bits, read_frame
 from lus_cli.study.notes import Note, ignore
 from lus_cli.study.sources import FrameFolder, Source
+from lus_cli.torchrun.group import ALONE, Group
 
 DECODING = 4  # increase it when frames are decoded or stored differently: they are decoded again
 FEW_FRAMES = 200  # are decoded sooner than processes start
@@ -64,26 +66,58 @@ def source_key(source: Source, frame_format: FrameFormat) -> str:
     return fingerprint([DECODING, *made_of])
 
 
+Failed = tuple[DecodeTask, str]  # and the reason
+
+
 def decode_all(
-    tasks: Sequence[DecodeTask], workers: int, progress: Progress
-) -> list[tuple[DecodeTask, str]]:
-    """Decodes videos into shards in parallel. Returns the failed ones, each with the reason."""
-    failed = []
+    tasks: Sequence[DecodeTask], workers: int, progress: Progress, group: Group = ALONE
+) -> list[Failed]:
+    """Decodes videos into shards in parallel. Returns the failed ones.
+
+    Each process of the group decodes its share: the first one calls this, the others call
+    decode_for_first.
+    """
+    if group.world > 1:
+        group.agreed(True)
+    return decode_share(tasks, workers, progress, group)
+
+
+def decode_for_first(workers: int, group: Group) -> None:
+    """Decodes shares of the videos of the first process until it ends that with nothing_to_decode."""
+    while group.agreed(True):
+        decode_share([], workers, silent, group)
+
+
+def nothing_to_decode(group: Group) -> None:
+    """Lets the other processes return from decode_for_first."""
+    group.agreed(False)
+
+
+def decode_share(
+    tasks: Sequence[DecodeTask], workers: int, progress: Progress, group: Group
+) -> list[Failed]:
+    """Decodes the share of this process. In the first process, `tasks` and the failed ones returned
+    are those of all."""
     lengths = [task.source.length for task in tasks]
     # Only for folders is the number of frames known before decoding.
     total = None if None in lengths else sum(length or 0 for length in lengths)
-    if total is not None and total <= FEW_FRAMES:
+    progress, share = group.whole(progress), group.dealt(tasks)
+    known = [task.source.length for task in share]
+    if None not in known and sum(length or 0 for length in known) <= FEW_FRAMES:
         workers = 1
-    done = 0
-    if tasks:
+    failed, done = [], 0
+    if share:
         progress("decode", 0, total)
-    with contextlib.closing(in_parallel(decode_shard, tasks, workers)) as decoded:
+    workers = workers or max(1, cores() // group.local_world)
+    with contextlib.closing(in_parallel(decode_shard, share, workers)) as decoded:
         for videos, (index, outcome) in enumerate(decoded, start=1):
             if outcome.reason:
-                failed.append((tasks[index], outcome.reason))
-            done += lengths[index] or outcome.frames
-            progress("decode", done, total, videos=f"{videos}/{len(tasks)}")
-    return sorted(failed, key=lambda pair: pair[0].source.id)
+                failed.append((share[index], outcome.reason))
+            done += share[index].source.length or outcome.frames
+            facts = {"videos": f"{videos}/{len(tasks)}"} if group.world == 1 else {}
+            progress("decode", done, total, **facts)
+    every = itertools.chain(*group.collected(failed))
+    return sorted(every, key=lambda pair: pair[0].source.id)
 
 
 def decode_shard(task: DecodeTask) -> Decoded:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from lus_cli.cache.layout import Cache
 from lus_cli.cache.split import PARTS, Split
 from lus_cli.cache.split_drawing import count_table
 from lus_cli.cache.video_cache import VideoCache
+from lus_cli.config import figure_look
 from lus_cli.disk_errors import explaining_disk_errors
 from lus_cli.errors import LusError
 from lus_cli.files import fingerprint, read_json, write_json
@@ -32,7 +34,7 @@ def draw_new(
     """
     record = read_record(folder / RECORD)
     for name, shown in shows.items():
-        key = fingerprint([lus_cli.__version__, shown])
+        key = fingerprint([lus_cli.__version__, shown, asdict(figure_look())])
         drawn_key, names = record.get(name, ("", []))
         before = [folder / file for file in names]
         if drawn_key == key and before and all(path.is_file() for path in before):

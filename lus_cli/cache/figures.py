@@ -20,6 +20,7 @@ from lus_cli.figures import (
     blank,
     draw_segment,
     label_inside,
+    points,
     score_legend,
     styled,
 )
@@ -90,7 +91,7 @@ def rows_of_patients(by_patient: Mapping[str, np.ndarray]) -> Figure:
         axes.plot(lengths, [y] * len(lengths), "o", color=ACCENT, alpha=0.3, ms=20 * row, mew=0)
         mark_quartiles(axes, lengths, y, row / ROW)
     labels = [f"{name}  ({len(lengths)})" for name, lengths in by_patient.items()]
-    axes.set_yticks(range(count), labels, fontsize=min(9, row * 54))
+    axes.set_yticks(range(count), labels, fontsize=min(points(9), row * 54))
     axes.set_ylabel("patient (videos)")
     axes.set_ylim(count - 0.3, -0.7)
     axes.set_xlim(0, max(map(max, by_patient.values()), default=1) * 1.03)
@@ -154,7 +155,9 @@ def scores_by_part(counts: Mapping[str, Sequence[int]]) -> Figure:
             if share > 0.012 * (len(str(videos)) + 1):
                 label_inside(axes, left + share / 2, row, str(videos), score)
             elif videos:  # too narrow for its number
-                axes.text(left + share / 2, row - 0.34, str(videos), ha="center", fontsize=7)
+                axes.text(
+                    left + share / 2, row - 0.34, str(videos), ha="center", fontsize=points(7)
+                )
             left += share
         axes.text(1.015, row, counted(total, "video"), va="center", color=INK)
     axes.set_yticks(range(len(counts)), list(counts))

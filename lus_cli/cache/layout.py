@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from lus_cli.errors import LusError, UsageError
 from lus_cli.files import is_text
+from lus_cli.words import nearest, shortened
 
 
 @dataclass(frozen=True)
@@ -28,8 +30,17 @@ class Cache:
         return self.root / "exams"
 
     @property
+    def labels(self) -> Path:
+        """The folder of the ratings of `lus label`."""
+        return self.root / "labels"
+
+    @property
     def videos(self) -> Path:
         return self.root / "videos.h5"
+
+    @property
+    def readme(self) -> Path:
+        return self.root / "videos-README.md"
 
     @property
     def split(self) -> Path:
@@ -56,14 +67,20 @@ class Cache:
         return self.root / "crossvals"
 
     @property
+    def models(self) -> Path:
+        return self.root / "models"
+
+    @property
     def latest(self) -> Path:
         return self.root / "latest"
 
     def trained(self, name: str | None) -> Run:
-        """The run or the cross-validation called `name`, or the latest run.
+        """The run or the cross-validation called `name` or at this path, or the latest run.
 
         Raises LusError if there is neither, or both.
         """
+        if name is not None and is_path(name):
+            return run_at(name)
         if name is None or not (crossval := self.crossval(name)).is_crossval:
             return self.run(name)
         if self.new_run(name).root.is_dir():
@@ -79,10 +96,14 @@ class Cache:
         return Run(self.crossvals / self.new_run(name).name)
 
     def run(self, name: str | None) -> Run:
-        """The run called `name`, or the latest one.
+        """The run called `name` or at this path, or the latest one.
 
         Raises LusError, naming the existing runs, if there is no such run.
         """
+        if name is not None and is_path(name):
+            if (run := run_at(name)).is_crossval:
+                raise not_a_run(name, run.name)
+            return run
         if name is None and self.latest.is_file():
             name = self.latest.read_text(encoding="utf-8", errors="replace").strip() or None
         if name is not None:
@@ -90,17 +111,14 @@ class Cache:
             if run.root.is_dir():
                 return run
             if self.crossval(name).is_crossval:
-                raise LusError(
-                    f"{name} is a cross-validation, not a run",
-                    f"name the run of a fold, such as {name}-r1-f1; only `lus predict` and "
-                    "`lus evaluate` take a cross-validation",
-                )
-        names = sorted(p.name for p in self.runs.glob("*") if p.is_dir())
+                raise not_a_run(name, name)
+        names = folders_in(self.runs)
         if not names:
             raise LusError(f"there is no trained run in {self.root}", "run `lus train` first")
+        suggested = nearest(name, names) if name else ""
         raise LusError(
             f"there is no run {name!r} in {self.root}" if name else "the latest run is unknown",
-            f"runs are {', '.join(names)}: name one with --run",
+            f"{suggested}runs are {shortened(names, 12)}: name one with --run; `lus runs` lists them",
         )
 
     def new_run(self, name: str) -> Run:
@@ -108,6 +126,38 @@ class Cache:
         if not re.fullmatch(r"\w[\w.\-]{0,99}", name):
             raise UsageError(f"{name!r} is not a valid run name", "use letters, digits, - _ and .")
         return Run(self.runs / name)
+
+    def results(self, name: str) -> Run:
+        """The folder for what is computed with a model that is in no run."""
+        return Run(self.models / name)
+
+
+def folders_in(folder: Path) -> list[str]:
+    """The names of the folders in a folder, without hidden ones; nothing if it does not exist."""
+    return sorted(p.name for p in folder.glob("*") if p.is_dir() and not p.name.startswith("."))
+
+
+def is_path(name: str) -> bool:
+    """Whether the name of a run is a path instead: it contains a separator, or is . or .. alone."""
+    return "/" in name or os.sep in name or name in (".", "..")
+
+
+def run_at(path: str) -> Run:
+    """The run or cross-validation in the folder `path`. Raises LusError if there is none."""
+    run = Run(Path(path).resolve())
+    if run.is_crossval or run.config.is_file() or run.best.is_file():
+        return run
+    raise LusError(
+        f"there is no run at {path}", "a run is a folder of runs/ or crossvals/ in a cache"
+    )
+
+
+def not_a_run(name: str, run: str) -> LusError:
+    return LusError(
+        f"{name} is a cross-validation, not a run",
+        f"name the run of a fold, such as {run}-r1-f1; only `lus predict` and "
+        "`lus evaluate` take a cross-validation",
+    )
 
 
 @dataclass(frozen=True)
@@ -119,6 +169,11 @@ class Run:
     @property
     def name(self) -> str:
         return self.root.name
+
+    @property
+    def cache(self) -> Cache:
+        """The cache that the run lies in."""
+        return Cache(self.root.parent.parent)
 
     @property
     def is_crossval(self) -> bool:
@@ -141,12 +196,22 @@ class Run:
         return self.root / "epochs.csv"
 
     @property
+    def result(self) -> Path:
+        """The metrics of the finished run on the test patients, with the digest of its weights."""
+        return self.root / "result.json"
+
+    @property
     def last(self) -> Path:
         return self.root / "last.pt"
 
     @property
     def best(self) -> Path:
         return self.root / "best.safetensors"
+
+    @property
+    def doubtful_labels(self) -> Path:
+        """Of a cross-validation: every label with the out-of-fold prediction for its video."""
+        return self.root / "doubtful-labels.csv"
 
     @property
     def model_card(self) -> Path:

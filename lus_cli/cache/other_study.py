@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -73,41 +75,46 @@ def colour(frame_format: FrameFormat) -> str:
     return "colour" if frame_format.color else "gray"
 
 
-def why_not_compared(videos: VideoCache, trained_on: VideoCache | None) -> str:
+@dataclass(frozen=True)
+class TrainedOn:
+    """What is known of the patients and videos that a model was trained and selected on.
+
+    patients: their ids; empty if they are unknown.
+    checksums: of the stored frames of their videos, which reveal the same pixels under another id.
+    frame_format: in which these frames are stored; None if the videos are unknown.
+    """
+
+    patients: Collection[str]
+    checksums: Collection[str] = ()
+    frame_format: FrameFormat | None = None
+
+
+def why_not_compared(videos: VideoCache, known: TrainedOn) -> str:
     """Why the videos cannot be compared with those of the run's patients; empty if they can.
 
     Comparing stored frames finds a patient who has another id in this study.
     """
-    if trained_on is None:
-        why = "the videos that the run was trained on are no longer in the cache"
-    elif trained_on.stored_format != getattr(videos, "stored_format", None):
+    if known.frame_format is None:
+        why = "the videos that the run was trained on are not available"
+    elif known.frame_format != getattr(videos, "stored_format", None):
         why = "the two studies have different frame settings"
     else:
         return ""
     return f"cannot check whether the run's patients are among these under other ids: {why}"
 
 
-def videos_to_evaluate(
-    videos: VideoCache, trained_on: VideoCache | None, patients: set[str], policy: str
-) -> list[int]:
+def videos_to_evaluate(videos: VideoCache, known: TrainedOn, policy: str) -> list[int]:
     """Indices of the labelled videos of another study on which a run may be evaluated.
 
-    trained_on: the videos of the run's own study, if they are still in the cache. They reveal the
-        same pixels under another patient id.
-    patients: the patients the run was trained and selected on.
-    policy: what to do with videos of these patients: refuse, skip or keep.
+    policy: what to do with videos of the run's patients: refuse, skip or keep.
 
     Raises LusError if there are such videos and the policy is refuse, or if no video is left.
     """
-    pixels = set()
-    if trained_on is not None:
-        rows = zip(trained_on.patients, trained_on.checksums, strict=True)
-        pixels = {checksum for patient, checksum in rows if patient in patients}
     labelled = [index for index in range(len(videos)) if videos.scores[index] >= 0]
     seen = [
         index
         for index in labelled
-        if videos.ids[index].patient in patients or videos.checksums[index] in pixels
+        if videos.ids[index].patient in known.patients or videos.checksums[index] in known.checksums
     ]
     if seen and policy == "refuse":
         names = list(dict.fromkeys(videos.ids[index].patient for index in seen))

@@ -1,5 +1,7 @@
 """What the model sees at each time step: a frame of the video, or one picture of a window of frames.
 
+The windows of a video are equal in number or in frames. The whole video may be one more window.
+
 A window's picture holds, as its three channels, the maximum, the mean and the standard deviation of
 its frames over time (after Khan et al. 2024, who use maximum, mean and minimum of a whole video).
 Frames and windows keep their geometry, or are resampled along the scan lines of the probe, so that a
@@ -33,6 +35,9 @@ class Pictures:
 
     windows: the number of pictures per video, each of a window of frames; 0 for one per frame.
     scan_lines: whether pictures are resampled along the scan lines.
+    window_frames: the number of frames of a window, instead of their number; 0 for no such limit.
+        The last window is up to half a window longer or shorter than the others.
+    whole_video: whether the first picture is one of all frames, before those of the windows.
 
     Example:
         >>> frames = torch.randint(0, 256, (20, 64, 64), dtype=torch.uint8)
@@ -43,30 +48,47 @@ class Pictures:
 
     windows: int
     scan_lines: bool
+    window_frames: int = 0
+    whole_video: bool = False
+
+    @property
+    def are_windows(self) -> bool:
+        """Whether each picture is made of a window of frames."""
+        return bool(self.windows or self.window_frames)
 
     @property
     def are_frames(self) -> bool:
         """Whether the pictures are the unchanged frames."""
-        return not (self.windows or self.scan_lines)
+        return not (self.are_windows or self.scan_lines)
 
     def shape(self, frame: tuple[int, ...]) -> tuple[int, ...]:
         """The shape of a picture, (row, column[, channel]), made of frames of shape `frame`."""
         side = (SIDE, SIDE) if self.scan_lines else frame[:2]
-        if self.windows:
+        if self.are_windows:
             return (*side, 3)
         return side if self.scan_lines else frame
 
     def steps(self, length: int) -> int:
         """The number of pictures of a video of `length` frames."""
-        return self.windows or length
+        return len(self.spans(length)) if self.are_windows else length
 
     def spans(self, length: int) -> list[tuple[int, int]]:
-        """The first frame of each picture and the one after its last. The windows of a video share
-        its frames evenly; those of a video with fewer frames than windows repeat them."""
-        count = self.steps(length)
+        """The first frame of each picture and the one after its last.
+
+        The windows of a video share its frames evenly, or with `window_frames`, all but the last have
+        that many. Those of a video with fewer frames than windows repeat them.
+        """
+        whole = [(0, length)] if self.whole_video else []
+        if self.window_frames:
+            count = max(round(length / self.window_frames), 1)
+            starts = [self.window_frames * step for step in range(count)]
+            return whole + list(zip(starts, [*starts[1:], length], strict=True))
+        count = self.windows or length
         starts = [length * step // count for step in range(count)]
         ends = [length * (step + 1) // count for step in range(count)]
-        return [(start, max(end, start + 1)) for start, end in zip(starts, ends, strict=True)]
+        return whole + [
+            (start, max(end, start + 1)) for start, end in zip(starts, ends, strict=True)
+        ]
 
     def of(self, frames: Tensor) -> Tensor:
         """The pictures of a video: uint8 (frame, row, column[, channel]) -> uint8 (step, ...).
@@ -77,7 +99,7 @@ class Pictures:
             return frames
         gray = as_gray(frames)
         sector = sector_of(gray) if self.scan_lines else None
-        if not self.windows:
+        if not self.are_windows:
             assert sector is not None
             return along_lines(gray, sector).round().to(torch.uint8)
         pictures = []
@@ -110,7 +132,7 @@ class Pictures:
 
     def step_of_frame(self, length: int) -> np.ndarray:
         """The picture that shows each frame of a video: (frame,) int. If several show it, the
-        last one."""
+        last one, which is a window rather than the whole video."""
         starts = [start for start, _ in self.spans(length)]
         return np.searchsorted(starts, np.arange(length), side="right") - 1
 

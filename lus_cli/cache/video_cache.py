@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -45,6 +45,13 @@ from lus_cli.words import joined
 
 FORMAT_VERSION = 5  # increase it when videos.h5 is laid out differently
 READABLE = (4, 5)  # a file of format 4 is copied to one of 5 when `lus prepare` has to write it
+# An attribute of the file and of its frames, for readers who do not know lus.
+READ_WITH = (
+    "The frames are compressed with Zstandard. In Python: pip install hdf5plugin, then import "
+    'hdf5plugin before reading them with h5py; otherwise HDF5 says "can\'t open directory". Elsewhere, '
+    "set HDF5_PLUGIN_PATH to a folder with the HDF5 filter 32015. The first length[i] frames of video i "
+    "are real, the others padding."
+)
 # What reading a damaged file raises: HDF5 has no single exception for it.
 READING = (OSError, AttributeError, LookupError, TypeError, ValueError, RuntimeError)
 
@@ -63,22 +70,12 @@ class Entry:
     group: str = ""  # hospital or scanner of the patient; "" if there are no groups
 
 
-def table(name: str) -> cached_property[np.ndarray]:
-    """A property of VideoCache: a table, read when it is first used."""
+def table(name: str, made: Callable[[np.ndarray], Any] = np.asarray) -> cached_property[Any]:
+    """A property of VideoCache: a table, read when it is first used, as `made` makes it."""
 
-    def read(videos: VideoCache) -> np.ndarray:
+    def read(videos: VideoCache) -> Any:
         with videos.explained():
-            return read_table(videos.file, name)
-
-    return cached_property(read)
-
-
-def texts(name: str) -> cached_property[list[str]]:
-    """A property of VideoCache: a table of texts, read when it is first used."""
-
-    def read(videos: VideoCache) -> list[str]:
-        with videos.explained():
-            return from_texts(read_table(videos.file, name))
+            return made(read_table(videos.file, name))
 
     return cached_property(read)
 
@@ -164,10 +161,10 @@ class VideoCache:
     a_lines = table("a_lines")  # (video,) int8: 0, 1 or UNKNOWN
     b_lines = table("b_lines")
     source_shapes = table("source_shape")  # (video, 2) int32: rows and columns of original frames
-    source_keys = texts("source_key")
-    source_kinds = texts("source_kind")
+    source_keys = table("source_key", from_texts)
+    source_kinds = table("source_kind", from_texts)
     checksum_table = table("checksum")  # of the pixels: (video,) bytes
-    checksums = texts("checksum")
+    checksums = table("checksum", from_texts)
 
     @cached_property
     def notes(self) -> list[tuple[str, ...]]:

@@ -13,6 +13,8 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
 from lus_cli.cache.batches import select_frames
+from lus_cli.cache.layout import Cache
+from lus_cli.cache.split import PARTS, load_split
 from lus_cli.cache.video_cache import VideoCache
 from lus_cli.study.annotations import UNKNOWN
 
@@ -84,6 +86,47 @@ class VideoDataset(Dataset[tuple[Tensor, int]]):
         positions = select_frames(length, self.stride, self.frames_per_video)
         frames: np.ndarray = self.videos.read(index, positions)
         return torch.from_numpy(frames), int(self.videos.scores[index])
+
+
+def open_cache(
+    cache: str | Path,
+    part: str = "all",
+    *,
+    unlabelled: bool = False,
+    stride: int = 1,
+    frames_per_video: int = 0,
+) -> VideoDataset:
+    """The videos of one part of the split of a cache.
+
+    Args:
+        cache: the folder that `lus prepare` wrote.
+        part: train, validation, test, or all, which needs no split.
+        unlabelled: whether videos without a score are included.
+        stride: every how many-th frame is used.
+        frames_per_video: at most how many frames are used, evenly spread; 0 for no limit.
+
+    Raises:
+        LusError: there is no such cache, it is damaged, or the split has no patient in this part.
+        ValueError: there is no such part.
+
+    Example:
+        >>> dataset = open_cache("cache", "train", frames_per_video=4)
+        >>> frames, score = dataset[0]
+        >>> frames.shape
+        torch.Size([4, 64, 64])
+
+    """
+    if part not in (*PARTS, "all"):
+        raise ValueError(f"part is {part!r}, not one of {', '.join((*PARTS, 'all'))}")
+    files = Cache(Path(cache))
+    patients = None if part == "all" else load_split(files.split)[0].patients(part)
+    return VideoDataset(
+        files.videos,
+        patients,
+        unlabelled=unlabelled,
+        stride=stride,
+        frames_per_video=frames_per_video,
+    )
 
 
 def pad_videos(items: Sequence[tuple[Tensor, int]]) -> tuple[Tensor, Tensor, Tensor]:

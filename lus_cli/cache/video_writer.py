@@ -22,7 +22,7 @@ from lus_cli.cache.tables import (
     tables_checksum,
     write_table,
 )
-from lus_cli.cache.video_cache import FORMAT_VERSION, Entry
+from lus_cli.cache.video_cache import FORMAT_VERSION, READ_WITH, Entry
 from lus_cli.files import fingerprint, replacing
 from lus_cli.processes import read_ahead
 
@@ -33,10 +33,12 @@ def write_video_cache(
     video_of: Callable[[Entry], StoredVideo],
     frame_format: FrameFormat,
     provenance: dict[str, Any],
+    written: Callable[[], None] = lambda: None,
 ) -> None:
     """Writes videos.h5 atomically; keeps the chunks of two videos in memory.
 
-    `video_of` returns the compressed video of an entry; `provenance` is stored as JSON.
+    `video_of` returns the compressed video of an entry; `provenance` is stored as JSON. `written` is
+    called before the new file replaces the old one, to close that: Windows replaces no open file.
     """
     shape = frame_format.shape
     with (
@@ -67,6 +69,7 @@ def write_video_cache(
         write_table(file, "source_shape", np.array(source_shapes, np.int32).reshape(-1, 2))
         write_table(file, "checksum", as_texts(checksums))
         write_table(file, "notes", as_texts(notes))
+        file.attrs["read_with"] = frames.attrs["read_with"] = READ_WITH
         file.attrs["format_version"] = FORMAT_VERSION
         file.attrs["tool_version"] = lus_cli.__version__
         file.attrs["frame_format"] = json.dumps(asdict(frame_format))
@@ -77,6 +80,7 @@ def write_video_cache(
         file.attrs["labels"] = labels_of((e.id for e in entries), (e.score for e in entries))
         file.attrs[TABLES] = tables_checksum(file)
         file.flush()
+        written()
 
 
 def create_frames(file: h5py.File, videos: int, shape: tuple[int, ...]) -> h5py.Dataset:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import logging
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -30,7 +30,8 @@ from lus_cli.crossval import signs
 from lus_cli.disk_errors import explaining_refusal
 from lus_cli.files import fingerprint, replacing
 from lus_cli.model.checkpoint import checksum
-from lus_cli.progress import Progress
+from lus_cli.progress import Progress, silent
+from lus_cli.torchrun.group import ALONE, Group
 
 log = logging.getLogger("lus.features")
 
@@ -42,12 +43,29 @@ Features = dict[str, np.ndarray]  # kind -> (video, feature) float64
 Vectors = dict[str, np.ndarray]  # kind -> (feature,) float32, of one video
 
 
-def compute_features(videos: VideoCache, folder: Path, progress: Progress) -> Features:
-    """The vectors of every video of the cache by kind, one row per video."""
-    cnn = FrozenCNN()
+def compute_features(
+    videos: VideoCache, folder: Path, progress: Progress, group: Group = ALONE
+) -> Features:
+    """The vectors of every video of the cache by kind, one row per video.
+
+    Each process of the group computes those of its share, then reads those of the others.
+    """
+    cnn, every = FrozenCNN(), range(len(videos))
+    if group.world > 1:
+        vectors_of(cnn, videos, group.share(every), folder, group.whole(progress))
+        group.meet()
+        progress = silent
+    rows = vectors_of(cnn, videos, every, folder, progress)
+    return {kind: np.array([row[kind] for row in rows], np.float64) for kind in KINDS}
+
+
+def vectors_of(
+    cnn: FrozenCNN, videos: VideoCache, indices: Sequence[int], folder: Path, progress: Progress
+) -> list[Vectors]:
+    """The vectors of some videos, read from `folder` or computed and stored there."""
     columns = len(signs.SIGNS)
     rows: list[Vectors] = []
-    for index in range(len(videos)):
+    for index in indices:
         source = [videos.checksums[index], asdict(videos.frame_format)]
         hand_made_vector = load_or_compute(
             folder / f"{fingerprint([*source, 'signs', signs.VERSION])}.npz",
@@ -61,8 +79,8 @@ def compute_features(videos: VideoCache, folder: Path, progress: Progress) -> Fe
         )
         vectors["frames"] = vectors["framewise"].reshape(CNN_FRAMES, -1).mean(axis=0)
         rows.append(vectors)
-        progress("baseline features", index + 1, len(videos))
-    return {kind: np.array([row[kind] for row in rows], np.float64) for kind in KINDS}
+        progress("baseline features", len(rows), len(videos))
+    return rows
 
 
 def load_or_compute(path: Path, compute: Callable[[], Vectors]) -> Vectors:

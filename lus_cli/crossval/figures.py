@@ -26,6 +26,7 @@ from lus_cli.figures import (
     SECOND,
     WIDTH,
     bare_left,
+    points,
     styled,
 )
 from lus_cli.words import counted
@@ -140,7 +141,7 @@ def strata(rows: Sequence[Mapping[str, Any]], overall: Mapping[str, float | None
         axes.set_xticks(range(len(labels)), labels, fontsize="small")
         axes.set_xlim(-0.5, max(len(labels), 3) - 0.5)
         axes.tick_params(axis="x", length=0)
-        axes.set_title(row["title"], fontsize=9)
+        axes.set_title(row["title"], fontsize=points(9))
         axes.grid(axis="y")
     for axes in list(panels.flat)[len(rows) :]:
         axes.set_visible(False)
@@ -185,7 +186,7 @@ def confounders(rows: Sequence[Mapping[str, Any]], patients: int) -> Figure:
             follows = key == "beyond_score" and excludes_zero(row[key])
             colour = SECOND if follows else INK if key == "beyond_score" else MUTED
             draw_entry(axes, place, row[key], colour)
-        axes.set_title(title, fontsize=9)
+        axes.set_title(title, fontsize=points(9))
         axes.grid(axis="x", color=GRID)
         bare_left(axes)
     panels[0].set_yticks(range(len(rows)), [row["title"] for row in rows])

@@ -54,7 +54,7 @@ class FoldModels(TrainedModel):
         """The probabilities of each video out of fold, one row per repetition."""
         rows: dict[VideoId, list[np.ndarray]] = {}
         for fold in self.plan.folds:
-            for video, row in read_predictions(self.run.root, fold).probabilities.items():
+            for video, row in read_predictions(self.home.root, fold).probabilities.items():
                 rows.setdefault(video, []).append(row)
         return rows
 

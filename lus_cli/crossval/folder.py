@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lus_cli import figures
+from lus_cli.cache.layout import Run
 from lus_cli.crossval import figures as crossval_figures
 from lus_cli.crossval.doubtful_labels import label_rows
 from lus_cli.crossval.page import write_crossval_page
@@ -16,7 +17,6 @@ from lus_cli.evaluation.metrics import Predictions
 from lus_cli.files import csv_text, write_text
 
 PAGE = "crossval.html"
-DOUBTFUL = "doubtful-labels.csv"
 
 
 def write_crossval(
@@ -39,7 +39,7 @@ def write_crossval(
         tables |= {"strata": strata}
     for name, rows in tables.items():
         write_text(folder / f"{name}.csv", csv_text(rows))
-    write_text(folder / DOUBTFUL, csv_text(label_rows(repeats)))
+    write_text(Run(folder).doubtful_labels, csv_text(label_rows(repeats)))
     for name, figure in draw(scores).items():
         figures.save(figure, folder / name)
         svg_files[name] = folder / f"{name}.svg"

@@ -23,6 +23,7 @@ from lus_cli.files import read_json, write_json
 from lus_cli.model.checkpoint import weights_digest
 from lus_cli.progress import Progress
 from lus_cli.study.ids import VideoId
+from lus_cli.torchrun.group import ALONE, Group
 from lus_cli.training.trained_run import TrainedRun
 
 METRICS = ("accuracy", "f1_macro", "kappa_quadratic", "mean_absolute_error")
@@ -101,29 +102,39 @@ def predict_folds(
     videos: VideoCache,
     features: Features,
     progress: Progress,
+    group: Group = ALONE,
 ) -> dict[str, list[Probabilities]]:
     """The predictions of each baseline for every labelled video, one per repetition.
 
     root: the folder of the cross-validation. A baseline learns from the patients on which the
-    fold's model was trained or validated.
+    fold's model was trained or validated. Each process of the group computes its share.
     """
     by_baseline: dict[str, list[Probabilities]] = {}
     every = baselines_of(videos)
-    total = len(every) * len(folds)
-    for done, baseline in enumerate(every):
+    pairs = [(baseline, fold) for baseline in every for fold in folds]
+    progress = group.whole(progress)
+    for done, (baseline, fold) in enumerate(group.share(pairs)):
+        progress("baselines", done, len(pairs))
+        path = path_of(root, baseline, fold)
+        # Older versions stored drawn scores; groups may have changed since the start.
+        if not path.is_file() or baseline.drawn or baseline is GROUP:
+            rows = predict_fold_baseline(baseline, fold, videos, features)
+            write_json(path, {"videos": rows})
+    progress("baselines", len(group.share(pairs)), len(pairs))
+    group.meet()
+    for baseline in every:
         repeats: dict[int, Probabilities] = {}
-        for index, fold in enumerate(folds):
-            progress("baselines", done * len(folds) + index, total)
-            path = root / "baselines" / baseline.name / f"{fold.name}.json"
-            # Older versions stored drawn scores; groups may have changed since the start.
-            if not path.is_file() or baseline.drawn or baseline is GROUP:
-                rows = predict_fold_baseline(baseline, fold, videos, features)
-                write_json(path, {"videos": rows})
+        for fold in folds:
+            path = path_of(root, baseline, fold)
             rows = read_json(path, "delete it and resume the cross-validation")["videos"]
             repeats.setdefault(fold.repeat, {}).update({VideoId(*row[:3]): row[3] for row in rows})
         by_baseline[baseline.name] = list(repeats.values())
-    progress("baselines", total, total)
     return by_baseline
+
+
+def path_of(root: Path, baseline: Baseline, fold: Fold) -> Path:
+    """The file with the predictions of a baseline for the test patients of a fold."""
+    return root / "baselines" / baseline.name / f"{fold.name}.json"
 
 
 def predict_fold_baseline(

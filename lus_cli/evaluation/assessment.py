@@ -86,6 +86,40 @@ def assess(
     return results | {"warnings": [f"{w[0].upper()}{w[1:]}." for w in warnings(results)]}
 
 
+def metrics_with_intervals(
+    scores: Sequence[int] | np.ndarray,
+    probabilities: Sequence[Sequence[float]] | np.ndarray,
+    patients: Sequence[str],
+) -> dict[str, dict[str, Any]]:
+    """The metrics of `lus evaluate` with 95 % intervals over patients, for predictions of any model.
+
+    Args:
+        scores: (video,) integers in 0..3, the true scores.
+        probabilities: (video, score) in [0, 1], each row summing to 1.
+        patients: of each video, since the videos of one patient are not independent.
+
+    Returns:
+        For each of METRICS, and of its class metrics as `recall_0`: `value`, `low`, `high` and
+        `patients`. An undefined value or limit is None, with the reason in `why`.
+
+    Raises:
+        ValueError: the lengths differ, a score is outside 0..3, or a row is not a distribution.
+
+    Example:
+        >>> probabilities = np.full((6, 4), 0.1) + 0.6 * np.eye(4)[[0, 1, 2, 3, 3, 0]]
+        >>> metrics = metrics_with_intervals([0, 1, 2, 3, 2, 1], probabilities, list("aabbcc"))
+        >>> metrics["accuracy"]["value"].__round__(3), metrics["recall_3"]["value"]
+        (0.667, 1.0)
+
+    """
+    videos = [(str(patient), "", str(place)) for place, patient in enumerate(patients)]
+    predictions = Predictions(videos, np.asarray(scores), np.asarray(probabilities, np.float64))
+    by_patient = PatientSums(predictions)
+    metrics, per_class = estimates(predictions, by_patient, Jackknife(len(by_patient.names)))
+    by_score = {f"{name}_{row['score']}": row[name] for row in per_class for name in CLASS_METRICS}
+    return metrics | by_score
+
+
 def add_references(
     metrics: dict[str, dict[str, Any]], by_patient: PatientSums, training: Sequence[int] | None
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import heapq
+import itertools
 
 import torch
 
@@ -12,6 +13,7 @@ from lus_cli.cache.video_cache import VideoCache
 from lus_cli.evaluation.player import Budget, Clip, Scored, make_clip
 from lus_cli.model.network import Output
 from lus_cli.recipes.recipe import Recipe
+from lus_cli.torchrun.group import Group
 
 BUDGET = Budget(frames=100, side=224, crf=26, strip=True)  # of one clip; budget_of sets its bytes
 CLIP_BYTES = 60_000  # of one clip, at most
@@ -69,6 +71,14 @@ class Clips:
                 1.0 if videos.frame_format.letterbox else columns / rows,
             )
             self.of[index] = make_clip(frames.cpu().numpy(), shown, numbers, scored, self.budget)
+
+    def collect(self, group: Group) -> None:
+        """Moves the clips of all processes to the first one, which keeps the same as if it were alone."""
+        kept = [(chance, index, self.of[index]) for chance, index in self.chances]
+        self.chances, self.of = [], {}
+        for chance, index, clip in itertools.chain(*group.collected(kept)):
+            if self.is_among_worst(index, -chance):
+                self.of[index] = clip
 
     def is_among_worst(self, index: int, chance: float) -> bool:
         """Whether to keep a video whose true score has this probability. When there are MOST clips, the

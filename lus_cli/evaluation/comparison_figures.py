@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lus_cli.evaluation.comparison import conclusion
-from lus_cli.figures import ACCENT, GRID, INK, MUTED, SECOND, WIDTH, styled
+from lus_cli.figures import ACCENT, GRID, INK, MUTED, SECOND, WIDTH, points, styled
 
 TITLES = {
     "accuracy": "Accuracy",
@@ -44,7 +44,7 @@ def comparison(compared: Mapping[str, Any]) -> Figure:
     figure.supxlabel(
         f"95 % intervals over n = {compared['patients']} patients, "
         f"{compared['videos']} videos; differences paired",
-        fontsize=8,
+        fontsize=points(8),
         color=MUTED,
     )
     return figure

@@ -21,6 +21,7 @@ from lus_cli.figures import (
     column,
     draw_segment,
     label_inside,
+    points,
     score_legend,
 )
 
@@ -47,7 +48,7 @@ def confusion(matrix: Sequence[Sequence[int]]) -> Figure:
             (3 if videos else 0),
             str(videos),
             color=ink,
-            fontsize=10,
+            fontsize=points(10),
             fontweight=weight,
         )
         if videos:

@@ -26,6 +26,7 @@ from lus_cli.model import efficientnet_lite
 from lus_cli.model.checkpoint import Card, require_weights, weights_digest
 from lus_cli.pages.base import environment
 from lus_cli.recipes.recipe import Recipe
+from lus_cli.recipes.shipped import base_of, changes_in_words
 from lus_cli.words import counted, joined
 
 FOLD = ("fold", "of", "repeat")  # keys of a split's drawn_by that the folds add
@@ -58,23 +59,34 @@ def write_model_card(run: Run) -> Path:
 
 
 def model_card(
-    run: Run, *, exported: Mapping[str, Any] | None = None, name_patients: bool = False
+    run: Run,
+    *,
+    exported: Mapping[str, Any] | None = None,
+    name_patients: bool = False,
+    best: Path | None = None,
 ) -> str:
     """The card as Markdown with YAML front matter.
 
-    exported: the record that `lus export` makes of the ONNX files next to the card.
+    run: the folder with what is known of the model.
+    exported: the record that `lus export` makes of the files next to the card.
     name_patients: whether to list the ids of the patients in each part.
+    best: the weights, if they are not in the folder of the run.
     """
-    card, weights = read_card(run.best), weights_digest(run.best)
+    best = best or run.best
+    card, weights = read_card(best), weights_digest(best)
     if exported and exported["weights"] != weights:
         raise LusError(
-            f"{run.best} has changed during the export", "export again when training has ended"
+            f"{best} has changed during the export", "export again when training has ended"
         )
     try:
         text = (
             environment()
             .get_template("model-card.md")
-            .render(**values_of_card(run, card, weights, name_patients), exported=exported)
+            .render(
+                **values_of_card(run, card, weights, name_patients)
+                | ({"name": exported["run"]} if exported else {}),
+                exported=exported,
+            )
         )
     except (jinja2.UndefinedError, KeyError) as error:
         raise LusError(
@@ -107,6 +119,8 @@ def values_of_card(run: Run, card: Card, weights: str, name_patients: bool) -> d
         "disclaimer": DISCLAIMER,
         "card": card,
         "recipe": recipe_rows(card.recipe),
+        "base": base_of(card.recipe),
+        "changes": changes_in_words(card.recipe),
         "weights": start_of(card.recipe.weights),
         "installed": card.recipe.backbone == efficientnet_lite.NAME,
         "digest": weights,

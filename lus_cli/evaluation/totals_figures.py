@@ -17,6 +17,7 @@ from lus_cli.figures import (
     SECOND,
     WIDTH,
     bare_left,
+    points,
     styled,
 )
 from lus_cli.words import counted
@@ -61,7 +62,14 @@ def agreement(
         axes.set_box_aspect(1)
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
-    left.text(0.04, 0.96, icc_text(compared["icc"]), transform=left.transAxes, va="top", fontsize=8)
+    left.text(
+        0.04,
+        0.96,
+        icc_text(compared["icc"]),
+        transform=left.transAxes,
+        va="top",
+        fontsize=points(8),
+    )
     return figure
 
 
@@ -98,7 +106,7 @@ def draw_limits(axes: Axes, compared: Mapping[str, Any]) -> None:
             xycoords=sideways,
             va="center",
             color=colour,
-            fontsize=8,
+            fontsize=points(8),
             annotation_clip=False,
         )
 

@@ -188,7 +188,8 @@ def load_best(path: Path) -> tuple[LusModel, Card]:
             path.open("rb").close()
             with safe_open(path, "pt") as file:
                 metadata = file.metadata() or {}
-                weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                # Copies: the tensors of the file are mapped, and Windows replaces no mapped file.
+                weights = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
         card = Card.from_json(metadata["lus"])
         if checksum(metadata["lus"], weights) != metadata["checksum"]:
             raise ValueError("its checksum does not match")

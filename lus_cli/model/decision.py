@@ -22,9 +22,10 @@ from lus_cli.model.head import CLASSES
 BETWEEN = (0.5, 1.5, 2.5)  # where the cuts lie on the scale of the scores after `positions`
 SHARPNESSES = 2.0 ** np.arange(-5, 3, 0.5)
 GRID = 40  # candidates for a cut, as quantiles of the expected scores
-# The smallest gain of macro F1 for which "auto" uses cuts. On COVID-BLUES cuts gained 0.03 to 0.11, since
-# rare scores are hardly ever the most probable; on phantoms 0.00 and 0.01.
-CLEAR = 0.02
+# "auto" uses cuts if the most probable score is some score less often than this share of its frequency.
+# On COVID-BLUES, score 3 is the most probable for 0 to 15 of 30 videos; on phantoms, every score is about
+# as often as it occurs.
+SCARCE = 2 / 3
 ROUNDS = 5  # of the search for the highest kappa, which moves one cut at a time
 
 
@@ -95,27 +96,36 @@ def cut_logits(expected: Tensor, cuts: Tensor, sharpness: float | Tensor) -> Ten
 
 
 def calibrated(
-    kind: str, logits: np.ndarray, scores: np.ndarray
+    kind: str, logits: np.ndarray, scores: np.ndarray, averaged_out: float = 0.0
 ) -> tuple[tuple[float, ...], float]:
     """The cuts and the sharpness of a decision.
 
     kind: "frequencies" or "kappa"; "most-probable" gives a sharpness of 0, which means no cuts; "auto"
-        gives no cuts either, unless cuts by frequencies raise macro F1 by CLEAR or more.
+        gives no cuts either, unless some score is hardly ever the most probable, see SCARCE.
     logits: (video, class) of videos whose patients the model was not trained on.
     scores: (video,) int, their scores.
+    averaged_out: the variance of these expected scores that the predictions of the whole ensemble do
+        not have, see training/members.py. The cuts are made for that smaller variance.
     """
-    if kind == "most-probable":
+    if kind == "most-probable" or (kind == "auto" and not scarce(logits, scores)):
         return BETWEEN, 0.0
     expected = expected_scores(torch.from_numpy(logits).double()).numpy()
+    if averaged_out > 0 and (variance := expected.var()) > 0:
+        centre = expected.mean()
+        expected = centre + (expected - centre) * np.sqrt(max(1 - averaged_out / variance, 0.0))
     cuts = by_frequencies(expected, scores)
-    if kind == "auto":
-        gain = macro_f1(scores, cut(expected, cuts)) - macro_f1(scores, logits.argmax(axis=1))
-        if gain < CLEAR:
-            return BETWEEN, 0.0
     if kind == "kappa":
         cuts = by_kappa(expected, scores, cuts)
     levels, fixed = torch.from_numpy(expected).float(), torch.from_numpy(cuts).float()
     return tuple(fixed.tolist()), best_sharpness(levels, scores, fixed)
+
+
+def scarce(logits: np.ndarray, scores: np.ndarray) -> bool:
+    """Whether some score is the most probable less often than SCARCE of its frequency."""
+    often, occurs = (
+        np.bincount(those, minlength=CLASSES) for those in (logits.argmax(axis=1), scores)
+    )
+    return bool((often < SCARCE * occurs).any())
 
 
 def by_frequencies(expected: np.ndarray, scores: np.ndarray) -> np.ndarray:
@@ -139,14 +149,6 @@ def kappa_of(scores: np.ndarray, predicted: np.ndarray) -> float:
     if len({*scores.tolist(), *predicted.tolist()}) < 2:
         return 0.0
     return float(cohen_kappa_score(scores, predicted, weights="quadratic", labels=range(CLASSES)))
-
-
-def macro_f1(scores: np.ndarray, predicted: np.ndarray) -> float:
-    """The mean of the F1 of the scores that occur, which counts rare scores as much as others."""
-    from sklearn.metrics import f1_score
-
-    occurring = np.unique(scores)
-    return float(f1_score(scores, predicted, labels=occurring, average="macro", zero_division=0))
 
 
 def by_kappa(expected: np.ndarray, scores: np.ndarray, cuts: np.ndarray) -> np.ndarray:

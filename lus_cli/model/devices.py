@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from lus_cli.errors import LusError
-from lus_cli.model.ranks import ALONE, Ranks
 from lus_cli.processes import cores
+from lus_cli.torchrun.group import ALONE, Group
 
 PREFERENCE = ("cuda", "mps", "cpu")
 MAX_ACTIVATION_BYTES = 2**30  # in training: MPS fails near 4 GiB (pytorch/pytorch #149325)
@@ -31,7 +31,7 @@ def available_devices() -> list[str]:
     return [name for name in PREFERENCE if available[name]]
 
 
-def choose_device(name: str, ranks: Ranks = ALONE) -> torch.device:
+def choose_device(name: str, ranks: Group = ALONE) -> torch.device:
     """The device called `name`, or the preferred one for "auto". Each process on a machine gets its
     own GPU. Raises LusError if the device does not exist."""
     available = available_devices()
@@ -52,7 +52,7 @@ def choose_device(name: str, ranks: Ranks = ALONE) -> torch.device:
     return torch.device(name, ranks.local_rank)
 
 
-def set_threads(threads: int, ranks: Ranks = ALONE) -> None:
+def set_threads(threads: int, ranks: Group = ALONE) -> None:
     """Sets the number of CPU threads; 0 divides the cores among the processes on this machine."""
     torch.set_num_threads(threads or max(1, cores() // ranks.local_world))
 

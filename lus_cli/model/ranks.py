@@ -9,55 +9,25 @@ without a video: the last batch of an epoch may be small, and no video is repeat
 from __future__ import annotations
 
 import contextlib
-import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
 
 from lus_cli.errors import UsageError
-
-Item = TypeVar("Item")
+from lus_cli.torchrun import group
+from lus_cli.torchrun.group import Group
 
 
 @dataclass(frozen=True)
-class Ranks:
-    """The rank of this process and the number of processes; a single process by default."""
-
-    rank: int = 0
-    world: int = 1
-    local_rank: int = 0  # among the processes on this machine
-    local_world: int = 1
-
-    @property
-    def first(self) -> bool:
-        """Whether this is the process that writes files and messages."""
-        return self.rank == 0
-
-    def share(self, items: Sequence[Item]) -> list[Item]:
-        """Every `world`-th item, so that each item belongs to one process."""
-        return list(items[self.rank :: self.world])
+class Ranks(Group):
+    """A group whose processes share the batches of a model."""
 
     def total(self, values: Tensor) -> Tensor:
         """The sum of `values` over the processes, with gradients."""
         return values if self.world == 1 else Total.apply(values)
-
-    def gathered(self, value: Item) -> list[Item]:
-        """The value of each process, in the order of their ranks."""
-        if self.world == 1:
-            return [value]
-        values: list[Any] = [None] * self.world
-        distributed.all_gather_object(values, value)
-        return values
-
-    def agreed(self, value: Item) -> Item:
-        """The value of the first process."""
-        values = [value]
-        if self.world > 1:
-            distributed.broadcast_object_list(values)
-        return values[0]
 
     def unite(self, model: nn.Module) -> None:
         """Copies the weights of the first process to all, and replaces batch norms by global ones."""
@@ -82,34 +52,20 @@ class Ranks:
 ALONE = Ranks()
 
 
-def ranks_of_environment() -> Ranks:
-    """The ranks that torchrun sets in the environment; ALONE without torchrun."""
-    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
-    if not all(name in os.environ for name in names):
-        return ALONE
-    try:
-        return Ranks(*(int(os.environ[name]) for name in names))
-    except ValueError as error:
-        raise UsageError(
-            f"torchrun's variables cannot be read ({error})", f"unset {', '.join(names)}"
-        ) from None
-
-
 @contextlib.contextmanager
-def connected(ranks: Ranks, device: torch.device) -> Iterator[None]:
-    """Connects the processes while the block runs, with NCCL between GPUs and Gloo otherwise."""
-    if ranks.world == 1:
-        yield
-        return
-    if device.type == "mps":
-        raise UsageError("several processes cannot train on mps", "run lus without torchrun")
-    if device.type == "cuda":
+def connected(ranks: Group, device: torch.device) -> Iterator[None]:
+    """Connects the processes while the block runs: tensors on GPUs with NCCL, all else with Gloo.
+
+    Raises UsageError on MPS, and LusError if another process ends early.
+    """
+    backend = "gloo"
+    if ranks.world > 1 and device.type == "mps":
+        raise UsageError("several processes cannot share mps", "run lus without torchrun")
+    if ranks.world > 1 and device.type == "cuda":
         torch.cuda.set_device(device)
-    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    try:
+        backend = "cpu:gloo,cuda:nccl"
+    with group.connected(ranks, backend):
         yield
-    finally:
-        distributed.destroy_process_group()
 
 
 class Total(torch.autograd.Function):

@@ -16,7 +16,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from lus_cli.pages.overlay import CONTOUR, INFERNO, STRONGEST
+from lus_cli.pages.overlay import CONTOUR, STRONGEST, colour_names
 from lus_cli.words import counted
 
 ASSUMED_RATE = 25.0  # frames/s, where the source does not state its rate
@@ -63,7 +63,7 @@ def environment() -> jinja2.Environment:
         "thousands": "{:,}".format,
     }
     pages.globals |= {
-        "overlay": {"colours": INFERNO.split(), "strongest": STRONGEST, "contour": CONTOUR},
+        "overlay": {"colours": colour_names(), "strongest": STRONGEST, "contour": CONTOUR},
         "assumed_rate": ASSUMED_RATE,
     }
     return pages

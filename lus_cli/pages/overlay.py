@@ -1,7 +1,8 @@
 """Draws the mask of a frame over the frame. Needs only Pillow and NumPy, so it imports quickly.
 
-The colour map is inferno (Smith and van der Walt, matplotlib 1.5). Its lightness increases with the
-mask, so it also works in grayscale and for colour-blind readers.
+The colour map is inferno (Smith and van der Walt, matplotlib 1.5) unless the table [figures] of a file
+given by --config names another. The lightness of each increases with the mask, so they also work in
+grayscale and, but for hot, for colour-blind readers.
 """
 
 from __future__ import annotations
@@ -11,17 +12,30 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-# Every 16th colour of inferno, and the last one.
-INFERNO = (
-    "000004 0b0724 210c4a 3b0964 550f6d 6e196d 88226a a22b62 ba3655 "
-    "cf4446 e25734 f0701e f98c0a fcac11 f7cf3c f3eb6d fcffa4"
-)
+# Every 16th colour of the maps of matplotlib, and the last one.
+COLOUR_MAPS = {
+    "inferno": "000004 0b0724 210c4a 3b0964 550f6d 6e196d 88226a a22b62 ba3655 "
+    "cf4446 e25734 f0701e f98c0a fcac11 f7cf3c f3eb6d fcffa4",
+    "viridis": "440154 48186a 472d7b 424086 3b528b 33638d 2c728e 26828e 21918c "
+    "1fa088 28ae80 3fbc73 5ec962 84d44b addc30 d8e219 fde725",
+    "magma": "000004 0a0822 1d1147 36106b 51127c 6a1c81 832681 9c2e7f b73779 "
+    "d0416f e75263 f56b5c fc8961 fea772 fec488 fde2a3 fcfdbf",
+    "plasma": "0d0887 310597 4c02a1 6600a7 7e03a8 9511a1 aa2395 bc3587 cc4778 "
+    "da5a6a e66c5c f0804e f89540 fdac33 fdc527 f8df25 f0f921",
+    "cividis": "00224e 002e6a 1a386f 32436d 434e6c 535a6d 61656f 6f7073 7d7c78 "
+    "8c8878 9b9476 aba072 bcae6c cdbb63 dec958 f0d846 fee838",
+    "hot": "0b0000 350000 5f0000 890000 b30000 dd0000 ff0800 ff3200 ff5c00 "
+    "ff8600 ffb000 ffda00 ffff07 ffff46 ffff85 ffffc4 ffffff",
+    "gray": "000000 101010 202020 303030 404040 505050 606060 707070 808080 "
+    "909090 a0a0a0 b0b0b0 c0c0c0 d0d0d0 e0e0e0 f0f0f0 ffffff",
+}
 STRONGEST = 0.65  # opacity where the mask is 1; the tissue below must remain visible
 CONTOUR = 0.5  # the mask value that is outlined
 
 PANEL = 448  # minimum height of a frame in a card, pixels
 LARGEST_PANEL = 768
 INK, MUTED, PAPER, TRACK = "#f2f4f6", "#9aa5b1", "#14171b", "#2b3138"
+PRINT_INK, PRINT_PAPER = "#1f2933", "#ffffff"  # of a card without a caption, which is for print
 RIGHT, WRONG = (
     "#5aa9e6",
     "#f0883e",
@@ -48,9 +62,16 @@ class Caption:
         return self.probabilities.index(max(self.probabilities))
 
 
+def colour_names() -> list[str]:
+    """The colours of the map in use, from 0 to 1, as six hexadecimal digits."""
+    from lus_cli.config import figure_look  # not above: it imports typer
+
+    return COLOUR_MAPS[figure_look().colour_map].split()
+
+
 def colour_table() -> np.ndarray:
-    """(256, 3) float32 in 0..255: inferno, from black to pale yellow."""
-    anchors = np.array([list(bytes.fromhex(colour)) for colour in INFERNO.split()], dtype=float)
+    """(256, 3) float32 in 0..255: the colour map in use, from the colour of 0 to that of 1."""
+    anchors = np.array([list(bytes.fromhex(colour)) for colour in colour_names()], dtype=float)
     place = np.linspace(0, 1, len(anchors))
     steps = np.linspace(0, 1, 256)
     return np.stack([np.interp(steps, place, a) for a in anchors.T], axis=1).astype(np.float32)
@@ -115,36 +136,44 @@ def draw_card(
     pictures = {"": scaled}
     for name, cover in covers.items():
         pictures[name] = Image.fromarray(colour_mask(np.asarray(scaled), cover))
-    return np.asarray(Card(pictures, caption).image)
+    from lus_cli.config import figure_look
+
+    return np.asarray(Card(pictures, caption if figure_look().titles else None).image)
 
 
 class Card:
     """The layout of a card, from the top: ids, pictures and colour bar, prediction, disclaimer."""
 
-    def __init__(self, pictures: dict[str, Image.Image], caption: Caption) -> None:
+    def __init__(self, pictures: dict[str, Image.Image], caption: Caption | None) -> None:
         """pictures: name -> picture, all of one size. The first has no name. The names of the others
-        are written below them if there are several."""
+        are written below them if there are several. caption: None for the pictures and the colour bar
+        alone."""
         width, height = next(iter(pictures.values())).size
         self.unit = max(15, min(24, height // 26))  # size of the body text, pixels
         gap, bar = self.unit, round(4.2 * self.unit)
         pictures_width = len(pictures) * (width + gap) + bar
-        inner = max(pictures_width, 40 * self.unit)  # the caption needs this much
+        inner = max(pictures_width, 40 * self.unit if caption else 0)  # the caption needs this much
         self.left, self.right = 2 * self.unit, 2 * self.unit + inner
-        top = round(4.4 * self.unit)
+        top = round((4.4 if caption else 1) * self.unit)
         below = top + height + round(1.6 * self.unit)
-        full = (self.right + 2 * self.unit, below + round(9.6 * self.unit))
-        self.image = Image.new("RGB", full, PAPER)
+        full = (self.right + 2 * self.unit, below + round((9.6 if caption else 0) * self.unit))
+        self.image = Image.new("RGB", full, PAPER if caption else PRINT_PAPER)
+        self.ink, self.muted = (INK, MUTED) if caption else (PRINT_INK, PRINT_INK)
         self.draw = ImageDraw.Draw(self.image)
 
         x = self.left + (inner - pictures_width) // 2
-        self.draw_ids(caption)
         several = len(pictures) > 2
         for name, picture in pictures.items():
             self.image.paste(picture, (x, top))
             if several:
-                self.write((x, top + height + round(0.45 * self.unit)), name, 0.85, MUTED, "lt")
+                self.write(
+                    (x, top + height + round(0.45 * self.unit)), name, 0.85, self.muted, "lt"
+                )
             x += width + gap
         self.draw_colour_bar(x, top, height, "" if several else "attention")
+        if caption is None:
+            return
+        self.draw_ids(caption)
         self.draw_prediction(caption, below)
         self.draw_probabilities(caption, below)
         bottom = full[1] - round(1.3 * self.unit)
@@ -186,10 +215,10 @@ class Card:
         side = x + strip.shape[1] + self.unit // 3
         for value, anchor in ((1.0, "lt"), (CONTOUR, "lm"), (0.0, "lb")):
             place = (side, top + (1 - value) * (height - 1))
-            self.write(place, f"{value:g}", 0.85, INK, anchor)
+            self.write(place, f"{value:g}", 0.85, self.ink, anchor)
         line = top + round((1 - CONTOUR) * (height - 1))
         self.draw.line((x, line, x + strip.shape[1] - 1, line), "#ffffff")
-        self.write((x, top + height + round(0.45 * self.unit)), name, 0.85, MUTED, "lt")
+        self.write((x, top + height + round(0.45 * self.unit)), name, 0.85, self.muted, "lt")
 
     def draw_prediction(self, caption: Caption, top: int) -> None:
         """The true and the predicted score, and whether they agree, in words and in colour."""

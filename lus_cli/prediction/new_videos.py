@@ -114,13 +114,13 @@ def search_path(root: Path, search: Search) -> dict[Path, Kind]:
 
 
 def folder_of_lus(path: Path, root: Path) -> Path | None:
-    """The folder of runs or figures, next to a videos.h5, that contains `path`; None if there is no
+    """The folder of runs, models or figures, next to a videos.h5, that contains `path`; None if there is no
     such folder below `root`."""
     for inner in (path, *path.parents):
         if inner == root:
             return None
         cache = Cache(inner.parent)
-        if inner in (cache.runs, cache.figures) and cache.videos.is_file():
+        if inner in (cache.runs, cache.models, cache.figures) and cache.videos.is_file():
             return inner
     return None
 

@@ -12,27 +12,30 @@ import torch
 
 from lus_cli.cache.batches import Batch, pictures_of, select_frames
 from lus_cli.cache.chunks import StoredVideo
-from lus_cli.cache.layout import Cache, Run
+from lus_cli.cache.layout import Run
 from lus_cli.cache.video_cache import VideoCache
-from lus_cli.crossval.fold_models import load_trained
 from lus_cli.errors import LusError, printable
 from lus_cli.evaluation.calibration import scaled
 from lus_cli.files import read_json
 from lus_cli.model.checkpoint import Card
 from lus_cli.model.devices import choose_device, explaining_out_of_memory
 from lus_cli.model.network import LusModel
+from lus_cli.prediction.models import model_at
 from lus_cli.prediction.new_videos import (
     NewVideo,
     decode,
     decode_array,
+    find_videos,
     frames_at,
     open_video,
 )
 from lus_cli.prediction.prediction import Prediction
 from lus_cli.training.scoring import masks_of, predict, softmax
-from lus_cli.training.trained_run import TrainedModel, on_device
+from lus_cli.training.trained_run import TrainedModel, on_device, use_in_words
+from lus_cli.training.training_videos import read_used_videos
 
 BLANK = 16  # gray levels between a frame's darkest and brightest pixel
+EXPORTED = "export.json"  # of `lus export`, which copies the temperature of the run
 EVALUATED = ("validation", "test", "all", "train")  # evaluations that may hold a temperature
 
 
@@ -55,6 +58,7 @@ class Scorer:
     # The frames scored last, and their masks: the CNN need not see them again.
     scored: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list, repr=False)
     study: VideoCache | None = None  # that of the model, if the cache still holds it
+    exported: dict[str, str] = field(default_factory=dict)  # without it: remarks by checksum
 
     @property
     def model(self) -> LusModel:
@@ -71,6 +75,18 @@ class Scorer:
         source = open_video(video, self.mask_text)
         stored = decode(source, self.card.frame_format)
         return self.score_stored(stored, video.name, printable(str(video.path))), stored
+
+    def score_file(self, path: str | Path) -> Prediction:
+        """Scores one video file, DICOM file, .mat file or folder of frames, as `lus predict` does.
+
+        Raises LusError if there is no video, or several, or if it cannot be decoded.
+        """
+        search = find_videos([Path(path)])
+        if search.problems:
+            raise LusError(search.problems[0])
+        if len(search.videos) != 1:
+            raise LusError(f"{path} contains {len(search.videos)} videos", "give one of them")
+        return self.score(search.videos[0])[0]
 
     def score_frames(self, frames: np.ndarray, name: str = "") -> Prediction:
         """Scores one video that is an array of frames, as `lus predict` scores a file.
@@ -142,7 +158,7 @@ class Scorer:
     def remarks_of_study(self, checksum: str) -> list[str]:
         """A sentence on the video with these pixels, if the model was trained or selected on it."""
         if self.study is None:
-            return []
+            return [self.exported[checksum]] if checksum in self.exported else []
         try:
             # Comparing a million texts takes less time than sorting them, less memory than a dict.
             for index in np.flatnonzero(self.study.checksum_table == checksum.encode()):
@@ -175,7 +191,7 @@ class Scorer:
         return sentences
 
 
-def load_scorer(
+def load_model(
     path: str | Path,
     device: str = "auto",
     *,
@@ -185,9 +201,9 @@ def load_scorer(
     """Loads a trained model to score videos with.
 
     Args:
-        path: the folder of a run, such as cache/runs/paper-1, or a copy of its best.safetensors;
-            or the folder of a cross-validation, such as cache/crossvals/paper-cv-1, for the mean of
-            the models of all its folds and repetitions.
+        path: the folder of a run, such as cache/runs/paper-1, or a copy of its best.safetensors; a
+            folder that `lus export` wrote; or the folder of a cross-validation, such as
+            cache/crossvals/paper-cv-1, for the mean of the models of all its folds and repetitions.
         device: auto, cpu, cuda or mps; auto takes the best accelerator of this machine.
         temperature: whether to scale the probabilities by the temperature that `lus evaluate`
             fitted, which it keeps in the folder of the run.
@@ -199,16 +215,13 @@ def load_scorer(
             cross-validation is unfinished, or the weights of a fold have changed.
 
     """
-    place = Path(path).absolute()
-    is_folder = place.is_dir()
-    trained = load_trained(Run(place if is_folder else place.parent), None if is_folder else place)
-    return scorer_of(trained, choose_device(device), temperature, mask_text)
+    return scorer_of(model_at(path), choose_device(device), temperature, mask_text)
 
 
 def scorer_of(
     trained: TrainedModel, device: torch.device, temperature: bool, mask_text: bool | None
 ) -> Scorer:
-    """The scorer of a model that has just been read. For the arguments see load_scorer."""
+    """The scorer of a model that has just been read. For the arguments see load_model."""
     fitted = None
     if temperature and trained.folds:
         raise LusError(
@@ -216,10 +229,11 @@ def scorer_of(
             "score without a temperature",
         )
     if temperature:
-        fitted = required_temperature(trained.run, trained.weights)
+        fitted = required_temperature(trained.home, trained.weights)
     on_device(trained.model, device, trained.card)
     masked = bool(trained.card.mask_text) if mask_text is None else mask_text
-    return Scorer(trained, fitted, masked, study=study_of(trained))
+    study = study_of(trained)
+    return Scorer(trained, fitted, masked, study=study, exported=remarks_of_export(trained, study))
 
 
 def fitted_temperature(trained: Run, weights: str) -> Temperature | None:
@@ -227,8 +241,8 @@ def fitted_temperature(trained: Run, weights: str) -> Temperature | None:
 
     weights: digest of the weights of the run. A temperature of other weights is ignored.
     """
-    for part in EVALUATED:
-        path = trained.evaluation(part) / "scores.json"
+    evaluated = [trained.evaluation(part) / "scores.json" for part in EVALUATED]
+    for path in (*evaluated, trained.root / EXPORTED):
         if not path.is_file():
             continue
         content = read_json(path, "run `lus evaluate` again")
@@ -271,10 +285,24 @@ def as_temperature(path: Path, entry: Any) -> Temperature | None:
 
 def study_of(trained: TrainedModel) -> VideoCache | None:
     """The videos that a model was trained on; None if the cache does not hold them, or is damaged."""
-    path = Cache(trained.run.root.parent.parent).videos
+    path = trained.home.cache.videos
     try:
         videos = VideoCache(path) if path.is_file() else None
     except LusError:
         return None  # scoring a video does not need it
     is_own = videos is not None and videos.fingerprint == trained.card.fingerprint
     return videos if is_own else None
+
+
+def remarks_of_export(trained: TrainedModel, study: VideoCache | None) -> dict[str, str]:
+    """Remarks on the videos that the folder of an exported model lists, by the checksum of their
+    frames; none if the study itself is there. A damaged list counts as none."""
+    if study is not None:
+        return {}
+    own = "this is a video of the model's own study:"
+    words = use_in_words(trained.card.recipe.leave_out)
+    try:
+        used = read_used_videos(trained.home)
+    except LusError:
+        return {}  # scoring a video does not need it
+    return {checksum: f"{own} {words[use]}" for checksum, use in used.items()}

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-
-from lus_cli.errors import UsageError
 
 # Its file sets every field of Recipe. The other recipes list only what differs from it.
 DEFAULT_RECIPE = "standard"
@@ -139,8 +136,8 @@ class Recipe:
         typer.Option(
             help="How probabilities become a score: the most probable score, or cuts of the "
             "expected score. The cuts reproduce the frequencies of the scores, or maximise kappa, on "
-            "the patients that the model is validated on; auto uses cuts by frequencies only if they "
-            "raise macro F1 by at least 0.02 there."
+            "the patients that the model is validated on; auto uses cuts by frequencies only if some "
+            "score is hardly ever the most probable."
         ),
     ]
 
@@ -232,6 +229,20 @@ class Recipe:
             max=1000,
         ),
     ]
+    window_frames: Annotated[
+        int,
+        typer.Option(
+            help="Number of frames per window, instead of --windows windows per video; 0 disables it.",
+            min=0,
+            max=10_000,
+        ),
+    ] = 0
+    whole_video: Annotated[
+        bool,
+        typer.Option(
+            help="Add a first time step before the windows: the picture of the whole video."
+        ),
+    ] = False
     scan_lines: Annotated[
         bool,
         typer.Option(
@@ -313,6 +324,15 @@ class Recipe:
             max=2.0,
         ),
     ] = 0.0
+    augmented_copies: Annotated[
+        int,
+        typer.Option(
+            help="Number of augmented copies of each training video whose feature maps are stored "
+            "with --freeze; an epoch uses the video or one of its copies.",
+            min=0,
+            max=1000,
+        ),
+    ] = 0
     seed: Annotated[
         int,
         typer.Option(
@@ -326,13 +346,3 @@ class Recipe:
 def recipe_of(options: Recipe) -> Recipe:
     """The recipe alone, of options that hold a recipe among others."""
     return Recipe(**{field.name: getattr(options, field.name) for field in fields(Recipe)})
-
-
-def recipe_path(name: str) -> Path:
-    """The path of a recipe that ships with lus. Raises UsageError with the names that exist."""
-    folder = Path(__file__).parent
-    path = folder / f"{name}.toml"
-    names = sorted(p.stem for p in folder.glob("*.toml"))
-    if name not in names:
-        raise UsageError(f"there is no recipe {name!r}", f"recipes are {', '.join(names)}")
-    return path

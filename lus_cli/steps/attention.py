@@ -1,9 +1,14 @@
-"""lus attention: shows where a trained model looked, as pictures over the frames and as metrics."""
+"""lus attention: shows where a trained model looked, as pictures over the frames and as metrics.
+
+Under torchrun the processes share the videos of --split; the first one does all else.
+"""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,21 +24,22 @@ from lus_cli.attention.explained import (
     save_png,
 )
 from lus_cli.attention.folder import MaskFolder
-from lus_cli.attention.maps import draw_videos, remove_outdated
+from lus_cli.attention.maps import draw_videos, film, remove_outdated
 from lus_cli.attention.mask_file import write_masks
 from lus_cli.cache.layout import Cache
 from lus_cli.config import AttentionConfig
-from lus_cli.errors import LusError
+from lus_cli.errors import LusError, UsageError
 from lus_cli.files import check_writable, write_json
 from lus_cli.folders import locked
 from lus_cli.model.devices import choose_device, set_threads
-from lus_cli.pages.overlay import colour_mask, draw_card
+from lus_cli.model.ranks import connected
+from lus_cli.pages.overlay import colour_mask
 from lus_cli.progress import Progress, Result, Table
 from lus_cli.study.annotations import SCORES, UNKNOWN
 from lus_cli.study.ids import VideoId, parse_frame_id
+from lus_cli.torchrun.group import Group
 from lus_cli.training.trained_run import TrainedRun, open_run
 
-FRAMES_PER_S = 25  # of a written video; exam trees do not record a frame rate
 GALLERY_PER_SCORE = 2  # videos; with four scores, the eight pictures of the report (Fig. 10)
 
 
@@ -44,6 +50,7 @@ class Output:
     config: AttentionConfig
     trained: TrainedRun
     progress: Progress
+    group: Group
     rows: list[tuple[object, ...]] = field(default_factory=list)
     files: dict[str, Path] = field(default_factory=dict)
     numbers: dict[str, Any] = field(default_factory=dict)
@@ -69,18 +76,25 @@ def run(config: AttentionConfig, progress: Progress) -> Result:
     """Draws the requested frames, videos or split; without a request, eight example frames."""
     frames = [parse_frame_id(text) for text in config.frame]
     videos = [VideoId.parse(text) for text in config.video]
-    set_threads(config.threads)
+    group = Group.of_environment()
+    set_threads(config.threads, group)
     cache = Cache(config.cache)
+    if config.paths or config.model:
+        from lus_cli.prediction.explaining import explain_new
+
+        if group.world > 1:
+            raise UsageError("new videos are drawn in one process", "start it without torchrun")
+        return explain_new(config, cache, progress)
+    device = choose_device(config.device, group)
     check_writable(cache.run(config.run).attention)
-    trained = open_run(cache, config.run, choose_device(config.device))
+    trained = open_run(cache, config.run, device)
     if not trained.model.has_masks:
         raise LusError(f"run {trained.run.name} has no attention", "train a run with --attention")
-    output = Output(config, trained, progress)
-    folder = trained.run.attention
-    with locked(
-        folder / ".lock", folder, keep=False
-    ):  # two commands would overwrite each other's masks
+    output = Output(config, trained, progress, group)
+    with connected(group, device), only_drawer(output):
         draw(output, frames, videos)
+    if not group.first:
+        return Result()
     if output.rows:
         output.files["masks"] = output.folder.masks
         columns = ("", "score", "predicted", *(f"p({score})" for score in SCORES))
@@ -91,19 +105,31 @@ def run(config: AttentionConfig, progress: Progress) -> Result:
     return Result(numbers, output.tables, output.files, output.notes)
 
 
+@contextlib.contextmanager
+def only_drawer(output: Output) -> Iterator[None]:
+    """Prevents a second command from drawing, which would overwrite masks of this one."""
+    if not output.group.first:
+        yield
+        return
+    folder = output.trained.run.attention
+    with locked(folder / ".lock", folder, keep=False):
+        yield
+
+
 def draw(output: Output, frames: list[tuple[VideoId, int]], videos: list[VideoId]) -> None:
     """Draws what was requested; the gallery if nothing was."""
-    output.notes += remove_outdated(output.trained, output.folder)
-    for video, frame in frames:
-        draw_frame(output, video, frame)
-    for video in videos:
-        draw_video(output, video)
-    if output.config.check:
-        check(output)
+    if output.group.first:
+        output.notes += remove_outdated(output.trained, output.folder)
+        for video, frame in frames:
+            draw_frame(output, video, frame)
+        for video in videos:
+            draw_video(output, video)
+        if output.config.check:
+            check(output)
+        if not (frames or videos or output.config.check or output.config.split):
+            draw_gallery(output)
     if output.config.split is not None:
         draw_split(output)
-    elif not (frames or videos or output.config.check):
-        draw_gallery(output)
 
 
 def draw_frame(output: Output, video: VideoId, frame: int) -> None:
@@ -144,30 +170,9 @@ def draw_video(output: Output, video: VideoId) -> None:
     maps = {"frame_number": numbers, "mask": masks}
     write_masks(output.folder.masks, {video: maps}, trained.weights)
     path = output.folder.picture(video, output.config.format or "mp4")
-    film(output, explanation, masks, path)
+    film(trained, output.root, output.progress, explanation, masks, path)
     output.files[str(video)] = path
     output.add_row(explanation, None)
-
-
-def film(output: Output, explanation: Explanation, masks: np.ndarray, path: Path) -> None:
-    """Writes a video file with the mask of every frame over it.
-
-    masks: (frame, row, column).
-    """
-    from lus_cli.study.video_writing import write_video
-
-    trained = output.trained
-    numbers = trained.videos.frame_numbers(explanation.index).tolist()
-
-    def cards() -> Iterator[np.ndarray]:
-        originals = original_frames(trained, output.root, explanation.index, numbers)
-        rows = zip(numbers, masks, originals, strict=True)
-        for done, (number, mask, original) in enumerate(rows, start=1):
-            over = over_frame(trained, mask, original.shape[:2])
-            yield draw_card(original, over, explanation.caption(trained.run.name, number))
-            output.progress(f"draw {explanation.id}", done, len(numbers))
-
-    write_video(path, cards(), FRAMES_PER_S)
 
 
 # --------------------------------------------------------------------------------- the whole split
@@ -183,23 +188,23 @@ def draw_split(output: Output) -> None:
     indices = indices_of(trained, config.split)
     films = None
     if config.format is not None:
-        films = (
-            config.format,
-            lambda explanation, masks, path: film(output, explanation, masks, path),
-        )
+        films = config.format, partial(film, trained, output.root, progress)
+    group = output.group
     output.notes += draw_videos(
-        trained, output.root, folder, indices, films=films, progress=progress
+        trained, output.root, folder, indices, films=films, progress=progress, group=group
     )
+    localisation = measure_localisation(trained, output.root, folder, indices, progress, group)
+    findings = measure_separation(trained, folder, indices, group)
+    if not group.first:
+        return
     output.files |= {"overlays": folder.root, "masks of the split": folder.masks}
     output.numbers |= {"split": config.split, "videos": len(indices)}
-    localisation = measure_localisation(trained, output.root, folder, indices, progress)
     if localisation is None:
         output.notes.append(
             "Localisation was not measured: the study has no true masks next to its exam tree."
         )
     else:
         report_localisation(output, folder.root, localisation)
-    findings = measure_separation(trained, folder, indices)
     if findings is not None:
         report_findings(output, folder.root, findings)
 

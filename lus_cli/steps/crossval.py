@@ -1,4 +1,7 @@
-"""lus crossval: trains a recipe once per fold and evaluates it on patients that it never saw."""
+"""lus crossval: trains a recipe once per fold and evaluates it on patients that it never saw.
+
+Under torchrun each process trains its share of the folds, and the first one pools their predictions.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from typing import Any
 
 import torch
 
-from lus_cli.cache.layout import Cache
+from lus_cli.cache.layout import Cache, Run
 from lus_cli.cache.split import PARTS, Split
 from lus_cli.cache.video_cache import VideoCache
 from lus_cli.config import CrossvalConfig
@@ -18,7 +21,7 @@ from lus_cli.crossval.confounders import confounder_warnings, confounding
 from lus_cli.crossval.doubtful_labels import doubt_note, doubted_labels
 from lus_cli.crossval.features import compute_features
 from lus_cli.crossval.fold_files import START_OVER
-from lus_cli.crossval.folder import DOUBTFUL, write_crossval
+from lus_cli.crossval.folder import write_crossval
 from lus_cli.crossval.folds import Fold, groups_of_folds
 from lus_cli.crossval.groups import (
     baselines_of,
@@ -26,6 +29,7 @@ from lus_cli.crossval.groups import (
     group_features,
     group_warnings,
 )
+from lus_cli.crossval.joining import compare_crossvals, joined, missing_folds, numbered
 from lus_cli.crossval.plan import Crossval, create, resume
 from lus_cli.crossval.predictions import (
     by_fold,
@@ -45,36 +49,64 @@ from lus_cli.evaluation.metrics import Predictions
 from lus_cli.evaluation.run_comparison import compare_candidates
 from lus_cli.evaluation.terminal_tables import group_tables, metric_table
 from lus_cli.files import check_writable, read_json, write_json
+from lus_cli.model.checkpoint import new_model
 from lus_cli.model.devices import choose_device, set_threads
-from lus_cli.model.ranks import ranks_of_environment
+from lus_cli.model.ranks import connected
 from lus_cli.progress import Progress, Result
 from lus_cli.recipes.recipe import recipe_of
+from lus_cli.torchrun.group import Group
+from lus_cli.training.feature_cache import FeatureLoader
 from lus_cli.training.resuming import resumed
 from lus_cli.training.setting import Setting
 from lus_cli.training.trained_run import open_run
 from lus_cli.training.training import train
+from lus_cli.words import counted
 
 SEED = 0  # of the permutations for p-values
 
 
 def run(config: CrossvalConfig, progress: Progress) -> Result:
     """Trains the missing folds, pools the predictions of all folds, compares them with baselines."""
-    if ranks_of_environment().world > 1:
-        raise UsageError(
-            "crossval runs in one process",
-            "start it without torchrun; --resume continues it after an interruption",
-        )
-    set_threads(config.threads)
-    device, cache = choose_device(config.device), Cache(config.cache)
+    group = Group.of_environment()
+    set_threads(config.threads, group)
+    device, cache = choose_device(config.device, group), Cache(config.cache)
     check_writable(cache.crossvals, cache.runs, cache.features)
     videos = VideoCache(cache.videos)
-    study = (resume if config.resume else create)(config, cache, videos)
-    missing = [fold for fold in study.folds if not has_current_predictions(study, fold)]
-    for fold in missing:
-        progress("folds", study.folds.index(fold), len(study.folds))
-        train_fold(study, fold, device, progress)
-    progress("folds", len(study.folds), len(study.folds))
-    result = evaluate(study, config, progress)
+    if config.fold:
+        if group.world > 1:
+            raise UsageError(
+                "--fold trains in one process", "omit it, or start it without torchrun"
+            )
+        return one_fold(joined(config, cache, videos), config.fold, device, progress)
+    with connected(group, device):
+        return cross_validate(config, group, device, videos, progress)
+
+
+def cross_validate(
+    config: CrossvalConfig,
+    group: Group,
+    device: torch.device,
+    videos: VideoCache,
+    progress: Progress,
+) -> Result:
+    """Trains the missing folds, each process its share, and evaluates all."""
+    study = agreed_study(config, group, videos)
+    missing = [
+        fold for fold in study.folds if group.first and not has_current_predictions(study, fold)
+    ]
+    missing = group.agreed(missing)
+    fill_features(study, missing, device, group, progress)
+    done, total, of_all = len(study.folds) - len(missing), len(study.folds), group.whole(progress)
+    before = done if group.first else 0
+    share = group.share(missing)
+    for trained, fold in enumerate(share):
+        of_all("folds", before + trained, total)
+        train_fold(study, fold, device, progress, to_train=len(share) - trained)
+    of_all("folds", before + len(share), total)
+    group.meet()
+    result = evaluate(study, config, group, progress)
+    if not group.first:
+        return Result({"run": study.name})
     if config.resume and not missing:
         result.notes.insert(
             0, f"All {len(study.folds)} folds of {study.name} were finished: nothing was trained."
@@ -82,11 +114,95 @@ def run(config: CrossvalConfig, progress: Progress) -> Result:
     return result
 
 
+def run_several(configs: Sequence[CrossvalConfig], progress: Progress) -> Result:
+    """Cross-validates several recipes on the same folds, and compares them by paired differences."""
+    if any(config.fold for config in configs):
+        raise UsageError("--fold trains a fold of one cross-validation", "give one --recipe")
+    cache = Cache(configs[0].cache)
+    results = {}
+    for config in configs:
+        result = run(config, progress)
+        results[result.numbers["run"]] = result
+    if not Group.of_environment().first:
+        return Result()
+    compared = compare_crossvals(cache, [cache.crossval(name) for name in results])
+    return Result(
+        {**compared.numbers, "crossvals": {name: one.numbers for name, one in results.items()}},
+        compared.tables,
+        {f"report of {name}": one.files["report"] for name, one in results.items()}
+        | compared.files,
+        notes=compared.notes,
+    )
+
+
 # ------------------------------------------------------------------------------------------ stages
 
 
-def train_fold(study: Crossval, fold: Fold, device: torch.device, progress: Progress) -> None:
-    """Trains one fold, or resumes it, and stores the predictions for its test patients."""
+def agreed_study(config: CrossvalConfig, group: Group, videos: VideoCache) -> Crossval:
+    """The cross-validation that the first process creates or resumes."""
+    cache = Cache(config.cache)
+    study = (resume if config.resume else create)(config, cache, videos) if group.first else None
+    name = group.agreed(study.name if study else "")
+    return study or resume(dataclasses.replace(config, run=name), cache, videos)
+
+
+def fill_features(
+    study: Crossval, folds: Sequence[Fold], device: torch.device, group: Group, progress: Progress
+) -> None:
+    """Computes the feature maps of a frozen CNN that the folds will need, each process its share.
+
+    A single process computes them fold by fold. Several would all compute the same.
+    """
+    if group.world == 1 or not study.config.freeze or study.config.feature_cache == "none":
+        return
+    used = sorted(
+        {
+            index
+            for fold in folds
+            for part in ("train", "validation")
+            for index in fold.split.indices(part, study.videos.patients, study.videos.scores)
+        }
+    )
+    folder = Cache(study.config.cache).features
+    for fold in {fold.repeat: fold for fold in folds}.values():  # random weights have a seed each
+        recipe, of_all = recipe_of(study.train_config(fold)), group.whole(progress)
+        torch.manual_seed(recipe.seed)
+        loader = FeatureLoader(study.videos, recipe, device, new_model(recipe).to(device), folder)
+        missing = group.agreed([index for index in used if not loader.path(index).is_file()])
+        for done, index in enumerate(group.share(missing), start=1):
+            loader.store(index)
+            of_all("features", done, len(missing))
+        group.meet()
+
+
+def one_fold(study: Crossval, number: int, device: torch.device, progress: Progress) -> Result:
+    """Trains one fold unless it is finished, without pooling the predictions."""
+    fold = numbered(study, number)
+    if not has_current_predictions(study, fold):
+        train_fold(study, fold, device, progress)
+    missing = [one.name for one in missing_folds(study)]
+    left = f"{counted(len(missing), 'fold')} of {len(study.folds)} {verb(missing)} left"
+    if not missing:
+        left = f"all are trained: `lus crossval --resume --run {study.name}` pools them"
+    numbers = {"run": study.name, "fold": fold.name, "missing": missing}
+    return Result(
+        numbers,
+        files={"predictions": study.predictions(fold)},
+        notes=[f"Fold {number} of {len(study.folds)} ({fold.name}) is trained; {left}."],
+    )
+
+
+def verb(several: Sequence[str]) -> str:
+    return "is" if len(several) == 1 else "are"
+
+
+def train_fold(
+    study: Crossval, fold: Fold, device: torch.device, progress: Progress, to_train: int = 1
+) -> None:
+    """Trains one fold, or resumes it, and stores the predictions for its test patients.
+
+    to_train: the number of folds that are not trained, this one included, for the forecast.
+    """
     config, run = study.train_config(fold), study.run(fold)
     setting = Setting(recipe_of(config), run, study.videos, fold.split, device)
     if config.resume:
@@ -98,6 +214,7 @@ def train_fold(study: Crossval, fold: Fold, device: torch.device, progress: Prog
                 f"remove {run.root}; --resume then trains it again",
             )
         setting = interrupted
+    setting = dataclasses.replace(setting, to_train=to_train)
     train(setting, progress, becomes_latest=False)
     trained = open_run(Cache(config.cache), run.name, device)
     write_json(study.predictions(fold), predict_fold(trained, progress))
@@ -107,7 +224,7 @@ def same_patients(one: Split, other: Split) -> bool:
     return all(set(getattr(one, part)) == set(getattr(other, part)) for part in PARTS)
 
 
-def evaluate(study: Crossval, config: CrossvalConfig, progress: Progress) -> Result:
+def evaluate(study: Crossval, config: CrossvalConfig, group: Group, progress: Progress) -> Result:
     """Compares the pooled predictions with those of the baselines, and writes all results."""
     repeats = out_of_fold(study)
     candidates: dict[str, Sequence[Predictions]] = {study.config.name: repeats}
@@ -115,15 +232,19 @@ def evaluate(study: Crossval, config: CrossvalConfig, progress: Progress) -> Res
     groups = [study.videos.groups[index] for index in labelled]
     confounders = group_confounding(repeats[0], groups)
     if config.baselines:
-        features = compute_features(study.videos, Cache(config.cache).features, progress)
+        features = compute_features(study.videos, Cache(config.cache).features, progress, group)
         features |= group_features(study.videos)
-        by_baseline = predict_folds(study.root, study.folds, study.videos, features, progress)
+        by_baseline = predict_folds(
+            study.root, study.folds, study.videos, features, progress, group
+        )
         candidates |= {
             name: [in_cache_order(study.videos, one, name in DRAWN) for one in of_baseline]
             for name, of_baseline in by_baseline.items()
         }
         columns = features["confounders"][labelled].T
         confounders += confounding(repeats[0], dict(zip(CONFOUNDERS, columns, strict=True)))
+    if not group.first:
+        return Result()
     progress("intervals", 0, 1)
     weights = {"weights": weights_of(study)}
     title = f"{study.name}, out of fold"
@@ -146,7 +267,7 @@ def evaluate(study: Crossval, config: CrossvalConfig, progress: Progress) -> Res
         {
             "report": page,
             "numbers": study.root / "scores.json",
-            "doubtful labels": study.root / DOUBTFUL,
+            "doubtful labels": Run(study.root).doubtful_labels,
             **compared.files,
         },
         notes=[*scores["warnings"], *compared.notes, doubt_note(scores["doubtful_labels"])],

@@ -16,7 +16,7 @@ from lus_cli.cache.layout import Cache, Run
 from lus_cli.cache.other_study import OtherStudy, videos_to_evaluate, why_not_compared
 from lus_cli.cache.same_patient import alike_trained_notes
 from lus_cli.config import EvaluateConfig
-from lus_cli.crossval.fold_models import load_trained
+from lus_cli.crossval.joining import compare_crossvals
 from lus_cli.errors import LusError, UsageError
 from lus_cli.evaluation.assessment import assess
 from lus_cli.evaluation.clips import Clips
@@ -29,9 +29,13 @@ from lus_cli.evaluation.terminal_tables import group_tables, metric_table, total
 from lus_cli.files import check_writable, read_json
 from lus_cli.folders import replacing_folder
 from lus_cli.model.devices import choose_device, set_threads
+from lus_cli.model.ranks import connected
+from lus_cli.prediction.models import chosen_model
 from lus_cli.progress import Progress, Result
+from lus_cli.torchrun.group import Group
 from lus_cli.training.scoring import Keep
 from lus_cli.training.trained_run import TrainedRun, mean_notes, open_elsewhere, open_run
+from lus_cli.training.training_videos import trained_on
 
 PATIENCE_S = 60  # how long to wait for another process that writes the same evaluation
 SEEN_IN_TRAINING = {
@@ -43,25 +47,49 @@ SEEN_IN_TRAINING = {
 
 def run(config: EvaluateConfig, progress: Progress) -> Result:
     """Scores the videos and writes metrics, figures and the report page."""
-    if config.run and config.runs:
-        raise UsageError("runs are given as arguments and by --run", "omit --run")
+    if config.runs and (config.run or config.model):
+        flag = "--run" if config.run else "--model"
+        raise UsageError(f"runs are given as arguments and by {flag}", f"omit {flag}")
+    if config.model and not config.videos:
+        raise UsageError(
+            "--model is a file, which knows no study", "give the videos.h5 of a study with --videos"
+        )
     if config.videos and config.split != "test":
         raise UsageError(
             "--split is a part of the run's study and cannot be combined with --videos",
             "omit --split: all labelled videos of --videos are scored",
         )
-    set_threads(config.threads)
-    cache, device = Cache(config.cache), choose_device(config.device)
+    group = Group.of_environment()
+    set_threads(config.threads, group)
+    device = choose_device(config.device, group)
+    with connected(group, device):
+        return evaluate(config, group, device, progress)
+
+
+def evaluate(
+    config: EvaluateConfig, group: Group, device: torch.device, progress: Progress
+) -> Result:
+    """Evaluates one run, or compares several. Each process of the group scores its share of the
+    videos, and the first one does the rest."""
+    cache = Cache(config.cache)
     names = config.runs or ((config.run,) if config.run else (None,))
-    check_writable(
-        *([cache.comparisons] if len(names) > 1 else [cache.trained(names[0]).evaluations])
-    )
+    if len(names) > 1:
+        check_writable(cache.comparisons)
+    else:
+        check_writable(cache.models if config.model else cache.trained(names[0]).evaluations)
     if len(names) == 1:
-        return evaluate(open_subject(config, cache, names[0], device), config, progress)
+        return evaluate_one(open_subject(config, cache, names[0], device), config, group, progress)
     if len(set(names)) < len(names):
         raise UsageError("a run is given twice", "give each run once")
+    runs = [cache.trained(name) for name in names]
+    if not config.videos and all(run.is_crossval for run in runs):
+        return compare_crossvals(cache, runs)
     subjects = [open_subject(config, cache, name, device) for name in names]
-    predictions = {s.trained.run.name: s.predict(progress) for s in subjects}
+    if len({subject.trained.run.name for subject in subjects}) < len(subjects):
+        raise UsageError("two runs have the same name", "rename the folder of one")
+    predictions = {s.trained.run.name: s.predict(progress, group) for s in subjects}
+    if not group.first:
+        return Result()
     warnings = [
         f"Run {s.trained.run.name}: {w[0].lower()}{w[1:]}" for s in subjects for w in s.warnings
     ]
@@ -86,9 +114,10 @@ class Subject:
     home: TrainedRun | None  # with the study it was trained on, if the cache still holds it
     alike: tuple[str, ...] = ()  # sentences on patients who may be training patients
     blind: str = ""  # why training patients among the videos might not be detected
+    compared: bool = False  # whether the training videos are recognised by their frames
 
-    def predict(self, progress: Progress, keep: Keep | None = None) -> Predictions:
-        return predictions_of(self.trained, self.indices, self.part, progress, keep)
+    def predict(self, progress: Progress, group: Group, keep: Keep | None = None) -> Predictions:
+        return predictions_of(self.trained, self.indices, self.part, progress, group, keep)
 
     @property
     def training_scores(self) -> list[int] | None:
@@ -135,23 +164,27 @@ def open_subject(
                 "move patients in split.json",
             )
         return Subject(trained, config.split, indices, trained)
-    model = load_trained(cache.trained(name))
-    trained, home = open_elsewhere(cache, model, device, config.videos)
-    used = set(trained.split.train + trained.split.validation)
-    blind = why_not_compared(trained.videos, home)
-    if not used:
+    model = chosen_model(cache, name, config.model)
+    trained, home = open_elsewhere(model, device, config.videos)
+    known = trained_on(model, home)
+    blind = why_not_compared(trained.videos, known)
+    compared = not blind
+    if not known.patients:
+        may_be = "they may be among these patients"
+        if not blind:
+            may_be = "its training videos are recognised, other videos of these patients are not"
         blind = (
-            f"the patients that run {trained.run.name} was trained on are unknown, because there is "
-            f"no {trained.run.split}: they may be among these patients"
+            f"the patients that {model.title} was trained on are unknown, because there is "
+            f"no {model.home.split}: {may_be}"
         )
-    indices = videos_to_evaluate(trained.videos, home, used, config.trained_patients)
+    indices = videos_to_evaluate(trained.videos, known, config.trained_patients)
     path = trained.videos.path
     study = re.sub(r"\W+", "-", path.parent.resolve().name).strip("-") or "study"
     part = f"{study}-{trained.videos.fingerprint[:8]}"
     at_home = dataclasses.replace(trained, videos=home) if home else None
     patients = [trained.videos.ids[index].patient for index in indices]
-    alike = tuple(alike_trained_notes(patients, used))
-    return Subject(trained, part, indices, at_home, alike, blind)
+    alike = tuple(alike_trained_notes(patients, known.patients))
+    return Subject(trained, part, indices, at_home, alike, blind, compared)
 
 
 def refuse_own_study(run: Run) -> None:
@@ -182,24 +215,28 @@ def predictions_of(
     indices: list[int],
     part: str,
     progress: Progress,
+    group: Group,
     keep: Keep | None = None,
 ) -> Predictions:
     return Predictions(
         [trained.videos.ids[index] for index in indices],
         trained.videos.scores[indices],
-        trained.probabilities(indices, f"score {part}", progress, keep),
+        trained.probabilities(indices, f"score {part}", progress, keep, group),
     )
 
 
 # ------------------------------------------------------------------------------ one run
 
 
-def evaluate(subject: Subject, config: EvaluateConfig, progress: Progress) -> Result:
+def evaluate_one(
+    subject: Subject, config: EvaluateConfig, group: Group, progress: Progress
+) -> Result:
     trained = subject.trained
     clips = Clips(
         trained.videos, trained.card.recipe, trained.model.has_masks, len(subject.indices)
     )
-    predictions = subject.predict(progress, clips)
+    predictions = subject.predict(progress, group, clips)
+    clips.collect(group)
     validation = None
     leaves_out = subject.trained.card.recipe.leave_out  # trained on the validation patients
     if config.temperature and not leaves_out and subject.part == "validation":
@@ -207,8 +244,10 @@ def evaluate(subject: Subject, config: EvaluateConfig, progress: Progress) -> Re
     elif config.temperature and not leaves_out and subject.home:
         others = part_indices(subject.home, "validation")
         validation = (
-            predictions_of(subject.home, others, "validation", progress) if others else None
+            predictions_of(subject.home, others, "validation", progress, group) if others else None
         )
+    if not group.first:
+        return Result()
     progress("intervals", 0, 1)
     scores = assess(
         predictions,
@@ -225,7 +264,7 @@ def evaluate(subject: Subject, config: EvaluateConfig, progress: Progress) -> Re
     if config.videos:  # whether training patients may be among these patients
         recorded = bool(trained.split.train)
         scores["trained_patients"] = config.trained_patients if recorded else "unknown"
-        scores["pixels_compared"] = not subject.blind
+        scores["pixels_compared"] = subject.compared
     if trained.folds:
         scores["runs"] = list(trained.folds)
     folder = trained.run.evaluation(subject.part)
@@ -233,7 +272,8 @@ def evaluate(subject: Subject, config: EvaluateConfig, progress: Progress) -> Re
     with replacing_folder(folder, force=True, patience=PATIENCE_S) as part:
         drawn = write_evaluation(part, scores, predictions)
         write_page(part / "report.html", trained, predictions, scores, drawn, clips)
-    card = {} if trained.folds else {"card": write_model_card(trained.run)}
+    has_card = trained.run.best.is_file()  # no cross-validation has, and no model of --model
+    card = {"card": write_model_card(trained.run)} if has_card else {}
     return Result(
         scores,
         [metric_table(scores), total_table(scores), *group_tables(scores)],

@@ -1,4 +1,5 @@
-"""lus export: writes a trained model as ONNX files that were compared with PyTorch, and its card."""
+"""lus export: writes the folder that one hands over: weights, card, ONNX files that were compared with
+PyTorch, preprocessing and a test video."""
 
 from __future__ import annotations
 
@@ -29,11 +30,24 @@ from lus_cli.evaluation.model_card import (
 from lus_cli.files import check_writable, write_json, write_text
 from lus_cli.folders import replacing_folder
 from lus_cli.model import onnx_files
-from lus_cli.model.checkpoint import Card, digest_of, load_best
+from lus_cli.model.checkpoint import Card
 from lus_cli.model.devices import set_threads
 from lus_cli.model.network import LusModel
 from lus_cli.model.onnx_files import OPSET, TOLERANCE, Difference
+from lus_cli.prediction.handing_over import (
+    expected_prediction,
+    preprocessing,
+    temperature_of,
+    write_preprocessing,
+    write_training_videos,
+    write_weights,
+)
+from lus_cli.prediction.installation import SUBJECT, TEST_VIDEO, test_video, write_test_video
+from lus_cli.prediction.models import BEST, chosen_model
+from lus_cli.prediction.new_study import with_video
+from lus_cli.prediction.scorer import EXPORTED
 from lus_cli.progress import Progress, Result, Table
+from lus_cli.training.trained_run import TrainedModel
 
 ENCODER, SCORER = "frame-encoder.onnx", "model.onnx"
 CHECKED_VIDEOS = 4
@@ -44,24 +58,25 @@ def run(config: ExportConfig, progress: Progress) -> Result:
     """Writes both files and compares each with PyTorch. Keeps them only if both agree."""
     set_threads(config.threads)
     cache = Cache(config.cache)
-    run = cache.run(config.run)
-    check_writable(run.export)
-    model, card = load_best(run.best)
-    weights = digest_of(model.state_dict())
+    trained = opened(config, cache)
+    run, model, card, weights = trained.run, trained.model, trained.card, trained.weights
+    place = config.output or run.export
+    check_writable(place)
     every, makes = card.recipe.stride, pictures_of(card.recipe)
-    if config.frames and makes.windows:
+    if config.frames and makes.are_windows:
         raise UsageError(
-            f"the model takes {makes.windows} pictures of each video, whatever its number of frames",
+            "the model takes pictures of windows of frames; --frames sets the length for others",
             "omit --frames",
         )
     frames = config.frames or len(
         select_frames(card.longest, every, card.recipe.frames_per_video or card.longest)
     )
-    videos, checked_on = videos_to_check(cache, card.frame_format, frames, every)
+    videos, checked_on = videos_to_check(trained.home.cache, card.frame_format, frames, every)
     videos = [makes.of(torch.from_numpy(video)).numpy() for video in videos]
+    exactly = 0 if makes.windows else frames
     frames = makes.steps(frames)
     task = Task(run, model, card, weights, frames, videos)
-    with replacing_folder(run.export, config.force) as folder:
+    with replacing_folder(place, config.force) as folder:
         graphs = {}
         for done, (name, differences) in enumerate(write_graphs(task, folder)):
             progress("export", done, 2)
@@ -80,11 +95,57 @@ def run(config: ExportConfig, progress: Progress) -> Result:
             "tolerance": TOLERANCE,
             "graphs": graphs,
         }
-        write_json(folder / "export.json", facts)
-        text = model_card(run, exported=facts, name_patients=config.patients)
+        facts |= hand_over(folder, task, trained, exactly, config.patients)
+        write_json(folder / EXPORTED, facts)
+        name_patients, best = config.patients, folder / BEST
+        text = model_card(trained.home, exported=facts, name_patients=name_patients, best=best)
         write_text(folder / "README.md", text)
-    write_model_card(run)
-    return Result(facts, [table(facts)], files_of(run), notes(run, facts))
+    if run.best.is_file():
+        write_model_card(run)
+    return Result(facts, [table(facts)], files_in(place), notes(trained, facts))
+
+
+def opened(config: ExportConfig, cache: Cache) -> TrainedModel:
+    """The model to export. Raises LusError for a cross-validation, whose models are several files."""
+    name = config.run if config.model else str(cache.run(config.run).root)
+    trained = chosen_model(cache, name, config.model)
+    if trained.folds:
+        raise LusError(
+            f"{config.model} is a cross-validation of {len(trained.folds)} models, which are not one "
+            "file",
+            f"export the run of a fold, such as --run {trained.folds[0]}, or hand over its folder and "
+            "those of its runs",
+        )
+    return trained
+
+
+def hand_over(
+    folder: Path, task: Task, trained: TrainedModel, exactly: int, name_patients: bool
+) -> dict[str, Any]:
+    """Writes what others need to use and check the model; returns entries of export.json."""
+    write_weights(folder, trained)
+    write_preprocessing(folder)
+    known = write_training_videos(folder, trained, name_patients)
+    write_test_video(folder / TEST_VIDEO)
+    check = expected_prediction(folder, trained)
+    study = with_video(trained, test_video(folder), SUBJECT.id, mask_text=False).videos
+    recipe = task.card.recipe
+    if exactly:
+        frames = evenly_spaced(study, 0, exactly, recipe.stride)
+    else:
+        chosen = select_frames(int(study.lengths[0]), recipe.stride, recipe.frames_per_video)
+        frames = study.read(0, chosen)
+    pictures = pictures_of(recipe).of(torch.from_numpy(frames))
+    with torch.inference_mode():
+        truth = onnx_files.scorer_truth(task.model, task.card.longest)(pictures)
+    check[SCORER] = truth[1].tolist()
+    return {
+        "preprocessing": preprocessing(trained, exactly),
+        "check": check,
+        "temperature": temperature_of(trained),
+        "training_videos_known": known,
+        "patients_listed": name_patients and bool(trained.split.train),
+    }
 
 
 @dataclass(frozen=True)
@@ -198,19 +259,25 @@ def table(facts: dict[str, Any]) -> Table:
     return Table(title, ("file", "output", "largest difference", "of its size"), rows)
 
 
-def files_of(run: Run) -> dict[str, Path]:
-    files = {"encoder": ENCODER, "model": SCORER, "card": "README.md"}
-    return {name: run.export / file for name, file in files.items()}
+def files_in(folder: Path) -> dict[str, Path]:
+    files = {"weights": BEST, "encoder": ENCODER, "model": SCORER, "card": "README.md"}
+    files |= {"preprocessing": "preprocess.py", "test video": TEST_VIDEO}
+    return {"folder": folder} | {name: folder / file for name, file in files.items()}
 
 
-def notes(run: Run, facts: dict[str, Any]) -> list[str]:
+def notes(trained: TrainedModel, facts: dict[str, Any]) -> list[str]:
     word = "frames" if facts["input"]["is_frames"] else "pictures, see README.md"
     sentences = [f"{SCORER} takes videos of exactly {facts['frames']} {word}."]
     if facts["checked_on"] == "noise":
         sentences.append(
             "The cache has no frames in the format of this model, so noise was used for the comparison."
         )
-    if not any(e["weights"] == facts["weights"] for e in read_evaluations(run)):
+    if not facts["training_videos_known"]:
+        sentences.append(
+            "The study of the model is not in its cache: the folder cannot tell whether a video was used "
+            "in training."
+        )
+    if not any(e["weights"] == facts["weights"] for e in read_evaluations(trained.home)):
         sentences.append(
             "The model card has no metrics yet: run `lus evaluate`, then `lus export --force`."
         )

@@ -1,4 +1,7 @@
-"""lus predict: scores unlabelled videos outside the cache with a trained model."""
+"""lus predict: scores unlabelled videos outside the cache with a trained model.
+
+Under torchrun each process scores its share of the videos, and the first one writes.
+"""
 
 from __future__ import annotations
 
@@ -7,30 +10,21 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import torch
 
-from lus_cli.cache.batches import select_frames
-from lus_cli.cache.chunks import StoredVideo
 from lus_cli.cache.layout import Cache, Run
 from lus_cli.cache.same_patient import alike_trained_notes
 from lus_cli.cache.split import patient_list
 from lus_cli.config import PredictConfig
-from lus_cli.crossval.fold_models import load_trained
 from lus_cli.disk_errors import explaining_disk_errors, placed_by
-from lus_cli.errors import LusError, printable
-from lus_cli.evaluation.player import Clip, Scored, make_clip
+from lus_cli.errors import LusError, UsageError
 from lus_cli.files import check_writable, csv_text, replacing, write_json, write_text
 from lus_cli.folders import hidden, locked
 from lus_cli.model.devices import choose_device, set_threads
-from lus_cli.prediction.new_videos import (
-    NewVideo,
-    Search,
-    find_videos,
-    frames_at,
-    patients_of,
-    rate_of,
-)
-from lus_cli.prediction.page import BUDGET, Page, write_page
+from lus_cli.model.ranks import connected
+from lus_cli.prediction.models import chosen_model
+from lus_cli.prediction.new_videos import Search, find_videos, patients_of
+from lus_cli.prediction.page import Page, write_page
 from lus_cli.prediction.prediction import Prediction, score_counts
 from lus_cli.prediction.scorer import (
     Scorer,
@@ -38,8 +32,10 @@ from lus_cli.prediction.scorer import (
     fitted_temperature,
     scorer_of,
 )
+from lus_cli.prediction.shares import score_all
 from lus_cli.progress import Progress, Result, Table
 from lus_cli.study.annotations import SCORES
+from lus_cli.torchrun.group import Group
 from lus_cli.training.trained_run import TrainedModel, mean_notes
 from lus_cli.words import counted
 
@@ -49,14 +45,39 @@ MOST_REMARKS = 10  # on single videos, shown on the terminal
 
 def run(config: PredictConfig, progress: Progress) -> Result:
     """Scores every video at or under the paths and reports those that cannot be scored."""
-    with placed_by("--output"), output_locked(config.output):
-        return predict(config, progress)
+    if config.check:
+        return check(config)
+    if not config.paths:
+        raise UsageError("there is no video to score", "give files or folders")
+    group = Group.of_environment()
+    set_threads(config.threads, group)
+    device = choose_device(config.device, group)
+    with (
+        connected(group, device),
+        placed_by("--output"),
+        output_locked(config.output if group.first else None),
+    ):
+        return predict(config, group, device, progress)
+
+
+def check(config: PredictConfig) -> Result:
+    """Checks the installation with an exported folder. Raises UsageError for other requests."""
+    assert config.check
+    if config.paths or config.run or config.model or config.output:
+        raise UsageError(
+            "--check scores the test video of its folder, with the model in it",
+            "omit the paths, --run, --model and --output",
+        )
+    from lus_cli.prediction.installation import check_installation
+
+    set_threads(config.threads)
+    return check_installation(config.check, choose_device(config.device))
 
 
 @contextlib.contextmanager
 def output_locked(folder: Path | None) -> Iterator[None]:
     """Locks the output folder against other processes. Raises LusError if one is using it."""
-    if folder is None:  # the run creates a new folder
+    if folder is None:  # the run creates a new folder, or another process writes
         yield
         return
     target = folder.resolve()
@@ -66,19 +87,22 @@ def output_locked(folder: Path | None) -> Iterator[None]:
         yield
 
 
-def predict(config: PredictConfig, progress: Progress) -> Result:
+def predict(
+    config: PredictConfig, group: Group, device: torch.device, progress: Progress
+) -> Result:
     """Scores the videos and writes the predictions."""
-    set_threads(config.threads)
     cache = Cache(config.cache)
-    device = choose_device(config.device)
-    trained = load_trained(cache.trained(config.run))
+    trained = chosen_model(cache, config.run, config.model)
     scorer = scorer_of(trained, device, config.temperature, config.mask_text)
-    temperature = scorer.temperature or fitted_temperature(trained.run, trained.weights)
-    refuse_replacing(config)
-    check_writable(config.output or trained.run.predictions)
-    search = find_videos(config.paths)
+    temperature = scorer.temperature or fitted_temperature(trained.home, trained.weights)
+    if group.first:
+        refuse_replacing(config)
+        check_writable(config.output or trained.run.predictions)
+    search = group.agreed(find_videos(config.paths) if group.first else Search())
     search.remarks += trained_patient_notes(search, trained)
-    page, problems = score_all(scorer, search, config.page, progress)
+    page, problems = score_all(scorer, search, config.page, group, progress)
+    if not group.first:
+        return Result()
     numbers = about_model(trained) | document(scorer.temperature, page.predictions)
     masking = masking_note(scorer.mask_text, scorer.card.mask_text)
     if masking and any(video.kind == "dicom" for video in search.videos):
@@ -99,25 +123,6 @@ def predict(config: PredictConfig, progress: Progress) -> Result:
         problems=problems,
         failed=bool(problems),
     )
-
-
-def score_all(
-    scorer: Scorer, search: Search, with_clips: bool, progress: Progress
-) -> tuple[Page, list[str]]:
-    """Scores the videos of a search. Returns the page and one line for each failure."""
-    page, problems = Page(), list(search.problems)
-    for done, video in enumerate(search.videos):
-        progress("predict", done, len(search.videos), video=video.name)
-        try:
-            prediction, stored = scorer.score(video)
-            has_clip = with_clips and not page.is_full
-            clip = clip_of(scorer, video, prediction, stored) if has_clip else None
-        except LusError as error:
-            problems.append(failure(video, error))
-        else:
-            page.add(prediction, clip)
-    progress("predict", len(search.videos), len(search.videos))
-    return page, problems
 
 
 def about_model(trained: TrainedModel) -> dict[str, Any]:
@@ -141,7 +146,8 @@ def trained_patient_notes(search: Search, trained: TrainedModel) -> list[str]:
     same = [patient for patient in patients if patient in used]
     notes = alike_trained_notes(patients, used)
     if same:
-        who = "some of the models were" if trained.folds else "the run was"
+        one = "model" if trained.source else "run"
+        who = "some of the models were" if trained.folds else f"the {one} was"
         notes.insert(
             0,
             f"{who} trained on patients with these ids: {patient_list(same)}; if they are the "
@@ -167,29 +173,6 @@ def masking_note(here: bool, in_training: bool | None) -> str:
         f"outside the ultrasound regions of DICOM frames, text is {states[here]}; in the study that "
         f"the run was trained on, it was {states[in_training]}: see --mask-text"
     )
-
-
-def failure(video: NewVideo, error: LusError) -> str:
-    """Why a video could not be scored, with its path."""
-    reason, path = printable(str(error)), printable(str(video.path))
-    return reason if path in reason else f"{path}: {reason}"
-
-
-def clip_of(scorer: Scorer, video: NewVideo, prediction: Prediction, stored: StoredVideo) -> Clip:
-    """The video for the page, in the frames that the model takes, evenly spaced in long videos."""
-    shown = select_frames(stored.length, 1, BUDGET.frames)
-    frames = frames_at(stored, shown, scorer.card.frame_format)
-    weights = prediction.frame_weights
-    rows, columns = stored.source_shape
-    scored = Scored(
-        stored.length,
-        np.array(prediction.frame_numbers),
-        None if weights is None else np.array(weights),
-        scorer.card.recipe.pool,
-        1.0 if scorer.card.frame_format.letterbox else columns / rows,
-        rate_of(video),
-    )
-    return make_clip(frames, scorer.masks(frames), stored.frame_numbers[shown], scored, BUDGET)
 
 
 # ----------------------------------------------------------------------------------------- results

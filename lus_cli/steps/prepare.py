@@ -1,4 +1,7 @@
-"""lus prepare: exam tree or video files -> videos.h5, split.json and the study's figures."""
+"""lus prepare: exam tree or video files -> videos.h5, split.json and the study's figures.
+
+Under torchrun all processes decode, and the first one does all else.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lus_cli.cache.building import clean, open_old, update_videos
+from lus_cli.cache.decoding import decode_for_first, nothing_to_decode
 from lus_cli.cache.drawn import draw_figures, part_counts
 from lus_cli.cache.hdf5 import is_sealed
 from lus_cli.cache.layout import Cache
@@ -20,6 +24,7 @@ from lus_cli.cache.planning import (
     is_current,
     make_plan,
 )
+from lus_cli.cache.readme import write_readme
 from lus_cli.cache.same_patient import alike_id_notes, separated_ids, shared_video_notes
 from lus_cli.cache.split import PARTS, Split, check_split, load_split, write_split
 from lus_cli.cache.split_drawing import (
@@ -38,6 +43,7 @@ from lus_cli.folders import only_writer
 from lus_cli.progress import Progress, Result, Table
 from lus_cli.study.annotations import SCORES
 from lus_cli.study.notes import summary
+from lus_cli.torchrun.group import Group, connected
 from lus_cli.words import counted
 
 log = logging.getLogger("lus.prepare")
@@ -45,6 +51,18 @@ log = logging.getLogger("lus.prepare")
 
 def run(config: PrepareConfig, progress: Progress) -> Result:
     """Updates the cache to the study; decodes only new and changed videos."""
+    group = Group.of_environment()
+    with connected(group):
+        if not group.first:
+            decode_for_first(config.workers, group)
+            return Result()
+        prepared = prepare(config, group, progress)
+        nothing_to_decode(group)
+        return prepared
+
+
+def prepare(config: PrepareConfig, group: Group, progress: Progress) -> Result:
+    """The work of the first process, in which the others help to decode."""
     cache = Cache(config.cache)
     if config.verify:
         return verify(cache, progress)
@@ -62,12 +80,13 @@ def run(config: PrepareConfig, progress: Progress) -> Result:
         return dry_result(plan, old, find_work(plan, old, cache))
     with only_writer(config.cache):
         old = open_old(cache)  # under the lock: another prepare may have replaced it just before
-        failed = update_videos(config, cache, plan, old, progress)
+        failed = update_videos(config, cache, plan, old, progress, group)
         videos = VideoCache(cache.videos)
         problems = plan.problems + failed
         with explaining_the_split(videos, problems):
             split = update_split(config, cache, videos)
         files = draw_figures(cache, videos, split)
+        write_readme(cache)
         clean(cache)
     notes = plan.notes + shared_video_notes(videos) + alike_id_notes(videos.patients, split)
     return result(cache, videos, split, problems, files, notes)

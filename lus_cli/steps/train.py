@@ -15,7 +15,7 @@ from lus_cli.cache.video_cache import VideoCache
 from lus_cli.config import TrainConfig
 from lus_cli.files import check_writable
 from lus_cli.model.devices import choose_device, explaining_out_of_memory, set_threads
-from lus_cli.model.ranks import Ranks, connected, ranks_of_environment
+from lus_cli.model.ranks import Ranks, connected
 from lus_cli.progress import Progress, Result
 from lus_cli.recipes.recipe import recipe_of
 from lus_cli.training import estimate
@@ -27,7 +27,7 @@ from lus_cli.training.training import new_trainer, smaller, train
 
 def run(config: TrainConfig, progress: Progress) -> Result:
     """Trains a new run or resumes an interrupted one."""
-    cache, ranks = Cache(config.cache), ranks_of_environment()
+    cache, ranks = Cache(config.cache), Ranks.of_environment()
     set_threads(config.threads, ranks)
     device = choose_device(config.device, ranks)
     with connected(ranks, device), contextlib.ExitStack() as reservation:

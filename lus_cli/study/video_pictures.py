@@ -17,6 +17,11 @@ from lus_cli.study.exam_tree import MAX_PIXELS
 # A frame is gray if the channels of no pixel differ by more. In compressed gray video they differ by
 # up to 6 (measured on COVID-BLUES); a coloured mark or Doppler exceeds the limit ten times.
 GRAY_SPREAD = 16
+# If the chroma of a frame is nowhere further from neutral, the channels of no pixel differ by more
+# than GRAY_SPREAD: by at most 3.91 times as much (blue and red of BT.709 with limited range), times
+# 1.25 where stretching interpolates, and 2 by rounding.
+FAINT, NEUTRAL = 2, 128
+CHROMA_8_BITS = tuple(f"yuv{full}{rows}p" for full in ("", "j") for rows in ("420", "422", "444"))
 ODD_PIXELS = Fraction(1, 100)  # up to this difference, the sides of a pixel count as equal
 MOST_STRETCHING = 4  # a larger stated aspect ratio of a pixel is a mistake
 SKEWED = 0.02  # tolerance for a display matrix, whose numbers are rounded
@@ -40,7 +45,7 @@ class Pictures:
         orientation = orientation_of(frame)
         width, height = proportions(frame.width, frame.height, self.pixel_sides)
         alpha = None
-        if frame.format.name.startswith("gray"):
+        if frame.format.name.startswith("gray") or is_faint(frame):
             array = self.convert(self.to_gray, frame, width, height, "gray")
         else:
             transparent = has_alpha(frame.format)
@@ -70,6 +75,19 @@ class Pictures:
             dst_color_range=ColorRange.JPEG,
             threads=1,
         ).to_ndarray()
+
+
+def is_faint(frame: VideoFrame) -> bool:
+    """Whether the chroma shows without conversion that a frame is gray; False if it may be gray."""
+    if frame.format.name not in CHROMA_8_BITS:
+        return False
+    for plane in frame.planes[1:]:
+        rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)[
+            :, : plane.width
+        ]
+        if rows.min() < NEUTRAL - FAINT or rows.max() > NEUTRAL + FAINT:
+            return False
+    return True
 
 
 def has_alpha(layout: VideoFormat) -> bool:

@@ -29,12 +29,13 @@ def augmentations_of(recipe: Recipe) -> list[str]:
 
 def augment(batch: Batch, recipe: Recipe, epoch: int) -> Batch:
     """Augments each video of a batch as the recipe says, all its pictures in the same way; only the
-    noise of `speckle` is new for each picture.
+    noise of `speckle` is new for each picture. Feature maps of a frozen CNN are returned unchanged:
+    those of augmented copies were computed from augmented pictures, see FeatureLoader.
 
     This imitates another operator, scanner, setting or patient. Pictures are never flipped upside
     down, since depth has a meaning in ultrasound.
     """
-    if not augmentations_of(recipe) or not batch.indices:
+    if not augmentations_of(recipe) or not batch.indices or batch.pictures.is_floating_point():
         return batch
     turns = batch.turns or [0] * len(batch.indices)
     videos = batch.pictures.split(batch.lengths.tolist())

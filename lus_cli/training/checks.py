@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from lus_cli.cache.batches import pictures_of
 from lus_cli.cache.layout import Run
 from lus_cli.cache.split import Split, load_split, patient_list
 from lus_cli.cache.video_cache import VideoCache
@@ -16,6 +17,7 @@ from lus_cli.errors import LusError, UsageError
 from lus_cli.model.network import LusModel
 from lus_cli.options import build, read_toml
 from lus_cli.recipes.recipe import Recipe
+from lus_cli.training.augmentation import AUGMENTATIONS, augmentations_of
 
 log = logging.getLogger("lus.train")
 
@@ -27,13 +29,30 @@ def check_recipe(recipe: Recipe) -> None:
             "--jitter has no effect without --frames-per-video, because every frame is used",
             "give --frames-per-video, or --no-jitter",
         )
-    if recipe.jitter and recipe.freeze and (recipe.windows or recipe.scan_lines):
+    pictures = pictures_of(recipe)
+    if recipe.whole_video and not pictures.are_windows:
+        raise UsageError(
+            "--whole-video adds a picture to those of the windows, and there are no windows",
+            "give --windows 6, or --no-whole-video",
+        )
+    augmentations = augmentations_of(recipe)
+    if recipe.freeze and augmentations and not recipe.augmented_copies:
+        raise UsageError(
+            f"--freeze computes features once: --{', --'.join(augmentations)} would have no effect",
+            "give --augmented-copies 4, omit these options, or train the CNN with --no-freeze",
+        )
+    if recipe.augmented_copies and not (recipe.freeze and augmentations):
+        raise UsageError(
+            "--augmented-copies has no effect without --freeze and an augmentation",
+            f"give --freeze and one of --{', --'.join(AUGMENTATIONS)}, or --augmented-copies 0",
+        )
+    if recipe.jitter and recipe.freeze and not pictures.are_frames:
         raise UsageError(
             "--jitter draws other pictures in every epoch, but --freeze computes their features once",
             "give --no-jitter, or train the CNN with --no-freeze",
         )
     if recipe.padding != "packed" and (
-        recipe.windows or recipe.leave_out or recipe.feature_norm == "video"
+        pictures.are_windows or recipe.leave_out or recipe.feature_norm == "video"
     ):
         raise UsageError(
             f"--padding {recipe.padding} does not work with windows, --leave-out or --feature-norm video",

@@ -34,7 +34,8 @@ def dry_result(trainer: Trainer, videos: VideoCache, validation: Sequence[int]) 
     features_s = 0.0
     if isinstance(loader, FeatureLoader):
         once = timed(lambda: loader.read(share[0]))
-        features_s = once / frames_of(share[:1]) * frames_of([*trainer.indices, *validation])
+        computed = frames_of(trainer.indices) * (1 + loader.copies) + frames_of(validation)
+        features_s = once / frames_of(share[:1]) * computed
     batch = loader.load(share, 1).to(trainer.device)
     trainer.train_mode()
     step_s = timed(lambda: trainer.step(batch, largest, 1, Tally()))

@@ -1,8 +1,11 @@
 """Feature maps of a frozen CNN, computed once per video and stored in cache/features/.
 
 The name of a file is a fingerprint of all that its maps depend on: the pixels, the chosen frames,
-the CNN and its weights, the precision and the kind of device. A file is therefore never out of date,
-and runs share the files.
+the augmentation, the CNN and its weights, the precision and the kind of device. A file is therefore
+never out of date, and runs share the files.
+
+A frozen CNN is trained with augmentation from a few augmented copies of each video, whose maps are
+stored as well: an epoch uses the video itself or one of its copies, at random.
 """
 
 from __future__ import annotations
@@ -18,18 +21,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lus_cli.cache.batches import Batch, BatchLoader
+from lus_cli.cache.batches import AUGMENTATION, Batch, BatchLoader, random_of
 from lus_cli.cache.pictures import PICTURES_VERSION
 from lus_cli.cache.video_cache import VideoCache
 from lus_cli.disk_errors import explaining_refusal
-from lus_cli.errors import UsageError
 from lus_cli.files import fingerprint, replacing
 from lus_cli.model.checkpoint import checksum
 from lus_cli.model.network import LusModel
 from lus_cli.model.ranks import Ranks
 from lus_cli.progress import Progress
 from lus_cli.recipes.recipe import Recipe
-from lus_cli.training.augmentation import augmentations_of
+from lus_cli.training.augmentation import augmentations_of, augmented
 from lus_cli.training.forecast import LONG, faster
 from lus_cli.words import duration
 
@@ -54,13 +56,7 @@ class FeatureLoader(BatchLoader):
 
         model: on `device`, with the frozen CNN.
         folder: where feature maps are stored; with None, each request computes them.
-        Raises UsageError for a recipe that augments pixels, which would have no effect.
         """
-        if augmented := [f"--{name}" for name in augmentations_of(recipe)]:
-            raise UsageError(
-                f"--freeze computes features once: {', '.join(augmented)} would have no effect",
-                "omit these options, or train the CNN with --no-freeze",
-            )
         super().__init__(videos, recipe, device)
         self.model, self.folder = model, folder
         made_by = f"{model.backbone!r}{model.prepare.__name__}"
@@ -69,44 +65,64 @@ class FeatureLoader(BatchLoader):
         black = torch.zeros(1, *self.shape, dtype=torch.uint8)
         self.black = self.compute(black) if recipe.padding == "zeros" else None
 
-    def path(self, index: int) -> Path:
-        """The file of the feature maps of one video."""
+    def path(self, index: int, copy: int = 0) -> Path:
+        """The file of the feature maps of one video, or of one of its augmented copies."""
         assert self.folder is not None
+        recipe = self.recipe
+        augmentation = [[name, getattr(recipe, name)] for name in augmentations_of(recipe)]
         made_from = [
             self.videos.checksums[index],
             asdict(self.videos.frame_format),
             self.needed(index).tolist(),
-            [self.cnn, self.recipe.precision, str(self.dtype), self.device.type],
+            [self.cnn, recipe.precision, str(self.dtype), self.device.type],
             *([] if self.pictures.are_frames else [asdict(self.pictures), PICTURES_VERSION]),
+            *([[recipe.seed, copy, augmentation]] if copy else []),
         ]
         return self.folder / f"{fingerprint(made_from)}.npz"
 
     def fill(
         self,
-        indices: Sequence[int],
+        trained: Sequence[int],
+        others: Sequence[int],
         ranks: Ranks,
         progress: Progress,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        """Computes the missing feature maps of these videos; each process computes its share.
+        """Computes the missing feature maps of videos; each process computes its share.
 
+        trained: videos that are trained on, with their augmented copies.
+        others: videos that are only scored.
         Logs once how long the rest will take, from the first TIMED videos.
         """
         if self.folder is None:
             return
-        missing = [index for index in indices if not self.path(index).is_file()]
+        videos = {(index, 0) for index in [*trained, *others]}
+        videos |= {(index, copy) for index in trained for copy in range(1, self.copies + 1)}
+        missing = [key for key in sorted(videos) if not self.path(*key).is_file()]
         share, begun = ranks.share(missing), clock()
-        for done, index in enumerate(share, start=1):
-            self.store(index)
+        for done, (index, copy) in enumerate(share, start=1):
+            self.store(index, copy)
             progress("features", min(done * ranks.world, len(missing)), len(missing))
             if done == TIMED < len(share) and ranks.first:
-                self.forecast(share, clock() - begun, len(missing))
+                self.forecast([index for index, _ in share], clock() - begun, len(missing))
         ranks.gathered(None)  # wait until all processes are done
         if missing:
-            size = sum(self.path(index).stat().st_size for index in indices)
+            size = sum(self.path(*key).stat().st_size for key in videos)
             log.info(
-                "feature maps of %d videos: %.0f MB in %s", len(indices), size / 1e6, self.folder
+                "feature maps of %d videos: %.0f MB in %s", len(videos), size / 1e6, self.folder
             )
+
+    @property
+    def copies(self) -> int:
+        """The number of augmented copies of a video in training."""
+        return self.recipe.augmented_copies if augmentations_of(self.recipe) else 0
+
+    def copy(self, index: int, epoch: int | None, turn: int) -> int:
+        """Which copy of a video an epoch trains on; 0, outside of training, is the video itself."""
+        if epoch is None or not self.copies:
+            return 0
+        random = random_of(self.recipe, epoch, index, turn, AUGMENTATION)
+        return int(random.integers(self.copies + 1))
 
     def forecast(self, share: Sequence[int], seconds: float, videos: int) -> None:
         """Logs how long the feature maps take, and over an hour, what takes less.
@@ -120,9 +136,16 @@ class FeatureLoader(BatchLoader):
         if whole > LONG:
             log.info("%s", faster(self.recipe, sum(steps) / len(steps)))
 
-    def store(self, index: int) -> Tensor:
-        maps = self.compute(super().read(index))
-        with replacing(self.path(index), lasting=False) as part, part.open("wb") as file:
+    def computed(self, index: int, copy: int) -> Tensor:
+        pictures = super().read(index)
+        if copy:
+            random = random_of(self.recipe, copy, index, 0, AUGMENTATION)
+            pictures = augmented(pictures, self.recipe, random)
+        return self.compute(pictures)
+
+    def store(self, index: int, copy: int = 0) -> Tensor:
+        maps = self.computed(index, copy)
+        with replacing(self.path(index, copy), lasting=False) as part, part.open("wb") as file:
             np.savez(file, maps=maps.numpy())
         return maps
 
@@ -133,18 +156,18 @@ class FeatureLoader(BatchLoader):
             maps = torch.cat([piece.to(self.dtype).cpu() for piece in pieces])
             return maps.contiguous()  # the same memory layout as maps read from a file
 
-    def read(self, index: int) -> Tensor:
+    def read(self, index: int, copy: int = 0) -> Tensor:
         if self.folder is None:
-            return self.compute(super().read(index))
-        path = self.path(index)
+            return self.computed(index, copy)
+        path = self.path(index, copy)
         try:
             if not path.is_file():
-                return self.store(index)
+                return self.store(index, copy)
             with explaining_refusal(path), np.load(path, allow_pickle=False) as stored:
                 return torch.from_numpy(stored["maps"])
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             log.warning("%s is damaged; its feature maps are computed again", path)
-            return self.store(index)
+            return self.store(index, copy)
 
     def load(
         self, indices: Sequence[int], epoch: int | None = None, turns: Sequence[int] = ()

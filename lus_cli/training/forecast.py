@@ -6,9 +6,10 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 
-from lus_cli.cache.batches import BatchLoader
+from lus_cli.cache.batches import BatchLoader, pictures_of
 from lus_cli.recipes.recipe import DEFAULT_RECIPE, Recipe
 from lus_cli.training.sampling import epoch_order
+from lus_cli.training.scoring import seconds_per_picture
 from lus_cli.training.tally import Tally
 from lus_cli.training.trainer import Trainer
 from lus_cli.words import counted, duration
@@ -18,6 +19,7 @@ log = logging.getLogger("lus.train")
 MEASURED = 3  # steps of the first epoch; the first of them is a warm-up and does not count
 FORWARD = 1 / 3  # share of a step's time; the backward pass takes twice as long as the forward pass
 LONG = 3600.0  # seconds; for a longer run, a faster way is named
+SOON = 8.0  # seconds; if the first steps take longer, a rough estimate comes before them
 
 
 class Forecast:
@@ -26,23 +28,40 @@ class Forecast:
     It is called with the tally of the epoch after each step.
     """
 
-    def __init__(self, trainer: Trainer, validation: Sequence[int], done: int) -> None:
+    def __init__(
+        self, trainer: Trainer, validation: Sequence[int], done: int, runs: int = 1
+    ) -> None:
         """Counts the pictures of an epoch.
 
         validation: the videos that are scored after each epoch.
         done: the number of epochs that an earlier process trained.
+        runs: the number of runs like this one that are still to be trained, this one included.
         """
+        self.runs = runs
         self.recipe, self.loader = trainer.recipe, trainer.loader
         self.epochs = counted(self.recipe.epochs - done, "more epoch" if done else "epoch")
         self.remaining = self.recipe.epochs - done
         scores = self.loader.videos.scores
         groups = epoch_order(trainer.indices, scores, self.recipe, done + 1)
+        first = groups[:MEASURED]
+        self.measured = sum(self.loader.steps(index) for group in first for index in group)
         self.trained = sum(self.loader.steps(index) for group in groups for index in group)
         self.scored = sum(map(self.loader.steps, validation))
         self.per_video = self.trained / max(len(trainer.indices), 1)
         self.videos = len({*trainer.indices, *validation})
+        self.videos += len(trainer.indices) * getattr(self.loader, "copies", 0)
         self.awaited = min(MEASURED, len(groups))  # the number of steps after which it logs
         self.steps, self.warm_up = 0, Tally()
+
+    def rough(self, trainer: Trainer) -> None:
+        """Logs an estimate before the first step, from one video, if the first steps take long."""
+        if self.recipe.freeze or self.remaining < 1:  # features have their own estimate
+            return
+        scoring_s = seconds_per_picture(trainer.model, self.loader, trainer.indices, trainer.pad_to)
+        step_s = scoring_s / FORWARD / trainer.ranks.world
+        if step_s * self.measured > SOON:
+            line = self.lines(step_s, 0.0)[0]
+            log.info("judging by one video, roughly %s", line.removeprefix("about "))
 
     def __call__(self, tally: Tally) -> None:
         self.steps += 1
@@ -71,6 +90,9 @@ class Forecast:
         if self.recipe.patience:
             total = f"up to {total}; early stopping may end it sooner"
         line = f"about {duration(epoch_s)} per epoch: {total}"
+        if self.runs > 1:
+            line += f"; {self.runs} runs like this one: about {duration(run_s * self.runs)}"
+            run_s *= self.runs
         return [line, faster(self.recipe, self.per_video)] if run_s > LONG else [line]
 
 
@@ -94,6 +116,6 @@ def faster(recipe: Recipe, steps: float) -> str:
         return (
             "--feature-cache float16 takes less: the CNN sees each video once, not in every epoch"
         )
-    if not recipe.windows and steps > 6:
+    if not pictures_of(recipe).are_windows and steps > 6:
         return f"--windows 6 takes less: 6 pictures per video instead of {steps:.0f}"
     return "fewer --epochs or --members take less"

@@ -112,7 +112,7 @@ def logging_to(path: Path) -> Iterator[None]:
 def note_nonfinite(run: Run, event: dict[str, Any]) -> None:
     """Appends the trace of a skipped step to nonfinite.json and logs a warning."""
     path = run.root / "nonfinite.json"
-    events = json.loads(path.read_text())["events"] if path.is_file() else []
+    events = json.loads(path.read_text(encoding="utf-8"))["events"] if path.is_file() else []
     write_json(path, {"events": [*events, event]})
     log.warning(
         "epoch %s: a step was not finite (%s, %s) and was skipped; see %s",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -9,15 +10,19 @@ import torch
 
 from lus_cli.cache.batches import Batch, BatchLoader, in_batches
 from lus_cli.cache.pictures import Pictures
+from lus_cli.evaluation.metrics import label_metrics
+from lus_cli.model.decision import expected_scores
 from lus_cli.model.devices import SCORING_BYTES, frames_at_once
 from lus_cli.model.head import CLASSES, Output, elected
+from lus_cli.model.losses import entropy_floor, ordinal_loss
 from lus_cli.model.network import LusModel
-from lus_cli.model.ranks import ALONE, Ranks
 from lus_cli.progress import Progress
+from lus_cli.torchrun.group import ALONE, Group, in_order
 
 CHECKPOINT_FRAMES = 32  # whose activations are in memory at the same time with --checkpointing
 # Receives each batch and the model's output for it, to keep more than the logits.
 Keep = Callable[[Batch, Output], None]
+VARIANCE_VIDEOS = 64  # enough for a mean variance
 Votes = Mapping[int, Sequence[int]]
 
 
@@ -29,7 +34,7 @@ def score_videos(
     pad_to: int,
     task: str,
     progress: Progress,
-    ranks: Ranks = ALONE,
+    ranks: Group = ALONE,
     keep: Keep | None = None,
     votes: Votes | None = None,
     decide: bool = True,
@@ -38,31 +43,54 @@ def score_videos(
 
     Runs on the device of the model, in evaluation mode, one batch at a time, with a bounded number
     of frames in the CNN at once. Each of several processes scores its share and returns all logits.
-    `keep` is called with each batch and the output of the model.
+    It scores whole batches, as a single process makes them, because sums of floating-point numbers may
+    depend on the size of a batch. `keep` is called with each batch of this process and the output of the
+    model.
 
     votes: the members whose predictions count for each video, by its index; None for all.
     decide: whether the logits are those of the model's decision.
     """
-    device = next(model.parameters()).device
+    device = device_of(model)
     was_training = model.training
     model.eval()
     at_once = scored_at_once(model, loader)
-    share = [np.zeros((0, CLASSES), np.float32)]
+    groups = in_batches(indices, loader.recipe.batch_size)
+    share: list[np.ndarray] = []
+    progress = ranks.whole(progress)
     try:
         with torch.inference_mode():
-            for batch in loader.batches(in_batches(ranks.share(indices), loader.recipe.batch_size)):
+            for batch in loader.batches(ranks.share(groups)):
                 parts = parts_of(batch, at_once)
                 output = predict(model, batch.to(device), pad_to, parts, votes, decide)
                 share.append(output.logits.float().cpu().numpy())
                 if keep is not None:
                     keep(batch, output)
-                progress(task, min(sum(map(len, share)) * ranks.world, len(indices)), len(indices))
+                progress(task, sum(map(len, share)), len(indices))
     finally:
         model.train(was_training)
-    logits = np.empty((len(indices), CLASSES), np.float32)
-    for rank, part in enumerate(ranks.gathered(np.concatenate(share))):
-        logits[rank :: ranks.world] = part
-    return logits
+    none = np.zeros((0, CLASSES), np.float32)
+    return np.concatenate([none, *in_order(ranks.gathered(share))])
+
+
+def seconds_per_picture(
+    model: LusModel, loader: BatchLoader, indices: Sequence[int], pad_to: int
+) -> float:
+    """How long scoring takes per picture, measured on the shortest of some videos."""
+    index = min(indices, key=loader.steps)
+    batch, was_training, seconds = loader.load([index]).to(device_of(model)), model.training, 0.0
+    model.eval()
+    with torch.inference_mode():
+        for _ in range(2):  # the first call warms up
+            begun = time.perf_counter()
+            parts = parts_of(batch, scored_at_once(model, loader))
+            predict(model, batch, pad_to, parts).logits.cpu()  # waits for an accelerator
+            seconds = time.perf_counter() - begun
+    model.train(was_training)
+    return seconds / loader.steps(index)
+
+
+def device_of(model: LusModel) -> torch.device:
+    return next(model.parameters()).device
 
 
 def scored_at_once(model: LusModel, loader: BatchLoader) -> int:
@@ -99,6 +127,40 @@ def predict(
     return model.decided(output) if decide else output
 
 
+def averaged_out(
+    model: LusModel, loader: BatchLoader, indices: Sequence[int], pad_to: int, votes: Votes
+) -> float:
+    """The variance of the expected scores that averaging over all members removes, compared with the
+    predictions of those that vote.
+
+    If the members' predictions for a video have variance v, the mean of n of them has v / n, as of
+    independent values. v is measured on up to VARIANCE_VIDEOS of the videos,
+    among the members that are trained on them: it is about the same for new patients.
+    """
+    count = len(model.heads)
+    step = max(-(-len(indices) // VARIANCE_VIDEOS), 1)
+    some = list(indices[::step])
+    device, was_training = next(model.parameters()).device, model.training
+    model.eval()
+    removed: list[float] = []
+    with torch.inference_mode():
+        for batch in loader.batches(in_batches(some, loader.recipe.batch_size)):
+            features = features_of(
+                model, batch.to(device), parts_of(batch, scored_at_once(model, loader))
+            )
+            outputs = model.outputs(features, batch.lengths, pad_to)
+            expected = torch.stack(
+                [expected_scores(output.logits.float()) for output in outputs]
+            ).cpu()
+            for place, index in enumerate(batch.indices):
+                trained = [m for m in range(count) if m not in votes[index]]
+                if len(trained) > 1:
+                    variance = expected[trained, place].var().item()
+                    removed.append(variance * (1 / len(votes[index]) - 1 / count))
+    model.train(was_training)
+    return float(np.mean(removed)) if removed else 0.0
+
+
 def membership(members: Votes, indices: Sequence[int], count: int) -> torch.Tensor:
     """(member, video) bool: whether each of `count` members is listed for each video."""
     rows = [[member in members[index] for index in indices] for member in range(count)]
@@ -130,3 +192,22 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
     exponent: np.ndarray = np.exp(shifted)
     return exponent / exponent.sum(axis=1, keepdims=True)
+
+
+def summary(logits: np.ndarray, scores: np.ndarray, loss: str) -> dict[str, float]:
+    """Metrics of logits, (video, class), against scores, (video,), as means per video.
+
+    `loss`, without class weights; `excess`, the loss minus the entropy of the soft labels, which is
+    0 for a perfect prediction; `accuracy`; `kappa`, quadratic weighted, NaN if undefined.
+    """
+    truth = torch.from_numpy(scores)
+    mean_loss = ordinal_loss(torch.from_numpy(logits), truth, loss).mean().item()
+    confusion = np.zeros((1, CLASSES, CLASSES))
+    np.add.at(confusion[0], (scores, logits.argmax(axis=1)), 1)
+    figures = label_metrics(confusion)
+    return {
+        "loss": mean_loss,
+        "excess": mean_loss - entropy_floor(truth, loss).mean().item(),
+        "accuracy": figures["accuracy"].item(),
+        "kappa": figures["kappa_quadratic"].item(),
+    }

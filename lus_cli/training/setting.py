@@ -25,6 +25,7 @@ class Setting:
     device: torch.device
     ranks: Ranks = field(default=ALONE)
     planned: Recipe | None = None  # of a resumed run: its recipe before this command
+    to_train: int = 1  # runs like this one, of a cross-validation: this one and those after it
 
     @property
     def resume(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,43 +22,59 @@ from lus_cli.model.devices import SCORING_BYTES, frames_at_once
 from lus_cli.model.network import LusModel
 from lus_cli.progress import Progress
 from lus_cli.study.ids import VideoId
-from lus_cli.training.scoring import Keep, score_videos, softmax
-from lus_cli.words import counted, shortened
+from lus_cli.torchrun.group import ALONE, Group
+from lus_cli.training.scoring import Keep, score_videos, seconds_per_picture, softmax
+from lus_cli.words import counted, duration, shortened
+
+log = logging.getLogger("lus")
+MANY_PICTURES = 200  # in a batch: fewer are scored within seconds even on a CPU
+SOON_S = 5.0  # within which progress says by itself how long it takes
 
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A trained model, and the folder in which the results computed with it lie."""
+    """A trained model, and the run folder that the results computed with it are written to."""
 
     run: Run
     model: LusModel
     card: Card
     weights: str  # digest_of the weights when they were read
     folds: tuple[str, ...] = ()  # the runs whose mean it is; empty for the model of one run
+    source: Run | None = None  # where it was read from, if not from `run`
+
+    @property
+    def home(self) -> Run:
+        """The folder that the model lies in, with what is known of its training."""
+        return self.source or self.run
 
     @property
     def title(self) -> str:
-        return f"run {self.run.name}"
+        return f"{'model' if self.source else 'run'} {self.run.name}"
 
     @property
     def split(self) -> Split:
         """The split it was trained with; empty if its folder has none. Raises LusError."""
-        return load_split(self.run.split)[0] if self.run.split.is_file() else Split((), (), ())
+        return load_split(self.home.split)[0] if self.home.split.is_file() else Split((), (), ())
 
     @cached_property
     def words(self) -> dict[str, str]:
         """How patients were used in training, as words; without those that it has never seen."""
-        split, leaves_out = self.split, self.card.recipe.leave_out
-        trained = "the model was trained on it"
-        selected = trained if leaves_out else "the model's best epoch was chosen on it"
-        return dict.fromkeys(split.train, trained) | dict.fromkeys(split.validation, selected)
+        split, use = self.split, use_in_words(self.card.recipe.leave_out)
+        return {patient: use[part] for part in use for patient in getattr(split, part)}
 
     def use_of(self, video: VideoId) -> str:
         """How a video of its study was used in training, as words; "" if it was not.
 
-        Raises LusError if the split of the run cannot be read.
+        Raises LusError if its split cannot be read.
         """
         return self.words.get(video.patient, "")
+
+
+def use_in_words(leaves_out: bool) -> dict[str, str]:
+    """How the videos of train and of validation were used. leaves_out: see the recipe."""
+    trained = "the model was trained on it"
+    selected = trained if leaves_out else "the model's best epoch was chosen on it"
+    return {"train": trained, "validation": selected}
 
 
 def mean_notes(folds: Sequence[str]) -> list[str]:
@@ -98,9 +115,15 @@ class TrainedRun:
         task: str,
         progress: Progress,
         keep: Keep | None = None,
+        group: Group = ALONE,
     ) -> np.ndarray:
-        """The predicted probabilities of videos of the cache: (video, class), rows summing to 1."""
+        """The predicted probabilities of videos of the cache: (video, class), rows summing to 1.
+
+        keep, group: see score_videos.
+        """
         loader = BatchLoader(self.videos, self.card.recipe, keep=False)
+        if group.first:
+            self.forecast(loader, indices, task, group.world)
         logits = score_videos(
             self.model,
             loader,
@@ -108,6 +131,7 @@ class TrainedRun:
             pad_to=self.card.longest,
             task=task,
             progress=progress,
+            ranks=group,
             keep=keep,
         )
         wrong = [index for index, row in zip(indices, logits, strict=True) if not_finite(row)]
@@ -118,6 +142,18 @@ class TrainedRun:
                 "try --device cpu; if that does not help, train a new run",
             )
         return softmax(logits)
+
+    def forecast(
+        self, loader: BatchLoader, indices: Sequence[int], task: str, processes: int
+    ) -> None:
+        """Logs how long scoring takes, if the first batch, which is the first progress, takes long."""
+        first = sum(map(loader.steps, indices[: self.card.recipe.batch_size]))
+        if first < MANY_PICTURES:
+            return
+        each = seconds_per_picture(self.model, loader, indices, self.card.longest)
+        if first * each > SOON_S:
+            whole = each * sum(map(loader.steps, indices)) / processes
+            log.info("%s: roughly %s, judging by one video", task, duration(whole))
 
 
 def not_finite(values: np.ndarray) -> bool:
@@ -131,6 +167,7 @@ def open_run(cache: Cache, name: str | None, device: torch.device) -> TrainedRun
     the split.json of the run is missing.
     """
     run = cache.run(name)
+    cache = run.cache  # not that of --cache if the run is given by its path
     trained = load_run(run)
     card = trained.card
     for path, what in ((cache.videos, "study"), (run.split, "split")):
@@ -152,15 +189,16 @@ def open_run(cache: Cache, name: str | None, device: torch.device) -> TrainedRun
 
 
 def open_elsewhere(
-    cache: Cache, trained: TrainedModel, device: torch.device, other: Path
+    trained: TrainedModel, device: torch.device, other: Path
 ) -> tuple[TrainedRun, VideoCache | None]:
     """A trained model on `device`, with the videos of another study.
 
-    Returns also the videos it was trained on, or None if the cache no longer holds them.
+    Returns also the videos it was trained on, or None if its cache no longer holds them.
     """
     card, split = trained.card, trained.split
     videos = OtherStudy(other, card.frame_format)
-    home = VideoCache(cache.videos) if cache.videos.is_file() else None
+    study = trained.home.cache.videos
+    home = VideoCache(study) if study.is_file() else None
     if home is not None and home.fingerprint != card.fingerprint:
         home = None
     model = on_device(trained.model, device, card)

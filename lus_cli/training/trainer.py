@@ -14,10 +14,9 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from lus_cli.cache.batches import Batch, BatchLoader
 from lus_cli.errors import LusError
-from lus_cli.evaluation.metrics import label_metrics
 from lus_cli.model.decision import calibrated
 from lus_cli.model.devices import PRECISIONS
-from lus_cli.model.losses import entropy_floor, inverse_frequency, ordinal_loss
+from lus_cli.model.losses import inverse_frequency, ordinal_loss
 from lus_cli.model.network import CLASSES, LusModel
 from lus_cli.model.ranks import ALONE, Ranks
 from lus_cli.progress import Progress
@@ -26,7 +25,14 @@ from lus_cli.training import nonfinite
 from lus_cli.training.augmentation import augment
 from lus_cli.training.optimizer import new_optimizer, schedule_factor
 from lus_cli.training.sampling import epoch_order, turns_of
-from lus_cli.training.scoring import CHECKPOINT_FRAMES, features_of, membership, score_videos
+from lus_cli.training.scoring import (
+    CHECKPOINT_FRAMES,
+    averaged_out,
+    features_of,
+    membership,
+    score_videos,
+    summary,
+)
 from lus_cli.training.tally import Step, Tally
 
 MAX_NONFINITE_IN_A_ROW = 3
@@ -301,7 +307,8 @@ class Trainer:
             decide=False,
         )
         if np.isfinite(logits).all():
-            model.decision.set(*calibrated(self.recipe.decision, logits, scores))
+            spare = averaged_out(model, self.loader, indices, self.pad_to, votes) if votes else 0.0
+            model.decision.set(*calibrated(self.recipe.decision, logits, scores, spare))
         with torch.no_grad():
             decided = model.decision(torch.from_numpy(logits).to(self.device)).cpu().numpy()
         metrics = summary(logits, scores, self.recipe.loss)
@@ -328,22 +335,3 @@ class Trainer:
         self.scaler.load_state_dict(state["scaler"])
         self.steps = state["steps"]
         self.nonfinite_in_a_row = state["nonfinite_in_a_row"]
-
-
-def summary(logits: np.ndarray, scores: np.ndarray, loss: str) -> dict[str, float]:
-    """Metrics of logits, (video, class), against scores, (video,), as means per video.
-
-    `loss`, without class weights; `excess`, the loss minus the entropy of the soft labels, which is
-    0 for a perfect prediction; `accuracy`; `kappa`, quadratic weighted, NaN if undefined.
-    """
-    truth = torch.from_numpy(scores)
-    mean_loss = ordinal_loss(torch.from_numpy(logits), truth, loss).mean().item()
-    confusion = np.zeros((1, CLASSES, CLASSES))
-    np.add.at(confusion[0], (scores, logits.argmax(axis=1)), 1)
-    figures = label_metrics(confusion)
-    return {
-        "loss": mean_loss,
-        "excess": mean_loss - entropy_floor(truth, loss).mean().item(),
-        "accuracy": figures["accuracy"].item(),
-        "kappa": figures["kappa_quadratic"].item(),
-    }

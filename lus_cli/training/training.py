@@ -5,18 +5,26 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import shlex
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
 
 from lus_cli.cache.batches import BatchLoader
-from lus_cli.cache.layout import Cache
+from lus_cli.cache.layout import Cache, Run
 from lus_cli.errors import UsageError
 from lus_cli.evaluation.model_card import write_model_card
-from lus_cli.files import write_text
+from lus_cli.files import write_json, write_text
 from lus_cli.folders import locked
-from lus_cli.model.checkpoint import Card, load_best, new_model, save_best, save_last
+from lus_cli.model.checkpoint import (
+    Card,
+    load_best,
+    new_model,
+    save_best,
+    save_last,
+    weights_digest,
+)
 from lus_cli.model.devices import (
     MAX_ACTIVATION_BYTES,
     choose_precision,
@@ -26,6 +34,7 @@ from lus_cli.model.devices import (
 from lus_cli.model.network import LusModel
 from lus_cli.progress import Progress, Result, Table
 from lus_cli.recipes.recipe import Recipe
+from lus_cli.recipes.shipped import changes_in_words, described
 from lus_cli.training import run_folder
 from lus_cli.training.checks import check_map, check_recipe, check_weights
 from lus_cli.training.early_stopping import (
@@ -40,9 +49,10 @@ from lus_cli.training.feature_cache import FeatureLoader
 from lus_cli.training.forecast import Forecast
 from lus_cli.training.members import deal
 from lus_cli.training.resuming import already_finished, restored, write_plan
-from lus_cli.training.scoring import score_videos
+from lus_cli.training.scoring import score_videos, summary
 from lus_cli.training.setting import Setting
-from lus_cli.training.trainer import Trainer, summary
+from lus_cli.training.trainer import Trainer
+from lus_cli.words import shortened
 
 log = logging.getLogger("lus.train")
 
@@ -60,8 +70,8 @@ def train(setting: Setting, progress: Progress, *, becomes_latest: bool = True) 
     trainer = new_trainer(setting)
     with explaining_out_of_memory(smaller(setting.recipe)):
         if isinstance(trainer.loader, FeatureLoader):
-            used = {*setting.training_indices(), *setting.validation_indices()}
-            trainer.loader.fill(sorted(used), setting.ranks, progress)
+            trained, scored = setting.training_indices(), setting.validation_indices()
+            trainer.loader.fill(trained, scored, setting.ranks, progress)
         with run_begun(setting, becomes_latest):
             fitted = fit(setting, trainer, progress)
             del trainer  # frees the pictures and the state of the optimizer
@@ -155,7 +165,10 @@ def fit(setting: Setting, trainer: Trainer, progress: Progress) -> Fitted:
     before = len(epochs)
     scores = torch.from_numpy(setting.videos.scores[validation])
     book = EpochLog(run, epochs, scores, recipe.loss) if ranks.first else None
-    forecast = Forecast(trainer, validation, before) if ranks.first else None
+    forecast = None
+    if ranks.first:
+        forecast = Forecast(trainer, validation, before, setting.to_train)
+        forecast.rough(trainer)
     progress("epochs", before, recipe.epochs)
     while not finished(epochs, recipe):
         epoch = len(epochs) + 1
@@ -183,7 +196,8 @@ def keep(setting: Setting, trainer: Trainer, epochs: list[dict[str, float]]) -> 
     if best_epoch(epochs) is epochs[-1]:
         card = card_of(setting, trainer.pad_to, epochs[-1])
         save_best(setting.run.best, trainer.scored_model.state_dict(), card)
-        setting.run.model_card.unlink(missing_ok=True)  # of other weights; written at the end
+        for path in (setting.run.model_card, setting.run.result):
+            path.unlink(missing_ok=True)  # of other weights; written at the end
     save_last(setting.run.last, trainer.state() | {"epochs": epochs})
 
 
@@ -210,6 +224,11 @@ def finish(setting: Setting, fitted: Fitted, progress: Progress) -> Result:
         write_model_card(run)
     epochs = fitted.epochs
     best = required_best(epochs, setting.recipe)
+    if setting.ranks.first:
+        weights = weights_digest(run.best)
+        write_json(
+            run.result, {"weights": weights, "best_epoch": best["epoch"], "test": test or None}
+        )
     numbers = {"run": run.name, "best_epoch": best, "epochs": len(epochs), "test": test}
     rows = [
         ("validation", best["validation_loss"], best["validation_excess"],
@@ -222,10 +241,21 @@ def finish(setting: Setting, fitted: Fitted, progress: Progress) -> Result:
     curves = {"curves": path} if path.is_file() else {}
     return Result(
         numbers,
-        [Table(f"run {run.name}: best epoch {card.epoch} of {len(epochs)}", columns, rows)],
+        [Table(title_of(run, setting.recipe, card.epoch, len(epochs)), columns, rows)],
         {"run": run.root, **curves, "card": run.model_card},
-        notes=fitted.notes,
+        notes=[
+            *fitted.notes,
+            f"`tensorboard --logdir {shlex.quote(str(run.root.parent))}` shows the curves of all runs "
+            "in the browser",
+        ],
     )
+
+
+def title_of(run: Run, recipe: Recipe, best: int, epochs: int) -> str:
+    """The title of the table of a finished run, with the fields that it changes in its recipe."""
+    title = f"run {run.name} ({described(recipe)}): best epoch {best} of {epochs}"
+    changed = changes_in_words(recipe)
+    return f"{title}\nchanged: {shortened(changed, 8)}" if changed else title
 
 
 def score_part(

@@ -22,7 +22,8 @@ from lus_cli.config import PrepareConfig
 from lus_cli.files import write_text
 from lus_cli.model.checkpoint import Card, new_model, save_best
 from lus_cli.options import build, read_toml
-from lus_cli.recipes.recipe import Recipe, recipe_path
+from lus_cli.recipes.recipe import Recipe
+from lus_cli.recipes.shipped import recipe_path
 from lus_cli.study.annotations import ANNOTATIONS
 from lus_cli.study.ids import VideoId
 from lus_cli.training import run_folder

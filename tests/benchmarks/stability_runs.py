@@ -19,12 +19,12 @@ from lus_cli.cache.batches import BatchLoader
 from lus_cli.cache.chunks import FrameFormat
 from lus_cli.errors import LusError
 from lus_cli.model.checkpoint import new_model
-from lus_cli.options import build
+from lus_cli.options import build, read_toml
 from lus_cli.progress import silent
-from lus_cli.recipes.recipe import Recipe
+from lus_cli.recipes.recipe import Recipe, recipe_path
 from lus_cli.training.trainer import Trainer
-from tests.conftest import PAPER
 
+PAPER = read_toml(recipe_path("paper"))  # what that recipe changes
 LONGEST = 252  # frames, to which the report's paddings fill every video up
 SIZE, VIDEOS, FRAMES = 64, 12, 4  # pixels; videos of a study; frames of a video, evenly spread
 

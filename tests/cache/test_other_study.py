@@ -11,13 +11,20 @@ import pytest
 
 from lus_cli.cache.chunks import FrameFormat
 from lus_cli.cache.layout import Cache
-from lus_cli.cache.other_study import OtherStudy, videos_to_evaluate, why_not_compared
+from lus_cli.cache.other_study import (
+    OtherStudy,
+    TrainedOn,
+    videos_to_evaluate,
+    why_not_compared,
+)
 from lus_cli.cache.same_patient import alike_trained_notes
+from lus_cli.cache.split import Split
 from lus_cli.cache.video_cache import VideoCache
 from lus_cli.config import EvaluateConfig, PhantomConfig, PrepareConfig
 from lus_cli.errors import LusError, UsageError
 from lus_cli.progress import silent
 from lus_cli.steps import evaluate, phantom, prepare, train
+from lus_cli.training.training_videos import used_videos
 from tests.conftest import tiny
 
 
@@ -87,16 +94,17 @@ def test_patients_of_the_training_are_refused_skipped_or_kept(
         VideoCache(prepared_as(study, tmp_path, size=32)),
         VideoCache(prepared / "videos.h5"),
     )
-    known = {other.patients[0]}
+    own = {other.patients[0]}
+    known = TrainedOn(own, set(home.checksums), home.stored_format)
     labelled = [i for i in range(len(other)) if other.scores[i] >= 0]
     with pytest.raises(LusError, match=f"trained on patient {other.patients[0]}"):
-        videos_to_evaluate(other, home, known, "refuse")
-    kept = videos_to_evaluate(other, home, known, "skip")
-    assert {other.patients[i] for i in kept} == set(other.patients) - known
-    assert videos_to_evaluate(other, home, known, "keep") == labelled
-    assert videos_to_evaluate(other, home, {"nobody"}, "refuse") == labelled
+        videos_to_evaluate(other, known, "refuse")
+    kept = videos_to_evaluate(other, known, "skip")
+    assert {other.patients[i] for i in kept} == set(other.patients) - own
+    assert videos_to_evaluate(other, known, "keep") == labelled
+    assert videos_to_evaluate(other, TrainedOn({"nobody"}), "refuse") == labelled
     with pytest.raises(LusError, match="that the run was not trained on"):
-        videos_to_evaluate(other, home, set(other.patients), "skip")
+        videos_to_evaluate(other, TrainedOn(set(other.patients)), "skip")
 
 
 def test_the_same_pixels_under_another_name_are_found(study: Path, tmp_path: Path) -> None:
@@ -110,16 +118,20 @@ def test_the_same_pixels_under_another_name_are_found(study: Path, tmp_path: Pat
     text = (study / "Annotations.txt").read_text()
     (renamed / "Annotations.txt").write_text(text.replace("elsewhere", "new-elsewhere"))
     second = VideoCache(prepared_as(renamed, tmp_path / "second", size=32))
+    own = {"elsewhere-0"}
+    used = used_videos(first, Split(("elsewhere-0",), (), ()))
+    known = TrainedOn(own, used.keys(), first.stored_format)
     with pytest.raises(LusError, match="trained on patient new-elsewhere-0"):
-        videos_to_evaluate(second, first, {"elsewhere-0"}, "refuse")
-    assert why_not_compared(second, first) == ""
-    assert videos_to_evaluate(
-        second, None, {"elsewhere-0"}, "refuse"
-    )  # nothing is left to recognise them by
-    assert "no longer in the cache" in why_not_compared(second, None)
+        videos_to_evaluate(second, known, "refuse")
+    assert why_not_compared(second, known) == ""
+    unseen = [i for i in range(len(second)) if second.patients[i] != "new-elsewhere-0"]
+    assert videos_to_evaluate(second, known, "skip") == unseen
+    # nothing is left to recognise them by
+    assert videos_to_evaluate(second, TrainedOn(own), "refuse")
+    assert "not available" in why_not_compared(second, TrainedOn(own))
     other = VideoCache(prepared_as(renamed, tmp_path / "third", size=31))
-    assert videos_to_evaluate(other, first, {"elsewhere-0"}, "refuse")
-    assert "different frame settings" in why_not_compared(other, first)
+    assert videos_to_evaluate(other, known, "refuse")
+    assert "different frame settings" in why_not_compared(other, known)
 
 
 @pytest.fixture(scope="module")

@@ -69,6 +69,35 @@ def test_each_frame_is_shown_by_a_window_that_holds_it(length: int, windows: int
         assert start <= frame < end
 
 
+@pytest.mark.parametrize(
+    ("length", "expected"),
+    [
+        (24, [(0, 8), (8, 16), (16, 24)]),
+        (27, [(0, 8), (8, 16), (16, 27)]),  # 3.4 windows: the last one is longer
+        (29, [(0, 8), (8, 16), (16, 24), (24, 29)]),  # 3.6 windows: the last one is shorter
+        (3, [(0, 3)]),
+        (1, [(0, 1)]),
+    ],
+)
+def test_windows_of_equal_length(length: int, expected: list[tuple[int, int]]) -> None:
+    makes = Pictures(6, scan_lines=False, window_frames=8)
+    assert makes.spans(length) == expected
+    assert makes.steps(length) == len(expected)
+    assert makes.of(noise(length, 20, 20)).shape == (len(expected), 20, 20, 3)
+
+
+def test_the_whole_video_is_a_step_before_its_windows() -> None:
+    alone, frames = Pictures(3, scan_lines=False), noise(7, 20, 20)
+    makes = Pictures(3, scan_lines=False, whole_video=True)
+    assert makes.spans(7) == [(0, 7), *alone.spans(7)]
+    made = makes.of(frames)
+    assert torch.equal(made[0], Pictures(1, scan_lines=False).of(frames)[0])
+    assert torch.equal(made[1:], alone.of(frames))
+    assert np.array_equal(makes.step_of_frame(7), alone.step_of_frame(7) + 1)
+    weights = makes.frame_weights(np.array([0.4, 0.2, 0.3, 0.1]), 7)
+    assert weights == pytest.approx(0.4 / 7 + np.repeat([0.1, 0.15, 0.1 / 3], [2, 2, 3]))
+
+
 def test_without_windows_every_frame_is_a_step() -> None:
     makes = Pictures(0, scan_lines=True)
     assert makes.steps(7) == 7

@@ -25,7 +25,7 @@ from lus_cli.crossval.fold_models import load_trained
 from lus_cli.errors import LusError
 from lus_cli.files import write_json
 from lus_cli.model.checkpoint import load_best, save_best
-from lus_cli.prediction.scorer import load_scorer
+from lus_cli.prediction.scorer import load_model
 from lus_cli.progress import Result, silent
 from lus_cli.steps import attention, crossval, evaluate, phantom, predict, prepare
 from tests.conftest import crossval_config
@@ -88,7 +88,7 @@ def test_predictions_are_the_mean_over_all_folds_and_repetitions(cache: Path, ex
     assert "mean of 6 models of a cross-validation" in result.files["page"].read_text("utf-8")
     assert result.numbers["runs"] == [f"{NAME}-{fold}" for fold in FOLDS]
     assert "the mean of 6 models, one per fold and repetition" in " ".join(result.notes)
-    scorer = load_scorer(cache / "crossvals" / NAME, "cpu")
+    scorer = load_model(cache / "crossvals" / NAME, "cpu")
     videos = VideoCache(cache / "videos.h5")
     index = list(map(str, videos.ids)).index("/".join(video.parts[-3:]))
     of_array = scorer.score_frames(videos.read(index))
@@ -131,7 +131,7 @@ def test_another_study_is_evaluated_with_the_mean(cache: Path, other: Path) -> N
     assert result.files["numbers"].parents[1] == cache / "crossvals" / NAME / "evaluation"
     assert "card" not in result.files
     assert result.numbers["runs"] == [f"{NAME}-{fold}" for fold in FOLDS]
-    scorer, videos = load_scorer(cache / "crossvals" / NAME, "cpu"), VideoCache(other)
+    scorer, videos = load_model(cache / "crossvals" / NAME, "cpu"), VideoCache(other)
     with result.files["predictions"].open(newline="") as file:
         rows = {(r["patient"], r["exam"], r["area"]): r for r in csv.DictReader(file)}
     for index, video in enumerate(videos.ids):
@@ -182,13 +182,13 @@ def test_models_that_were_not_tested_are_refused(changed: Path, what: str) -> No
         config.write_text(config.read_text().replace("momentum = 0.7", "momentum = 0.6"))
         message = f"run {NAME}-r1-f1 has another recipe"
     with pytest.raises(LusError, match=message):
-        load_scorer(root, "cpu")
+        load_model(root, "cpu")
     if what == "changed":
         crossval.run(crossval_config(changed, resume=True, run=NAME), silent)
-        assert load_scorer(root, "cpu").trained.folds[-1] == run.name
+        assert load_model(root, "cpu").trained.folds[-1] == run.name
 
 
 def test_a_damaged_plan_is_one_line(changed: Path) -> None:
     write_json(changed / "crossvals" / NAME / "plan.json", {"repeats": 3})
     with pytest.raises(LusError, match=r"plan\.json is damaged"):
-        load_scorer(changed / "crossvals" / NAME, "cpu")
+        load_model(changed / "crossvals" / NAME, "cpu")

@@ -15,7 +15,7 @@ import pytest
 from sklearn.metrics import cohen_kappa_score
 
 from lus_cli.cache.split import Split
-from lus_cli.cli import settings_from
+from lus_cli.cli.settings import settings_from
 from lus_cli.config import CrossvalConfig
 from lus_cli.crossval.confounders import confounding
 from lus_cli.crossval.doubtful_labels import doubted_labels

@@ -89,6 +89,15 @@ def changed(run: Run, part: str, **values: Any) -> dict[str, Any]:
     return scores
 
 
+def test_changed_fields_of_the_recipe_are_listed(cache: Path) -> None:
+    card = card_of(cache)
+    assert "recipe `paper`, 4 fields changed." in card
+    recipe = section(card, "Recipe")
+    assert "\n- epochs 1 instead of 35\n" in recipe
+    assert "\n- weights none instead of imagenet\n" in recipe
+    assert recipe.count(" instead of ") == 4
+
+
 def test_a_run_without_evaluation_has_a_card_without_results(cache):
     card = card_of(cache)
     assert "None yet" in section(card, "Results")

@@ -283,7 +283,7 @@ def test_a_videos_frames_are_on_the_page_once(tmp_path):
 def test_the_player_has_the_colours_of_the_overlays(tmp_path):
     text = page_of(tmp_path, predictions_of(SCORES, PREDICTED), clips={"p2/1/2": clip_of()})
     [colours] = Outline(text).having("div", "data-colours")
-    assert colours.split() == overlay.INFERNO.split()
+    assert colours.split() == overlay.colour_names()
     assert Outline(text).having("div", "data-contour") == [str(overlay.CONTOUR)]
     [strength] = [at for _, at in Outline(text).tags if at.get("class") == "player-strength"]
     assert strength["value"] == str(overlay.STRONGEST)

@@ -199,3 +199,26 @@ def test_auto_cuts_where_the_most_probable_score_is_hardly_ever_a_rare_one() -> 
         0, 1, (200, 4)
     )
     assert calibrated("auto", sure, scores) == (BETWEEN, 0.0)
+
+
+def test_auto_cuts_below_two_thirds_of_a_frequency() -> None:
+    scores = np.repeat([0, 1, 2, 3], [40, 30, 20, 9])
+    for missed, cuts in ((3, False), (4, True)):  # 6 of 9 are two thirds
+        predicted = scores.copy()
+        predicted[-missed:] = 2
+        logits = -((np.arange(4) - predicted[:, None]) ** 2).astype(np.float32)
+        assert (calibrated("auto", logits, scores)[1] > 0) == cuts
+
+
+def test_cuts_are_closer_for_a_model_whose_predictions_vary_less() -> None:
+    logits, scores = study(4000)
+    expected = expected_of(logits)
+    narrow = expected.mean() + 0.8 * (
+        expected - expected.mean()
+    )  # what the whole ensemble predicts
+    cuts, _ = calibrated("frequencies", logits, scores, averaged_out=0.36 * expected.var())
+    often = np.bincount(np.searchsorted(cuts, narrow), minlength=4)
+    assert np.abs(often - np.bincount(scores)).max() <= 2
+    assert np.bincount(np.searchsorted(cuts, expected))[3] > 1.3 * np.bincount(scores)[3]
+    unknown = calibrated("frequencies", logits, scores, averaged_out=9.0)[0]
+    assert np.ptp(unknown) < 1e-6  # no variance is left

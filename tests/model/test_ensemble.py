@@ -11,7 +11,8 @@ from lus_cli.model.checkpoint import new_model
 from lus_cli.model.ensemble import Ensemble
 from lus_cli.model.network import LusModel
 from lus_cli.options import build, read_toml
-from lus_cli.recipes.recipe import Recipe, recipe_path
+from lus_cli.recipes.recipe import Recipe
+from lus_cli.recipes.shipped import recipe_path
 from lus_cli.training.scoring import softmax
 
 LENGTHS = torch.tensor([3, 5])

@@ -5,10 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import itertools
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,30 +16,23 @@ from torch import nn
 from lus_cli.cache.layout import Cache
 from lus_cli.config import TrainConfig
 from lus_cli.errors import UsageError
-from lus_cli.model.checkpoint import load_best
+from lus_cli.model.checkpoint import load_best, load_last
 from lus_cli.model.ranks import (
     ALONE,
     GlobalBatchNorm,
     Ranks,
-    ranks_of_environment,
     replace_batch_norms,
 )
 from lus_cli.options import build, flag_of
 from lus_cli.progress import silent
 from lus_cli.steps import train
+from lus_cli.torchrun.ending import STOPPED
 from lus_cli.training.scoring import score_videos
 from tests.conftest import tiny
+from tests.torchrun.launching import killed_when, lines_of_lus, started, torchrun
 
 FLAGS = ["--recipe", "paper", "--weights", "none", "--feature-stride", "16", "--epochs", "2"]
 FLAGS += ["--device", "cpu", "--frames-per-video", "3", "--threads", "1"]
-
-
-def torchrun(processes: int, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """`torchrun -m lus_cli ...` on a free port."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += ["--nproc-per-node", str(processes), "-m", "--", "lus_cli", *arguments]
-    environment = os.environ | {"NO_COLOR": "1", "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
 
 
 def curve(path: Path) -> dict[str, np.ndarray]:
@@ -112,6 +102,20 @@ def test_two_processes_resume(together: Path) -> None:
     assert Cache(together).run("two").epochs.read_bytes() == before
 
 
+def test_a_killed_process_ends_the_training_in_one_line(prepared: Path, tmp_path: Path) -> None:
+    """Gradients wait for the killed process. The run is resumed from its last whole epoch."""
+    for name in ("videos.h5", "split.json"):
+        shutil.copy(prepared / name, tmp_path / name)
+    long = [*FLAGS[: FLAGS.index("--epochs")], "--epochs", "1000", *FLAGS[-6:]]
+    running = started(2, "train", "--cache", str(tmp_path), "--run", "two", *long)
+    last = Cache(tmp_path).run("two").last
+    done, seconds = killed_when(running, last.is_file, rank=0)
+    assert seconds < 30
+    [line] = lines_of_lus(done)
+    assert STOPPED in line
+    assert load_last(last) is not None
+
+
 def test_more_processes_than_videos_a_step_are_refused(prepared: Path, tmp_path: Path) -> None:
     for name in ("videos.h5", "split.json"):
         shutil.copy(prepared / name, tmp_path / name)
@@ -132,14 +136,16 @@ def test_every_video_is_scored_once_and_in_order(
     videos: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two processes return the number of each video as its logits, which arrive in its place."""
-    parts = [np.repeat(np.arange(videos)[r::2, None], 4, axis=1).astype(np.float32) for r in (0, 1)]
+    batches = [np.repeat(np.arange(videos)[at : at + 2, None], 4, axis=1) for at in (0, 2, 4)]
+    parts = [[batch for batch in batches[rank::2] if len(batch)] for rank in (0, 1)]
     monkeypatch.setattr(Ranks, "gathered", lambda _self, _own: parts)
     monkeypatch.setattr("lus_cli.training.scoring.scored_at_once", lambda _model, _loader: 1)
 
     class Loader:
-        recipe = type("R", (), {"batch_size": 4})
+        recipe = type("R", (), {"batch_size": 2})
 
-        def batches(self, _groups: object) -> list[object]:
+        def batches(self, groups: object) -> list[object]:
+            assert groups == [list(range(videos))[at : at + 2] for at in range(0, videos, 4)]
             return []
 
     logits = score_videos(
@@ -151,14 +157,14 @@ def test_every_video_is_scored_once_and_in_order(
 
 def test_alone_without_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RANK", raising=False)
-    assert ranks_of_environment() == ALONE
+    assert Ranks.of_environment() == ALONE
     for name, value in {"RANK": "1", "WORLD_SIZE": "4", "LOCAL_RANK": "1"}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
-    assert ranks_of_environment() == Ranks(1, 4, 1, 2)
+    assert Ranks.of_environment() == Ranks(1, 4, 1, 2)
     monkeypatch.setenv("RANK", "first")
     with pytest.raises(UsageError, match="torchrun's variables cannot be read"):
-        ranks_of_environment()
+        Ranks.of_environment()
 
 
 @pytest.mark.parametrize("momentum", [0.1, None])

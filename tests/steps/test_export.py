@@ -196,11 +196,17 @@ def test_a_model_of_windows_takes_its_pictures(prepared, tmp_path):
     train.run(
         tiny(cache, epochs=1, members=2, leave_out=True, feature_norm="video", **changes), silent
     )
-    with pytest.raises(UsageError, match="takes 3 pictures of each video"):
+    with pytest.raises(UsageError, match="takes pictures of windows of frames"):
         export.run(ExportConfig(cache=cache, threads=1, frames=5), silent)
     numbers = export.run(ExportConfig(cache=cache, threads=1), silent).numbers
     assert (numbers["frames"], numbers["shape"]) == (3, [224, 224, 3])
-    assert numbers["input"] == {"windows": 3, "scan_lines": True, "is_frames": False}
+    assert numbers["input"] == {
+        "windows": 3,
+        "scan_lines": True,
+        "window_frames": 0,
+        "whole_video": False,
+        "is_frames": False,
+    }
     trained = open_run(Cache(cache), None, torch.device("cpu"))
     pictures = Pictures(3, scan_lines=True).of(torch.from_numpy(trained.videos.read(0))).numpy()
     _, probabilities, _, _ = said(Cache(cache).run(None).export / "model.onnx", pictures)

@@ -7,6 +7,7 @@ import dataclasses
 import gc
 import json
 import math
+import re
 import shutil
 import tomllib
 from pathlib import Path
@@ -62,6 +63,10 @@ def test_a_run_folder_says_all_there_is_to_know(cache: Path) -> None:
     assert provenance["fingerprint"] == videos.fingerprint
     assert provenance["torch"] == torch.__version__
     assert result.numbers["test"].keys() == {"loss", "excess", "accuracy", "kappa"}
+    title, changed = result.tables[0].title.splitlines()
+    assert re.fullmatch(r"run paper-1 \(paper, 4 fields changed\): best epoch [12] of 2", title)
+    assert "epochs 2 instead of 35" in changed
+    assert result.notes[-1].startswith(f"`tensorboard --logdir {cache / 'runs'}`")
 
 
 def test_config_toml_names_every_field_and_repeats_the_run(cache: Path) -> None:
@@ -277,10 +282,10 @@ def test_patience_counts_epochs_that_are_not_finite(
     validating(monkeypatch, [math.nan, 1.2, math.nan, math.nan, 1.0])
     result = train.run(tiny(cache, epochs=9, patience=2), silent)
     assert (result.numbers["epochs"], result.numbers["best_epoch"]["epoch"]) == (4, 2)
-    (note,) = result.notes
+    note, _ = result.notes  # and TensorBoard
     assert "stopped after epoch 4 of 9" in note
     assert "(--patience 2)" in note
-    (note,) = train.run(tiny(cache, resume=True), silent).notes
+    note, _ = train.run(tiny(cache, resume=True), silent).notes
     assert "`lus train --resume --run paper-1 --patience 0` continues to epoch 9" in note
 
 
@@ -342,7 +347,7 @@ def test_what_a_run_does_with_other_epochs(cache: Path) -> None:
     train.run(tiny(cache, epochs=3), silent)
     run = Cache(cache).run(None)
     last = run.last.read_bytes()
-    (note,) = train.run(going_on(cache, epochs=3), silent).notes
+    note, _ = train.run(going_on(cache, epochs=3), silent).notes
     assert "Run paper-1 is finished, with 3 of 3 epochs: nothing was trained." in note
     assert "`lus train --resume --run paper-1 --epochs N` continues to epoch N" in note
     with pytest.raises(UsageError, match="already has 3 epochs, more than --epochs 2"):

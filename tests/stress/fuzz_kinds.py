@@ -26,7 +26,8 @@ from lus_cli.cache.decoding import fitted_frames, stored_frames
 from lus_cli.cache.layout import Cache
 from lus_cli.cache.split import PARTS, read_split
 from lus_cli.cache.video_cache import VideoCache
-from lus_cli.cli import app, settings_from
+from lus_cli.cli import app
+from lus_cli.cli.settings import settings_from
 from lus_cli.config import PrepareConfig, TrainConfig
 from lus_cli.errors import LusError
 from lus_cli.model.checkpoint import load_best, load_last, weights_digest

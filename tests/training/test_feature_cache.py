@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from lus_cli.cache.batches import BatchLoader
+from lus_cli.cache.batches import AUGMENTATION, BatchLoader, random_of
 from lus_cli.cache.layout import Cache
 from lus_cli.cache.video_cache import VideoCache
 from lus_cli.errors import UsageError
@@ -18,6 +18,8 @@ from lus_cli.model.checkpoint import load_last, new_model
 from lus_cli.model.ranks import ALONE
 from lus_cli.progress import silent
 from lus_cli.steps import train
+from lus_cli.training.augmentation import augment, augmented
+from lus_cli.training.checks import check_recipe
 from lus_cli.training.feature_cache import FeatureLoader
 from tests.conftest import tiny
 
@@ -64,11 +66,11 @@ def test_a_second_run_computes_nothing(
     cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "features"
-    loader_of(cache, folder).fill([0, 1, 2], ALONE, silent)
+    loader_of(cache, folder).fill([0, 1], [1, 2], ALONE, silent)
     assert len(list(folder.iterdir())) == 3
     again = loader_of(cache, folder)
     monkeypatch.setattr(again, "compute", lambda _frames: pytest.fail("computed again"))
-    again.fill([0, 1, 2], ALONE, silent)
+    again.fill([0, 1], [1, 2], ALONE, silent)
     assert again.load([0, 1, 2]).pictures.ndim == 4
 
 
@@ -115,8 +117,47 @@ def test_a_damaged_file_is_computed_again_with_a_word_about_it(
 
 
 def test_augmentation_that_a_frozen_cnn_would_not_see_is_refused(cache: Path) -> None:
+    options = {"freeze": True, "flip": True, "gain": 0.1}
     with pytest.raises(UsageError, match="--flip, --gain would have no effect"):
-        loader_of(cache, None, flip=True, gain=0.1)
+        check_recipe(tiny(cache, **options))
+    check_recipe(tiny(cache, **options, augmented_copies=2))
+    with pytest.raises(UsageError, match="--augmented-copies has no effect"):
+        check_recipe(tiny(cache, freeze=True, augmented_copies=2))
+
+
+COPIES = {"gain": 0.5, "flip": True, "augmented_copies": 2}
+
+
+def test_an_epoch_trains_on_the_video_or_one_of_its_augmented_copies(
+    cache: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "features"
+    loader, plain = loader_of(cache, folder, **COPIES), loader_of(cache, folder)
+    loader.fill([0], [1], ALONE, silent)
+    assert len(list(folder.iterdir())) == 3 + 1  # the copies of what is trained on, not of others
+    frames = BatchLoader(loader.videos, loader.recipe).read(0)
+    copies = [plain.read(0)]
+    for copy in (1, 2):
+        random = random_of(loader.recipe, copy, 0, 0, AUGMENTATION)
+        copies.append(loader.compute(augmented(frames, loader.recipe, random)))
+    used = []
+    for epoch in range(1, 21):
+        batch = loader.load([0], epoch)
+        [copy] = [i for i, maps in enumerate(copies) if torch.equal(maps, batch.pictures)]
+        assert torch.equal(augment(batch, loader.recipe, epoch).pictures, batch.pictures)
+        used.append(copy)
+    assert {*used} == {0, 1, 2}
+    again = loader_of(cache, None, **COPIES)  # computes what the other one has stored
+    assert all(torch.equal(again.load([0], 1 + i).pictures, copies[c]) for i, c in enumerate(used))
+    assert torch.equal(loader.load([0]).pictures, copies[0])  # to validate: the video itself
+
+
+def test_copies_of_another_augmentation_are_other_files(cache: Path) -> None:
+    one = loader_of(cache, cache, **COPIES)
+    other = loader_of(cache, cache, **(COPIES | {"gain": 0.4}))
+    assert one.path(0, 1) != one.path(0, 2)
+    assert one.path(0, 1) != other.path(0, 1)
+    assert one.path(0) == other.path(0) == loader_of(cache, cache).path(0)
 
 
 def test_zero_padding_gets_the_map_of_a_black_frame(cache: Path) -> None:

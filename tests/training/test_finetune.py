@@ -19,7 +19,8 @@ from lus_cli.config import TrainConfig
 from lus_cli.model.checkpoint import load_best, new_model
 from lus_cli.options import build, read_toml
 from lus_cli.progress import silent
-from lus_cli.recipes.recipe import Recipe, recipe_path
+from lus_cli.recipes.recipe import Recipe
+from lus_cli.recipes.shipped import recipe_path
 from lus_cli.steps import train
 from lus_cli.training.augmentation import AUGMENTATIONS, augmentations_of
 from lus_cli.training.checks import check_recipe

@@ -18,8 +18,10 @@ from lus_cli.model.ranks import ALONE
 from lus_cli.options import build
 from lus_cli.progress import silent
 from lus_cli.recipes.recipe import Recipe
+from lus_cli.training import forecast
 from lus_cli.training.feature_cache import FeatureLoader
 from lus_cli.training.forecast import Forecast, faster
+from lus_cli.training.scoring import seconds_per_picture
 from lus_cli.training.tally import Tally
 from lus_cli.training.trainer import Trainer
 from tests.conftest import tiny
@@ -42,10 +44,10 @@ def test_one_line_before_the_first_epoch_is_over(
     trainer = trainer_of(prepared, epochs=60, patience=10)
     trainer.clock = itertools.count(0.0, 2.0).__next__  # type: ignore[method-assign]
     after: list[int] = []
-    forecast = Forecast(trainer, range(12, 18), 0)
+    said = Forecast(trainer, range(12, 18), 0)
 
     def listening(tally: Tally) -> None:
-        forecast(tally)
+        said(tally)
         after.append(len(caplog.records))
 
     trainer.epoch(1, silent, listening)
@@ -62,13 +64,13 @@ def test_the_first_step_warms_up_and_does_not_count(
     prepared: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "lus.train")
-    forecast = Forecast(trainer_of(prepared, epochs=10), [], 0)
+    said = Forecast(trainer_of(prepared, epochs=10), [], 0)
     for tally in (
         Tally(frames=6, stepped_s=500.0, waited_s=500.0),
         Tally(frames=12, stepped_s=501.0, waited_s=500.0),
         Tally(frames=18, stepped_s=502.0, waited_s=500.0),
     ):
-        forecast(tally)
+        said(tally)
     assert caplog.messages == ["about 4 s per epoch: 40 s for 10 epochs"]
 
 
@@ -77,9 +79,9 @@ def test_an_epoch_of_few_steps_is_estimated_from_what_there_is(
     prepared: Path, caplog: pytest.LogCaptureFixture, videos: int, expected: str
 ) -> None:
     caplog.set_level(logging.INFO, "lus.train")
-    forecast = Forecast(trainer_of(prepared, videos), [], 0)
+    said = Forecast(trainer_of(prepared, videos), [], 0)
     for tally in (Tally(frames=6, stepped_s=5.0), Tally(frames=12, stepped_s=6.0))[: videos // 2]:
-        forecast(tally)
+        said(tally)
     assert [message.partition(" per epoch")[0] for message in caplog.messages] == [expected]
 
 
@@ -129,16 +131,59 @@ def test_the_feature_maps_are_estimated_once_from_the_first_five(
     videos = VideoCache(prepared / "videos.h5")
     model, device = new_model(config).eval(), torch.device("cpu")
     loader = FeatureLoader(videos, config, device, model, tmp_path)
-    loader.fill(range(12), ALONE, silent, itertools.count(0.0, 600.0).__next__)
+    loader.fill(range(12), [], ALONE, silent, itertools.count(0.0, 600.0).__next__)
     first, *more = [message for message in caplog.messages if "about" in message]
     assert first == "feature maps of 12 videos: about 24 min, once"  # 5 of 12 took 10
     assert more == []
     caplog.clear()
-    loader.fill(range(17), ALONE, silent, itertools.count(0.0, 3600.0).__next__)
+    loader.fill(range(17), [], ALONE, silent, itertools.count(0.0, 3600.0).__next__)
     assert not [message for message in caplog.messages if "about" in message]  # only five are left
     other = FeatureLoader(videos, config, device, model, tmp_path / "other")
-    other.fill(range(6), ALONE, silent, itertools.count(0.0, 3600.0).__next__)
+    other.fill(range(6), [], ALONE, silent, itertools.count(0.0, 3600.0).__next__)
     assert caplog.messages[-3:-1] == [
         "feature maps of 6 videos: about 1.2 h, once",
         "fewer --epochs or --members take less",
     ]
+
+
+def test_a_crossval_says_how_long_all_its_runs_take(prepared: Path) -> None:
+    trainer = trainer_of(prepared, epochs=60)
+    (line,) = Forecast(trainer, [], 0, runs=5).lines(step_s=0.1, wait_s=0.0)
+    assert (
+        line == "about 2.4 s per epoch: 2.4 min for 60 epochs; 5 runs like this one: about 12 min"
+    )
+
+
+@pytest.mark.parametrize(
+    ("scoring_s", "lines"),
+    [
+        (0.1, []),
+        (0.2, ["judging by one video, roughly 14 s per epoch: 14 min for 60 epochs"]),
+    ],
+)
+def test_a_rough_estimate_comes_before_slow_steps(
+    prepared: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    scoring_s: float,
+    lines: list[str],
+) -> None:
+    """Three steps of 6 pictures, each picture three times the time of scoring it: 5.4 s and 10.8 s."""
+    caplog.set_level(logging.INFO, "lus.train")
+    monkeypatch.setattr(forecast, "seconds_per_picture", lambda *_: scoring_s)
+    trainer = trainer_of(prepared, epochs=60)
+    Forecast(trainer, [], 0).rough(trainer)
+    assert caplog.messages == lines
+
+
+def test_timing_a_picture_changes_nothing_that_training_depends_on(prepared: Path) -> None:
+    trainer = trainer_of(prepared, backbone="shufflenet_v2_x1_0")
+    trainer.train_mode()
+    before = {key: value.clone() for key, value in trainer.model.state_dict().items()}
+    random = torch.get_rng_state()
+    seconds = seconds_per_picture(trainer.model, trainer.loader, trainer.indices, trainer.pad_to)
+    assert seconds > 0
+    assert trainer.model.training
+    assert torch.equal(torch.get_rng_state(), random)
+    after = trainer.model.state_dict()
+    assert all(torch.equal(before[key], after[key]) for key in before)

@@ -13,10 +13,11 @@ from lus_cli.cache.batches import BatchLoader
 from lus_cli.cache.video_cache import VideoCache
 from lus_cli.errors import LusError
 from lus_cli.model.checkpoint import new_model
+from lus_cli.model.decision import expected_scores
 from lus_cli.model.losses import ordinal_loss
 from lus_cli.progress import silent
 from lus_cli.training.members import LeftOut, deal
-from lus_cli.training.scoring import score_videos
+from lus_cli.training.scoring import averaged_out, score_videos
 from lus_cli.training.trainer import Trainer
 from tests.conftest import tiny
 
@@ -139,6 +140,21 @@ def test_videos_are_validated_by_the_members_that_leave_them_out(prepared: Path)
     validated = trainer.validate(list(LEFT_OUT), silent)
     loss = ordinal_loss(torch.from_numpy(logits), batch.scores, "sord").mean().item()
     assert validated["validation_loss"] == pytest.approx(loss, abs=1e-6)
+
+
+def test_the_mean_of_all_members_varies_less_than_the_members_that_vote(prepared: Path) -> None:
+    trainer = trainer_of(prepared)
+    model, loader = trainer.model.eval(), trainer.loader
+    removed = averaged_out(model, loader, list(LEFT_OUT), 0, LEFT_OUT)
+    batch = loader.load(list(LEFT_OUT))
+    with torch.no_grad():
+        outputs = model.outputs(model.features(batch.pictures), batch.lengths)
+    levels = torch.stack([expected_scores(output.logits) for output in outputs])
+    # Two members are trained on each of the videos 0, 2 and 3, and only one on video 1.
+    pairs = [levels[[1, 2], 0], levels[[0, 2], 2], levels[[0, 2], 3]]
+    by_hand = [float((a - b) ** 2 / 2) * (1 - 1 / 3) for a, b in pairs]
+    assert removed == pytest.approx(np.mean(by_hand), rel=1e-4)
+    assert removed > 0
 
 
 def test_a_validation_sets_the_decision_of_the_model_that_is_saved(prepared: Path) -> None:

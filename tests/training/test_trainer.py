@@ -27,8 +27,9 @@ from lus_cli.progress import silent
 from lus_cli.recipes.recipe import Recipe
 from lus_cli.training.nonfinite import trace
 from lus_cli.training.optimizer import new_optimizer, schedule_factor
+from lus_cli.training.scoring import summary
 from lus_cli.training.tally import Tally
-from lus_cli.training.trainer import Trainer, summary
+from lus_cli.training.trainer import Trainer
 from tests.conftest import PAPER, tiny
 
 

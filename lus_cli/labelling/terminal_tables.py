@@ -1,0 +1,89 @@
+"""The agreement of raters as tables and notes for the terminal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lus_cli.evaluation.terminal_tables import format_interval
+from lus_cli.labelling.raters import ICC, KAPPA, Raters
+from lus_cli.labelling.tables import NOT_ASSESSABLE
+from lus_cli.progress import Table
+from lus_cli.study.annotations import SCORES
+from lus_cli.words import counted, joined
+
+MOST_MATRICES = 3  # on the terminal; agreement.json has all
+
+
+def agreement_notes(raters: Raters, numbers: dict[str, Any]) -> list[str]:
+    open_ones = numbers["decided"][""]
+    lines = []
+    if open_ones:
+        lines.append(
+            f"they differ on {counted(numbers['differing'], 'video')}, of which {open_ones} "
+            "without consensus: `lus label --review` shows them with all scores"
+        )
+    if numbers["decided"]["one rater"]:
+        lines.append(
+            f"{counted(numbers['decided']['one rater'], 'video')} rated by one rater only: the "
+            "label table has that score, and says so"
+        )
+    if any(video is None for _, video in raters.videos):
+        lines.append(
+            "some patients are unknown, so there are no intervals: `lus label VIDEOS --labels TABLE "
+            "--agreement` takes the ids from a table"
+        )
+    return lines
+
+
+def agreement_table(numbers: dict[str, Any]) -> Table:
+    rows = [
+        (
+            row["name"],
+            row["videos"],
+            row["patients"],
+            row["agreement"]["value"],
+            row[KAPPA]["value"],
+            format_interval(row[KAPPA]),
+            row[ICC]["value"],
+            format_interval(row[ICC]),
+        )
+        for row in numbers["agreement"]
+    ]
+    columns = (
+        "",
+        "videos",
+        "patients",
+        "equal",
+        "kappa",
+        "95 % interval",
+        "ICC(A,1)",
+        "95 % interval",
+    )
+    title = (
+        f"agreement of {joined(numbers['raters'])}; quadratic weighted kappa, intervals by patient"
+    )
+    return Table(title, columns, rows)
+
+
+def pair_tables(numbers: dict[str, Any]) -> list[Table]:
+    """The kappa of each pair, if there are several, and the first confusion matrices."""
+    pairs = numbers["pairs"]
+    tables = []
+    if len(pairs) > 1:
+        rows = [
+            (
+                f"{pair['rater']}, {pair['other']}",
+                pair["videos"],
+                pair["agreement"]["value"],
+                pair[KAPPA]["value"],
+                format_interval(pair[KAPPA]),
+            )
+            for pair in pairs
+        ]
+        tables.append(Table("pairs", ("", "videos", "equal", "kappa", "95 % interval"), rows))
+    names = [*map(str, SCORES), NOT_ASSESSABLE]
+    for pair in pairs[:MOST_MATRICES]:
+        title = f"rows: {pair['rater']}; columns: {pair['other']}"
+        lines = [(name, *row) for name, row in zip(names, pair["confusion"], strict=True)]
+        tables.append(Table(title, ("", *names), lines))
+    return tables

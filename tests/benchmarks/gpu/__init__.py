@@ -1,0 +1,1 @@
+"""What a CUDA machine does with lus, in one command: `python -m tests.benchmarks.gpu`."""
