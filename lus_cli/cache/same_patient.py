@@ -18,7 +18,7 @@ def shared_video_notes(videos: VideoCache) -> list[str]:
     pairs = []
     for video, checksum in zip(videos.ids, videos.checksums, strict=True):
         first = owners.setdefault(checksum, video)
-        if first.patient != video.patient:
+        if first is not video and first.patient != video.patient:
             pairs.append(f"videos {first} and {video} have the same frames")
     more = f", and so do {len(pairs) - 1} more pairs" if len(pairs) > 1 else ""
     return [f"{pairs[0]}{more}: does one patient have two ids?"] if pairs else []
@@ -26,11 +26,11 @@ def shared_video_notes(videos: VideoCache) -> list[str]:
 
 def separated_ids(patients: Sequence[str], split: Split) -> list[list[str]]:
     """Groups of alike patient ids that are in different parts or folds."""
-    sets = [*(getattr(split, part) for part in PARTS), *split.folds]
+    sets = [set(members) for members in (*(getattr(split, p) for p in PARTS), *split.folds)]
     return [
         ids
         for ids in groups(patients).values()
-        if any(0 < len(set(ids) & set(members)) < len(ids) for members in sets)
+        if len(ids) > 1 and any(0 < len(members.intersection(ids)) < len(ids) for members in sets)
     ]
 
 

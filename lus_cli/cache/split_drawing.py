@@ -24,6 +24,7 @@ PER_GROUP = "group"  # one fold per group of patients, such as a hospital
 NO_GROUPS = "the videos have no groups"
 GIVE_GROUPS = "add a column group to the label table or to the annotations, and run it again"
 DRAWS = 2000  # maximum number of candidate draws
+EASY = 1000  # patients: of more, fewer draws are as balanced as DRAWS of so many
 TOLERANCE = 1 / 3  # a part meant to hold 21 % of the videos may hold 14 to 28 %
 
 
@@ -52,10 +53,12 @@ def draw_split(
     stratify = bool(settings["stratify"])
     test_size = share_of(len(names), settings["test_share"])
     test = draw_part(table, names, max(test_size, len(fixed)), random, stratify, fixed)
-    rest = [name for name in names if name not in test]
+    in_test = set(test)
+    rest = [name for name in names if name not in in_test]
     validation_size = share_of(len(rest), settings["validation_share"])
     validation = draw_part(table, rest, validation_size, random, stratify)
-    train = [name for name in rest if name not in validation]
+    in_validation = set(validation)
+    train = [name for name in rest if name not in in_validation]
     if not train:
         raise LusError(
             f"{'1 patient leaves' if len(names) == 1 else f'{len(names)} patients leave'} none for "
@@ -106,11 +109,13 @@ class People:
 def count_table(patients: Sequence[str], scores: np.ndarray) -> dict[str, np.ndarray]:
     """Videos per score, (4,) int, of each patient, in natural order of their names."""
     names = sorted(set(patients), key=natural_key)
-    table = {name: np.zeros(len(SCORES), int) for name in names}
-    for name, score in zip(patients, scores, strict=True):
-        if score >= 0:
-            table[name][score] += 1
-    return table
+    row_of = {name: row for row, name in enumerate(names)}
+    pairs = zip(patients, scores, strict=True)
+    rows = np.fromiter((row_of[name] for name, _ in pairs), int, len(patients))
+    is_labelled = np.asarray(scores) >= 0
+    cells = rows[is_labelled] * len(SCORES) + np.asarray(scores)[is_labelled]
+    table = np.bincount(cells, minlength=len(names) * len(SCORES)).reshape(-1, len(SCORES))
+    return dict(zip(names, table, strict=True))
 
 
 def share_of(count: int, share: float) -> int:
@@ -139,6 +144,11 @@ def draws_of(possible: int) -> int:
     return min(DRAWS, (possible + 1) // 2)  # integers: the number may exceed the range of floats
 
 
+def affordable(patients: int) -> int:
+    """The number of draws among many patients that take as long as DRAWS among EASY."""
+    return max(20, DRAWS * EASY // max(patients, EASY))
+
+
 def draw_part(
     table: dict[str, np.ndarray],
     names: Sequence[str],
@@ -155,12 +165,13 @@ def draw_part(
     """
     if size == 0:
         return []
-    others = [name for name in names if name not in fixed]
+    held = set(fixed)
+    others = [name for name in names if name not in held]
     free = size - len(fixed)
     counts = balance_table({name: table[name] for name in names}, stratify)
     target = counts.sum(axis=0) * size / len(names)
     best, lowest = np.zeros(len(names), bool), math.inf
-    for _ in range(draws_of(math.comb(len(others), free))):
+    for _ in range(min(draws_of(math.comb(len(others), free)), affordable(len(names)))):
         chosen = {*fixed, *(others[i] for i in random.permutation(len(others))[:free])}
         member = np.array([name in chosen for name in names])
         cost = float(misfit(counts[member].sum(axis=0), target))
@@ -185,17 +196,18 @@ def draw_folds(
         return ()
     counts = balance_table(table, by_score=True)
     best, lowest = np.zeros(len(names), int), math.inf
-    for _ in range(draws_of(ways_to_deal(len(names), count))):
+    for _ in range(min(draws_of(ways_to_deal(len(names), count)), affordable(len(names)))):
         folds = np.empty(len(names), int)
         folds[random.permutation(len(names))] = np.arange(len(names)) % count
-        held = np.zeros((count, counts.shape[1]))
-        np.add.at(held, folds, counts)
+        held = np.stack([np.bincount(folds, column, count) for column in counts.T], axis=1)
         # Squares: two slightly uneven folds are better than one fold that is twice as uneven.
         cost = float((misfit(held, counts.sum(axis=0) / count) ** 2).sum())
         if cost < lowest:
             best, lowest = folds, cost
-    dealt = [tuple(n for n, f in zip(names, best, strict=True) if f == k) for k in range(count)]
-    return tuple(sorted(dealt, key=lambda fold: names.index(fold[0])))
+    dealt: dict[int, list[str]] = {}  # in the order of their first patients
+    for name, fold in zip(names, best.tolist(), strict=True):
+        dealt.setdefault(fold, []).append(name)
+    return tuple(map(tuple, dealt.values()))
 
 
 def ways_to_deal(patients: int, folds: int) -> int:

@@ -85,6 +85,7 @@ class NumbersWriter:
             fillvalue=-1,
             **PACKING,
         )
+        self.longest = 0
         self.block: list[np.ndarray] = []
         self.sums: list[int] = []
 
@@ -99,8 +100,10 @@ class NumbersWriter:
         rows = np.full((len(self.block), lengths.max()), -1, np.int32)
         for row, numbers in zip(rows, self.block, strict=True):
             row[: len(numbers)] = numbers
-        start, longest = len(self.sums) * NUMBER_ROWS, max(rows.shape[1], self.table.shape[1])
-        self.table.resize(longest, axis=1)
+        start = len(self.sums) * NUMBER_ROWS
+        if rows.shape[1] > self.longest:
+            self.longest = rows.shape[1]
+            self.table.resize(self.longest, axis=1)
         self.table[start : start + len(rows), : rows.shape[1]] = rows
         self.sums.append(sum_of(real_numbers(rows, lengths)))
         self.block.clear()

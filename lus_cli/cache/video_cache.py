@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -70,22 +70,12 @@ class Entry:
     group: str = ""  # hospital or scanner of the patient; "" if there are no groups
 
 
-def table(name: str) -> cached_property[np.ndarray]:
-    """A property of VideoCache: a table, read when it is first used."""
+def table(name: str, made: Callable[[np.ndarray], Any] = np.asarray) -> cached_property[Any]:
+    """A property of VideoCache: a table, read when it is first used, as `made` makes it."""
 
-    def read(videos: VideoCache) -> np.ndarray:
+    def read(videos: VideoCache) -> Any:
         with videos.explained():
-            return read_table(videos.file, name)
-
-    return cached_property(read)
-
-
-def texts(name: str) -> cached_property[list[str]]:
-    """A property of VideoCache: a table of texts, read when it is first used."""
-
-    def read(videos: VideoCache) -> list[str]:
-        with videos.explained():
-            return from_texts(read_table(videos.file, name))
+            return made(read_table(videos.file, name))
 
     return cached_property(read)
 
@@ -171,9 +161,10 @@ class VideoCache:
     a_lines = table("a_lines")  # (video,) int8: 0, 1 or UNKNOWN
     b_lines = table("b_lines")
     source_shapes = table("source_shape")  # (video, 2) int32: rows and columns of original frames
-    source_keys = texts("source_key")
-    source_kinds = texts("source_kind")
-    checksums = texts("checksum")  # of the pixels
+    source_keys = table("source_key", from_texts)
+    source_kinds = table("source_kind", from_texts)
+    checksum_table = table("checksum")  # of the pixels: (video,) bytes
+    checksums = table("checksum", from_texts)
 
     @cached_property
     def notes(self) -> list[tuple[str, ...]]:
@@ -323,7 +314,10 @@ class VideoCache:
         """One chunk as stored, compressed."""
         frames = self.file["frames"]
         offset = (index, chunk * CHUNK_FRAMES, *(0 for _ in self.stored_format.shape))
-        return bytes(frames.id.read_direct_chunk(offset)[1])
+        try:
+            return bytes(frames.id.read_direct_chunk(offset)[1])
+        except MemoryError:  # HDF5 gives a chunk that was never written a size without bounds
+            raise ValueError("a chunk is missing") from None
 
     def stored(self, index: int) -> StoredVideo:
         """One video as stored, for copying it into another cache without decoding."""

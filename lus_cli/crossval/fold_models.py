@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -43,32 +44,35 @@ class FoldModels(TrainedModel):
     def split(self) -> Split:
         """Every patient that at least one model was trained or validated on. The model of a fold uses all
         patients but those of its fold."""
-        tested = self.plan.folds.values()
+        tested = [set(fold) for fold in self.plan.folds.values()]
         everyone = [patient for fold in self.plan.repeats[0] for patient in fold]
         used = [patient for patient in everyone if not all(patient in fold for fold in tested)]
         return Split(tuple(used), (), ())
 
-    def uses(self, videos: Sequence[VideoId]) -> dict[VideoId, str]:
-        """How many models were trained on a video's patient, and what the others predict for it."""
-        predicted: dict[VideoId, list[np.ndarray]] = {}
+    @cached_property
+    def predicted(self) -> dict[VideoId, list[np.ndarray]]:
+        """The probabilities of each video out of fold, one row per repetition."""
+        rows: dict[VideoId, list[np.ndarray]] = {}
         for fold in self.plan.folds:
             for video, row in read_predictions(self.home.root, fold).probabilities.items():
-                predicted.setdefault(video, []).append(row)
-        words, models = {}, len(self.plan.folds)
-        for video in videos:
-            seen = sum(video.patient not in tested for tested in self.plan.folds.values())
-            sentence = f"{seen} of the {models} models were trained or validated on its patient"
-            if rows := predicted.get(video):
-                probabilities = np.mean(rows, axis=0)
-                score = int(probabilities.argmax())
-                sentence += (
-                    f"; its out-of-fold prediction is score {score} with probability "
-                    f"{probabilities[score]:.2f}"
-                )
-                if len(rows) > 1:
-                    sentence += f", the mean of {len(rows)} repetitions"
-            words[video] = sentence
-        return words
+                rows.setdefault(video, []).append(row)
+        return rows
+
+    def use_of(self, video: VideoId) -> str:
+        """How many models were trained on a video's patient, and what the others predict for it."""
+        models = len(self.plan.folds)
+        seen = sum(video.patient not in tested for tested in self.plan.folds.values())
+        sentence = f"{seen} of the {models} models were trained or validated on its patient"
+        if rows := self.predicted.get(video):
+            probabilities = np.mean(rows, axis=0)
+            score = int(probabilities.argmax())
+            sentence += (
+                f"; its out-of-fold prediction is score {score} with probability "
+                f"{probabilities[score]:.2f}"
+            )
+            if len(rows) > 1:
+                sentence += f", the mean of {len(rows)} repetitions"
+        return sentence
 
 
 def load_trained(run: Run, weights: Path | None = None) -> TrainedModel:

@@ -24,7 +24,7 @@ from lus_cli.crossval.summary import (
 )
 from lus_cli.evaluation import metrics
 from lus_cli.evaluation.intervals import FEW_PATIENTS
-from lus_cli.evaluation.page import matrix_rows, summary, total_rows, video_rows
+from lus_cli.evaluation.page import MOST_VIDEOS, matrix_rows, summary, total_rows, video_rows
 from lus_cli.evaluation.run_comparison import MAJORITY
 from lus_cli.pages.base import flat, rendered, three
 from lus_cli.pages.figures import page_figure
@@ -82,7 +82,8 @@ def write_crossval_page(
         associations=by_association(scores.get("confounders", [])),
         first=summary(scores),
         total_rows=list(total_rows(scores["sums"], ("patient",))),
-        patients=patient_rows(scores["sums"]["patient"]["rows"]),
+        patients=patient_rows(scores["sums"]["patient"]["rows"])[:MOST_VIDEOS],
+        other_patients=scores["patients"] - MOST_PATIENTS,
         most_patients=MOST_PATIENTS,
         doubts=scores["doubtful_labels"],
         informative=is_informative(scores["doubtful_labels"]),
@@ -126,7 +127,7 @@ def patient_rows(sums: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def videos_with_repetitions(repeats: Sequence[metrics.Predictions]) -> list[dict[str, Any]]:
-    """Every video with its prediction in each repetition, the worst of the first repetition first."""
+    """The worst videos with their predictions in each repetition, by the first repetition."""
     rows = video_rows(repeats[0], {})
     for row in rows:
         row["repetitions"] = [int(one.predicted[row["order"]]) for one in repeats]

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from lus_cli import files as part_files
 from lus_cli.evaluation import metrics, totals
 from lus_cli.evaluation.intervals import FEW_PATIENTS
@@ -14,6 +16,7 @@ from lus_cli.pages.base import flat, percent, rendered, three
 from lus_cli.pages.figures import PageFigure, page_figure
 from lus_cli.words import counted
 
+MOST_VIDEOS = 1000  # in the table of videos
 LEFT_OUT = {"confusion"}  # the page has a confusion matrix that reacts to clicks
 # Section -> its figures; all others come last.
 SECTIONS = {
@@ -178,24 +181,29 @@ def matrix_rows(confusion: Sequence[Sequence[int]]) -> list[dict[str, Any]]:
 
 
 def video_rows(predictions: metrics.Predictions, clips: Mapping[str, Clip]) -> list[dict[str, Any]]:
-    """Every video, the worst predictions first: by error, then by the probability of the true score."""
+    """The MOST_VIDEOS worst predictions: by error, then by the probability of the true score.
+
+    A browser needs minutes for a table of a million rows; predictions.csv has every video.
+    """
+    error = np.abs(predictions.scores - predictions.predicted)
+    p_true = predictions.probabilities[np.arange(len(error)), predictions.scores]
+    worst = np.lexsort((p_true, -error))[:MOST_VIDEOS]
     rows: list[dict[str, Any]] = []
-    for index, video in enumerate(predictions.videos):
-        true, predicted = int(predictions.scores[index]), int(predictions.predicted[index])
-        name = "/".join(video)
+    for index in worst.tolist():
+        name = "/".join(predictions.videos[index])
         rows.append(
             {
                 "id": name,
                 "order": index,
-                "true": true,
-                "predicted": predicted,
-                "error": abs(true - predicted),
+                "true": int(predictions.scores[index]),
+                "predicted": int(predictions.predicted[index]),
+                "error": int(error[index]),
                 "probabilities": predictions.probabilities[index].tolist(),
-                "p_true": float(predictions.probabilities[index, true]),
+                "p_true": float(p_true[index]),
                 "clip": clips.get(name),
             }
         )
-    return sorted(rows, key=lambda row: (-row["error"], row["p_true"], row["order"]))
+    return rows
 
 
 # ----------------------------------------------------------------------------------------- figures

@@ -26,7 +26,7 @@ def quadratic_kappa(one: np.ndarray, other: np.ndarray) -> float:
 
     Example:
         >>> round(quadratic_kappa(np.array([0.0, 1, 2, 3]), np.array([0.0, 2, 2, 3])), 3)
-        0.889
+        0.9
 
     """
     both = ~(np.isnan(one) | np.isnan(other))
@@ -42,7 +42,7 @@ def light_kappa(ratings: np.ndarray) -> float:
 
     Example:
         >>> round(light_kappa(np.array([[0.0, 0, 0], [1, 2, 1], [2, 2, 2], [3, 3, 3]])), 3)
-        0.926
+        0.933
 
     """
     values = [quadratic_kappa(ratings[:, a], ratings[:, b]) for a, b in pairs(ratings.shape[1])]

@@ -116,7 +116,7 @@ def read_ratings(path: Path) -> RaterFile:
             continue
         try:
             values = json.loads(line)
-        except ValueError:  # also text that is not valid UTF-8
+        except (ValueError, RecursionError):  # also text that is not valid UTF-8
             read.notes.append(
                 f"{path}, line {number} was cut off while it was written and is left out: its "
                 "video is as it was before that press"

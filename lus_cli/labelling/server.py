@@ -124,7 +124,7 @@ class Endpoints:
         try:
             values = json.loads(await body_of(request))
             rating, position = Rating.of(values), self.position_of(values["position"])
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise HTTPException(400) from error
         try:
             answer = self.session.rate(position, rating)

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from lus_cli.config import PrepareConfig
 from lus_cli.errors import LusError
@@ -14,7 +15,7 @@ from lus_cli.study.covid_blues import covid_blues_id
 from lus_cli.study.finding import find_files, find_sources, unlinked
 from lus_cli.study.ids import VideoId, natural_key
 from lus_cli.study.label_tables import by_name, normal
-from lus_cli.study.sources import Source, open_source, require_libraries
+from lus_cli.study.sources import Kind, Source, open_source, require_libraries
 from lus_cli.study.study import table_study
 
 
@@ -82,7 +83,7 @@ def prepared_videos(path: Path) -> tuple[Path, Found]:
     for kind, video, name in places:
         try:
             place = root / (name or "/".join(video))
-            sources.append(open_source(kind, video, root, place, mask_text))
+            sources.append(open_source(cast(Kind, kind), video, root, place, mask_text))
         except LusError as error:
             problems.append(str(error))
     return root, of_sources(sources, problems, root)

@@ -12,7 +12,6 @@ from urllib.error import URLError
 
 import torch
 from torch import nn
-from torchvision import models
 
 from lus_cli.errors import LusError, UsageError
 from lus_cli.model import efficientnet_lite
@@ -41,7 +40,11 @@ def build_backbone(name: str, weights: str, stride: int = 0) -> tuple[nn.Module,
             break
         children[child] = module
     body = nn.Sequential(children)
-    channels = probe(name, body)
+    if name == efficientnet_lite.NAME and not stride:
+        # Probing a network on the meta device, where checkpoints are read to, loads torch._dynamo.
+        channels = efficientnet_lite.STAGES[-1][-1]
+    else:
+        channels = probe(name, body)
     if stride:
         body = cut_at_stride(name, body, stride)
         channels = probe(name, body)
@@ -53,6 +56,8 @@ def build_backbone(name: str, weights: str, stride: int = 0) -> tuple[nn.Module,
 def untrained(name: str) -> nn.Module:
     if name == efficientnet_lite.NAME:
         return efficientnet_lite.EfficientNetLite0()
+    from torchvision import models  # takes as long to load as PyTorch itself
+
     names = models.list_models(module=models)
     if name not in names:
         names = [*names, efficientnet_lite.NAME]
@@ -76,6 +81,8 @@ def pretrained(name: str) -> nn.Module:
     if name == efficientnet_lite.NAME:
         load_into(network, efficientnet_lite.weights_file(), name)
         return network
+    from torchvision import models
+
     try:
         network = models.get_model(name, weights="DEFAULT")
     except (URLError, OSError, RuntimeError) as error:

@@ -60,6 +60,7 @@ def environment() -> jinja2.Environment:
         "interval": page_interval,
         "percent": percent,
         "counted": counted,
+        "thousands": "{:,}".format,
     }
     pages.globals |= {
         "overlay": {"colours": colour_names(), "strongest": STRONGEST, "contour": CONTOUR},

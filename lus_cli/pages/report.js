@@ -32,7 +32,7 @@
       : "";
     const matching = text ? ` with “${search.value.trim()}” in the id` : "";
     const plural = shown === 1 ? "video" : "videos";
-    status.textContent = `${what || matching ? "" : "All "}${shown} ${plural}${what}${matching}`;
+    status.textContent = `${what || matching ? "" : `${status.dataset.all} `}${shown} ${plural}${what}${matching}`;
     all.hidden = !what && !matching;
   }
 

@@ -15,6 +15,7 @@ from lus_cli.words import counted
 
 # 100 frames of COVID-BLUES at 256x256 take about 90 kB.
 BUDGET = Budget(frames=250, side=512, crf=24)
+MOST_VIDEOS = 1000  # on the page; browsers need minutes for a million
 MOST_PAGE_BYTES = 60_000_000  # of clips; browsers become slow with more
 
 
@@ -50,12 +51,19 @@ def write_page(path: Path, about: Mapping[str, Any], page: Page) -> None:
         "player.js predictions.js",
         about=about,
         headline=headline(about["scores"], len(about["problems"])),
-        videos=[
-            {"prediction": prediction, "clip": clip}
-            for prediction, clip in zip(page.predictions, page.clips, strict=True)
-        ],
+        videos=shown_videos(page),
+        scored=len(page.predictions),
     )
     part_files.write_text(path, text)
+
+
+def shown_videos(page: Page) -> list[dict[str, Any]]:
+    """The videos in their order; of more than MOST_VIDEOS the most uncertain ones."""
+    uncertainty = [prediction.uncertainty for prediction in page.predictions]
+    most = sorted(range(len(uncertainty)), key=lambda index: -uncertainty[index])[:MOST_VIDEOS]
+    return [
+        {"prediction": page.predictions[index], "clip": page.clips[index]} for index in sorted(most)
+    ]
 
 
 def headline(scores: list[int], problems: int) -> str:

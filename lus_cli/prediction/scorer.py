@@ -55,7 +55,10 @@ class Scorer:
     trained: TrainedModel
     temperature: Temperature | None  # None: the probabilities are not scaled
     mask_text: bool
-    study_remarks: dict[str, str] = field(default_factory=dict)  # by checksum, for training videos
+    # The frames scored last, and their masks: the CNN need not see them again.
+    scored: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list, repr=False)
+    study: VideoCache | None = None  # that of the model, if the cache still holds it
+    exported: dict[str, str] = field(default_factory=dict)  # without it: remarks by checksum
 
     @property
     def model(self) -> LusModel:
@@ -128,6 +131,11 @@ class Scorer:
         with torch.inference_mode(), explaining_out_of_memory("shorten the video"):
             output = predict(self.model, batch.to(device), self.card.longest)
             logits, weights = output.logits.float().cpu(), output.weights.float().cpu()
+            if self.model.has_masks and self.card.recipe.padding == "packed":
+                maps = makes.frame_maps(
+                    output.masks.float().cpu().numpy(), torch.from_numpy(frames)
+                )
+                self.scored[:] = [(frames, maps)]
         if not torch.isfinite(logits).all():
             raise LusError(
                 f"the prediction on {device} is not a finite number",
@@ -142,13 +150,29 @@ class Scorer:
         """The attention mask of each frame, (frame, row, column) float32 in [0, 1], or None."""
         if not self.model.has_masks:
             return None
+        for scored, maps in self.scored:  # the page shows the frames that have just been scored
+            if np.array_equal(scored, frames):
+                return maps
         return masks_of(self.model, pictures_of(self.card.recipe), torch.from_numpy(frames))
+
+    def remarks_of_study(self, checksum: str) -> list[str]:
+        """A sentence on the video with these pixels, if the model was trained or selected on it."""
+        if self.study is None:
+            return [self.exported[checksum]] if checksum in self.exported else []
+        try:
+            # Comparing a million texts takes less time than sorting them, less memory than a dict.
+            for index in np.flatnonzero(self.study.checksum_table == checksum.encode()):
+                video = self.study.ids[index]
+                if use := self.trained.use_of(video):
+                    return [f"this is video {video} of the model's own study: {use}"]
+        except LusError:
+            pass  # scoring a video does not need the tables of the study, nor the run's split
+        return []
 
     def remarks(self, stored: StoredVideo, frames: np.ndarray) -> list[str]:
         """Sentences on how the video was read, and on what makes its prediction unreliable."""
         sentences = list(stored.notes)
-        if stored.checksum in self.study_remarks:
-            sentences.append(self.study_remarks[stored.checksum])
+        sentences += self.remarks_of_study(stored.checksum)
         if stored.length > self.card.longest:
             sentences.append(
                 f"{stored.length} frames: longer than any video in the study of the model, where "
@@ -208,7 +232,8 @@ def scorer_of(
         fitted = required_temperature(trained.home, trained.weights)
     on_device(trained.model, device, trained.card)
     masked = bool(trained.card.mask_text) if mask_text is None else mask_text
-    return Scorer(trained, fitted, masked, remarks_of_study(trained))
+    study = study_of(trained)
+    return Scorer(trained, fitted, masked, study=study, exported=remarks_of_export(trained, study))
 
 
 def fitted_temperature(trained: Run, weights: str) -> Temperature | None:
@@ -258,34 +283,26 @@ def as_temperature(path: Path, entry: Any) -> Temperature | None:
     raise LusError(f"the temperature in {path} is damaged", "run `lus evaluate` again")
 
 
-def remarks_of_study(trained: TrainedModel) -> dict[str, str]:
-    """Remarks on the videos that the model was trained or selected on, by the checksum of their
-    frames.
-
-    Empty if neither the cache of the model holds its study, nor its folder a list of these checksums.
-    """
+def study_of(trained: TrainedModel) -> VideoCache | None:
+    """The videos that a model was trained on; None if the cache does not hold them, or is damaged."""
     path = trained.home.cache.videos
     try:
-        if not path.is_file():
-            return remarks_of_export(trained)
-        videos = VideoCache(path)
-        uses = trained.uses(videos.ids)
+        videos = VideoCache(path) if path.is_file() else None
     except LusError:
-        return {}  # scoring a video does not need it
-    if videos.fingerprint != trained.card.fingerprint:
-        return remarks_of_export(trained)
-    return {
-        checksum: f"this is video {video} of the model's own study: {uses[video]}"
-        for checksum, video in zip(videos.checksums, videos.ids, strict=True)
-        if video in uses
-    }
+        return None  # scoring a video does not need it
+    is_own = videos is not None and videos.fingerprint == trained.card.fingerprint
+    return videos if is_own else None
 
 
-def remarks_of_export(trained: TrainedModel) -> dict[str, str]:
-    """Remarks on the videos that the folder of an exported model lists. Raises LusError if the list
-    is damaged."""
+def remarks_of_export(trained: TrainedModel, study: VideoCache | None) -> dict[str, str]:
+    """Remarks on the videos that the folder of an exported model lists, by the checksum of their
+    frames; none if the study itself is there. A damaged list counts as none."""
+    if study is not None:
+        return {}
     own = "this is a video of the model's own study:"
     words = use_in_words(trained.card.recipe.leave_out)
-    return {
-        checksum: f"{own} {words[use]}" for checksum, use in read_used_videos(trained.home).items()
-    }
+    try:
+        used = read_used_videos(trained.home)
+    except LusError:
+        return {}  # scoring a video does not need it
+    return {checksum: f"{own} {words[use]}" for checksum, use in used.items()}

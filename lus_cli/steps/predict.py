@@ -141,7 +141,7 @@ def trained_patient_notes(search: Search, trained: TrainedModel) -> list[str]:
         split = trained.split
     except LusError:
         return []  # of a copy of the weights; scoring does not need it
-    used = [*split.train, *split.validation]
+    used = {*split.train, *split.validation}
     patients = patients_of(search.videos)
     same = [patient for patient in patients if patient in used]
     notes = alike_trained_notes(patients, used)

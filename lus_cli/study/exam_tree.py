@@ -121,11 +121,17 @@ def visible_entries(folder: Path) -> list[Path]:
 
     The sorting makes the result deterministic: 1 and 01 have the same natural_key.
     """
+    return [folder / entry.name for entry in scanned(folder)]
+
+
+def scanned(folder: Path) -> list[os.DirEntry[str]]:
+    """Like `visible_entries`, with what the listing itself says of each entry, without a stat."""
     try:
-        entries = sorted(folder.iterdir(), key=lambda entry: entry.name)
+        with os.scandir(folder) as entries:
+            visible = [entry for entry in entries if not is_clutter(entry.name)]
     except OSError as error:
         raise LusError(f"{folder} cannot be read", error.strerror or str(error)) from error
-    return [entry for entry in entries if not is_clutter(entry.name)]
+    return sorted(visible, key=lambda entry: entry.name)
 
 
 def read_folder(video: VideoId, folder: Path) -> VideoFolder:

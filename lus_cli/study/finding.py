@@ -19,6 +19,7 @@ from lus_cli.study.exam_tree import (
     FRAME_SUFFIXES,
     files_under,
     is_other_frame,
+    scanned,
     visible_entries,
 )
 from lus_cli.study.ids import VideoId, is_clutter, video_order
@@ -90,12 +91,17 @@ class Tree:
     mask_text: bool
     sources: list[Source] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    is_folder: dict[Path, bool] = field(default_factory=dict)  # entries that are no links
 
     def entries(self, folder: Path) -> list[Path]:
         """What is in a folder, sorted; a link to a folder that contains the link is a problem."""
         entries = []
-        for entry in visible_entries(folder):
-            if entry.is_symlink() and entry.is_dir() and contains(entry.resolve(), folder):
+        for listed in scanned(folder):
+            entry = folder / listed.name
+            if not listed.is_symlink():
+                entries.append(entry)
+                self.is_folder[entry] = listed.is_dir()
+            elif entry.is_dir() and contains(entry.resolve(), folder):
                 self.problems.append(
                     f"{entry} is a link to {entry.resolve()}, which contains it: remove the link"
                 )
@@ -103,14 +109,23 @@ class Tree:
                 entries.append(entry)
         return entries
 
+    def is_dir(self, path: Path) -> bool:
+        """Whether an entry is a folder: as its listing says, unless it is a link."""
+        known = self.is_folder.get(path)
+        return path.is_dir() if known is None else known
+
     def folders_in(self, folder: Path) -> list[Path]:
         """The folders in the root or in a patient; a video there is a problem."""
         entries = self.entries(folder)
-        folders = [entry for entry in entries if entry.is_dir()]
+        folders = [entry for entry in entries if self.is_dir(entry)]
         videos = []
         for path in entries:
             try:
-                if path.is_file() and (is_numbered_picture(path) or kind_of(path)):
+                if (
+                    not self.is_dir(path)
+                    and path.is_file()
+                    and (is_numbered_picture(path) or kind_of(path))
+                ):
                     videos.append(path)
             except LusError as error:
                 self.problems.append(str(error))
@@ -128,13 +143,13 @@ class Tree:
         sources = []
         for entry in entries:
             try:
-                source = self.area(entry) if entry.is_dir() else self.file(entry)
+                source = self.area(entry) if self.is_dir(entry) else self.file(entry)
             except LusError as error:
                 self.problems.append(str(error))
             else:
                 sources += [source] if source else []
         self.sources += sources
-        pictures = [path for path in entries if is_picture(path) and not path.is_dir()]
+        pictures = [path for path in entries if is_picture(path) and not self.is_dir(path)]
         if pictures and any(source.location.is_file() for source in sources):
             self.problems.append(
                 f"{exam}: {file_names(pictures)}: treated as previews and not read"
@@ -260,8 +275,14 @@ def unlinked(sources: Iterable[Source]) -> tuple[list[Source], list[str]]:
     A link makes one patient look like two, who could then be in two parts of the split.
     """
     places: dict[Path, list[Source]] = {}
+    folders: dict[Path, Path] = {}  # as they are without links
     for source in sources:
-        places.setdefault(source.location.resolve(), []).append(source)
+        place = source.location
+        if place.parent not in folders:
+            folders[place.parent] = place.parent.resolve()
+        # Resolving each path looks at every folder above it again.
+        real = place.resolve() if place.is_symlink() else folders[place.parent] / place.name
+        places.setdefault(real, []).append(source)
     doubles = [
         f"videos {' and '.join(str(source.id) for source in group)} are the same, because of a link: "
         "remove the link"

@@ -62,6 +62,8 @@ def is_name(part: str) -> bool:
 
 def leads_out(path: str) -> bool:
     """Whether a relative path, POSIX or Windows, may lead out of its base folder."""
+    if not path.startswith("/") and not any(part in path for part in ("..", "\\", ":")):
+        return False  # most paths, of which a study may have a million
     posix = PurePosixPath(path.replace("\\", "/"))
     return posix.is_absolute() or ".." in posix.parts or bool(PureWindowsPath(path).drive)
 

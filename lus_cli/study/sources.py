@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Literal, TypeVar
 
@@ -42,7 +43,7 @@ class Source:
     path: str
     kind: ClassVar[Kind]
 
-    @property
+    @cached_property
     def location(self) -> Path:
         return self.root / self.path
 
@@ -212,7 +213,7 @@ def open_source(kind: Kind, video: VideoId, root: Path, path: Path, mask_text: b
         raise LusError(f"video {video}: {path} does not exist", "check whether it was moved")
     if not all(map(is_name, video)):
         raise LusError(f"{path}: ids must not contain / \\ ; , or control characters", "rename it")
-    name = path.relative_to(root).as_posix()
+    name = path.as_posix().removeprefix(f"{root.as_posix()}/")  # Path.relative_to is slow
     if not is_text(name):
         raise LusError(f"{path}: its name is not valid UTF-8", "rename it")
     if kind == "frames":

@@ -33,6 +33,8 @@ DATE = re.compile(
 
 def canonical(text: str) -> str:
     """The text with composed letters, plain spaces, stripped, and without invisible characters."""
+    if text.isascii():  # most ids, of which a study may have a million
+        return text.strip(" ")
     visible = "".join(c for c in text if unicodedata.category(c) != "Cf")
     composed = unicodedata.normalize("NFC", INVISIBLE.sub("", visible))
     return "".join(" " if unicodedata.category(c) == "Zs" else c for c in composed).strip(" ")
@@ -44,6 +46,8 @@ def alike(text: str) -> str:
     It ignores case, leading zeros, number formats of spreadsheets (1017.0, 1.017E+03), and the kinds
     of dashes, quotes, digits, ligatures and widths.
     """
+    if text.isascii() and text.isalnum():
+        return LEADING_ZEROS.sub("", text.lower())
     folded = unicodedata.normalize("NFKC", canonical(text)).casefold()
     folded = unicodedata.normalize("NFKC", folded)
     folded = "".join(str(unicodedata.decimal(c)) if c.isdecimal() else c for c in folded)

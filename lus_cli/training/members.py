@@ -31,15 +31,17 @@ def deal(
     chosen = np.asarray(indices)
     names = np.asarray(patients)[chosen]
     random = np.random.default_rng([seed, members])
-    unique = random.permutation(np.unique(names))
+    sorted_names, owner = np.unique(names, return_inverse=True)
+    mean_of = np.bincount(owner, scores[chosen]) / np.bincount(owner)
+    order = random.permutation(len(sorted_names))
+    unique = sorted_names[order]
     folds = min(members, len(unique))
     if folds < 2:
         raise LusError(
             f"the videos of {len(unique)} training and validation patients cannot be left out in turn",
             "train on two patients or more, or with --no-leave-out",
         )
-    means = [scores[chosen[names == name]].mean() for name in unique]
-    ordered = unique[np.argsort(means, kind="stable")]
+    ordered = unique[np.argsort(mean_of[order], kind="stable")]
     fold_of: dict[str, int] = {}
     for start in range(0, len(ordered), folds):
         block = ordered[start : start + folds]

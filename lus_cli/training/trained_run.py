@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -55,12 +56,18 @@ class TrainedModel:
         """The split it was trained with; empty if its folder has none. Raises LusError."""
         return load_split(self.home.split)[0] if self.home.split.is_file() else Split((), (), ())
 
-    def uses(self, videos: Sequence[VideoId]) -> dict[VideoId, str]:
-        """How the patients of videos of its study were used in training, as words; nothing for those
-        that it has never seen. Raises LusError if its split cannot be read."""
+    @cached_property
+    def words(self) -> dict[str, str]:
+        """How patients were used in training, as words; without those that it has never seen."""
         split, use = self.split, use_in_words(self.card.recipe.leave_out)
-        words = {p: use[part] for part in use for p in getattr(split, part)}
-        return {video: words[video.patient] for video in videos if video.patient in words}
+        return {patient: use[part] for part in use for patient in getattr(split, part)}
+
+    def use_of(self, video: VideoId) -> str:
+        """How a video of its study was used in training, as words; "" if it was not.
+
+        Raises LusError if its split cannot be read.
+        """
+        return self.words.get(video.patient, "")
 
 
 def use_in_words(leaves_out: bool) -> dict[str, str]:

@@ -18,7 +18,12 @@ from lus_cli.files import read_json, write_json
 from lus_cli.processes import cores
 from tests.benchmarks.measured import Measured, Rows
 
-PARTS = {"data": "tests.benchmarks.preparing", "train": "tests.benchmarks.training"}
+PARTS = {
+    "data": "tests.benchmarks.preparing",
+    "train": "tests.benchmarks.training",
+    "scale": "tests.benchmarks.scale",
+    "start": "tests.benchmarks.starting",
+}
 
 
 def main() -> None:

@@ -368,6 +368,14 @@ def test_a_chunk_that_unpacks_to_more_than_its_frames_is_refused(tmp_path: Path)
         VideoCache(path).read(0)
 
 
+def test_a_chunk_that_is_missing_is_damage(tmp_path: Path) -> None:
+    frame_format = FrameFormat(8, False, False)
+    video = StoredVideo(np.arange(20, dtype=np.int32), "0" * 32, (8, 8), ())
+    write_video_cache(tmp_path / "videos.h5", ENTRIES[:1], lambda _: video, frame_format, {})
+    with pytest.raises(LusError, match=r"video 17/1048/11 is damaged \(a chunk is missing\)"):
+        VideoCache(tmp_path / "videos.h5").read(0)
+
+
 def test_positions_on_padding_are_refused(tmp_path: Path) -> None:
     write(tmp_path / "videos.h5", FrameFormat(8, False, False))
     cache = VideoCache(tmp_path / "videos.h5")
