@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from lus_cli import cli, figures
 from lus_cli.attention.explained import save_png
-from lus_cli.attention.folder import MaskFolder
+from lus_cli.attention.file_names import MaskFolder
 from lus_cli.attention.maps import remove_other_look
 from lus_cli.cache.drawn import draw_new
 from lus_cli.cli.settings import settings_from

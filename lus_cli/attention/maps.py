@@ -21,7 +21,7 @@ from lus_cli.attention.explained import (
     over_frame,
     save_png,
 )
-from lus_cli.attention.folder import OUTPUTS, PICTURES, MaskFolder
+from lus_cli.attention.file_names import OUTPUTS, PICTURES, MaskFolder
 from lus_cli.attention.mask_file import merge_files, read_maps, stored_videos, write_masks
 from lus_cli.config import FigureLook, figure_look
 from lus_cli.disk_errors import explaining_disk_errors

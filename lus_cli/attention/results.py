@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 from lus_cli.attention import localisation
 from lus_cli.attention.cells import upsample_maps
 from lus_cli.attention.explained import centres_of, over_frame, without_bars
-from lus_cli.attention.folder import MaskFolder
+from lus_cli.attention.file_names import MaskFolder
 from lus_cli.attention.localisation import CENTRE, SECTOR, VideoMetrics
 from lus_cli.attention.maps import ScoredMaps, read_scored_maps
 from lus_cli.attention.saliency import scale_to_one

@@ -22,7 +22,7 @@ from lus_cli.crossval.summary import (
     method_rows,
     methods_ahead,
 )
-from lus_cli.evaluation import metrics
+from lus_cli.evaluation import metric_labels, metrics
 from lus_cli.evaluation.intervals import FEW_PATIENTS
 from lus_cli.evaluation.page import MOST_VIDEOS, matrix_rows, summary, total_rows, video_rows
 from lus_cli.evaluation.run_comparison import MAJORITY
@@ -77,7 +77,7 @@ def write_crossval_page(
         best=best_baseline(methods, about["methods"]),
         ahead=methods_ahead(methods),
         method_metrics=METRICS,
-        class_metrics=metrics.CLASS_METRICS,
+        class_metrics=metric_labels.CLASS_METRICS,
         fold_range=fold_range(scores["folds"], about["recipe"]),
         associations=by_association(scores.get("confounders", [])),
         first=summary(scores),

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from lus_cli.crossval.confounders import excludes_zero
-from lus_cli.evaluation import metrics
+from lus_cli.evaluation import metric_labels, metrics
 from lus_cli.evaluation.comparison import conclusion
 from lus_cli.evaluation.run_comparison import MAJORITY
 
@@ -83,7 +83,7 @@ def methods_ahead(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[dict[str,
     """
     by_method: dict[str, list[dict[str, Any]]] = {}
     for name, title in METRICS.items():
-        sign = -1 if name in metrics.LOWER_IS_BETTER else 1
+        sign = -1 if name in metric_labels.LOWER_IS_BETTER else 1
         defined = [row for row in rows if row["metrics"][name]["value"] is not None]
         if name == KAPPA or not defined:
             continue

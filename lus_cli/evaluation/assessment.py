@@ -9,15 +9,8 @@ import numpy as np
 
 from lus_cli.evaluation.calibration import abstention, reliability, temperature_scaling
 from lus_cli.evaluation.intervals import FEW_PATIENTS, METHOD, SHARE, Jackknife, number
-from lus_cli.evaluation.metrics import (
-    CLASS_METRICS,
-    LIMITS,
-    METRICS,
-    SCORES,
-    Predictions,
-    equal_predictions,
-    point_values,
-)
+from lus_cli.evaluation.metric_labels import CLASS_METRICS, LIMITS, METRICS
+from lus_cli.evaluation.metrics import SCORES, Predictions, equal_predictions, point_values
 from lus_cli.evaluation.references import chance, majority, prior
 from lus_cli.evaluation.resampling import PatientSums, permutation_test
 from lus_cli.evaluation.strata import group_rows

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from lus_cli.evaluation.intervals import SHARE, Jackknife
-from lus_cli.evaluation.metrics import LIMITS, SCORES, Predictions, label_metrics, quotient
+from lus_cli.evaluation.metric_labels import LIMITS
+from lus_cli.evaluation.metrics import SCORES, Predictions, label_metrics, quotient
 from lus_cli.evaluation.resampling import CALIBRATION_BINS, LEAST_PROBABILITY, PatientSums
 
 TEMPERATURES = (

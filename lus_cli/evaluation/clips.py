@@ -10,7 +10,7 @@ import torch
 
 from lus_cli.cache.batches import Batch, pictures_of, select_frames
 from lus_cli.cache.video_cache import VideoCache
-from lus_cli.evaluation.player import Budget, Clip, Scored, make_clip
+from lus_cli.evaluation.clip_encoding import Budget, Clip, Scored, make_clip
 from lus_cli.model.network import Output
 from lus_cli.recipes.recipe import Recipe
 from lus_cli.torchrun.group import Group

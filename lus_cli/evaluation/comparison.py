@@ -21,7 +21,8 @@ from lus_cli.evaluation.intervals import (
     number,
     of_difference,
 )
-from lus_cli.evaluation.metrics import LIMITS, LOWER_IS_BETTER, METRICS, Predictions
+from lus_cli.evaluation.metric_labels import LIMITS, LOWER_IS_BETTER, METRICS
+from lus_cli.evaluation.metrics import Predictions
 from lus_cli.evaluation.resampling import PatientSums
 
 ENSEMBLE = "ensemble"

@@ -20,7 +20,8 @@ from lus_cli.cache.layout import Run
 from lus_cli.cache.split import PARTS, Split, load_split
 from lus_cli.errors import LusError
 from lus_cli.evaluation.intervals import FEW_PATIENTS
-from lus_cli.evaluation.metrics import METRICS, SCORES
+from lus_cli.evaluation.metric_labels import METRICS
+from lus_cli.evaluation.metrics import SCORES
 from lus_cli.evaluation.terminal_tables import format_interval
 from lus_cli.model import efficientnet_lite
 from lus_cli.model.checkpoint import Card, require_weights, weights_digest

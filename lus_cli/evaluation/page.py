@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from lus_cli import files as part_files
-from lus_cli.evaluation import metrics, totals
+from lus_cli.evaluation import metric_labels, metrics, totals
+from lus_cli.evaluation.clip_encoding import Clip
 from lus_cli.evaluation.intervals import FEW_PATIENTS
-from lus_cli.evaluation.player import Clip
 from lus_cli.pages.base import flat, percent, rendered, three
 from lus_cli.pages.figures import PageFigure, page_figure
 from lus_cli.words import counted
@@ -60,7 +60,7 @@ def write_report(
         part=PART_NAMES.get(run["part"], "video"),
         summary=summary(scores),
         metric_rows=list(metric_rows(scores["metrics"])),
-        class_metrics=metrics.CLASS_METRICS,
+        class_metrics=metric_labels.CLASS_METRICS,
         total_rows=list(total_rows(scores["sums"])),
         matrix=matrix_rows(scores["confusion"]),
         drawn=figures_by_section(figures),
@@ -127,7 +127,7 @@ def summary(scores: Mapping[str, Any]) -> dict[str, str]:
 
 def metric_rows(entries: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """One row per metric, with a small plot of its interval and references."""
-    for name, label in metrics.METRICS.items():
+    for name, label in metric_labels.METRICS.items():
         entry = entries[name]
         plotted = [entry[key] for key in ("value", "low", "high", "majority", "chance")]
         numbers = [value for value in plotted if value is not None]
@@ -141,7 +141,7 @@ def metric_rows(entries: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             "name": name,
             "label": label,
             "entry": entry,
-            "lower_is_better": name in metrics.LOWER_IS_BETTER,
+            "lower_is_better": name in metric_labels.LOWER_IS_BETTER,
             "plot": {
                 key: position(entry[key]) for key in ("value", "low", "high", "majority", "chance")
             },

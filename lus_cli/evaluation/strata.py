@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from lus_cli.evaluation.intervals import FEW_PATIENTS, SHARE, Jackknife
-from lus_cli.evaluation.metrics import LIMITS, SCORES, Predictions
+from lus_cli.evaluation.metric_labels import LIMITS
+from lus_cli.evaluation.metrics import SCORES, Predictions
 from lus_cli.evaluation.resampling import PatientSums
 from lus_cli.study.ids import natural_key
 

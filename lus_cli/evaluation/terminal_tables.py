@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lus_cli.evaluation.assessment import REFERENCES
-from lus_cli.evaluation.metrics import METRICS
+from lus_cli.evaluation.metric_labels import METRICS
 from lus_cli.evaluation.totals import MEASURES, UNITS
 from lus_cli.progress import Table
 from lus_cli.words import counted

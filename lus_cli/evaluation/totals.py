@@ -23,7 +23,8 @@ from lus_cli.evaluation.intervals import (
     Limits,
     of_difference,
 )
-from lus_cli.evaluation.metrics import LIMITS, SCORES, Predictions, quotient
+from lus_cli.evaluation.metric_labels import LIMITS
+from lus_cli.evaluation.metrics import SCORES, Predictions, quotient
 from lus_cli.study.ids import natural_key
 from lus_cli.words import counted
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lus_cli.attention.folder import MaskFolder
+from lus_cli.attention.file_names import MaskFolder
 from lus_cli.attention.maps import draw_one, film, remove_outdated
 from lus_cli.attention.mask_file import merge_files
 from lus_cli.cache.layout import Cache

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lus_cli import files as part_files
-from lus_cli.evaluation.player import Budget, Clip
+from lus_cli.evaluation.clip_encoding import Budget, Clip
 from lus_cli.pages.base import rendered
 from lus_cli.prediction.prediction import Prediction
 from lus_cli.words import counted

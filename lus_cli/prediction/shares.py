@@ -10,7 +10,7 @@ import numpy as np
 from lus_cli.cache.batches import select_frames
 from lus_cli.cache.chunks import StoredVideo
 from lus_cli.errors import LusError, printable
-from lus_cli.evaluation.player import Clip, Scored, make_clip
+from lus_cli.evaluation.clip_encoding import Clip, Scored, make_clip
 from lus_cli.prediction.new_videos import NewVideo, Search, frames_at, rate_of
 from lus_cli.prediction.page import BUDGET, MOST_PAGE_BYTES, Page
 from lus_cli.prediction.prediction import Prediction

@@ -23,7 +23,7 @@ from lus_cli.attention.explained import (
     over_frame,
     save_png,
 )
-from lus_cli.attention.folder import MaskFolder
+from lus_cli.attention.file_names import MaskFolder
 from lus_cli.attention.maps import draw_videos, film, remove_outdated
 from lus_cli.attention.mask_file import write_masks
 from lus_cli.cache.layout import Cache

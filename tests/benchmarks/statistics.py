@@ -25,7 +25,8 @@ from lus_cli.evaluation.intervals import (
     confidence_interval,
     of_difference,
 )
-from lus_cli.evaluation.metrics import LIMITS, METRICS, SCORES, Predictions, label_metrics
+from lus_cli.evaluation.metric_labels import LIMITS, METRICS
+from lus_cli.evaluation.metrics import SCORES, Predictions, label_metrics
 from lus_cli.evaluation.resampling import PatientSums, permutation_test, steady_macro
 from lus_cli.files import write_text
 

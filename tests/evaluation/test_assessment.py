@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from lus_cli.evaluation import metrics
+from lus_cli.evaluation import metric_labels, metrics
 from lus_cli.evaluation.assessment import assess
 from tests.predicted import drawn, predicting, predictions_for
 
@@ -49,7 +49,7 @@ def test_what_is_undefined_is_none_with_a_reason(patients, scores, predicted):
     assessed = assess(predictions, 100, 0, training=[1, 0, 0, 2], validation=predictions)
     json.dumps(assessed, allow_nan=False)
     entries = [*assessed["metrics"].values()]
-    entries += [row[name] for row in assessed["per_class"] for name in metrics.CLASS_METRICS]
+    entries += [row[name] for row in assessed["per_class"] for name in metric_labels.CLASS_METRICS]
     for entry in entries:
         undefined = entry["value"] is None or entry["low"] is None
         assert bool(entry.get("why")) == undefined

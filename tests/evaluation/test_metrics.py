@@ -9,7 +9,7 @@ import pytest
 import torch
 from sklearn import metrics as sklearn_metrics
 
-from lus_cli.evaluation import metrics
+from lus_cli.evaluation import metric_labels, metrics
 from lus_cli.evaluation.assessment import assess
 from lus_cli.model import losses
 from tests.predicted import drawn, from_sklearn, predicting, predictions_for
@@ -21,11 +21,11 @@ def test_values_are_those_of_scikit_learn():
     predictions = drawn(0)
     assessed = assess(predictions, permutations=0, seed=0)
     expected = from_sklearn(predictions.scores, predictions.probabilities)
-    for name in metrics.METRICS:
+    for name in metric_labels.METRICS:
         if name != "ece":
             assert assessed["metrics"][name]["value"] == pytest.approx(expected[name]), name
     for row in assessed["per_class"]:
-        for name in metrics.CLASS_METRICS:
+        for name in metric_labels.CLASS_METRICS:
             assert row[name]["value"] == pytest.approx(expected[f"{name}_{row['score']}"]), name
 
 
@@ -114,8 +114,8 @@ def test_only_what_is_defined_gets_a_value(without: set[str]) -> None:
     predictions = predictions_for("abcde", truth, predicting(answer, confidence=0.4))
     undefined = {"recall_1", "precision_1", "f1_1", "auroc_1", "auroc_macro", "precision_3"}
     undefined |= without  # whatever scikit-learn returns
-    names = {f"{name}_{score}" for name in metrics.CLASS_METRICS for score in range(4)}
-    own = dict.fromkeys(names | set(metrics.METRICS), 0.125)
+    names = {f"{name}_{score}" for name in metric_labels.CLASS_METRICS for score in range(4)}
+    own = dict.fromkeys(names | set(metric_labels.METRICS), 0.125)
     own |= dict.fromkeys(undefined, math.nan)
     values = metrics.point_values(predictions, own)
     expected = answers_of(truth, np.array(answer))

@@ -17,7 +17,7 @@ from lus_cli.cache.layout import Cache, Run
 from lus_cli.cache.video_cache import VideoCache
 from lus_cli.config import EvaluateConfig
 from lus_cli.errors import LusError
-from lus_cli.evaluation.metrics import METRICS
+from lus_cli.evaluation.metric_labels import METRICS
 from lus_cli.evaluation.model_card import (
     limits_of_training,
     model_card,

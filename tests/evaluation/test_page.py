@@ -12,10 +12,11 @@ import pytest
 from lus_cli.cache import figures as study_figures
 from lus_cli.evaluation import (
     assessment,
+    clip_encoding,
     clips,
     confidence_figures,
+    metric_labels,
     metrics,
-    player,
 )
 from lus_cli.evaluation import (
     confusion_figures as evaluation_figures,
@@ -45,7 +46,7 @@ def predictions_of(scores, predicted, ids=None) -> metrics.Predictions:
     return metrics.Predictions(videos, np.array(scores), probabilities)
 
 
-def clip_of(weighed: bool = False) -> player.Clip:
+def clip_of(weighed: bool = False) -> clip_encoding.Clip:
     """Seven gray frames of increasing brightness, with a mask on their right half, and on the left
     quarter of the fourth."""
     frames = np.full((7, 32, 48), 30, np.uint8) * np.arange(1, 8, dtype=np.uint8)[:, None, None]
@@ -55,8 +56,8 @@ def clip_of(weighed: bool = False) -> player.Clip:
     weights = np.arange(1, 8, dtype=np.float32) / 28 if weighed else None
     numbers = np.arange(0, 70, 10)
     pool = "attention" if weighed else "mean"
-    scored = player.Scored(70, numbers, weights, pool, 1.5)
-    return player.make_clip(frames, masks, numbers, scored, clips.budget_of(1))
+    scored = clip_encoding.Scored(70, numbers, weights, pool, 1.5)
+    return clip_encoding.make_clip(frames, masks, numbers, scored, clips.budget_of(1))
 
 
 def page_of(folder: Path, predictions, run=RUN, clips=None, drawn=None) -> str:
@@ -134,7 +135,7 @@ def test_the_heading_says_whose_videos_these_are(tmp_path, part, expected):
 def test_every_metric_has_its_numbers(page):
     assessed = assessment.assess(predictions_of(SCORES, PREDICTED), 50, 0)
     text_of_page = words(page)
-    for name, label in metrics.METRICS.items():
+    for name, label in metric_labels.METRICS.items():
         entry = assessed["metrics"][name]
         assert label in text_of_page
         for value in (entry["value"], entry["low"], entry["high"], entry["majority"]):

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from lus_cli.evaluation import metrics, references
+from lus_cli.evaluation import metric_labels, metrics, references
 from lus_cli.evaluation.assessment import assess
 from lus_cli.evaluation.resampling import PatientSums
 from tests.predicted import drawn, from_sklearn, predicting, predictions_for
@@ -37,7 +37,7 @@ def test_chance_is_the_mean_over_random_permutations():
         from_sklearn(predictions.scores, rng.permutation(predictions.probabilities))
         for _ in range(80)
     ]
-    for name in set(metrics.METRICS) - {"ece"}:
+    for name in set(metric_labels.METRICS) - {"ece"}:
         values = [deal[name] for deal in deals]
         error = np.std(values) / math.sqrt(len(values))
         assert chance[name] == pytest.approx(np.mean(values), abs=4 * error), name

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lus_cli.evaluation.player import Clip, Scored, make_clip
+from lus_cli.evaluation.clip_encoding import Clip, Scored, make_clip
 from lus_cli.prediction import page as prediction_page
 from lus_cli.prediction.page import BUDGET, Page, write_page
 from lus_cli.prediction.prediction import Prediction

@@ -18,7 +18,7 @@ from lus_cli.attention import maps as attention_maps
 from lus_cli.attention import results as attention_results
 from lus_cli.attention.check import OTHER_VIDEO
 from lus_cli.attention.explained import explain
-from lus_cli.attention.folder import MaskFolder
+from lus_cli.attention.file_names import MaskFolder
 from lus_cli.attention.localisation import CENTRE, FRAME, SECTOR
 from lus_cli.attention.mask_file import read_maps
 from lus_cli.attention.results import (

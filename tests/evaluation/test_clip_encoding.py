@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lus_cli.evaluation import player
-from lus_cli.evaluation.player import Budget, Clip, Scored, make_clip
+from lus_cli.evaluation import clip_encoding
+from lus_cli.evaluation.clip_encoding import Budget, Clip, Scored, make_clip
 from lus_cli.pages.base import environment
 from lus_cli.study.video_files import frame_rate, read_frames
 
@@ -89,14 +89,14 @@ def test_a_clip_stays_within_its_bytes_but_for_the_fewest_frames() -> None:
     hopeless = clip_of(noise, budget=dataclasses.replace(STRIP, crf=26, bytes=10))
     assert len(free.numbers) == 100
     assert tight.bytes <= 60_000 < free.bytes
-    assert len(hopeless.numbers) == player.FEWEST
+    assert len(hopeless.numbers) == clip_encoding.FEWEST
 
 
 def test_masks_take_their_share_of_the_room() -> None:
     masks = np.random.default_rng(0).random((100, 28, 28), np.float32)
     clip = clip_of(gray(100), masks, dataclasses.replace(STRIP, bytes=20_000))
     assert clip.bytes <= 20_000
-    assert player.FEWEST < len(clip.numbers) == len(clip.masks) < 100
+    assert clip_encoding.FEWEST < len(clip.numbers) == len(clip.masks) < 100
 
 
 def test_masks_stay_with_their_frames() -> None:
@@ -110,7 +110,7 @@ def test_masks_stay_with_their_frames() -> None:
 def test_masks_are_bytes_and_large_ones_shrink() -> None:
     masks = np.linspace(0, 1, 3 * 56 * 40, dtype=np.float32).reshape(3, 56, 40)
     clip = clip_of(gray(3), masks)
-    assert clip.masks.shape == (3, player.MASK_SIDE, player.MASK_SIDE)
+    assert clip.masks.shape == (3, clip_encoding.MASK_SIDE, clip_encoding.MASK_SIDE)
     assert np.allclose(clip.masks.mean(axis=(1, 2)) / 255, masks.mean(axis=(1, 2)), atol=0.005)
 
 
@@ -127,8 +127,12 @@ def test_frames_are_no_larger_than_the_budget_allows_and_colour_stays(tmp_path: 
 def test_the_strip_is_the_whole_video_at_a_glance() -> None:
     strip = np.asarray(Image.open(io.BytesIO(clip_of(gray(25), budget=STRIP, aspect=1.5).still)))
     height, width = strip.shape[:2]
-    assert (height, width) == (player.STRIP_HEIGHT, player.STRIP * 108)
-    cells = strip[:, :, 0].reshape(height, player.STRIP, 108)[20:-20, :, 20:-20].mean(axis=(0, 2))
+    assert (height, width) == (clip_encoding.STRIP_HEIGHT, clip_encoding.STRIP * 108)
+    cells = (
+        strip[:, :, 0]
+        .reshape(height, clip_encoding.STRIP, 108)[20:-20, :, 20:-20]
+        .mean(axis=(0, 2))
+    )
     assert np.allclose(cells, gray(25)[[0, 6, 12, 18, 24], 0, 0], atol=3)
 
 
