@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -20,6 +20,14 @@ from lus_cli.torchrun import ending, group
 from lus_cli.torchrun.group import Group, Watch, WholeProgress, in_order
 
 Shown = list[tuple[str, int, int | None]]
+
+
+@pytest.fixture(autouse=True)
+def same_sigterm() -> Iterator[None]:
+    """A process that is about to end ignores SIGTERM: this one is not."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
 
 
 @pytest.fixture
