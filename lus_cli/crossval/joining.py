@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from lus_cli.cache.layout import Cache, Run
 from lus_cli.cache.video_cache import VideoCache
 from lus_cli.config import CrossvalConfig
-from lus_cli.crossval.folds import Fold
 from lus_cli.crossval.plan import Crossval, create, resume
 from lus_cli.crossval.predictions import out_of_fold, weights_of
+from lus_cli.crossval.repetitions import Fold
 from lus_cli.errors import LusError, UsageError
 from lus_cli.evaluation.metrics import Predictions
 from lus_cli.evaluation.run_comparison import compare_candidates, folder_name
