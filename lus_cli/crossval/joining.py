@@ -53,8 +53,8 @@ def numbered(study: Crossval, number: int) -> Fold:
     """A fold by its number, counted from 1 over all repetitions. Raises UsageError."""
     if number > len(study.folds):
         raise UsageError(
-            f"--fold is {number}",
-            f"{study.name} has the folds 1 to {len(study.folds)}, those of all repetitions",
+            f"there is no fold {number}",
+            f"{study.name} has folds 1 to {len(study.folds)}, counted over all repetitions",
         )
     return study.folds[number - 1]
 
