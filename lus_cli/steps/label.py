@@ -6,6 +6,7 @@ import contextlib
 import getpass
 import logging
 import re
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -227,6 +228,10 @@ class Sitting:
 
 
 def address_shown(address: str) -> None:
+    """Prints the address, also with --quiet: the page cannot be opened without its token."""
+    if not log.isEnabledFor(logging.INFO):
+        sys.stderr.write(f"{address}\n")
+        sys.stderr.flush()
     log.info("%s", address)
     log.info(
         "Open this address in a browser on this machine. Press Ctrl-C to end; every score is saved."
