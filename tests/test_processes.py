@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -46,7 +47,8 @@ def test_ctrl_c_is_delayed_and_not_lost() -> None:
     finished = False
     try:
         with pytest.raises(KeyboardInterrupt), interrupts_blocked():
-            os.kill(os.getpid(), signal.SIGINT)
+            # To this thread: of several, another one may take a signal to the process.
+            signal.pthread_kill(threading.get_ident(), signal.SIGINT)
             finished = True
     finally:
         signal.signal(signal.SIGINT, usual)

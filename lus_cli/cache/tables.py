@@ -150,6 +150,18 @@ def read_numbers(file: h5py.File, block: int, lengths: np.ndarray) -> np.ndarray
     return rows
 
 
+def check_tables(file: h5py.File, lengths: np.ndarray) -> None:
+    """Reads every table. Raises ValueError if one does not match its checksum.
+
+    lengths: (video,) of all videos.
+    """
+    for name, table in file.items():
+        if SUMS in table.attrs and name != NUMBERS:
+            read_table(file, name)
+    for block in range(-(-len(lengths) // NUMBER_ROWS)):
+        read_numbers(file, block, lengths)
+
+
 def tables_checksum(file: h5py.File) -> str:
     """The checksum of everything in the file except the frames, which have their own."""
     digest = hashlib.blake2b(digest_size=16)

@@ -29,6 +29,7 @@ from lus_cli.cache.chunks import CHUNK_FRAMES, FrameFormat, StoredVideo
 from lus_cli.cache.tables import (
     NUMBER_ROWS,
     TABLES,
+    check_tables,
     from_texts,
     is_too_large,
     labels_of,
@@ -339,7 +340,9 @@ class VideoCache:
         return [Entry(*row) for row in zip(self.ids, *numbers, *sources, strict=True)]
 
     def damaged(self) -> Iterator[tuple[int, bool]]:
-        """Reads every video completely; yields its index and whether it fails its checksum."""
+        """Reads everything; yields the index of each video and whether it fails its checksum."""
+        with self.explained():
+            check_tables(self.file, self.lengths)
         for index in range(len(self)):
             try:
                 digest = xxhash.xxh3_128(self.read(index).data).hexdigest()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from lus_cli.cache.chunks import FrameFormat, StoredVideo
@@ -41,6 +43,10 @@ class NewStudy(VideoCache):
         self.scores, self.lengths = np.array([UNKNOWN]), np.array([self.decoded.length])
         self.source_kinds, self.source_paths = [video.kind], [video.path.name]
         self.checksums = [self.decoded.checksum]
+
+    def source(self, index: int) -> tuple[Any, str]:
+        """Kind and path of the original frames."""
+        return self.source_kinds[index], self.source_paths[index]
 
     def frame_numbers(self, index: int) -> np.ndarray:
         """The number of each frame: (frame,) int32."""

@@ -33,11 +33,11 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
 # What earlier versions left, and other programs read: a name is changed only with a way to go on.
 IN_A_CACHE = """
     exams/ videos.h5 split.json figures/ features/ runs/ comparisons/ crossvals/ models/ latest
-    videos-README.md
+    videos-README.md labels/
 """
 IN_A_RUN = """
     config.toml provenance.json split.json epochs.csv last.pt best.safetensors model-card.md
-    export/ evaluation/ attention/ predictions/
+    export/ evaluation/ attention/ predictions/ doubtful-labels.csv result.json
 """
 
 

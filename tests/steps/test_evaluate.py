@@ -164,6 +164,7 @@ def test_before_a_slow_first_batch_it_is_said_how_long_scoring_takes(
     train.run(tiny(cache, epochs=1), silent)
     monkeypatch.setattr(trained_run, "seconds_per_picture", lambda *_: 2.0)
     caplog.set_level(logging.INFO, "lus")
+    caplog.clear()  # of what training said, where an earlier test set the level
     config = EvaluateConfig(cache=cache, threads=1, permutations=10, device="cpu", split="all")
     evaluate.run(config, silent)
     assert not caplog.messages, "a batch of 12 pictures is scored at once"
