@@ -39,15 +39,15 @@ ModelName = Annotated[
     str | None,
     typer.Option(
         "--run",
-        help="Name or folder of the trained run, or of a cross-validation, whose models then predict "
-        "their mean. [default: the latest run]",
+        help="Name or folder of a trained run, or of a cross-validation, which predicts the mean of its "
+        "models. [default: the latest run]",
     ),
 ]
 ModelFile = Annotated[
     Path | None,
     typer.Option(
-        help="A best.safetensors, or a folder that `lus export` wrote, instead of --run; results go "
-        "to models/ in the cache."
+        help="Model to use instead of --run: a best.safetensors file, or a folder that `lus export` "
+        "wrote. Results go to models/ in the cache."
     ),
 ]
 
@@ -123,7 +123,7 @@ class LabelConfig:
     rater: Annotated[
         str | None,
         typer.Option(
-            help="Name of the person who scores; each has a file. [default: your user name]"
+            help="Name of the person who scores; each rater has a file. [default: your user name]"
         ),
     ] = None
     labels: Annotated[
@@ -161,7 +161,9 @@ class LabelConfig:
     ] = False
     port: Annotated[
         int,
-        typer.Option(help="Port of the page on this machine; 0: any free one.", min=0, max=65535),
+        typer.Option(
+            help="Port of the page on this machine; 0 selects a free one.", min=0, max=65535
+        ),
     ] = 0
     cache: CachePath = DEFAULT_CACHE
 
@@ -226,8 +228,8 @@ class PrepareConfig:
     test_groups: Annotated[
         tuple[str, ...],
         typer.Option(
-            help="Groups whose patients are all in the test part, comma-separated; add --test-share "
-            "0 for no others."
+            help="Groups whose patients are all in the test part, comma-separated; with --test-share 0, "
+            "the test part has no other patients."
         ),
     ] = ()
     validation_share: Annotated[
@@ -307,14 +309,14 @@ class RunsConfig:
         ),
     ] = ()
     folds: Annotated[
-        bool, typer.Option("--folds", help="List the runs of the folds of cross-validations, too.")
+        bool, typer.Option("--folds", help="Also list the runs of the folds of cross-validations.")
     ] = False
     remove: Annotated[
         bool,
         typer.Option(
             "--remove",
-            help="Delete the named runs and cross-validations, the runs of their folds included, "
-            "after asking.",
+            help="Delete the named runs and cross-validations, including the runs of their folds. You "
+            "are asked first.",
         ),
     ] = False
     yes: Annotated[bool, typer.Option("--yes", help="Delete without asking.")] = False
@@ -372,14 +374,16 @@ class CrossvalConfig(Recipe):
     fold: Annotated[
         int,
         typer.Option(
-            help="Train only this fold, counted from 1 over all repetitions, as one job of an array "
-            "whose jobs have the same --run; --resume then pools the folds. [default: all]",
+            help="Train only this fold, counted from 1 over all repetitions. This is for job arrays: give "
+            "all jobs the same --run, then pool the folds with --resume. [default: all]",
             max=100_000,
         ),
     ] = 0
     permutations: Annotated[
         int,
-        typer.Option(help="Random permutations for each p-value; 0: none.", min=0, max=100_000),
+        typer.Option(
+            help="Random permutations for each p-value; 0 computes none.", min=0, max=100_000
+        ),
     ] = 1000
     device: Device = "auto"
     threads: Threads = 0
@@ -430,7 +434,9 @@ class EvaluateConfig:
     ] = "refuse"
     permutations: Annotated[
         int,
-        typer.Option(help="Random permutations for each p-value; 0: none.", min=0, max=100_000),
+        typer.Option(
+            help="Random permutations for each p-value; 0 computes none.", min=0, max=100_000
+        ),
     ] = 1000
     bootstrap: Annotated[  # the former name of --permutations, which scripts still use
         int | None, typer.Option(help="Same as --permutations.", min=0, max=100_000, hidden=True)
@@ -566,8 +572,8 @@ class ExportConfig:
         bool,
         typer.Option(
             "--patients",
-            help="List the patients of each part, in the model card and for the check that a study "
-            "has none of them.",
+            help="List the patients of each part in the model card and in split.json, so that "
+            "`lus evaluate --videos` can recognise them.",
         ),
     ] = False
     threads: Threads = 0
@@ -601,19 +607,21 @@ class FigureLook:
     text_size: Annotated[
         float,
         typer.Option(
-            help="Text size of page-wide figures in points; others follow.", min=4, max=30
+            help="Text size of page-wide figures in points; others scale with it.", min=4, max=30
         ),
     ] = 9.0
     dpi: Annotated[
         int,
-        typer.Option(help="Dots per inch of PNG figures; 0: 200, or 400 in a column.", max=2400),
+        typer.Option(
+            help="Dots per inch of PNG figures; 0: 200, or 400 if one column wide.", max=2400
+        ),
     ] = 0
     titles: Annotated[
         bool, typer.Option(help="Draw titles on figures, and captions around overlays.")
     ] = True
     formats: Annotated[
         tuple[str, ...],
-        typer.Option(help="Formats besides SVG and PNG, which are always written: pdf."),
+        typer.Option(help="Formats to write besides SVG and PNG; the only one is pdf."),
     ] = ()
 
 

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from lus_cli.cache.layout import Cache, Run
 from lus_cli.cache.video_cache import VideoCache
 from lus_cli.config import CrossvalConfig
-from lus_cli.crossval.folds import Fold
 from lus_cli.crossval.plan import Crossval, create, resume
 from lus_cli.crossval.predictions import out_of_fold, weights_of
+from lus_cli.crossval.repetitions import Fold
 from lus_cli.errors import LusError, UsageError
 from lus_cli.evaluation.metrics import Predictions
 from lus_cli.evaluation.run_comparison import compare_candidates, folder_name
@@ -53,8 +53,8 @@ def numbered(study: Crossval, number: int) -> Fold:
     """A fold by its number, counted from 1 over all repetitions. Raises UsageError."""
     if number > len(study.folds):
         raise UsageError(
-            f"--fold is {number}",
-            f"{study.name} has the folds 1 to {len(study.folds)}, those of all repetitions",
+            f"there is no fold {number}",
+            f"{study.name} has folds 1 to {len(study.folds)}, counted over all repetitions",
         )
     return study.folds[number - 1]
 

@@ -13,7 +13,7 @@ from lus_cli.cache.split import Split, check_split, read_split
 from lus_cli.cache.video_cache import VideoCache
 from lus_cli.config import CrossvalConfig, TrainConfig
 from lus_cli.crossval.fold_files import predictions_of, read_plan, run_of
-from lus_cli.crossval.folds import Fold, check_repeats, draw_repeats, folds_of
+from lus_cli.crossval.repetitions import Fold, check_repeats, draw_repeats, folds_of
 from lus_cli.errors import AlreadyThereError, LusError
 from lus_cli.evaluation.run_comparison import MAJORITY
 from lus_cli.files import write_json, write_text

@@ -13,9 +13,9 @@ from lus_cli.crossval import baselines
 from lus_cli.crossval.baselines import Baseline
 from lus_cli.crossval.features import Features
 from lus_cli.crossval.fold_files import read_predictions
-from lus_cli.crossval.folds import Fold
 from lus_cli.crossval.groups import GROUP, baselines_of
 from lus_cli.crossval.plan import Crossval
+from lus_cli.crossval.repetitions import Fold
 from lus_cli.errors import LusError
 from lus_cli.evaluation.intervals import number
 from lus_cli.evaluation.metrics import SCORES, Predictions, label_metrics

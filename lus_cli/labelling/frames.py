@@ -74,7 +74,7 @@ def make_clip(source: Source) -> Clip:
 
 
 def encoded(pixels: np.ndarray) -> bytes:
-    """(row, column, RGB) uint8 as a JPEG, which holds nothing but the pixels; gray where they are."""
+    """(row, column, RGB) uint8 as a JPEG without metadata; a gray JPEG if all pixels are gray."""
     gray = pixels[..., 0]
     if (gray == pixels[..., 1]).all() and (gray == pixels[..., 2]).all():
         return bytes(simplejpeg.encode_jpeg(np.ascontiguousarray(gray[..., None]), QUALITY, "GRAY"))
@@ -91,7 +91,7 @@ def rate_of(source: Source) -> float | None:
 
 
 class Ahead:
-    """Decodes videos in background threads, the one asked for last first, and keeps the latest.
+    """Decodes videos in background threads, the latest request first, and keeps the latest clips.
 
     read: makes the clip of the video at a position.
     """
@@ -99,7 +99,7 @@ class Ahead:
     def __init__(self, read: Callable[[int], Clip], kept_bytes: int = KEPT_BYTES) -> None:
         self.read, self.kept_bytes = read, kept_bytes
         self.clips: OrderedDict[int, Future[Clip]] = OrderedDict()  # used longest ago first
-        self.waiting: list[int] = []  # a stack: someone who jumps on does not wait for the rest
+        self.waiting: list[int] = []  # a stack: a rater who skips videos does not wait for them
         self.changed = threading.Condition()
         self.closed = False
         for _ in range(THREADS):

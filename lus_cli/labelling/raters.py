@@ -25,7 +25,7 @@ from lus_cli.study.annotations import SCORES
 from lus_cli.study.ids import VideoId, natural_key
 
 KAPPA, ICC = "kappa_quadratic", "icc_a1"
-UNDEFINED = "the raters gave one and the same rating to all these videos, or shared none"
+UNDEFINED = "all these videos have the same rating, or no two raters rated the same video"
 MEASURES: dict[str, tuple[Callable[[np.ndarray], float], Limits]] = {
     "agreement": (exact_agreement, SHARE),
     KAPPA: (light_kappa, CORRELATION),
@@ -89,7 +89,7 @@ def of_files(
             if video and before != video:
                 raise LusError(
                     f"{name} is video {video} for {file.rater} and {before} for another rater",
-                    "name the right ids: lus label VIDEOS --labels TABLE --agreement",
+                    "give the correct ids in a table: lus label VIDEOS --labels TABLE --agreement",
                 )
             known[name] = before
     ratings = {

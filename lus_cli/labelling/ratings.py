@@ -94,7 +94,7 @@ class RaterFile:
 def ratings_path(folder: Path, rater: str) -> Path:
     """The file of a rater. Raises UsageError for a name that makes no file name."""
     if not re.fullmatch(r"\w[\w.\-]{0,59}", rater):
-        raise UsageError(f"{rater!r} is not a valid rater", "use letters, digits, - _ and .")
+        raise UsageError(f"{rater!r} is not a valid rater name", "use letters, digits, - _ and .")
     return folder / f"{rater}{SUFFIX}"
 
 
@@ -118,8 +118,8 @@ def read_ratings(path: Path) -> RaterFile:
             values = json.loads(line)
         except (ValueError, RecursionError):  # also text that is not valid UTF-8
             read.notes.append(
-                f"{path}, line {number} was cut off while it was written and is left out: its "
-                "video is as it was before that press"
+                f"{path}, line {number} was cut off while it was written and is skipped: "
+                "that press was not saved"
             )
             continue
         add_line(read, values, f"{path}, line {number}")

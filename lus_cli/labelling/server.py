@@ -163,7 +163,7 @@ def application(session: Session, token: str, port: int) -> ASGIApp:
 def failure(error: Exception) -> str:
     """Why a rating could not be stored, without the path of a video."""
     cause = error.__cause__ if isinstance(error, LusError) else error
-    return (isinstance(cause, OSError) and cause.strerror) or "the disk does not take it"
+    return (isinstance(cause, OSError) and cause.strerror) or "it cannot be written to the disk"
 
 
 def serve(session: Session, port: int, started: Callable[[str], None]) -> None:
@@ -189,7 +189,9 @@ def serve(session: Session, port: int, started: Callable[[str], None]) -> None:
     try:
         socket = config.bind_socket()
     except SystemExit:  # after uvicorn logged the reason
-        raise LusError(f"port {port} cannot be used", "choose another --port, or 0") from None
+        raise LusError(
+            f"port {port} cannot be used", "choose another --port; 0 selects a free one"
+        ) from None
     logging.getLogger("uvicorn.error").setLevel("ERROR")
     with socket:
         socket.listen()  # so that a browser that is faster than the server waits for it

@@ -20,13 +20,13 @@ def agreement_notes(raters: Raters, numbers: dict[str, Any]) -> list[str]:
     lines = []
     if open_ones:
         lines.append(
-            f"they differ on {counted(numbers['differing'], 'video')}, of which {open_ones} "
-            "without consensus: `lus label --review` shows them with all scores"
+            f"the raters differ on {counted(numbers['differing'], 'video')}, {open_ones} of them without "
+            "a consensus: `lus label --review` shows them with all scores"
         )
     if numbers["decided"]["one rater"]:
         lines.append(
             f"{counted(numbers['decided']['one rater'], 'video')} rated by one rater only: the "
-            "label table has that score, and says so"
+            "label table has that score, marked as `one rater`"
         )
     few = [
         row["name"]
@@ -34,7 +34,9 @@ def agreement_notes(raters: Raters, numbers: dict[str, Any]) -> list[str]:
         if row["videos"] and row["patients"] < FEW_PATIENTS
     ]
     if few:
-        lines.append(f"fewer than {FEW_PATIENTS} patients, which say little: {shortened(few)}")
+        lines.append(
+            f"agreement is not reliable with fewer than {FEW_PATIENTS} patients: {shortened(few)}"
+        )
     if any(video is None for _, video in raters.videos):
         lines.append(
             "some patients are unknown, so there are no intervals: `lus label VIDEOS --labels TABLE "

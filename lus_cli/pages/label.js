@@ -241,7 +241,7 @@
           headers: { "Content-Type": "application/json" },
           body: JSON.stringify({ position, ...rating }),
         });
-        if (!response.ok) throw new Error((response.status === 507 && await response.text()) || `the server refuses it (${response.status})`);
+        if (!response.ok) throw new Error((response.status === 507 && await response.text()) || `the server rejected it (${response.status})`);
         const answer = await response.json();
         unsaved.shift();
         state.about[position] = answer.about;
@@ -290,7 +290,7 @@
     find("place").textContent = `Video ${here + 1} of ${state.ratings.length}`;
     const done = state.ratings.filter((_, position) => isDone(position)).length;
     const left = state.ratings.length - done;
-    find("count").textContent = left ? `${done} scored, ${left} left` : "all scored: Ctrl-C in the terminal ends";
+    find("count").textContent = left ? `${done} scored, ${left} left` : "all scored: press Ctrl-C in the terminal to end";
     for (let score = 0; score < 4; score++) press(`score${score}`, rating.score === score);
     press("unassessable", !rating.assessable);
     for (const name of ["a_lines", "b_lines"]) {
@@ -311,7 +311,7 @@
   function showAbout() {
     const about = state.about[here];
     const lines = about ? [...about] : [["", "Shown once you have scored the video."]];
-    if (about && state.waits) lines.push(["", "N or U goes on."]);
+    if (about && state.waits) lines.push(["", "Press N or U to go on."]);
     find("about").replaceChildren(...lines.flatMap(([name, text]) => {
       const [term, value] = [document.createElement("dt"), document.createElement("dd")];
       [term.textContent, value.textContent] = [name, text];

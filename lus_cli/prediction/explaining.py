@@ -33,10 +33,10 @@ def explain_new(config: AttentionConfig, cache: Cache, progress: Progress) -> Re
     Raises UsageError for options about the study of a run, LusError if no video can be explained.
     """
     if not config.paths:
-        raise UsageError("--model is a file, which knows no study", "give the videos to explain")
+        raise UsageError("--model comes without a study", "give the videos to explain")
     if config.frame or config.video or config.split or config.check or config.exams:
         raise UsageError(
-            "--frame, --video, --split, --check and --exams are about the run's study",
+            "--frame, --video, --split, --check and --exams apply to the run's study",
             "omit them, or the paths of new videos",
         )
     run = config.run if config.model else str(cache.run(config.run).root)  # of no cross-validation

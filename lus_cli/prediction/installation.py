@@ -32,7 +32,7 @@ SUBJECT = Video(VideoId("1", "1", "1"), score=2, frames=FRAMES, seed=5, size=SID
 # PyTorch give differences of some 1e-6, GPUs with TF32 of some 1e-3. Wrong preprocessing gives more
 # than 1e-2.
 TOLERANCE = 0.005
-GET_AGAIN = "get the folder again, or export it again"
+GET_AGAIN = "copy the folder again, or export it again"
 
 
 def write_test_video(folder: Path) -> np.ndarray:
@@ -69,10 +69,10 @@ def check_installation(folder: Path, device: torch.device) -> Result:
     passes = largest <= tolerance
     words = f"The largest difference is {largest:.1e}; up to {tolerance:g} is allowed: "
     words += (
-        "this installation predicts as the one that exported the model."
+        "this installation gives the same predictions as the one that exported the model."
         if passes
-        else "this installation predicts something else. Try --device cpu, and other versions of torch, "
-        "av and numpy."
+        else "this installation gives other predictions. Try --device cpu, or other versions of torch, av "
+        "and numpy."
     )
     numbers = {
         "expected": expected,

@@ -127,8 +127,8 @@ class Recipe:
     leave_out: Annotated[
         bool,
         typer.Option(
-            help="Train each member without a different part of the training and validation "
-            "patients, and validate it on that part; needs a frozen CNN and at least two members."
+            help="Leave out another part of the training and validation patients for each member, and "
+            "validate it on that part; needs a frozen CNN and at least two members."
         ),
     ]
     decision: Annotated[
@@ -232,7 +232,7 @@ class Recipe:
     window_frames: Annotated[
         int,
         typer.Option(
-            help="Number of frames per window, instead of --windows windows per video; 0 disables it.",
+            help="Number of frames per window, instead of a fixed number of --windows; 0 disables it.",
             min=0,
             max=10_000,
         ),
@@ -265,8 +265,8 @@ class Recipe:
     jitter: Annotated[
         bool,
         typer.Option(
-            help="Draw other frames in every epoch: one at random from each of --frames-per-video "
-            "equal segments."
+            help="Use other frames in every epoch: one at random from each of --frames-per-video equal "
+            "segments of the video."
         ),
     ]
     flip: Annotated[
@@ -318,8 +318,8 @@ class Recipe:
     speckle: Annotated[
         float,
         typer.Option(
-            help="Standard deviation of the noise by which augmentation multiplies the levels of each "
-            "picture, correlated over two pixels; 0 disables it.",
+            help="Standard deviation of the multiplicative noise that augmentation applies to each picture, "
+            "correlated over two pixels; 0 disables it.",
             min=0.0,
             max=2.0,
         ),

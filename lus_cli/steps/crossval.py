@@ -22,7 +22,6 @@ from lus_cli.crossval.doubtful_labels import doubt_note, doubted_labels
 from lus_cli.crossval.features import compute_features
 from lus_cli.crossval.fold_files import START_OVER
 from lus_cli.crossval.folder import write_crossval
-from lus_cli.crossval.folds import Fold, groups_of_folds
 from lus_cli.crossval.groups import (
     baselines_of,
     group_confounding,
@@ -42,6 +41,7 @@ from lus_cli.crossval.predictions import (
     predict_folds,
     weights_of,
 )
+from lus_cli.crossval.repetitions import Fold, groups_of_folds
 from lus_cli.crossval.signs import CONFOUNDERS
 from lus_cli.errors import LusError, UsageError
 from lus_cli.evaluation.assessment import assess

@@ -52,7 +52,7 @@ def run(config: EvaluateConfig, progress: Progress) -> Result:
         raise UsageError(f"runs are given as arguments and by {flag}", f"omit {flag}")
     if config.model and not config.videos:
         raise UsageError(
-            "--model is a file, which knows no study", "give the videos.h5 of a study with --videos"
+            "--model comes without a study", "give the videos.h5 of a study with --videos"
         )
     if config.videos and config.split != "test":
         raise UsageError(
@@ -191,8 +191,8 @@ def refuse_own_study(run: Run) -> None:
     """Raises LusError for a cross-validation, whose models were together trained on all patients."""
     if run.is_crossval:
         raise LusError(
-            f"every patient of its study was used to train some of the models of {run.name}",
-            f"its metrics out of fold are in {run.root / 'crossval.html'}; --videos evaluates the "
+            f"every patient of the study of {run.name} was used to train some of its models",
+            f"its out-of-fold metrics are in {run.root / 'crossval.html'}; --videos evaluates the "
             "mean of its models on another study",
         )
 

@@ -1,5 +1,5 @@
-"""lus export: writes the folder that one hands over: weights, card, ONNX files that were compared with
-PyTorch, preprocessing and a test video."""
+"""lus export: writes a folder to hand over: weights, card, ONNX files that were compared with PyTorch,
+preprocessing and a test video."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def run(config: ExportConfig, progress: Progress) -> Result:
     every, makes = card.recipe.stride, pictures_of(card.recipe)
     if config.frames and makes.are_windows:
         raise UsageError(
-            "the model takes pictures of windows of frames; --frames sets the length for others",
+            "--frames has no effect on this model, which takes pictures of windows of frames",
             "omit --frames",
         )
     frames = config.frames or len(
@@ -111,8 +111,8 @@ def opened(config: ExportConfig, cache: Cache) -> TrainedModel:
     trained = chosen_model(cache, name, config.model)
     if trained.folds:
         raise LusError(
-            f"{config.model} is a cross-validation of {len(trained.folds)} models, which are not one "
-            "file",
+            f"{config.model} is a cross-validation of {len(trained.folds)} models, which cannot be "
+            "exported as one",
             f"export the run of a fold, such as --run {trained.folds[0]}, or hand over its folder and "
             "those of its runs",
         )
@@ -274,8 +274,8 @@ def notes(trained: TrainedModel, facts: dict[str, Any]) -> list[str]:
         )
     if not facts["training_videos_known"]:
         sentences.append(
-            "The study of the model is not in its cache: the folder cannot tell whether a video was used "
-            "in training."
+            "The study of the model is not in its cache, so users of the folder cannot check whether a "
+            "video was used in training."
         )
     if not any(e["weights"] == facts["weights"] for e in read_evaluations(trained.home)):
         sentences.append(

@@ -6,6 +6,7 @@ import contextlib
 import getpass
 import logging
 import re
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -157,7 +158,7 @@ class Sitting:
         changed = sum(row["was"] != "" for row in rows)
         note = (
             f"{counted(session.done, 'video')} reviewed, {counted(changed, 'label')} changed; the "
-            f"other {len(rows) - changed} are as they were"
+            f"other {len(rows) - changed} are unchanged"
         )
         return self.result(session, path, corrected, [note])
 
@@ -189,7 +190,7 @@ class Sitting:
     def result(
         self, session: Session, path: Path, table: Path, notes: Sequence[str] = ()
     ) -> Result:
-        """What the sitting came to."""
+        """The counts, files and notes of the sitting."""
         ratings = ratings_of(session)
         done = [rating for rating in ratings.values() if rating.is_done]
         counts = [sum(rating.score == score for rating in done) for score in SCORES]
@@ -227,8 +228,14 @@ class Sitting:
 
 
 def address_shown(address: str) -> None:
+    """Prints the address, also with --quiet: the page cannot be opened without its token."""
+    if not log.isEnabledFor(logging.INFO):
+        sys.stderr.write(f"{address}\n")
+        sys.stderr.flush()
     log.info("%s", address)
-    log.info("Open this address in a browser on this machine. Ctrl-C ends; nothing is lost.")
+    log.info(
+        "Open this address in a browser on this machine. Press Ctrl-C to end; every score is saved."
+    )
 
 
 def ratings_of(session: Session) -> dict[str, Rating]:
@@ -267,7 +274,7 @@ def agreement(folder: Folder, found: Found | None) -> Result:
     write_table(folder.common, table)
     files = {
         "agreement": folder.agreement / "agreement.json",
-        "they differ on": folder.differing,
+        "disagreements": folder.differing,
         "label table": folder.common,
     }
     tables = [agreement_table(numbers), *pair_tables(numbers)]

@@ -33,7 +33,9 @@ def run(config: RunsConfig, progress: Progress) -> Result:
     cache = Cache(config.cache)
     if config.remove:
         if not config.runs:
-            raise UsageError("--remove names no run", "give the names of the runs to remove")
+            raise UsageError(
+                "--remove needs the name of a run", "give the names of the runs to remove"
+            )
         return remove_runs(cache, named(listed(cache, folds=True), config.runs), config.yes)
     rows = named(listed(cache, config.folds), config.runs)
     for condition in config.filter:
@@ -122,7 +124,7 @@ def in_order(rows: Iterable[Listed], by: str) -> list[Listed]:
 def listing(cache: Cache, rows: list[Listed]) -> Result:
     numbers = {"runs": [dataclasses.asdict(row) for row in rows]}
     if not rows:
-        return Result(numbers, notes=[f"no run in {cache.root} fits: `lus train` makes one"])
+        return Result(numbers, notes=[f"no run in {cache.root} matches: `lus train` creates one"])
     return Result(numbers, [table_of(rows, title_of(cache, rows))])
 
 

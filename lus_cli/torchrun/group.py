@@ -1,9 +1,9 @@
 """The processes that torchrun started, on one machine or several, as one command.
 
 Each process computes its share of the items. The first one gathers the outcomes, in the order of the
-items, and it alone writes files. A process that ends early ends all: every process sends a sign of life to
-the store of torchrun and looks for that of others, because a machine that loses its power closes no
-connection. A process that only waits or computes for long keeps sending.
+items, and it alone writes files. If one process ends early, all end. Each process sends a heartbeat to the
+store of torchrun and watches those of the others, because a machine that loses power closes no
+connection. A process that waits or computes for a long time keeps sending.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ Item = TypeVar("Item")
 START_S = 600.0  # until all processes must have started: many imports from one disk take minutes
 POLL_S = 0.1
 BEAT_S = 1.0
-SILENT_S = 20.0  # without a sign of life, a process is dead
+SILENT_S = 20.0  # without a heartbeat for so long, a process counts as dead
 GRACE_S = 5.0  # for the main thread to end by itself; with SILENT_S, less than 30
 LOST = re.compile("gloo|NCCL|connection (closed|reset)|broken pipe|socket", re.IGNORECASE)
 
@@ -230,7 +230,7 @@ def connected(group: Group, backend: str = "gloo") -> Iterator[None]:
 
 
 class Watch(threading.Thread):
-    """Sends a sign of life every second, and ends this process when another one has ended.
+    """Sends a heartbeat every second, and ends this process when another one has ended.
 
     The first process watches all, and all watch the first.
     """

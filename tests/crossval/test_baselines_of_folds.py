@@ -11,8 +11,8 @@ from lus_cli.cache.split import Split
 from lus_cli.cache.video_cache import VideoCache
 from lus_cli.crossval import groups, predictions
 from lus_cli.crossval.baselines import BASELINES
-from lus_cli.crossval.folds import Fold
 from lus_cli.crossval.predictions import predict_folds
+from lus_cli.crossval.repetitions import Fold
 from lus_cli.errors import LusError
 from lus_cli.progress import silent
 

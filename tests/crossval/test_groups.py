@@ -16,7 +16,6 @@ from lus_cli.cache.split import Split
 from lus_cli.config import EvaluateConfig, PrepareConfig
 from lus_cli.crossval import groups as crossval_groups
 from lus_cli.crossval.baselines import BASELINES, predict
-from lus_cli.crossval.folds import check_repeats, groups_of_folds
 from lus_cli.crossval.groups import (
     GROUP,
     baselines_of,
@@ -24,6 +23,7 @@ from lus_cli.crossval.groups import (
     group_features,
     group_warnings,
 )
+from lus_cli.crossval.repetitions import check_repeats, groups_of_folds
 from lus_cli.errors import LusError, UsageError
 from lus_cli.progress import silent
 from lus_cli.steps import crossval, evaluate, prepare

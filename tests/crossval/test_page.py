@@ -20,9 +20,9 @@ from lus_cli.config import CrossvalConfig
 from lus_cli.crossval.confounders import confounding
 from lus_cli.crossval.doubtful_labels import doubted_labels
 from lus_cli.crossval.folder import draw, write_crossval
-from lus_cli.crossval.folds import Fold
 from lus_cli.crossval.page import patient_rows, write_crossval_page
 from lus_cli.crossval.predictions import by_fold, constant_fold_warnings
+from lus_cli.crossval.repetitions import Fold
 from lus_cli.crossval.summary import method_rows
 from lus_cli.evaluation import comparison
 from lus_cli.evaluation.assessment import assess

@@ -67,9 +67,10 @@ def test_nothing_is_there_without_the_token(served: Served) -> None:
 
 
 def test_every_start_has_another_token(named_study: Path, tmp_path: Path) -> None:
+    """And prints it with --quiet, too, without which the page could not be opened."""
     tokens = set()
-    for _ in range(2):
-        with serving(named_study, "--cache", tmp_path / "cache") as one:
+    for options in ([], ["--quiet"]):
+        with serving(named_study, "--cache", tmp_path / "cache", *options) as one:
             tokens.add(one.token)
     assert len(tokens) == 2
 

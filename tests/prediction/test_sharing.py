@@ -71,7 +71,7 @@ def test_the_check_of_an_installation_says_the_largest_difference(handed: Path) 
     code, said = lus("predict", "--check", handed)
     assert code == 0
     assert re.search(r"largest difference is \d\.\de[-+]\d\d; up to 0.005 is allowed", said)
-    assert "predicts as the one" in said
+    assert "gives the same predictions as the one" in said
 
 
 @pytest.mark.parametrize(("off", "code"), [(0.004, 0), (0.006, 1)])
@@ -229,7 +229,7 @@ def test_what_needs_a_study_says_so(handed: Path, exams: Path) -> None:
     ):
         with pytest.raises(UsageError):
             attention.run(wrong, silent)
-    with pytest.raises(UsageError, match="knows no study"):
+    with pytest.raises(UsageError, match="comes without a study"):
         evaluate.run(EvaluateConfig(model=handed), silent)
     with pytest.raises(UsageError, match="no video to score"):
         predict.run(PredictConfig(), silent)
@@ -249,7 +249,7 @@ def test_a_handed_over_model_is_exported_again(handed: Path, tmp_path: Path) -> 
     again = export.run(ExportConfig(model=alone, output=tmp_path / "again", threads=1), silent)
     first = json.loads((handed / "export.json").read_text())
     assert again.numbers["check"] == first["check"]
-    assert any("cannot tell whether a video was used" in note for note in again.notes)
+    assert any("cannot check whether a video was used" in note for note in again.notes)
     assert predict.run(PredictConfig(check=tmp_path / "again", **SAME), silent).failed is False
 
 

@@ -16,8 +16,8 @@ from lus_cli.cache.layout import Cache
 from lus_cli.cache.split import Split, load_split, read_split
 from lus_cli.cache.video_cache import VideoCache
 from lus_cli.config import EvaluateConfig, PrepareConfig
-from lus_cli.crossval.folds import draw_repeats, folds_of
 from lus_cli.crossval.plan import next_name
+from lus_cli.crossval.repetitions import draw_repeats, folds_of
 from lus_cli.errors import LusError
 from lus_cli.model.checkpoint import weights_digest
 from lus_cli.progress import Result, silent

@@ -217,7 +217,7 @@ def test_agreement_is_printed_and_written(two_raters: tuple[Path, list[str]]) ->
     assert {"score 0", "score 3", "assessable", "area area0", "area area1"} <= set(names)
     assert result.tables[1].rows[3][1:] == (0, 1, 0, 0, 0)  # 3 for anna, 1 for ben
     assert result.tables[1].rows[1][1:] == (0, 1, 0, 0, 1)
-    listed = rows_of(result.files["they differ on"])
+    listed = rows_of(result.files["disagreements"])
     assert [(row["file"], row["anna"], row["ben"]) for row in listed] == [
         (files[5], "1", "n.a."),
         (files[3], "3", "1"),
@@ -225,7 +225,9 @@ def test_agreement_is_printed_and_written(two_raters: tuple[Path, list[str]]) ->
     assert [row["score"] for row in rows_of(result.files["label table"])] == [
         *("0", "1", "2", "", "0", ""),
     ]
-    assert any("2 without consensus: `lus label --review`" in note for note in result.notes)
+    assert any(
+        "2 of them without a consensus: `lus label --review`" in note for note in result.notes
+    )
 
 
 def test_a_review_shows_all_scores_and_its_consensus_becomes_the_label(

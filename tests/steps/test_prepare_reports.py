@@ -17,7 +17,7 @@ from lus_cli.cache.split_drawing import draw_split
 from lus_cli.cache.video_cache import VideoCache
 from lus_cli.cli import app
 from lus_cli.config import PrepareConfig
-from lus_cli.crossval.folds import draw_repeats, folds_of
+from lus_cli.crossval.repetitions import draw_repeats, folds_of
 from lus_cli.errors import LusError
 from lus_cli.progress import silent
 from lus_cli.steps import prepare
