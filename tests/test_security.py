@@ -297,7 +297,7 @@ def test_no_option_names_a_place_outside_the_cache(
     done = CliRunner().invoke(app, command)
     if option == "--run" and "\0" not in escape:  # it may be a path, of a folder that is only read
         assert done.exit_code == 1
-        assert "there is no trained run in" in done.output
+        assert f"there is no run at {escape}" in done.output
     else:
         assert done.exit_code == 2
         assert "is not a" in done.output

@@ -223,7 +223,7 @@ def connected(group: Group, backend: str = "gloo") -> Iterator[None]:
         watch.wait_for_cause()
         raise LusError(STOPPED) from error
     finally:
-        watch.done.set()
+        watch.finish()
     # Not after an error: the others would notice the closed connections before they know the cause.
     distributed.destroy_process_group()
     ignore_sigterm()  # of a first process that reports problems and ends before the others
@@ -257,6 +257,12 @@ class Watch(threading.Thread):
             if lost:
                 self.end()
                 break
+
+    def finish(self) -> None:
+        """Ends the watch. Python aborts if it exits while a thread is in the store's C++ code."""
+        self.done.set()
+        if self.is_alive():
+            self.join(GRACE_S)
 
     def key(self, rank: int) -> str:
         return f"beat {rank}"

@@ -179,3 +179,14 @@ def test_a_command_that_cannot_be_shared_refuses_torchrun(
     assert outcome.exit_code == 2
     assert "lus phantom runs in one process: start it without torchrun" in outcome.stderr
     assert not (tmp_path / "study").exists()
+
+
+def test_the_watch_has_ended_before_python_exits(store: HashStore, quick: list[str]) -> None:
+    watch = Watch(Group(1, 3))
+    watch.finish()  # before it has started, after an error
+    watch = Watch(Group(1, 3))
+    watch.start()
+    until(lambda: store.add("beat 1", 0) > 2)
+    watch.finish()
+    assert not watch.is_alive()
+    assert quick == []
