@@ -102,7 +102,7 @@ def test_other_folds_are_said(cache: Path) -> None:
 
 
 def test_a_run_and_a_cross_validation_are_not_compared(cache: Path) -> None:
-    with pytest.raises(LusError, match="some of the models of whole"):
+    with pytest.raises(LusError, match="was used to train some of its models"):
         compared(cache, "whole", "jobs-r1-f1")
 
 
