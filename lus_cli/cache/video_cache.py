@@ -198,9 +198,8 @@ class VideoCache:
     def source(self, index: int) -> tuple[Any, str]:
         """Kind and path of the original frames of one video, see `Entry`, without the others'."""
         with self.explained():
-            kind, path = (
-                read_row(self.file, name, index).decode() for name in ("source_kind", "source_path")
-            )
+            names = "source_kind", "source_path"
+            kind, path = (read_row(self.file, name, index).decode() for name in names)
             if leads_out(path):
                 raise ValueError("a source path leads out of its study")
         return kind, path
