@@ -13,6 +13,11 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
+def verb(number: int) -> str:
+    """The verb of a number of things: 'is' or 'are'."""
+    return "is" if number == 1 else "are"
+
+
 def joined(words: Iterable[object], last: str = "and") -> str:
     """Joins words: 'a', 'a and b', 'a, b and c'; `last` replaces 'and'. Empty for no words."""
     *before, final = [str(word) for word in words] or [""]

@@ -131,8 +131,13 @@ class BatchLoader:
         positions = torch.from_numpy(self.positions(index, epoch, turn))
         return self.pictures.of(stored[positions.to(stored.device)])
 
+    @property
+    def copies(self) -> int:
+        """The number of augmented copies of a video in training; only a FeatureLoader has some."""
+        return 0
+
     def copy(self, index: int, epoch: int | None, turn: int) -> int:
-        """Which stored copy of a video is used: 0, the only one. A FeatureLoader has others."""
+        """Which copy of a video an epoch trains on; 0 is the video itself."""
         return 0
 
     def read(self, index: int, copy: int = 0) -> Tensor:

@@ -21,6 +21,7 @@ from lus_cli.folders import replacing_folder
 from lus_cli.options import build, read_toml, to_toml
 from lus_cli.recipes.recipe import Recipe
 from lus_cli.training.checks import check_recipe, check_study, check_weights
+from lus_cli.words import verb
 
 WAIT_S = 60  # for another process that creates the same folder
 
@@ -121,7 +122,7 @@ def ambiguous_resume(cache: Cache, names: list[str], unfinished: list[str]) -> L
     if not unfinished:
         return LusError(
             f"no cross-validation in {cache.root} is unfinished: {', '.join(names)} "
-            f"{'is' if len(names) == 1 else 'are'} finished",
+            f"{verb(len(names))} finished",
             "start one without --resume, or name one with --run to pool its folds again",
         )
     return LusError(

@@ -20,7 +20,7 @@ import simplejpeg
 from lus_cli.errors import LusError
 from lus_cli.pages.base import ASSUMED_RATE
 from lus_cli.prediction.new_videos import MOST_FRAMES
-from lus_cli.study.sources import Source
+from lus_cli.study.sources import Source, recorded_rate
 
 QUALITY = 95  # of JPEG without chroma subsampling: differences of a gray level or two
 THREADS = 2
@@ -70,7 +70,7 @@ def make_clip(source: Source) -> Clip:
         jpegs.append(encoded(pixels))
     if not jpegs:
         raise LusError(f"{source.location} contains no frame", "check the file")
-    return Clip(jpegs, *shape, rate_of(source))
+    return Clip(jpegs, *shape, recorded_rate(source.kind, source.location))
 
 
 def encoded(pixels: np.ndarray) -> bytes:
@@ -79,15 +79,6 @@ def encoded(pixels: np.ndarray) -> bytes:
     if (gray == pixels[..., 1]).all() and (gray == pixels[..., 2]).all():
         return bytes(simplejpeg.encode_jpeg(np.ascontiguousarray(gray[..., None]), QUALITY, "GRAY"))
     return bytes(simplejpeg.encode_jpeg(np.ascontiguousarray(pixels), QUALITY, "RGB", "444"))
-
-
-def rate_of(source: Source) -> float | None:
-    """Frames per second, or None if the source does not state it."""
-    if source.kind != "video":
-        return None
-    from lus_cli.study.video_files import frame_rate
-
-    return frame_rate(source.location)
 
 
 class Ahead:

@@ -107,7 +107,7 @@ def calibrated(
     averaged_out: the variance of these expected scores that the predictions of the whole ensemble do
         not have, see training/members.py. The cuts are made for that smaller variance.
     """
-    if kind == "most-probable" or (kind == "auto" and not scarce(logits, scores)):
+    if not has_cuts(kind, logits, scores):
         return BETWEEN, 0.0
     expected = expected_scores(torch.from_numpy(logits).double()).numpy()
     if averaged_out > 0 and (variance := expected.var()) > 0:
@@ -118,6 +118,11 @@ def calibrated(
         cuts = by_kappa(expected, scores, cuts)
     levels, fixed = torch.from_numpy(expected).float(), torch.from_numpy(cuts).float()
     return tuple(fixed.tolist()), best_sharpness(levels, scores, fixed)
+
+
+def has_cuts(kind: str, logits: np.ndarray, scores: np.ndarray) -> bool:
+    """Whether a decision of this kind gets cuts; see `calibrated`."""
+    return kind != "most-probable" and (kind != "auto" or scarce(logits, scores))
 
 
 def scarce(logits: np.ndarray, scores: np.ndarray) -> bool:

@@ -226,12 +226,3 @@ def frames_at(video: StoredVideo, positions: np.ndarray, frame_format: FrameForm
         where = np.flatnonzero(chunk_of == chunk)
         out[where] = np.frombuffer(whole, np.uint8).reshape(shape)[inside[where]]
     return out
-
-
-def rate_of(video: NewVideo) -> float | None:
-    """Frames per second, or None if the file does not store it. Raises LusError if it cannot be read."""
-    if video.kind != "video":
-        return None
-    from lus_cli.study.video_files import frame_rate
-
-    return frame_rate(video.path)

@@ -11,11 +11,12 @@ from lus_cli.cache.batches import select_frames
 from lus_cli.cache.chunks import StoredVideo
 from lus_cli.errors import LusError, printable
 from lus_cli.evaluation.clip_encoding import Clip, Scored, make_clip
-from lus_cli.prediction.new_videos import NewVideo, Search, frames_at, rate_of
+from lus_cli.prediction.new_videos import NewVideo, Search, frames_at
 from lus_cli.prediction.page import BUDGET, MOST_PAGE_BYTES, Page
 from lus_cli.prediction.prediction import Prediction
 from lus_cli.prediction.scorer import Scorer
 from lus_cli.progress import Progress
+from lus_cli.study.sources import recorded_rate
 from lus_cli.torchrun.group import Group, in_order
 
 
@@ -106,6 +107,6 @@ def clip_of(scorer: Scorer, video: NewVideo, prediction: Prediction, stored: Sto
         None if weights is None else np.array(weights),
         scorer.card.recipe.pool,
         1.0 if scorer.card.frame_format.letterbox else columns / rows,
-        rate_of(video),
+        recorded_rate(video.kind, video.path),
     )
     return make_clip(frames, scorer.masks(frames), stored.frame_numbers[shown], scored, BUDGET)

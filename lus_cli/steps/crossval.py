@@ -59,7 +59,7 @@ from lus_cli.training.resuming import resumed
 from lus_cli.training.setting import Setting
 from lus_cli.training.trained_run import open_run
 from lus_cli.training.training import new_trainer, train
-from lus_cli.words import counted
+from lus_cli.words import counted, verb
 
 SEED = 0  # of the permutations for p-values
 
@@ -179,7 +179,7 @@ def one_fold(study: Crossval, number: int, device: torch.device, progress: Progr
     if not has_current_predictions(study, fold):
         train_fold(study, fold, device, progress)
     missing = [one.name for one in missing_folds(study)]
-    left = f"{counted(len(missing), 'fold')} of {len(study.folds)} {verb(missing)} left"
+    left = f"{counted(len(missing), 'fold')} of {len(study.folds)} {verb(len(missing))} left"
     if not missing:
         left = f"all are trained: `lus crossval --resume --run {study.name}` pools them"
     numbers = {"run": study.name, "fold": fold.name, "missing": missing}
@@ -188,10 +188,6 @@ def one_fold(study: Crossval, number: int, device: torch.device, progress: Progr
         files={"predictions": study.predictions(fold)},
         notes=[f"Fold {number} of {len(study.folds)} ({fold.name}) is trained; {left}."],
     )
-
-
-def verb(several: Sequence[str]) -> str:
-    return "is" if len(several) == 1 else "are"
 
 
 def train_fold(

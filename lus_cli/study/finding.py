@@ -31,6 +31,7 @@ from lus_cli.study.sources import (
     open_source,
     require_libraries,
 )
+from lus_cli.words import verb
 
 LAYOUT = "a video is patient/exam/area: a folder of frames, or one file"
 PREVIEWS = {"thumb", "thumbs", "thumbnail", "thumbnails", "preview", "previews"}
@@ -262,9 +263,8 @@ def file_names(paths: Sequence[Path]) -> str:
 
 def next_to(folder: Path, pictures: Sequence[Path], clip: Path) -> str:
     """A line on pictures that are left out because they are next to a video."""
-    verb = "is" if len(pictures) == 1 else "are"
     return (
-        f"{folder}: {file_names(pictures)} {verb} not read, but {clip.name} next to "
+        f"{folder}: {file_names(pictures)} {verb(len(pictures))} not read, but {clip.name} next to "
         f"{'it' if len(pictures) == 1 else 'them'} is: move what is not the video elsewhere"
     )
 

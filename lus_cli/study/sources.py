@@ -223,6 +223,16 @@ def open_source(kind: Kind, video: VideoId, root: Path, path: Path, mask_text: b
     return MatFile(video, root, name) if kind == "mat" else VideoFile(video, root, name)
 
 
+def recorded_rate(kind: Kind, path: Path) -> float | None:
+    """Frames per second, or None if files of this kind do not state it. Raises LusError if the file
+    cannot be read."""
+    if kind != "video":
+        return None
+    from lus_cli.study.video_files import frame_rate
+
+    return frame_rate(path)
+
+
 def require_libraries(sources: Iterable[Source]) -> None:
     """Raises LusError if a library that one of the sources needs is not installed."""
     for source in {source.kind: source for source in sources}.values():

@@ -49,7 +49,7 @@ class Forecast:
         self.scored = sum(map(self.loader.steps, validation))
         self.per_video = self.trained / max(len(trainer.indices), 1)
         self.videos = len({*trainer.indices, *validation})
-        self.videos += len(trainer.indices) * getattr(self.loader, "copies", 0)
+        self.videos += len(trainer.indices) * self.loader.copies
         self.awaited = min(MEASURED, len(groups))  # the number of steps after which it logs
         self.steps, self.warm_up = 0, Tally()
 

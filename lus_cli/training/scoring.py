@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -51,23 +52,18 @@ def score_videos(
     decide: whether the logits are those of the model's decision.
     """
     device = device_of(model)
-    was_training = model.training
-    model.eval()
-    at_once = scored_at_once(model, loader)
     groups = in_batches(indices, loader.recipe.batch_size)
     share: list[np.ndarray] = []
     progress = ranks.whole(progress)
-    try:
-        with torch.inference_mode():
-            for batch in loader.batches(ranks.share(groups)):
-                parts = parts_of(batch, at_once)
-                output = predict(model, batch.to(device), pad_to, parts, votes, decide)
-                share.append(output.logits.float().cpu().numpy())
-                if keep is not None:
-                    keep(batch, output)
-                progress(task, sum(map(len, share)), len(indices))
-    finally:
-        model.train(was_training)
+    with evaluating(model):
+        at_once = scored_at_once(model, loader)
+        for batch in loader.batches(ranks.share(groups)):
+            parts = parts_of(batch, at_once)
+            output = predict(model, batch.to(device), pad_to, parts, votes, decide)
+            share.append(output.logits.float().cpu().numpy())
+            if keep is not None:
+                keep(batch, output)
+            progress(task, sum(map(len, share)), len(indices))
     none = np.zeros((0, CLASSES), np.float32)
     return np.concatenate([none, *in_order(ranks.gathered(share))])
 
@@ -77,18 +73,28 @@ def seconds_per_picture(
 ) -> float:
     """How long scoring takes per picture, measured on the shortest of some videos."""
     index = min(indices, key=loader.steps)
-    batch, was_training, seconds = loader.load([index]).to(device_of(model)), model.training, 0.0
-    model.eval()
-    parts = parts_of(batch, scored_at_once(model, loader))
-    with torch.inference_mode():
+    batch, seconds = loader.load([index]).to(device_of(model)), 0.0
+    with evaluating(model):
+        parts = parts_of(batch, scored_at_once(model, loader))
         for _ in range(2):  # the first call warms up, unless it takes long
             if seconds > 1:
                 break
             begun = time.perf_counter()
             predict(model, batch, pad_to, parts).logits.cpu()  # waits for an accelerator
             seconds = time.perf_counter() - begun
-    model.train(was_training)
     return seconds / loader.steps(index)
+
+
+@contextlib.contextmanager
+def evaluating(model: LusModel) -> Iterator[None]:
+    """Evaluation mode without gradients while the block runs, then the mode from before."""
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        model.train(was_training)
 
 
 def device_of(model: LusModel) -> torch.device:
@@ -142,14 +148,12 @@ def averaged_out(
     count = len(model.heads)
     step = max(-(-len(indices) // VARIANCE_VIDEOS), 1)
     some = list(indices[::step])
-    device, was_training = next(model.parameters()).device, model.training
-    model.eval()
+    device = device_of(model)
     removed: list[float] = []
-    with torch.inference_mode():
+    with evaluating(model):
+        at_once = scored_at_once(model, loader)
         for batch in loader.batches(in_batches(some, loader.recipe.batch_size)):
-            features = features_of(
-                model, batch.to(device), parts_of(batch, scored_at_once(model, loader))
-            )
+            features = features_of(model, batch.to(device), parts_of(batch, at_once))
             outputs = model.outputs(features, batch.lengths, pad_to)
             expected = torch.stack(
                 [expected_scores(output.logits.float()) for output in outputs]
@@ -159,7 +163,6 @@ def averaged_out(
                 if len(trained) > 1:
                     variance = expected[trained, place].var().item()
                     removed.append(variance * (1 / len(votes[index]) - 1 / count))
-    model.train(was_training)
     return float(np.mean(removed)) if removed else 0.0
 
 
@@ -175,7 +178,7 @@ def masks_of(model: LusModel, makes: Pictures, frames: torch.Tensor) -> np.ndarr
     makes: how the pictures of the time steps are made of the frames, uint8 (frame, row, column[,
     channel]).
     """
-    device = next(model.parameters()).device
+    device = device_of(model)
     with torch.inference_mode():
         pictures = makes.of(frames).to(device)
         masks = model(pictures, torch.tensor([len(pictures)])).masks

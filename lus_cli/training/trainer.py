@@ -14,7 +14,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from lus_cli.cache.batches import Batch, BatchLoader
 from lus_cli.errors import LusError
-from lus_cli.model.decision import calibrated
+from lus_cli.model.decision import calibrated, has_cuts
 from lus_cli.model.devices import PRECISIONS
 from lus_cli.model.losses import inverse_frequency, ordinal_loss
 from lus_cli.model.network import CLASSES, LusModel
@@ -307,8 +307,10 @@ class Trainer:
             decide=False,
         )
         if np.isfinite(logits).all():
-            spare = averaged_out(model, self.loader, indices, self.pad_to, votes) if votes else 0.0
-            model.decision.set(*calibrated(self.recipe.decision, logits, scores, spare))
+            kind, spare = self.recipe.decision, 0.0
+            if votes and has_cuts(kind, logits, scores):
+                spare = averaged_out(model, self.loader, indices, self.pad_to, votes)
+            model.decision.set(*calibrated(kind, logits, scores, spare))
         with torch.no_grad():
             decided = model.decision(torch.from_numpy(logits).to(self.device)).cpu().numpy()
         metrics = summary(logits, scores, self.recipe.loss)

@@ -103,7 +103,7 @@ def test_tables_have_the_types_that_are_documented(tmp_path: Path) -> None:
 
 
 def test_a_file_of_format_4_is_read_and_copied(tmp_path: Path) -> None:
-    """The version of lus that wrote it had tables without blocks. See format4.py."""
+    """The version of lus that wrote it had tables without blocks. Its pixels are synthetic."""
     old = VideoCache(Path(__file__).with_name("format4.h5"))
     assert [str(video) for video in old.ids] == ["1017/1048/0", "1017/1048/1", "1017/1048/2"]
     assert old.lengths.tolist() == [2, 3, 4]
