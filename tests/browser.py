@@ -12,9 +12,11 @@ import functools
 import itertools
 import json
 import os
+import select
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,7 @@ OPTIONS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --hide-scrollbars",
     "--disable-background-networking --disable-component-update --disable-sync",
 )
+PATIENCE_S = 120  # for an answer, on a machine that does other work, too
 
 
 class Tab:
@@ -52,14 +55,26 @@ class Tab:
         while True:
             answer = self.read()
             if answer.get("id") != number:
-                self.events.append(answer)
+                self.note(answer)
             elif "error" in answer:
                 raise RuntimeError(f"{method}: {answer['error']['message']}")
             else:
                 return dict(answer["result"])
 
+    def note(self, event: dict[str, Any]) -> None:
+        """Keeps an event. A question whether to leave the page is answered: the page waits for it."""
+        self.events.append(event)
+        if event.get("method") == "Page.javascriptDialogOpening":
+            message = {"id": next(self.numbers), "method": "Page.handleJavaScriptDialog"}
+            message |= {"params": {"accept": True}, "sessionId": event["sessionId"]}
+            self.send.write(json.dumps(message).encode() + b"\0")
+
     def read(self) -> dict[str, Any]:
+        deadline = time.monotonic() + PATIENCE_S
         while b"\0" not in self.waiting:
+            left = deadline - time.monotonic()
+            if not select.select([self.receive], [], [], max(0, left))[0]:
+                raise RuntimeError(f"the browser has said nothing for {PATIENCE_S} s")
             piece = self.receive.read(2**20)
             if not piece:
                 raise RuntimeError("the browser is gone")
@@ -73,7 +88,7 @@ class Tab:
             self.events.clear()
             self.call("Page.navigate", url=target)
             while not any(event.get("method") == "Page.loadEventFired" for event in self.events):
-                self.events.append(self.read())
+                self.note(self.read())
 
     def run(self, script: str) -> Any:
         """What the body of an async function returns on the page."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -28,7 +29,9 @@ def ended(running: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:
         out, err = running.communicate(timeout=PATIENCE_S)
     except BaseException:
         running.terminate()  # and torchrun its processes
-        running.communicate()
+        with contextlib.suppress(subprocess.TimeoutExpired):  # what it started may hold the pipes
+            running.communicate(timeout=30)
+        running.kill()
         raise
     return subprocess.CompletedProcess(running.args, running.returncode, out, err)
 

@@ -68,7 +68,7 @@ def test_the_job_array_of_the_manual_evaluates_once(trained: Path, tmp_path: Pat
     script = script.removeprefix("sh\n").replace("29500", str(free_port()))
     script, changed = re.subn(r"(lus_cli evaluate) .*", r"\1 --json", script)
     assert changed == 1
-    script = script.replace("torchrun ", f"{sys.executable} -m torch.distributed.run ")
+    script = script.replace("torchrun ", f"exec {sys.executable} -m torch.distributed.run ")
     cache = tmp_path / "cache"
     shutil.copytree(trained, cache)
     same = {"SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_COUNT": "3", "LUS_CACHE": str(cache)}
