@@ -25,7 +25,7 @@ def write_crossval(
     about: Mapping[str, Any],
     scores: dict[str, Any],
     repeats: Sequence[Predictions],
-    curves: Mapping[str, Path],
+    curves: dict[str, Path],
     clips: Mapping[str, Clip],
 ) -> Path:
     """Writes all files into `folder` and returns the path of the page.

@@ -70,6 +70,7 @@ def write_crossval_page(
         frameless="the others were predicted by models whose weights are no longer in the cache",
         mean=f"mean of {len(repeats)} repetitions" if len(repeats) > 1 else "",
         about=about,
+        loss=about["details"].get("Recipe", {}).get("loss", ""),
         repetitions=len(repeats),
         constant=constant_score(repeats),
         one_score_per_fold=all(np.count_nonzero(row["predicted"]) == 1 for row in scores["folds"]),

@@ -65,6 +65,7 @@ def write_report(
         **sections(scores, predictions, figures, clips or {}),
         run=run,
         frameless="those whose true score has the lowest probability; it cannot hold more",
+        loss=(run.get("recipe") or {}).get("loss", ""),
         part=PART_NAMES.get(run["part"], "video"),
         details={"Recipe": flat(run.get("recipe")), "Provenance": flat(run.get("provenance"))},
     )

@@ -252,9 +252,9 @@ def evaluate(
     weights = {"weights": weights_of(study)}
     title = f"{study.name}, out of fold"
     compared = compare_candidates(study.root, candidates, title, weights)
-    scores = assess(repeats[0], config.permutations, SEED, groups=groups)
+    tested = [fold.split.test for fold in study.folds if fold.repeat == 1]
+    scores = assess(repeats[0], config.permutations, SEED, folds=tested, groups=groups)
     progress("intervals", 1, 1)
-    scores["temperature"]["why"] = "each fold has a model of its own"
     of_run = {"run": study.name, **weights, "split": "out-of-fold", "repetitions": len(repeats)}
     scores = {**of_run, **scores}
     if confounders:

@@ -148,6 +148,12 @@ def test_the_command_writes_the_page_and_names_it(crossvalidated: tuple[Path, Re
         in content
     )
     assert "left out with --no-baselines" in section(text, "methods")
+    temperatures = result.numbers["temperature"]["by_fold"]
+    assert len(temperatures) == 3
+    ends = dict.fromkeys(f"{end(temperatures):.2f}" for end in (min, max))
+    confidence = section(text, "confidence")
+    assert f"A temperature for each fold, {' to '.join(ends)}, fitted on the" in confidence
+    assert "trained with soft labels aims at" in confidence
     assert "Not measured" in section(text, "confounders")
     for table in (path := result.files["report"].parent).glob("*.csv"):
         assert table.stat().st_size
