@@ -66,24 +66,22 @@ def evaluate(
         check_writable(cache.comparisons)
     else:
         check_writable(cache.models if config.model else cache.trained(names[0]).evaluations)
-
-    def opened(name: str | None) -> Subject:
-        if config.videos is None:
-            return at_home(cache, name, config.split, device)
-        model = chosen_model(cache, name, config.model)
-        return elsewhere(model, config.videos, config.trained_patients, device)
-
     if len(names) == 1:
         permutations = config.permutations if config.bootstrap is None else config.bootstrap
         return evaluate_one(
-            opened(names[0]), permutations, config.seed, config.temperature, group, progress
+            subject_of(config, names[0], device),
+            permutations,
+            config.seed,
+            config.temperature,
+            group,
+            progress,
         )
     if len(set(names)) < len(names):
         raise UsageError("a run is given twice", "give each run once")
     runs = [cache.trained(name) for name in names]
     if not config.videos and all(run.is_crossval for run in runs):
         return compare_crossvals(cache, runs)
-    subjects = [opened(name) for name in names]
+    subjects = [subject_of(config, name, device) for name in names]
     if len({subject.trained.run.name for subject in subjects}) < len(subjects):
         raise UsageError("two runs have the same name", "rename the folder of one")
     predictions = {s.trained.run.name: s.predict(progress, group) for s in subjects}
@@ -98,6 +96,15 @@ def evaluate(
         "weights": {s.trained.run.name: s.trained.weights for s in subjects},
     }
     return compare_runs(cache, part, predictions, about)
+
+
+def subject_of(config: EvaluateConfig, name: str | None, device: torch.device) -> Subject:
+    """The run called `name`, or the model of --model, with the videos that it is evaluated on."""
+    cache = Cache(config.cache)
+    if config.videos is None:
+        return at_home(cache, name, config.split, device)
+    model = chosen_model(cache, name, config.model)
+    return elsewhere(model, config.videos, config.trained_patients, device)
 
 
 def evaluate_one(
