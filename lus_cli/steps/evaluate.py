@@ -120,9 +120,7 @@ def evaluate_one(
     temperature: whether it is fitted on the validation videos.
     """
     trained = subject.trained
-    clips = Clips(
-        trained.videos, trained.card.recipe, trained.model.has_masks, len(subject.indices)
-    )
+    clips = Clips(trained.videos, trained.card.recipe, len(subject.indices))
     predictions = subject.predict(progress, group, clips)
     clips.collect(group)
     validation = subject.predict_validation(predictions, progress, group) if temperature else None
@@ -184,5 +182,4 @@ def write_page(
         "provenance": {"weights": trained.weights} | origin,
     }
     svgs = {n: p.read_text(encoding="utf-8") for n, p in (drawn | curves).items() if p.is_file()}
-    shown = {str(trained.videos.ids[index]): clip for index, clip in clips.of.items()}
-    write_report(path, scores, predictions, about, svgs, shown)
+    write_report(path, scores, predictions, about, svgs, clips.by_name)
