@@ -97,7 +97,7 @@ class BatchLoader:
         """
         recipe, random = self.recipe, None
         if recipe.jitter and epoch is not None:
-            random = random_of(recipe, epoch, index, turn, JITTER)
+            random = random_of(recipe.seed, epoch, index, turn, JITTER)
         length = int(self.videos.lengths[index])
         return select_frames(length, recipe.stride, recipe.frames_per_video, random)
 
@@ -180,10 +180,8 @@ def in_batches(indices: Sequence[int], batch_size: int) -> list[list[int]]:
     return [list(indices[i : i + batch_size]) for i in range(0, len(indices), batch_size)]
 
 
-def random_of(
-    recipe: Recipe, epoch: int, index: int, turn: int, purpose: int
-) -> np.random.Generator:
+def random_of(seed: int, epoch: int, index: int, turn: int, purpose: int) -> np.random.Generator:
     """The generator of one video's AUGMENTATION or JITTER in one turn of an epoch."""
     # NumPy ignores trailing zeros of a short key, so only later turns have a fifth number.
-    key = [recipe.seed, epoch, index, purpose]
+    key = [seed, epoch, index, purpose]
     return np.random.default_rng([*key, turn] if turn else key)

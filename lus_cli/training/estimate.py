@@ -15,7 +15,7 @@ from lus_cli.progress import Result, Table
 from lus_cli.training.feature_cache import FeatureLoader
 from lus_cli.training.forecast import LONG, faster
 from lus_cli.training.sampling import epoch_order
-from lus_cli.training.scoring import parts_of, predict, scored_at_once
+from lus_cli.training.scoring import evaluating, predict
 from lus_cli.training.tally import Tally
 from lus_cli.training.trainer import Trainer
 from lus_cli.words import duration
@@ -78,10 +78,8 @@ def rows(numbers: dict[str, Any], epochs: int) -> list[tuple[Any, ...]]:
 
 
 def score(trainer: Trainer, batch: Batch) -> None:
-    trainer.model.eval()
-    at_once = scored_at_once(trainer.model, trainer.loader)
-    with torch.inference_mode():
-        predict(trainer.model, batch, trainer.pad_to, parts_of(batch, at_once))
+    with evaluating(trainer.model, trainer.loader):
+        predict(trainer.model, batch, trainer.pad_to)
 
 
 def timed(work: Callable[[], object]) -> float:

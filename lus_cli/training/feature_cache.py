@@ -122,7 +122,7 @@ class FeatureLoader(BatchLoader):
         """Which copy of a video an epoch trains on; 0, outside of training, is the video itself."""
         if epoch is None or not self.copies:
             return 0
-        random = random_of(self.recipe, epoch, index, turn, AUGMENTATION)
+        random = random_of(self.recipe.seed, epoch, index, turn, AUGMENTATION)
         return int(random.integers(self.copies + 1))
 
     def forecast(self, share: Sequence[int], seconds: float, videos: int) -> None:
@@ -140,7 +140,7 @@ class FeatureLoader(BatchLoader):
     def computed(self, index: int, copy: int) -> Tensor:
         pictures = super().read(index)
         if copy:
-            random = random_of(self.recipe, copy, index, 0, AUGMENTATION)
+            random = random_of(self.recipe.seed, copy, index, 0, AUGMENTATION)
             pictures = augmented(pictures, self.recipe, random)
         return self.compute(pictures)
 
