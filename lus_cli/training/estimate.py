@@ -33,9 +33,11 @@ def dry_result(trainer: Trainer, videos: VideoCache, validation: Sequence[int]) 
     share = trainer.ranks.share(largest)
     features_s = 0.0
     if isinstance(loader, FeatureLoader):
-        once = timed(lambda: loader.read(share[0]))
-        computed = frames_of(trainer.indices) * (1 + loader.copies) + frames_of(validation)
-        features_s = once / frames_of(share[:1]) * computed
+        missing = loader.missing(loader.keys(trainer.indices, validation))
+        if missing:
+            index, copy = missing[0]
+            once = timed(lambda: loader.computed(index, copy)) / loader.steps(index)
+            features_s = once * frames_of([index for index, _ in missing])
     batch = loader.load(share, 1).to(trainer.device)
     trainer.train_mode()
     step_s = timed(lambda: trainer.step(batch, largest, 1, Tally()))

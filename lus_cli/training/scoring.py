@@ -66,6 +66,9 @@ def score_videos(
     return np.concatenate([none, *in_order(ranks.gathered(share))])
 
 
+WARM_S = 4.0  # seconds: a warm-up that takes longer is not repeated
+
+
 def seconds_per_picture(
     model: LusModel, loader: BatchLoader, indices: Sequence[int], pad_to: int
 ) -> float:
@@ -74,7 +77,7 @@ def seconds_per_picture(
     batch, seconds = loader.load([index]).to(device_of(model)), 0.0
     with evaluating(model, loader):
         for _ in range(2):  # the first call warms up, unless it takes long
-            if seconds > 1:
+            if seconds > WARM_S:
                 break
             begun = time.perf_counter()
             predict(model, batch, pad_to).logits.cpu()  # waits for an accelerator

@@ -129,9 +129,8 @@ def new_trainer(setting: Setting, *, dry: bool = False) -> Trainer:
         model.frames_at_once = frames_at_once(model.backbone, loader.shape, MAX_ACTIVATION_BYTES)
     check_map(model, loader.shape, recipe.backbone)
     if recipe.freeze:
-        stored = recipe.feature_cache != "none" and not dry
-        folder = setting.run.cache.features if stored else None
-        loader = FeatureLoader(videos, recipe, device, model, folder)
+        folder = setting.run.cache.features if recipe.feature_cache != "none" else None
+        loader = FeatureLoader(videos, recipe, device, model, folder, writes=not dry)
     setting.validation_indices()  # raises LusError if there are none
     indices, left_out = setting.training_indices(), None
     if recipe.leave_out:
