@@ -106,7 +106,8 @@ def folds_of(
             random = np.random.default_rng([rule.get("seed", 0), repeat, number])
             size = min(share_of(len(rest), share), len(rest) - 1)
             validation = draw_part(table, rest, size, random, bool(rule.get("stratify")))
-            train = people.all(name for name in rest if name not in validation)
+            held = set(validation)
+            train = people.all(name for name in rest if name not in held)
             drawn_by = {"fold": number, "of": len(groups), "repeat": repeat}
             drawn_by |= {"validation_share": share, "seed": rule.get("seed", 0)}
             drawn_by |= {"stratify": bool(rule.get("stratify"))}
