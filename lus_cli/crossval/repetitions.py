@@ -74,9 +74,11 @@ def draw_repeats(
     """
     if not split.folds:
         raise LusError("split.json has no folds", "run `lus prepare --folds 5 --force`")
+    drawn = [list(split.folds)]
+    if repeats == 1:
+        return drawn
     people, seed = People(patients), split.drawn_by.get("seed", 0)
     table = count_table(people.first(patients), scores)
-    drawn = [list(split.folds)]
     for repeat in range(1, repeats):
         random = np.random.default_rng([seed, len(table), repeat])
         drawn.append([people.all(fold) for fold in draw_folds(table, len(split.folds), random)])
