@@ -16,8 +16,8 @@ from PIL import Image
 import lus_cli
 from lus_cli.config import PhantomConfig
 from lus_cli.errors import UsageError
+from lus_cli.phantom.appearance import Scene
 from lus_cli.phantom.scene import Label, Lesion, Look, draw_lesions, draw_look
-from lus_cli.phantom.tissue import Scene
 from lus_cli.phantom.true_masks import write_mask
 from lus_cli.processes import in_parallel
 from lus_cli.progress import Progress

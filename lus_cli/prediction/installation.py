@@ -16,8 +16,8 @@ from PIL import Image
 
 from lus_cli.errors import LusError
 from lus_cli.files import read_json
+from lus_cli.phantom.appearance import Scene
 from lus_cli.phantom.study import Video
-from lus_cli.phantom.tissue import Scene
 from lus_cli.prediction.models import BEST, model_at
 from lus_cli.prediction.new_videos import NewVideo
 from lus_cli.prediction.scorer import EXPORTED, scorer_of

@@ -229,10 +229,8 @@ class Sitting:
 
 def address_shown(address: str) -> None:
     """Prints the address, also with --quiet: the page cannot be opened without its token."""
-    if not log.isEnabledFor(logging.INFO):
-        sys.stderr.write(f"{address}\n")
-        sys.stderr.flush()
-    log.info("%s", address)
+    sys.stderr.write(f"{address}\n")
+    sys.stderr.flush()
     log.info(
         "Open this address in a browser on this machine. Press Ctrl-C to end; every score is saved."
     )

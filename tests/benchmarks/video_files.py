@@ -1,4 +1,4 @@
-"""`lus prepare VIDEOS --labels` against PyAV, which only decodes the same files."""
+"""`lus prepare VIDEOS --labels` and `lus predict` against PyAV, which only decodes the same files."""
 
 from __future__ import annotations
 
@@ -11,39 +11,49 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from lus_cli.cache.layout import Cache
+from lus_cli.cache.split import read_split
+from lus_cli.cache.video_cache import VideoCache
 from lus_cli.processes import cores
 from lus_cli.study.video_writing import write_video
 from tests.benchmarks.chains import decoded, processes
+from tests.benchmarks.large_caches import write_untrained_run
 from tests.benchmarks.measured import Measured, Rows, middle, spread_of
 from tests.benchmarks.processes import lus
 from tests.benchmarks.studies import video_ids
 
 VIDEOS, LENGTH, DIFFERENT, ROUNDS = 200, 80, 5, 3
+SCORED = 100  # of these, by `lus predict`
 GOAL = 0.7
 
 
 def measure_videos(measured: Measured, folder: Path, frames: Sequence[Path]) -> None:
-    """The row prepare.video_ratio."""
+    """The rows prepare.video_ratio and prepare.predict_ratio."""
     videos, labels = make_videos(folder / "videos", frames, VIDEOS)
-    seconds: dict[str, list[float]] = {"decoding alone": [], "prepare": []}
+    cache = Cache(folder / "cache")
+    to_prepare = ("prepare", videos[0].parent, "--labels", labels, "--cache", cache.root)
+    to_predict = ("predict", *videos[:SCORED], "--cache", cache.root, "--device", "cpu")
+    rates: dict[str, list[float]] = {"decoding alone": [], "prepare": [], "predict": []}
     with processes(cores()) as run:
         for _ in range(ROUNDS):
-            seconds["decoding alone"].append(run(decoded, [[video] for video in videos]))
-            shutil.rmtree(folder / "cache", ignore_errors=True)
-            arguments = (videos[0].parent, "--labels", labels, "--cache", folder / "cache")
-            seconds["prepare"].append(lus("prepare", *arguments))
-    ratios = [a / b for a, b in zip(seconds["decoding alone"], seconds["prepare"], strict=True)]
-    measured.sections["prepare"] |= {
-        "video_ratio": middle(ratios),
-        "video_ratio_rounds": [round(ratio, 3) for ratio in ratios],
-        "video_frames": VIDEOS * LENGTH,
-    }
-    rows: list[tuple[str, ...]] = []
-    for name, times in seconds.items():
-        rates = [VIDEOS * LENGTH / time for time in times]
-        rows.append((name, f"{middle(rates):.0f} frames/s", spread_of(rates), ""))
-    rows.append(("prepare / decoding", f"{middle(ratios):.2f}", spread_of(ratios), str(GOAL)))
-    title = f"H.264 files: the whole command `lus prepare VIDEOS --labels`, {cores()} cores"
+            seconds = run(decoded, [[video] for video in videos])
+            rates["decoding alone"].append(VIDEOS * LENGTH / seconds)
+            shutil.rmtree(cache.root, ignore_errors=True)
+            rates["prepare"].append(VIDEOS * LENGTH / lus(*to_prepare))
+            stored = VideoCache(cache.videos)
+            patients = read_split(cache.split, stored.patients)[0]
+            write_untrained_run(cache, stored, patients, "standard")
+            rates["predict"].append(SCORED * LENGTH / lus(*to_predict))
+    rows = [(what, f"{middle(r):.0f} frames/s", spread_of(r), "") for what, r in rates.items()]
+    figures = measured.sections["prepare"]
+    figures["video_frames"] = VIDEOS * LENGTH
+    for what, name in (("prepare", "video_ratio"), ("predict", "predict_ratio")):
+        pairs = zip(rates[what], rates["decoding alone"], strict=True)
+        ratios = [command / decoding for command, decoding in pairs]
+        figures[name] = middle(ratios)
+        figures[f"{name}_rounds"] = [round(ratio, 3) for ratio in ratios]
+        rows.append((f"{what} / decoding", f"{middle(ratios):.2f}", spread_of(ratios), str(GOAL)))
+    title = f"{VIDEOS} H.264 files ({SCORED} for predict), whole commands, {cores()} cores"
     measured.tables.append(Rows(title, ("", "median", "rounds", "goal: at least"), rows))
 
 

@@ -12,8 +12,8 @@ from lus_cli.cache import preprocess
 from lus_cli.cache.batches import select_frames
 from lus_cli.cache.chunks import FrameFormat
 from lus_cli.cache.pictures import BRIGHT, LEAST, SIDE, Pictures
+from lus_cli.phantom.appearance import Scene
 from lus_cli.phantom.study import Video
-from lus_cli.phantom.tissue import Scene
 from lus_cli.prediction.new_videos import decode_array, frames_at
 from lus_cli.study import frames as frames_of_lus
 from lus_cli.study.ids import VideoId

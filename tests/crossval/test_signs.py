@@ -9,9 +9,9 @@ import pytest
 
 from lus_cli.cache.sector import find_sector
 from lus_cli.crossval import signs
+from lus_cli.phantom.appearance import Scene
 from lus_cli.phantom.scene import Label, Look
 from lus_cli.phantom.study import Video
-from lus_cli.phantom.tissue import Scene
 from lus_cli.study.ids import VideoId
 
 PER_SCORE = 5

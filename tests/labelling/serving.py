@@ -94,18 +94,22 @@ def serving(*options: str | Path, cwd: Path | None = None) -> Iterator[Served]:
     )
     assert process.stderr
     stderr, before = process.stderr, []
+    silent = threading.Timer(PATIENCE_S, process.kill)  # which ends the lines
+    silent.start()
     try:
         for line in stderr:
             before.append(line)
             if match := ADDRESS.search(line):
                 break
         else:
-            raise AssertionError("".join(before))
+            raise AssertionError("".join(before) or "it printed no address")
+        silent.cancel()
         served = Served(process, match[0], before)
         served.reader = threading.Thread(target=lambda: before.extend(stderr), daemon=True)
         served.reader.start()
         yield served
     finally:
+        silent.cancel()
         with contextlib.suppress(ProcessLookupError):
             process.send_signal(signal.SIGCONT)
             process.kill()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import socket
 import sys
@@ -86,7 +87,8 @@ def test_another_host_is_refused(
     before = ratings()
     assert served.request(f"{served.token}state", Host=named)[0] in (400, 403)
     body = {"position": 0, "score": 1}
-    assert served.request(f"{served.token}rate", body, Host=named)[0] in (400, 403)
+    with contextlib.suppress(ConnectionResetError):  # it may hang up before it has read the body
+        assert served.request(f"{served.token}rate", body, Host=named)[0] in (400, 403)
     assert ratings() == before
     assert served.request(f"{served.token}state", Host=f"localhost:{served.port}")[0] == 200
 

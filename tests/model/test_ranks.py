@@ -109,8 +109,7 @@ def test_a_killed_process_ends_the_training_in_one_line(prepared: Path, tmp_path
     long = [*FLAGS[: FLAGS.index("--epochs")], "--epochs", "1000", *FLAGS[-6:]]
     running = started(2, "train", "--cache", str(tmp_path), "--run", "two", *long)
     last = Cache(tmp_path).new_run("two").last
-    done, seconds = killed_when(running, last.is_file, rank=0)
-    assert seconds < 30
+    done = killed_when(running, last.is_file, rank=0)
     [line] = lines_of_lus(done)
     assert STOPPED in line
     assert load_last(last) is not None

@@ -14,9 +14,9 @@ from PIL import Image
 from lus_cli.config import PhantomConfig
 from lus_cli.errors import LusError, UsageError
 from lus_cli.phantom import study, true_masks
+from lus_cli.phantom.appearance import Scene
 from lus_cli.phantom.probe import Grid, speckle
 from lus_cli.phantom.scene import Label, Lesion, Look, draw_lesions, draw_look
-from lus_cli.phantom.tissue import Scene
 from lus_cli.progress import silent
 from lus_cli.steps import phantom
 from lus_cli.study.annotations import ANNOTATIONS, read_annotations

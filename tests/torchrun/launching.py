@@ -68,8 +68,8 @@ def killed_when(
     begun: Callable[[], bool],
     rank: int,
     how: signal.Signals = signal.SIGKILL,
-) -> tuple[subprocess.CompletedProcess[str], float]:
-    """Kills one process as soon as `begun` holds; how all ended, and after how many seconds."""
+) -> subprocess.CompletedProcess[str]:
+    """Kills one process as soon as `begun` holds; how all ended."""
     deadline = time.monotonic() + PATIENCE_S
     try:
         while not begun():
@@ -80,9 +80,7 @@ def killed_when(
     except BaseException:
         running.kill()
         raise
-    at = time.monotonic()
-    done = ended(running)
-    return done, time.monotonic() - at
+    return ended(running)
 
 
 def contents(folder: Path) -> Iterator[tuple[str, bytes]]:

@@ -111,6 +111,10 @@ def test_processes_that_do_not_start_are_missed(
     Group(0, 2).meet(within_s=0.01)
 
 
+def test_a_dead_process_ends_the_others_within_30_seconds() -> None:
+    assert group.BEAT_S + group.SILENT_S + group.GRACE_S < 30
+
+
 @pytest.fixture
 def quick(store: HashStore, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Short times, and what the watch does instead of ending this process."""

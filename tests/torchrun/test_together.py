@@ -46,8 +46,7 @@ def test_one_of_three_preparing_processes_is_killed(many_videos: Path, tmp_path:
     command = ("prepare", str(many_videos), "--cache", str(cache), "--size", "64", "--workers", "1")
     shards = shards_folder(Cache(cache))
     begun = lambda: len(list(shards.glob("*"))) > 5 if shards.is_dir() else False  # noqa: E731
-    done, seconds = killed_when(started(3, *command), begun, rank=1)
-    assert seconds < 30
+    done = killed_when(started(3, *command), begun, rank=1)
     assert done.returncode != 0
     [line] = lines_of_lus(done)
     assert STOPPED in line
@@ -96,8 +95,7 @@ def test_three_processes_draw_a_split_as_one(exams: Path, prepared: Path, tmp_pa
     command = ("attention", "--cache", str(together), "--split", "all", *ON_CPU)
     folder = together / "runs" / "one" / "attention" / "all"
     begun = lambda: any((folder / "parts").rglob("*.h5"))  # noqa: E731
-    done, seconds = killed_when(started(3, *command), begun, rank=2)
-    assert seconds < 30
+    done = killed_when(started(3, *command), begun, rank=2)
     assert [STOPPED in line for line in lines_of_lus(done)] == [True]
     assert not (folder / "masks.h5").exists()
     again = torchrun(3, *command, "--json")
@@ -125,8 +123,7 @@ def test_three_processes_cross_validate_as_one(
     command = ("crossval", "--config", str(tmp_path / "paper.toml"), "--repeats", "2", *same)
     root = tmp_path / "crossvals" / "paper-cv-1"
     begun = lambda: any((root / "folds").glob("*.json"))  # noqa: E731
-    done, seconds = killed_when(started(3, *command), begun, rank=0)
-    assert seconds < 30
+    done = killed_when(started(3, *command), begun, rank=0)
     assert [STOPPED in line for line in lines_of_lus(done)] == [True]
     assert not (root / "scores.json").exists()
     again = torchrun(3, "crossval", "--resume", *same, "--json")

@@ -1,4 +1,4 @@
-"""Model of the tissue, and the rendering of a phantom video.
+"""How the tissue looks: its echoes, and the rendering of a phantom video.
 
 A scene has maps of echo strength: static ones (chest wall, haze, ribs, A-lines, shadows) over (row,
 line) of the polar grid, and sliding ones (pleura, lesions) over (row, wide line). A frame is a window
