@@ -12,6 +12,7 @@ from lus_cli.crossval import figures as crossval_figures
 from lus_cli.crossval.doubtful_labels import label_rows
 from lus_cli.crossval.page import write_crossval_page
 from lus_cli.crossval.summary import KAPPA, method_rows
+from lus_cli.evaluation.clip_encoding import Clip
 from lus_cli.evaluation.folder import write_evaluation
 from lus_cli.evaluation.metrics import Predictions
 from lus_cli.files import csv_text, write_text
@@ -24,13 +25,16 @@ def write_crossval(
     about: Mapping[str, Any],
     scores: dict[str, Any],
     repeats: Sequence[Predictions],
+    curves: dict[str, Path],
+    clips: Mapping[str, Clip],
 ) -> Path:
     """Writes all files into `folder` and returns the path of the page.
 
-    about, repeats: see `write_crossval_page`. scores: with `comparison`, `folds`, `doubtful_labels`
-    and, if they were measured, `confounders`.
+    about, repeats, clips: see `write_crossval_page`. scores: with `comparison`, `folds`,
+    `doubtful_labels` and, if they were measured, `confounders`. curves: the training curves of each
+    run that the page shows.
     """
-    svg_files = write_evaluation(folder, scores, repeats[0])
+    svg_files = write_evaluation(folder, scores, repeats[0]) | curves
     tables = {"folds": list(fold_rows(scores["folds"]))}
     confounders = scores.get("confounders", [])
     if confounders:
@@ -47,7 +51,7 @@ def write_crossval(
         for outdated in folder.glob(f"{name}.*"):
             outdated.unlink()
     svgs = {name: path.read_text(encoding="utf-8") for name, path in svg_files.items()}
-    write_crossval_page(folder / PAGE, about, scores, repeats, svgs)
+    write_crossval_page(folder / PAGE, about, scores, repeats, svgs, clips)
     return folder / PAGE
 
 

@@ -1,7 +1,5 @@
-"""The page of a cross-validation: one HTML file that needs no other file.
-
-It shares its sections, security and style with the page of an evaluation; see pages/base.
-"""
+"""The page of a cross-validation: the page of an evaluation, over the out-of-fold predictions, with
+sections of its own."""
 
 from __future__ import annotations
 
@@ -22,23 +20,18 @@ from lus_cli.crossval.summary import (
     method_rows,
     methods_ahead,
 )
-from lus_cli.evaluation import metric_labels, metrics
-from lus_cli.evaluation.intervals import FEW_PATIENTS
-from lus_cli.evaluation.page import MOST_VIDEOS, matrix_rows, summary, total_rows, video_rows
+from lus_cli.evaluation import metrics
+from lus_cli.evaluation.clip_encoding import Clip
+from lus_cli.evaluation.page import CONSTANTS, MOST_VIDEOS, SCRIPTS, STYLES, sections
 from lus_cli.evaluation.run_comparison import MAJORITY
 from lus_cli.pages.base import flat, rendered, three
-from lus_cli.pages.figures import page_figure
 from lus_cli.words import joined
 
-# Section -> its figures.
-SECTIONS = {
+# Section -> its figures; the other sections are those of an evaluation.
+SECTIONS: dict[str, Sequence[str]] = {
     "methods": ("forest",),
     "folds": ("folds",),
     "confounders": ("confounders", "strata"),
-    "patients": ("patient_totals",),
-    "confidence": ("calibration", "abstention"),
-    "areas": ("areas",),
-    "matrix": ("errors_per_class",),
 }
 MOST_PATIENTS = 10  # visible in the table; the others are in a part that unfolds
 MOST_DOUBTED = 50  # labels in the table; doubtful-labels.csv has all
@@ -50,25 +43,34 @@ def write_crossval_page(
     scores: Mapping[str, Any],
     repeats: Sequence[metrics.Predictions],
     figures: Mapping[str, str],
+    clips: Mapping[str, Clip],
 ) -> None:
-    """Writes the page to `path`.
+    """Writes the page to `path`. It shows the metrics and videos of the first repetition.
 
     about: `name` of the cross-validation and of its `recipe`; the number of `folds`; `methods` and
         `confounders`, name -> description; the `command` that repeats it; `details`, title -> a
         mapping that is shown as it is.
     scores: the content of scores.json.
     repeats: the out-of-fold predictions of the recipe, one per repetition.
-    figures: name -> SVG text, as `figures.save` writes it.
+    figures, clips: as in `evaluation.page.write_report`.
     """
     methods = method_rows(scores["comparison"])
+    curves = {"training": [name for name in figures if name.startswith("training_of")]}
+    shown = sections(scores, repeats[0], figures, clips, SECTIONS | curves)
+    for row in shown["videos"]:
+        row["repetitions"] = [int(one.predicted[row["order"]]) for one in repeats]
+    which = f"repetition 1 of {len(repeats)}" if len(repeats) > 1 else ""
     text = rendered(
         "crossval.html",
-        "report.css crossval.css",
-        "report.js",
-        {"few_patients": FEW_PATIENTS, "majority": MAJORITY}
-        | {"joined": joined, "signed": signed, "two": two},
+        f"{STYLES} crossval.css",
+        SCRIPTS,
+        CONSTANTS
+        | {"which": which, "majority": MAJORITY, "joined": joined, "signed": signed, "two": two},
+        **shown,
+        frameless="the others were predicted by models whose weights are no longer in the cache",
+        mean=f"mean of {len(repeats)} repetitions" if len(repeats) > 1 else "",
         about=about,
-        scores=scores,
+        loss=about["details"].get("Recipe", {}).get("loss", ""),
         repetitions=len(repeats),
         constant=constant_score(repeats),
         one_score_per_fold=all(np.count_nonzero(row["predicted"]) == 1 for row in scores["folds"]),
@@ -77,23 +79,14 @@ def write_crossval_page(
         best=best_baseline(methods, about["methods"]),
         ahead=methods_ahead(methods),
         method_metrics=METRICS,
-        class_metrics=metric_labels.CLASS_METRICS,
         fold_range=fold_range(scores["folds"], about["recipe"]),
         associations=by_association(scores.get("confounders", [])),
-        first=summary(scores),
-        total_rows=list(total_rows(scores["sums"], ("patient",))),
         patients=patient_rows(scores["sums"]["patient"]["rows"])[:MOST_VIDEOS],
         other_patients=scores["patients"] - MOST_PATIENTS,
         most_patients=MOST_PATIENTS,
         doubts=scores["doubtful_labels"],
         informative=is_informative(scores["doubtful_labels"]),
         doubted=[row for row in label_rows(repeats) if row["doubted"]][:MOST_DOUBTED],
-        matrix=matrix_rows(scores["confusion"]),
-        videos=videos_with_repetitions(repeats),
-        drawn={
-            section: [page_figure(name, figures[name]) for name in names if name in figures]
-            for section, names in SECTIONS.items()
-        },
         details={title: flat(values) for title, values in about["details"].items()},
     )
     part_files.write_text(path, text)
@@ -109,9 +102,6 @@ def signed(value: float) -> str:
     return three(value) if value < 0 else f"+{three(value)}"
 
 
-# ------------------------------------------------------------------------------ patients and videos
-
-
 def patient_rows(sums: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """One row per patient, the largest error of the mean score first."""
     rows = [
@@ -124,11 +114,3 @@ def patient_rows(sums: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         for row in sums
     ]
     return sorted(rows, key=lambda row: -abs(row["mean"] - row["true_mean"]))
-
-
-def videos_with_repetitions(repeats: Sequence[metrics.Predictions]) -> list[dict[str, Any]]:
-    """The worst videos with their predictions in each repetition, by the first repetition."""
-    rows = video_rows(repeats[0], {})
-    for row in rows:
-        row["repetitions"] = [int(one.predicted[row["order"]]) for one in repeats]
-    return rows

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from lus_cli.cache.video_cache import VideoCache
 from lus_cli.crossval import baselines
@@ -17,14 +18,17 @@ from lus_cli.crossval.groups import GROUP, baselines_of
 from lus_cli.crossval.plan import Crossval
 from lus_cli.crossval.repetitions import Fold
 from lus_cli.errors import LusError
+from lus_cli.evaluation.clip_encoding import Clip
+from lus_cli.evaluation.clips import Clips
 from lus_cli.evaluation.intervals import number
 from lus_cli.evaluation.metrics import SCORES, Predictions, label_metrics
+from lus_cli.evaluation.page import worst_videos
 from lus_cli.files import read_json, write_json
 from lus_cli.model.checkpoint import weights_digest
 from lus_cli.progress import Progress
 from lus_cli.study.ids import VideoId
 from lus_cli.torchrun.group import ALONE, Group
-from lus_cli.training.trained_run import TrainedRun
+from lus_cli.training.trained_run import TrainedRun, open_run
 
 METRICS = ("accuracy", "f1_macro", "kappa_quadratic", "mean_absolute_error")
 Probabilities = dict[VideoId, list[float]]  # video -> the probability of each score
@@ -75,6 +79,31 @@ def out_of_fold(study: Crossval) -> list[Predictions]:
             f"delete {study.root / 'folds'} and predict all folds again with --resume --run "
             f"{study.name}",
         ) from error
+
+
+def clips_of_worst(
+    study: Crossval,
+    predictions: Predictions,
+    device: torch.device,
+    progress: Progress,
+    group: Group = ALONE,
+) -> dict[str, Clip]:
+    """patient/exam/area -> the clip of each video that the page lists, with the attention of the model
+    that predicted it. Each process of the group scores its share, the first one gets the clips.
+
+    predictions: the first repetition of `out_of_fold`. A fold without weights has no clips.
+    """
+    labelled, videos = labelled_indices(study.videos), study.videos
+    worst = [labelled[place] for place in worst_videos(predictions)]
+    clips = Clips(videos, study.config, len(worst))
+    folds = [fold for fold in study.folds if fold.repeat == 1 and study.run(fold).best.is_file()]
+    for fold in group.share(folds):
+        trained = open_run(study.run(fold).cache, study.run(fold).name, device)
+        tested = [index for index in worst if videos.ids[index].patient in fold.split.test]
+        if tested:
+            trained.probabilities(tested, "frames for the page", progress, clips)
+    clips.collect(group)
+    return clips.by_name
 
 
 def labelled_indices(videos: VideoCache) -> list[int]:

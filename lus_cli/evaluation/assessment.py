@@ -7,7 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from lus_cli.evaluation.calibration import abstention, reliability, temperature_scaling
+from lus_cli.evaluation.calibration import (
+    abstention,
+    cross_fitted_scaling,
+    reliability,
+    temperature_scaling,
+)
 from lus_cli.evaluation.intervals import FEW_PATIENTS, SHARE, Jackknife, number
 from lus_cli.evaluation.metric_labels import CLASS_METRICS, LIMITS, METRICS
 from lus_cli.evaluation.metrics import SCORES, Predictions, equal_predictions, point_values
@@ -29,6 +34,7 @@ def assess(
     *,
     training: Sequence[int] | None = None,
     validation: Predictions | None = None,
+    folds: Sequence[Sequence[str]] = (),
     groups: Sequence[str] = (),
 ) -> dict[str, Any]:
     """All results of an evaluation; an undefined value is None, with a `why` next to it.
@@ -36,6 +42,7 @@ def assess(
     permutations: number of random permutations behind each p-value; 0 for no p-values.
     training: (score,) numbers of training videos, for the reference `prior`.
     validation: predictions for the validation videos, on which the temperature is fitted.
+    folds: the patients of each fold, if these are out-of-fold predictions.
     groups: the hospital or scanner of each video, '' if there is none.
     """
     by_patient = PatientSums(predictions)
@@ -68,15 +75,27 @@ def assess(
         ],
         "equal_predictions": equal_predictions(predictions),
         "calibration": reliability(by_patient),
-        "temperature": {"value": None, "why": "no validation video was scored"}
-        if validation is None
-        else temperature_scaling(predictions, validation, jackknife),
+        "temperature": temperature(predictions, validation, folds, jackknife),
         "abstention": abstention(predictions, jackknife),
         "sums": sums(predictions, jackknife, constants),
         "areas": areas(predictions, jackknife),
         "groups": group_rows(predictions, groups),
     }
     return results | {"warnings": [f"{w[0].upper()}{w[1:]}." for w in warnings(results)]}
+
+
+def temperature(
+    predictions: Predictions,
+    validation: Predictions | None,
+    folds: Sequence[Sequence[str]],
+    jackknife: Jackknife,
+) -> dict[str, Any]:
+    """The effect of temperature scaling, fitted on the validation videos or across folds."""
+    if folds:
+        return cross_fitted_scaling(predictions, folds, jackknife)
+    if validation is not None:
+        return temperature_scaling(predictions, validation, jackknife)
+    return {"value": None, "why": "no validation video was scored"}
 
 
 def metrics_with_intervals(
@@ -311,13 +330,14 @@ def warnings_of_temperature(results: dict[str, Any]) -> list[str]:
         return []
     patients, sentences = temperature["fitted_on"]["patients"], []
     if patients < FEW_PATIENTS:
-        people = counted(patients, "validation patient")
+        which = "patient" if "by_fold" in temperature else "validation patient"
+        people = counted(patients, which)
         sentences.append(
             f"the temperature was fitted on only {people}: other patients may give a different one"
         )
     if temperature["at_limit"]:
         sentences.append(
             f"the fitted temperature is at the limit of its range, {temperature['value']:g}: the "
-            "predictions for the validation videos are all correct, or carry no information"
+            "predictions for the videos it was fitted on are all correct, or carry no information"
         )
     return sentences

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -82,7 +83,39 @@ def temperature_scaling(
     """The calibration of `predictions` before and after scaling with a temperature that is fitted on
     the validation videos."""
     temperature = fit_temperature(validation)
-    after = replace(predictions, probabilities=scaled(predictions.probabilities, temperature))
+    after = scaled(predictions.probabilities, temperature)
+    return comparison(predictions, after, [temperature], validation, jackknife)
+
+
+def cross_fitted_scaling(
+    predictions: Predictions, folds: Sequence[Sequence[str]], jackknife: Jackknife
+) -> dict[str, Any]:
+    """The same for out-of-fold predictions, with a temperature for each fold, `by_fold`, that is fitted
+    on the predictions for the patients of the other folds. `value` is their median.
+
+    folds: the patients of each fold; every patient is in one of them.
+    """
+    names = np.array(predictions.patients)
+    inside = [within for fold in folds if (within := np.isin(names, fold)).any()]
+    if len(inside) < 2:
+        return {"value": None, "why": "only one fold has labelled videos"}
+    after, temperatures = predictions.probabilities.copy(), []
+    for within in inside:
+        temperatures.append(fit_temperature(predictions.of(np.flatnonzero(~within))))
+        after[within] = scaled(after[within], temperatures[-1])
+    scaling = comparison(predictions, after, temperatures, predictions, jackknife)
+    return scaling | {"by_fold": temperatures}
+
+
+def comparison(
+    predictions: Predictions,
+    probabilities: np.ndarray,
+    temperatures: Sequence[float],
+    fitted_on: Predictions,
+    jackknife: Jackknife,
+) -> dict[str, Any]:
+    """The calibration of `predictions` as they are, and with the scaled `probabilities`."""
+    after = replace(predictions, probabilities=probabilities)
     sums = {"before": PatientSums(predictions), "after": PatientSums(after)}
     metrics: dict[str, dict[str, Any]] = {}
     for when, one in sums.items():
@@ -94,13 +127,14 @@ def temperature_scaling(
                 float(values[name][0]), left_out[name], len(one.names), limits
             )
             metrics.setdefault(name, {})[when] = estimate
+    temperature = float(np.median(temperatures))
     at_limit = min(abs(np.log(temperature / limit)) for limit in TEMPERATURES) < 1e-6
     return {
         "value": temperature,
         "at_limit": bool(at_limit),
         "fitted_on": {
-            "videos": len(validation.videos),
-            "patients": len(set(validation.patients)),
+            "videos": len(fitted_on.videos),
+            "patients": len(set(fitted_on.patients)),
         },
         "metrics": metrics,
         "calibration": reliability(sums["after"]),

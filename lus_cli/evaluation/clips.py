@@ -35,9 +35,9 @@ class Clips:
     that neither memory nor the page grows with the study.
     """
 
-    def __init__(self, videos: VideoCache, recipe: Recipe, looks: bool, count: int) -> None:
-        """`looks`: whether the masks of the model show where it looks."""
-        self.videos, self.recipe, self.looks = videos, recipe, looks
+    def __init__(self, videos: VideoCache, recipe: Recipe, count: int) -> None:
+        """`count`: the number of videos that will be scored."""
+        self.videos, self.recipe = videos, recipe
         self.budget = budget_of(count)
         self.of: dict[int, Clip] = {}  # by the index of the video in the cache
         self.chances: list[tuple[float, int]] = []  # a heap of (-chance, index)
@@ -60,7 +60,7 @@ class Clips:
                 frames = torch.from_numpy(videos.read(index, positions))
             weights = makes.frame_weights(weights.float().cpu().numpy(), len(frames))
             shown = None
-            if self.looks:
+            if recipe.attention:
                 shown = makes.frame_maps(masks.float().cpu().numpy(), frames.cpu())
             scored = Scored(
                 length,
@@ -79,6 +79,11 @@ class Clips:
         for chance, index, clip in itertools.chain(*group.collected(kept)):
             if self.is_among_worst(index, -chance):
                 self.of[index] = clip
+
+    @property
+    def by_name(self) -> dict[str, Clip]:
+        """patient/exam/area -> the clip."""
+        return {str(self.videos.ids[index]): clip for index, clip in self.of.items()}
 
     def is_among_worst(self, index: int, chance: float) -> bool:
         """Whether to keep a video whose true score has this probability. When there are MOST clips, the

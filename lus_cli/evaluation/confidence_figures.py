@@ -130,7 +130,7 @@ def temperature(
     """The reliability diagram before and after temperature scaling.
 
     before, after: bins of the diagrams, as `calibration.reliability` returns them.
-    scaling: `value`, the temperature, and `metrics` with the ECE before and after.
+    scaling: as `calibration.temperature_scaling` returns it.
     """
     figure = Figure(figsize=(COLUMN, 3.3), layout="constrained")
     axes = figure.subplots()
@@ -157,6 +157,8 @@ def temperature(
     axes.set(xlim=(0, 1), ylim=(-0.02, 1.02), aspect="equal")
     axes.set(xlabel="probability of the predicted score", ylabel="accuracy")
     axes.grid()
-    axes.set_title(f"Temperature {scaling['value']:.2f}")
+    temperatures = scaling.get("by_fold", [scaling["value"]])
+    low, high = f"{min(temperatures):.2f}", f"{max(temperatures):.2f}"
+    axes.set_title(f"Temperature {low}" + (f" to {high}" if high != low else ""))
     axes.legend(loc="lower right", scatterpoints=1)
     return figure

@@ -59,6 +59,11 @@ class Predictions:
         ):
             raise ValueError("probabilities that are negative, NaN or do not sum to 1")
 
+    def of(self, indices: np.ndarray) -> Predictions:
+        """The predictions for the videos with these indices."""
+        videos = [self.videos[index] for index in indices]
+        return Predictions(videos, self.scores[indices], self.probabilities[indices], self.drawn)
+
     @property
     def predicted(self) -> np.ndarray:
         """(video,) int64: the most probable score; the lower one of two with equal probability."""

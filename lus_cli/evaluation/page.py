@@ -1,9 +1,13 @@
-"""The HTML report of an evaluation: one file that needs nothing else; see pages/base.py."""
+"""The HTML report of an evaluation: one file that needs nothing else; see pages/base.py.
+
+The page of a cross-validation is this page, over the out-of-fold predictions, with more sections.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -31,6 +35,9 @@ PART_NAMES = {"test": "test video", "validation": "validation video", "train": "
 # Metric -> the ends of the axis of its small plot. Losses have no natural end.
 AXES = {"kappa_quadratic": (-0.25, 1.0), "mean_absolute_error": (0.0, 3.0), "brier": (0.0, 2.0)}
 PLOT_WIDTH = 150.0
+# Of the page: its style sheets and scripts, and what the macros of its template need.
+STYLES, SCRIPTS = "report.css player.css", "player.js report.js"
+CONSTANTS = {"few_patients": FEW_PATIENTS, "which": ""}
 
 
 def write_report(
@@ -52,23 +59,41 @@ def write_report(
     """
     text = rendered(
         "report.html",
-        "report.css player.css",
-        "player.js report.js",
-        {"few_patients": FEW_PATIENTS},
+        STYLES,
+        SCRIPTS,
+        CONSTANTS,
+        **sections(scores, predictions, figures, clips or {}),
         run=run,
-        scores=scores,
+        frameless="those whose true score has the lowest probability; it cannot hold more",
+        loss=(run.get("recipe") or {}).get("loss", ""),
         part=PART_NAMES.get(run["part"], "video"),
-        summary=summary(scores),
-        metric_rows=list(metric_rows(scores["metrics"])),
-        class_metrics=metric_labels.CLASS_METRICS,
-        total_rows=list(total_rows(scores["sums"])),
-        matrix=matrix_rows(scores["confusion"]),
-        drawn=figures_by_section(figures),
-        videos=video_rows(predictions, clips or {}),
-        has_clips=bool(clips),
         details={"Recipe": flat(run.get("recipe")), "Provenance": flat(run.get("provenance"))},
     )
     part_files.write_text(path, text)
+
+
+def sections(
+    scores: Mapping[str, Any],
+    predictions: metrics.Predictions,
+    figures: Mapping[str, str],
+    clips: Mapping[str, Clip],
+    own: Mapping[str, Sequence[str]] = MappingProxyType({}),
+) -> dict[str, Any]:
+    """What the sections of the page show, as values for its template; see `write_report`.
+
+    own: section -> its figures, of a page with more sections.
+    """
+    return {
+        "scores": scores,
+        "summary": summary(scores),
+        "metric_rows": list(metric_rows(scores["metrics"])),
+        "class_metrics": metric_labels.CLASS_METRICS,
+        "total_rows": list(total_rows(scores["sums"])),
+        "matrix": matrix_rows(scores["confusion"]),
+        "drawn": figures_by_section(figures, SECTIONS | dict(own)),
+        "videos": video_rows(predictions, clips),
+        "has_clips": bool(clips),
+    }
 
 
 # ------------------------------------------------------------------------------------------- words
@@ -148,13 +173,11 @@ def metric_rows(entries: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         }
 
 
-def total_rows(
-    sums: Mapping[str, Any], units: Iterable[str] = totals.UNITS
-) -> Iterator[dict[str, Any]]:
+def total_rows(sums: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """One row per unit, measure and estimate: the agreement of predicted with true sums."""
     words = {"predicted": "predicted scores", "expected": "expected scores"}
     words |= {"majority": "most frequent score for all", "prior": "training mean for all"}
-    for unit in units:
+    for unit in totals.UNITS:
         for measure in totals.MEASURES:
             for estimate, agreement in sums[unit][measure].items():
                 yield {
@@ -180,16 +203,21 @@ def matrix_rows(confusion: Sequence[Sequence[int]]) -> list[dict[str, Any]]:
     ]
 
 
-def video_rows(predictions: metrics.Predictions, clips: Mapping[str, Clip]) -> list[dict[str, Any]]:
-    """The MOST_VIDEOS worst predictions: by error, then by the probability of the true score.
+def worst_videos(predictions: metrics.Predictions) -> list[int]:
+    """The places of the MOST_VIDEOS worst: by error, then by the probability of the true score.
 
     A browser needs minutes for a table of a million rows; predictions.csv has every video.
     """
     error = np.abs(predictions.scores - predictions.predicted)
     p_true = predictions.probabilities[np.arange(len(error)), predictions.scores]
-    worst = np.lexsort((p_true, -error))[:MOST_VIDEOS]
+    worst: list[int] = np.lexsort((p_true, -error))[:MOST_VIDEOS].tolist()
+    return worst
+
+
+def video_rows(predictions: metrics.Predictions, clips: Mapping[str, Clip]) -> list[dict[str, Any]]:
+    """The worst predictions, the worst first, as rows of the table of videos."""
     rows: list[dict[str, Any]] = []
-    for index in worst.tolist():
+    for index in worst_videos(predictions):
         name = "/".join(predictions.videos[index])
         rows.append(
             {
@@ -197,9 +225,9 @@ def video_rows(predictions: metrics.Predictions, clips: Mapping[str, Clip]) -> l
                 "order": index,
                 "true": int(predictions.scores[index]),
                 "predicted": int(predictions.predicted[index]),
-                "error": int(error[index]),
+                "error": abs(int(predictions.scores[index]) - int(predictions.predicted[index])),
                 "probabilities": predictions.probabilities[index].tolist(),
-                "p_true": float(p_true[index]),
+                "p_true": float(predictions.probabilities[index, predictions.scores[index]]),
                 "clip": clips.get(name),
             }
         )
@@ -209,12 +237,17 @@ def video_rows(predictions: metrics.Predictions, clips: Mapping[str, Clip]) -> l
 # ----------------------------------------------------------------------------------------- figures
 
 
-def figures_by_section(figures: Mapping[str, str]) -> dict[str, list[PageFigure]]:
-    """Every figure except LEFT_OUT, by section; those of no section under `others`."""
-    section_of = {name: section for section, names in SECTIONS.items() for name in names}
-    sections: dict[str, list[PageFigure]] = {section: [] for section in (*SECTIONS, "others")}
+def figures_by_section(
+    figures: Mapping[str, str], sections: Mapping[str, Sequence[str]]
+) -> dict[str, list[PageFigure]]:
+    """Every figure except LEFT_OUT, by section; those of no section under `others`.
+
+    sections: section -> the names of its figures, in their order.
+    """
+    section_of = {name: section for section, names in sections.items() for name in names}
+    drawn: dict[str, list[PageFigure]] = {section: [] for section in (*sections, "others")}
     order = [name for name in section_of if name in figures]
     order += [name for name in figures if name not in section_of and name not in LEFT_OUT]
     for name in order:
-        sections[section_of.get(name, "others")].append(page_figure(name, figures[name]))
-    return sections
+        drawn[section_of.get(name, "others")].append(page_figure(name, figures[name]))
+    return drawn

@@ -22,13 +22,7 @@ def stratum(predictions: Predictions, inside: np.ndarray) -> dict[str, Any]:
 
     inside: the indices of the videos, at least one. Intervals are over the patients of these videos.
     """
-    sums = PatientSums(
-        Predictions(
-            [predictions.videos[index] for index in inside],
-            predictions.scores[inside],
-            predictions.probabilities[inside],
-        )
-    )
+    sums = PatientSums(predictions.of(inside))
     patients = len(sums.names)
     jackknife = Jackknife(patients)
     point = sums.metrics(sums.unweighted)

@@ -69,7 +69,7 @@ TEXTS = {
     ),
     "temperature": (
         "Temperature",
-        "The calibration diagram before and after temperature scaling, fitted on the validation videos. "
+        "The calibration diagram before and after temperature scaling. "
         "The rest of this page shows unscaled probabilities.",
     ),
     "abstention": (

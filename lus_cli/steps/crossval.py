@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import shlex
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -32,6 +33,7 @@ from lus_cli.crossval.joining import compare_crossvals, joined, missing_folds, n
 from lus_cli.crossval.plan import Crossval, create, resume
 from lus_cli.crossval.predictions import (
     by_fold,
+    clips_of_worst,
     constant_fold_warnings,
     has_current_predictions,
     in_cache_order,
@@ -103,7 +105,7 @@ def cross_validate(
         train_fold(study, fold, device, progress, to_train=len(share) - trained)
     of_all("folds", before + len(share), total)
     group.meet()
-    result = evaluate(study, config, group, progress)
+    result = evaluate(study, config, device, group, progress)
     if not group.first:
         return Result({"run": study.name})
     if config.resume and not missing:
@@ -218,7 +220,13 @@ def same_patients(one: Split, other: Split) -> bool:
     return all(set(getattr(one, part)) == set(getattr(other, part)) for part in PARTS)
 
 
-def evaluate(study: Crossval, config: CrossvalConfig, group: Group, progress: Progress) -> Result:
+def evaluate(
+    study: Crossval,
+    config: CrossvalConfig,
+    device: torch.device,
+    group: Group,
+    progress: Progress,
+) -> Result:
     """Compares the pooled predictions with those of the baselines, and writes all results."""
     repeats = out_of_fold(study)
     candidates: dict[str, Sequence[Predictions]] = {study.config.name: repeats}
@@ -237,13 +245,15 @@ def evaluate(study: Crossval, config: CrossvalConfig, group: Group, progress: Pr
         }
         columns = features["confounders"][labelled].T
         confounders += confounding(repeats[0], dict(zip(CONFOUNDERS, columns, strict=True)))
+    clips = clips_of_worst(study, repeats[0], device, progress, group)
     if not group.first:
         return Result()
     progress("intervals", 0, 1)
     weights = {"weights": weights_of(study)}
     title = f"{study.name}, out of fold"
     compared = compare_candidates(study.root, candidates, title, weights)
-    scores = assess(repeats[0], config.permutations, SEED, groups=groups)
+    tested = [fold.split.test for fold in study.folds if fold.repeat == 1]
+    scores = assess(repeats[0], config.permutations, SEED, folds=tested, groups=groups)
     progress("intervals", 1, 1)
     of_run = {"run": study.name, **weights, "split": "out-of-fold", "repetitions": len(repeats)}
     scores = {**of_run, **scores}
@@ -253,8 +263,12 @@ def evaluate(study: Crossval, config: CrossvalConfig, group: Group, progress: Pr
     scores["folds"] = with_groups(study, by_fold(study.folds, candidates))
     scores["doubtful_labels"] = doubted_labels(repeats)
     scores["warnings"] += group_warnings(confounders) + confounder_warnings(confounders)
+    if len(repeats) > 1:
+        scores["warnings"] = [f"Repetition 1: {w[0].lower()}{w[1:]}" for w in scores["warnings"]]
     scores["warnings"] += constant_fold_warnings(scores["folds"])
-    page = write_crossval(study.root, about_page(study, config), scores, repeats)
+    page = write_crossval(
+        study.root, about_page(study, config), scores, repeats, curves_of(study), clips
+    )
     return Result(
         scores,
         [metric_table(scores), *compared.tables, *group_tables(scores)],
@@ -275,6 +289,16 @@ def with_groups(study: Crossval, rows: list[dict[str, Any]]) -> list[dict[str, A
     if not groups:
         return rows
     return [row | {"group": group} for row, group in zip(rows, groups, strict=True)]
+
+
+def curves_of(study: Crossval) -> dict[str, Path]:
+    """The training curves of each fold of the first repetition, by the name of the figure."""
+    paths = {
+        f"training_of_fold_{fold.name}": study.run(fold).root / "curves.svg"
+        for fold in study.folds
+        if fold.repeat == 1
+    }
+    return {name: path for name, path in paths.items() if path.is_file()}
 
 
 def about_page(study: Crossval, config: CrossvalConfig) -> dict[str, Any]:

@@ -232,9 +232,7 @@ def evaluate_one(
     subject: Subject, config: EvaluateConfig, group: Group, progress: Progress
 ) -> Result:
     trained = subject.trained
-    clips = Clips(
-        trained.videos, trained.card.recipe, trained.model.has_masks, len(subject.indices)
-    )
+    clips = Clips(trained.videos, trained.card.recipe, len(subject.indices))
     predictions = subject.predict(progress, group, clips)
     clips.collect(group)
     validation = None
@@ -307,5 +305,4 @@ def write_page(
         "provenance": {"weights": trained.weights} | origin,
     }
     svgs = {n: p.read_text(encoding="utf-8") for n, p in (drawn | curves).items() if p.is_file()}
-    shown = {str(trained.videos.ids[index]): clip for index, clip in clips.of.items()}
-    write_report(path, scores, predictions, about, svgs, shown)
+    write_report(path, scores, predictions, about, svgs, clips.by_name)

@@ -48,7 +48,7 @@ def repetitions(right: float, count: int = 2, given: np.ndarray = GIVEN) -> list
 
 def page_of(path: Path, repeats: list[Predictions]) -> str:
     scores = scores_of({"standard": repeats, "signs": repeats})
-    write_crossval_page(path, about_of(), scores, repeats, {})
+    write_crossval_page(path, about_of(), scores, repeats, {}, {})
     return path.read_text(encoding="utf-8")
 
 

@@ -3,36 +3,64 @@
 from __future__ import annotations
 
 import dataclasses
+import html
 import itertools
+import json
 import re
 import shlex
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from sklearn.metrics import cohen_kappa_score
 
-from lus_cli.cache.split import Split
+from lus_cli.cache.layout import Cache
+from lus_cli.cache.split import Split, load_split
+from lus_cli.cache.video_cache import VideoCache
 from lus_cli.cli.settings import settings_from
 from lus_cli.config import CrossvalConfig
 from lus_cli.crossval.confounders import confounding
 from lus_cli.crossval.doubtful_labels import doubted_labels
 from lus_cli.crossval.folder import draw, write_crossval
 from lus_cli.crossval.page import patient_rows, write_crossval_page
-from lus_cli.crossval.predictions import by_fold, constant_fold_warnings
+from lus_cli.crossval.plan import resume
+from lus_cli.crossval.predictions import (
+    by_fold,
+    clips_of_worst,
+    constant_fold_warnings,
+    labelled_indices,
+    out_of_fold,
+)
 from lus_cli.crossval.repetitions import Fold
 from lus_cli.crossval.summary import method_rows
 from lus_cli.evaluation import comparison
 from lus_cli.evaluation.assessment import assess
+from lus_cli.evaluation.folder import write_evaluation
 from lus_cli.evaluation.metrics import Predictions
+from lus_cli.evaluation.page import write_report
 from lus_cli.pages.base import three
 from lus_cli.pages.figures import PAGE_COLOURS
-from lus_cli.progress import Result
+from lus_cli.progress import Result, silent
+from lus_cli.steps import crossval
+from lus_cli.training.trained_run import TrainedRun
 from tests.conftest import crossval_config
 from tests.drawing import svg_text
-from tests.evaluation.test_page import ATTACK, Outline, loaded, section, shown, words
+from tests.evaluation.test_page import (
+    ATTACK,
+    RUN,
+    Outline,
+    clip_of,
+    loaded,
+    many_videos,
+    section,
+    shown,
+    the_worst,
+    words,
+)
 
 PATIENTS, VIDEOS, REPEATS = 10, 6, 2
 NAMES = [f"p{number}" for number in range(PATIENTS)]
@@ -65,7 +93,8 @@ def scores_of(
     """The content of scores.json."""
     recipe = next(iter(candidates.values()))
     scores = {**assess(recipe[0], 60, 0), "comparison": comparison.compare(candidates)}
-    scores["folds"] = by_fold(FOLDS, candidates)
+    folds = [fold for fold in FOLDS if fold.repeat <= len(recipe)]
+    scores["folds"] = by_fold(folds, candidates)
     scores["doubtful_labels"] = doubted_labels(recipe)
     if confounders:
         gain = {"brightness": recipe[0].expected, "sector_depth": np.arange(len(SCORES)) % 7.0}
@@ -84,7 +113,7 @@ def page_of(
     path: Path, candidates: Mapping[str, list[Predictions]], confounders: bool = False
 ) -> str:
     recipe, repeats = next(iter(candidates.items()))
-    write_crossval_page(path, about_of(recipe), scores_of(candidates, confounders), repeats, {})
+    write_crossval_page(path, about_of(recipe), scores_of(candidates, confounders), repeats, {}, {})
     return path.read_text(encoding="utf-8")
 
 
@@ -100,7 +129,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A page with all sections and figures."""
     folder = tmp_path_factory.mktemp("crossval-page")
     scores = scores_of(CANDIDATES, confounders=True)
-    made = write_crossval(folder, about_of(), scores, CANDIDATES["standard"])
+    made = write_crossval(folder, about_of(), scores, CANDIDATES["standard"], {}, {})
     return made.read_text(encoding="utf-8")
 
 
@@ -119,6 +148,12 @@ def test_the_command_writes_the_page_and_names_it(crossvalidated: tuple[Path, Re
         in content
     )
     assert "left out with --no-baselines" in section(text, "methods")
+    temperatures = result.numbers["temperature"]["by_fold"]
+    assert len(temperatures) == 3
+    ends = dict.fromkeys(f"{end(temperatures):.2f}" for end in (min, max))
+    confidence = section(text, "confidence")
+    assert f"A temperature for each fold, {' to '.join(ends)}, fitted on the" in confidence
+    assert "trained with soft labels aims at" in confidence
     assert "Not measured" in section(text, "confounders")
     for table in (path := result.files["report"].parent).glob("*.csv"):
         assert table.stat().st_size
@@ -141,6 +176,106 @@ def test_the_command_on_the_page_repeats_the_cross_validation(
     first = crossval_config(cache, repeats=2, run="paper-cv-1-again")
     assert again == dataclasses.replace(first, cache=again.cache)
     assert Path(again.cache) == cache
+
+
+# ------------------------------------------------------- the page of an evaluation, and its videos
+
+
+def parts_of(page: str) -> dict[str, list[str]]:
+    """The tables, figures and matrix of each section, as they are written, by the section's id."""
+    sections = re.findall(r'<section id="([\w-]+)">(.*?)</section>', page, re.DOTALL)
+    pieces = re.compile(r"<table.*?</table>|<figure.*?</figure>", re.DOTALL)
+    return {name: pieces.findall(text) for name, text in sections}
+
+
+def test_the_page_has_every_table_figure_and_player_of_an_evaluation(tmp_path: Path) -> None:
+    """Over the same predictions, and word for word. Only the sections of the run differ."""
+    one = CANDIDATES["standard"][0]
+    rivals = {"standard": [one], "signs": [CANDIDATES["signs"][0]]}
+    scores, clips = scores_of(rivals), {"p2/1/2": clip_of(), "p0/1/0": clip_of(weighed=True)}
+    svgs = {n: p.read_text("utf-8") for n, p in write_evaluation(tmp_path, scores, one).items()}
+    write_report(tmp_path / "report.html", scores, one, RUN, svgs, clips)
+    write_crossval_page(tmp_path / "crossval.html", about_of(), scores, [one], svgs, clips)
+    evaluation, page = (
+        parts_of((tmp_path / name).read_text("utf-8")) for name in ("report.html", "crossval.html")
+    )
+    shared = ["metrics", "by-score", "totals", "confidence", "areas", "matrix", "videos"]
+    assert [name for name in evaluation if name != "run"] == shared
+    for name in shared:
+        assert evaluation[name]
+        assert page[name][: len(evaluation[name])] == evaluation[name], name
+    assert page["videos"][0].count('class="open"') == 2
+
+
+def test_a_video_is_shown_with_the_attention_of_the_model_that_never_saw_its_patient(
+    crossvalidated: tuple[Path, Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = Cache(crossvalidated[0])
+    videos = VideoCache(cache.videos)
+    study = resume(crossval_config(cache.root, run="paper-cv-1"), cache, videos)
+    scored: list[int] = []
+    probabilities = TrainedRun.probabilities
+
+    def watched(self: TrainedRun, indices: list[int], *rest: Any) -> np.ndarray:
+        assert {videos.ids[index].patient for index in indices} <= {*self.split.test}
+        assert self.run.name.startswith("paper-cv-1-r1-f")
+        scored.extend(indices)
+        return probabilities(self, indices, *rest)
+
+    monkeypatch.setattr(TrainedRun, "probabilities", watched)
+    clips = clips_of_worst(study, out_of_fold(study)[0], torch.device("cpu"), silent)
+    assert sorted(scored) == labelled_indices(videos)
+    text = crossvalidated[1].files["report"].read_text(encoding="utf-8")
+    players = dict(re.findall(r"""data-name="([^"]+)" data-clip='([^']+)'""", text))
+    assert set(players) == {str(videos.ids[index]) for index in scored}
+    for name, clip in clips.items():
+        assert json.loads(html.unescape(players[name]))["masks"] == clip.script["masks"]
+
+
+def test_the_page_says_which_videos_have_no_frames_and_why(
+    crossvalidated: tuple[Path, Result], tmp_path: Path
+) -> None:
+    """The weights of a fold were removed after it was tested."""
+    cache = Cache(shutil.copytree(crossvalidated[0], tmp_path / "cache"))
+    run = cache.run("paper-cv-1-r1-f2")
+    tested = load_split(run.split)[0].test
+    shutil.rmtree(run.root)
+    config = crossval_config(cache.root, resume=True, run="paper-cv-1", permutations=0)
+    page = crossval.run(config, silent).files["report"].read_text(encoding="utf-8")
+    rows = re.findall(r'data-id="([^/]+)/.*?</tr>', page, re.DOTALL)
+    kept = [name for name in rows if name not in tested]
+    assert 0 < len(kept) < len(rows)
+    assert page.count('class="open"') == len(kept)
+    assert f"The page has the frames of {len(kept)} videos: the others were predicted by" in words(
+        page
+    )
+    assert "Training of fold r1-f2" not in page
+    assert "Training of fold r1-f3" in page
+
+
+def test_each_section_names_the_repetition_that_it_shows(page: str, tmp_path: Path) -> None:
+    headings = dict(re.findall(r"<h2>([^<]+)(?: <span class=\"hint\">([^<]+)</span>)?</h2>", page))
+    first = ["Metrics", "By score", "Totals of exams and patients", "Confidence", "Areas"]
+    first += ["Confounders", "Confusion matrix", "Videos"]
+    assert {name for name, which in headings.items() if which == "repetition 1 of 2"} == {*first}
+    assert headings["Methods"] == headings["Doubtful labels"] == "mean of 2 repetitions"
+    one = {name: repeats[:1] for name, repeats in CANDIDATES.items()}
+    alone = page_of(tmp_path / "page.html", one)
+    assert 'class="hint">repetition' not in alone
+    assert "show the first" not in alone
+    assert "except for the doubtful labels, show the first" in section(page, "metrics")
+
+
+def test_of_more_than_1000_videos_the_worst_are_listed(tmp_path: Path) -> None:
+    many = many_videos()
+    scores = assess(many, 0, 0) | {"comparison": comparison.compare({"a": [many], "b": [many]})}
+    scores["folds"] = by_fold([Fold(1, 1, Split((), (), ("p0",)))], {"a": [many], "b": [many]})
+    scores["doubtful_labels"] = doubted_labels([many])
+    about = about_of("a", methods={"b": "the other"})
+    write_crossval_page(tmp_path / "page.html", about, scores, [many], {}, {})
+    text = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert set(shown(text)) == the_worst(many)
+    assert "The table shows the 1,000 worst of 1,100 videos" in section(text, "videos")
 
 
 # ------------------------------------------------------------------------------------------- words
@@ -206,7 +341,7 @@ def test_one_patient_has_no_interval_and_the_page_explains_it(tmp_path: Path) ->
     scores["folds"] = by_fold([Fold(1, 1, Split((), (), ("p0",)))], {"a": [one], "b": [one]})
     scores["doubtful_labels"] = doubted_labels([one])
     about = about_of("a", methods={"b": "the other"})
-    write_crossval_page(tmp_path / "page.html", about, scores, [one], {})
+    write_crossval_page(tmp_path / "page.html", about, scores, [one], {}, {})
     text = words((tmp_path / "page.html").read_text(encoding="utf-8"))
     assert "no interval: an interval needs at least two patients" in text
     assert "The difference has no interval" in text
@@ -287,7 +422,7 @@ def test_names_cannot_become_markup(tmp_path: Path) -> None:
         row["name"] += ATTACK
     about = about_of(ATTACK, command=ATTACK, details={ATTACK: {ATTACK: ATTACK}})
     drawn = {name: svg_text(figure) for name, figure in draw(scores).items()}
-    write_crossval_page(tmp_path / "page.html", about, scores, repeats, drawn)
+    write_crossval_page(tmp_path / "page.html", about, scores, repeats, drawn, {})
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
     outline = Outline(page)
     assert [tag for tag, _ in outline.tags].count("script") == 1
@@ -312,8 +447,8 @@ def test_the_page_loads_nothing_and_has_unique_ids(page: str) -> None:
         assert reference in ids
     for colour in PAGE_COLOURS:
         assert colour not in body
-    drawn = ["forest", "folds", "confounders", "strata", "patient_totals"]
-    assert outline.having("figure", "data-figure")[:5] == drawn
+    drawn = ["forest", "folds", "exam_totals", "patient_totals", "calibration", "abstention"]
+    assert outline.having("figure", "data-figure")[:6] == drawn
 
 
 def test_every_table_and_figure_has_an_accessible_name(page: str) -> None:

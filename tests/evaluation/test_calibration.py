@@ -12,6 +12,7 @@ from lus_cli.evaluation.calibration import (
     TEMPERATURES,
     RiskCoverage,
     abstention,
+    cross_fitted_scaling,
     fit_temperature,
     scaled,
     temperature_scaling,
@@ -86,6 +87,25 @@ def test_a_certain_prediction_does_not_stop_the_fit():
     probabilities = np.concatenate([np.eye(4)[[0, 1, 2]], drawn(0).probabilities])
     scores = [0, 1, 3, *drawn(0).scores]
     assert np.isfinite(fit_temperature(predictions_for(range(83), scores, probabilities)))
+
+
+def test_out_of_fold_predictions_get_a_temperature_from_the_other_folds():
+    scored = tempered(drawn(2), 0.4)
+    names = np.array(scored.patients)
+    folds = [np.unique(names)[number::3] for number in range(3)]
+    found = cross_fitted_scaling(scored, folds, Jackknife(9))
+    expected = np.zeros_like(scored.probabilities)
+    for fold, temperature in zip(folds, found["by_fold"], strict=True):
+        others = [place for place, name in enumerate(names) if name not in fold]
+        videos = [scored.videos[place] for place in others]
+        rest = Predictions(videos, scored.scores[others], scored.probabilities[others])
+        assert temperature == fit_temperature(rest) != fit_temperature(scored)
+        inside = np.isin(names, fold)
+        expected[inside] = scaled(scored.probabilities[inside], temperature)
+    after = Predictions(scored.videos, scored.scores, expected)
+    assert found["metrics"]["nll"]["after"]["value"] == pytest.approx(likelihood(after))
+    assert min(found["by_fold"]) < found["value"] < max(found["by_fold"])
+    assert cross_fitted_scaling(scored, [names], Jackknife(9))["value"] is None
 
 
 def test_the_temperature_is_fitted_on_validation_and_measured_on_the_scored_videos():

@@ -26,7 +26,7 @@ def test_what_is_kept_while_scoring_is_what_the_model_said(prepared: Path, tmp_p
     train.run(tiny(cache, epochs=1, pool=pool, frames_per_video=4), silent)
     trained = open_run(Cache(cache), None, torch.device("cpu"))
     indices = [3, 0, 5]
-    kept = clips.Clips(trained.videos, trained.card.recipe, True, len(indices))
+    kept = clips.Clips(trained.videos, trained.card.recipe, len(indices))
     answers = trained.probabilities(indices, "score", silent, kept)
     assert np.array_equal(answers, trained.probabilities(indices, "score", silent))
     assert set(kept.of) == set(indices)
@@ -57,7 +57,7 @@ def test_of_too_many_videos_the_worst_errors_are_kept(
     trained = open_run(Cache(cache), None, torch.device("cpu"))
     indices = list(range(9))
     monkeypatch.setattr(clips, "MOST", 4)
-    kept = clips.Clips(trained.videos, trained.card.recipe, True, len(indices))
+    kept = clips.Clips(trained.videos, trained.card.recipe, len(indices))
     answers = trained.probabilities(indices, "score", silent, kept)
     of_true = answers[np.arange(9), trained.videos.scores[indices]]
     assert set(kept.of) == set(np.argsort(of_true)[:4].tolist())

@@ -186,6 +186,36 @@ def test_every_video_is_listed_the_worst_first(page):
     assert (rows[0]["data-true"], rows[0]["data-predicted"]) == ("0", "3")
 
 
+def many_videos() -> metrics.Predictions:
+    """1,100 videos of 20 patients: 90 are wrong, and the confidence of the others rises."""
+    count = report.MOST_VIDEOS + 100
+    scores = np.arange(count) % 4
+    predicted = np.where(np.arange(count) % 12 == 5, (scores + 1) % 4, scores)
+    right = np.linspace(0.3, 0.9, count)[:, None]
+    probabilities = right * np.eye(4)[predicted] + (1 - right) / 3 * (1 - np.eye(4)[predicted])
+    videos = [(f"p{place % 20}", "1", str(place)) for place in range(count)]
+    return metrics.Predictions(videos, scores, probabilities)
+
+
+def the_worst(many: metrics.Predictions) -> set[str]:
+    """The ids of all but the 100 correct videos whose true score is the most probable."""
+    correct = np.flatnonzero(many.predicted == many.scores)
+    best = set(correct[np.argsort(many.probabilities.max(axis=1)[correct])[-100:]].tolist())
+    return {"/".join(video) for place, video in enumerate(many.videos) if place not in best}
+
+
+def test_of_more_than_1000_videos_the_page_lists_the_worst_and_says_so(tmp_path):
+    many = many_videos()
+    text = page_of(tmp_path, many, drawn={})
+    assert set(shown(text)) == the_worst(many)
+    assert len(shown(text)) == 1000
+    assert "The table shows the 1,000 worst of 1,100 videos" in section(text, "videos")
+    assert status(text) == "The worst 1000 videos"
+    assert "1100 test videos of 20 patients" in words(text)  # the metrics are over all
+    counts = re.findall(r'data-predicted="\d".*?: (\d+) videos?"', text)
+    assert sum(map(int, counts)) == 1100
+
+
 def test_the_matrix_counts_each_cell(page):
     cells = {
         (attributes["data-true"], attributes["data-predicted"]): attributes["aria-label"]
