@@ -6,6 +6,7 @@ video in the epoch), so a resumed run draws the same as one that was never inter
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -113,7 +114,8 @@ class BatchLoader:
 
     def steps(self, index: int) -> int:
         """The number of pictures of a video."""
-        return self.pictures.steps(len(self.positions(index)))
+        recipe, length = self.recipe, int(self.videos.lengths[index])
+        return steps_of(self.pictures, length, recipe.stride, recipe.frames_per_video)
 
     def pictures_of(self, index: int, epoch: int | None, turn: int = 0) -> Tensor:
         """The pictures of one video that the recipe uses: uint8 (step, row, column[, channel])."""
@@ -173,6 +175,12 @@ class BatchLoader:
 def pictures_of(recipe: Recipe) -> Pictures:
     """How a recipe makes the pictures of the time steps."""
     return Pictures(recipe.windows, recipe.scan_lines, recipe.window_frames, recipe.whole_video)
+
+
+@functools.cache  # a study may have a million videos, but few lengths
+def steps_of(pictures: Pictures, length: int, stride: int, frames_per_video: int) -> int:
+    """The number of pictures of a video of `length` frames."""
+    return pictures.steps(len(select_frames(length, stride, frames_per_video)))
 
 
 def in_batches(indices: Sequence[int], batch_size: int) -> list[list[int]]:
