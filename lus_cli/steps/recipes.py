@@ -5,6 +5,7 @@ from __future__ import annotations
 import tomlkit
 
 from lus_cli.config import RecipesConfig
+from lus_cli.errors import UsageError
 from lus_cli.options import build, fields_of
 from lus_cli.progress import Progress, Result, Table
 from lus_cli.recipes.panels import in_panels
@@ -24,6 +25,11 @@ def run(config: RecipesConfig, progress: Progress) -> Result:
     if config.name is None:
         return listing()
     recipe_path(config.name)  # raises UsageError if there is no such recipe
+    if config.name not in recipe_names():
+        raise UsageError(
+            f"{config.name} does not ship with lus",
+            f"`lus train --recipe {config.name} --help` shows its values",
+        )
     return Result({"recipe": values_of(config.name)}, text=as_file(config.name))
 
 

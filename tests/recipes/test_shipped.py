@@ -88,6 +88,13 @@ def test_recipes_of_ones_own_are_cross_validated_next_to_shipped_ones(tmp_path: 
         settings_of_recipes(CrossvalConfig, {"recipe": ["demo", str(tmp_path / "demo.toml")]})
 
 
+def test_a_file_is_not_printed_as_a_recipe_that_ships(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.toml"
+    mine.write_text("epochs =\n")
+    with pytest.raises(UsageError, match=r"mine\.toml does not ship with lus"):
+        recipes.run(RecipesConfig(name=str(mine)), silent)
+
+
 @pytest.mark.parametrize(
     ("made", "words"),
     [
