@@ -28,7 +28,7 @@ OPTIONS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --hide-scrollbars",
     "--disable-background-networking --disable-component-update --disable-sync",
 )
-PATIENCE_S = 120  # for an answer, on a machine that does other work, too
+PATIENCE_S = 120  # for an answer, since the machine may be busy
 
 
 class Tab:
@@ -62,7 +62,7 @@ class Tab:
                 return dict(answer["result"])
 
     def note(self, event: dict[str, Any]) -> None:
-        """Keeps an event. A question whether to leave the page is answered: the page waits for it."""
+        """Keeps an event. If the page asks whether to leave it, answers yes, since the page waits."""
         self.events.append(event)
         if event.get("method") == "Page.javascriptDialogOpening":
             message = {"id": next(self.numbers), "method": "Page.handleJavaScriptDialog"}
@@ -74,7 +74,7 @@ class Tab:
         while b"\0" not in self.waiting:
             left = deadline - time.monotonic()
             if not select.select([self.receive], [], [], max(0, left))[0]:
-                raise RuntimeError(f"the browser has said nothing for {PATIENCE_S} s")
+                raise RuntimeError(f"the browser has not answered for {PATIENCE_S} s")
             piece = self.receive.read(2**20)
             if not piece:
                 raise RuntimeError("the browser is gone")

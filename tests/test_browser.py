@@ -53,4 +53,4 @@ def test_a_browser_that_says_nothing_is_an_error(monkeypatch: pytest.MonkeyPatch
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
     thread.join(60)
-    assert failures == ["the browser has said nothing for 0.1 s"]
+    assert failures == ["the browser has not answered for 0.1 s"]

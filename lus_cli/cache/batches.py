@@ -177,7 +177,7 @@ def pictures_of(recipe: Recipe) -> Pictures:
     return Pictures(recipe.windows, recipe.scan_lines, recipe.window_frames, recipe.whole_video)
 
 
-@functools.cache  # a study may have a million videos, but few lengths
+@functools.cache  # a million videos may have only a few lengths
 def steps_of(pictures: Pictures, length: int, stride: int, frames_per_video: int) -> int:
     """The number of pictures of a video of `length` frames."""
     return pictures.steps(len(select_frames(length, stride, frames_per_video)))

@@ -62,8 +62,8 @@ def update_videos(
 ) -> list[str]:
     """Updates videos.h5 to the plan. Returns a line for each video that cannot be decoded.
 
-    decode: decodes videos into their shards and returns the failed ones, see decode_all.
-    strict: whether a failed one is an error.
+    decode: decodes videos into their shards and returns those that fail; see decode_all.
+    strict: whether a video that cannot be decoded is an error.
     """
     work = find_work(plan, old, cache)
     if is_current(old, plan, work):

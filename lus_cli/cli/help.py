@@ -1,4 +1,4 @@
-"""The help of a command: its options in panels, with the values of a recipe. No option counts twice."""
+"""The help of a command, with options in panels and the values of a recipe; refuses repeated options."""
 
 from __future__ import annotations
 

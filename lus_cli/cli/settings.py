@@ -41,8 +41,8 @@ def settings_from(config_class: type, given: dict[str, Any]) -> Any:
         return options.build(config_class, flags)
     path = file or shipped.recipe_path(recipe_name)
     values = values or options.read_toml(path)
-    if "figures" in values:  # of several recipes, none would set the look of their comparison
-        raise UsageError(f"{path}: [figures] is no part of a recipe", "put it in a --config file")
+    if "figures" in values:  # with several recipes, which would style the comparison?
+        raise UsageError(f"{path}: [figures] is not part of a recipe", "put it in a --config file")
     if issubclass(config_class, recipe.Recipe):
         values = {"name": path.stem} | values
     options.build(config_class, values, str(path))  # so that an error in the file names the file
@@ -59,7 +59,9 @@ def settings_of_recipes(config_class: type, given: dict[str, Any]) -> list[Any]:
         return [settings_from(config_class, given | {"recipe": names[0] if names else None})]
     stems = [Path(name).name.removesuffix(".toml") for name in names]
     if len(set(stems)) < len(stems):
-        raise UsageError("two recipes have the same name", "give each once, or rename a file")
+        raise UsageError(
+            "two recipes have the same name", "give each once, or rename one of the files"
+        )
     run = given.get("run")
     each = [
         given | {"recipe": name, "run": f"{run}-{stem}" if run else None}

@@ -1,5 +1,5 @@
-"""The page of a cross-validation: the page of an evaluation, over the out-of-fold predictions, with
-sections of its own."""
+"""The page of a cross-validation: the sections of an evaluation, computed from the out-of-fold
+predictions, and sections of its own."""
 
 from __future__ import annotations
 

@@ -89,9 +89,10 @@ def clips_of_worst(
     group: Group = ALONE,
 ) -> dict[str, Clip]:
     """patient/exam/area -> the clip of each video that the page lists, with the attention of the model
-    that predicted it. Each process of the group scores its share, the first one gets the clips.
+    that predicted it. Each process of the group scores its share of the folds; the first process
+    receives all clips. Videos of a fold whose weights are missing have none.
 
-    predictions: the first repetition of `out_of_fold`. A fold without weights has no clips.
+    predictions: the first repetition of `out_of_fold`.
     """
     labelled, videos = labelled_indices(study.videos), study.videos
     worst = [labelled[place] for place in worst_videos(predictions)]

@@ -90,8 +90,10 @@ def temperature_scaling(
 def cross_fitted_scaling(
     predictions: Predictions, folds: Sequence[Sequence[str]], jackknife: Jackknife
 ) -> dict[str, Any]:
-    """The same for out-of-fold predictions, with a temperature for each fold, `by_fold`, that is fitted
-    on the predictions for the patients of the other folds. `value` is their median.
+    """The calibration of out-of-fold predictions before and after temperature scaling.
+
+    The temperature of each fold is fitted on the predictions for the patients of the other folds;
+    `by_fold` lists the temperatures, and `value` is their median.
 
     folds: the patients of each fold; every patient is in one of them.
     """
@@ -114,7 +116,10 @@ def comparison(
     fitted_on: Predictions,
     jackknife: Jackknife,
 ) -> dict[str, Any]:
-    """The calibration of `predictions` as they are, and with the scaled `probabilities`."""
+    """The calibration of `predictions` before scaling, and after it with the scaled `probabilities`.
+
+    temperatures: one, or one per fold. fitted_on: the predictions that they were fitted on.
+    """
     after = replace(predictions, probabilities=probabilities)
     sums = {"before": PatientSums(predictions), "after": PatientSums(after)}
     metrics: dict[str, dict[str, Any]] = {}
@@ -173,8 +178,8 @@ class RiskCoverage:
         return at, kept / kept[:, -1:], quotient(wrong.cumsum(axis=1), kept)
 
     def resampled(self, draws: np.ndarray) -> dict[str, np.ndarray]:
-        """The `area` under the curve of each draw, (draw,), and its `risks` at the first thresholds
-        that reach each of COVERAGES, (draw, coverage).
+        """For each draw, the `area` under the curve, (draw,), and the `risks` at the first threshold
+        that reaches each of COVERAGES, (draw, coverage).
 
         The area is the mean over videos of the risk at the confidence of each video (Geifman, Uziel
         and El-Yaniv 2019, ICLR, section 2). 0 is best; random abstention gives the share of wrong

@@ -7,9 +7,9 @@ there are patients (Tukey 1958, Ann Math Stat 29:614), on the logit of the metri
 inside the range and contains the metric (delta method; for kappa and correlations this is Fisher's
 z). The range of a difference is twice as wide, around 0.
 
-Above MOST_GROUPS patients, random groups of patients are left out instead of single ones (the
-delete-a-group jackknife: Kott 2001, J Off Stat 17:521), with one degree of freedom less than there
-are groups. Its cost grows with the patients, not with their square.
+With more than MOST_GROUPS patients, random groups of patients are left out instead of single ones
+(the delete-a-group jackknife: Kott 2001, J Off Stat 17:521); there is then one degree of freedom
+fewer than there are groups. The cost is linear in the number of patients, not quadratic.
 
 `python -m tests.benchmarks.statistics` measures how often such an interval contains the true value.
 These measurements chose the method: percentiles of a patient bootstrap are too narrow for few
@@ -25,7 +25,7 @@ import numpy as np
 
 MOST_GROUPS = 1000
 AT_ONCE = 2_000_000  # numbers per array of resamples in memory: tens of megabytes
-METHOD = "{} jackknife with Student's t, on the logit of the range"
+METHOD = "{} with Student's t, on the logit of the range"
 ONE_PATIENT = "an interval needs at least two patients"
 RESTS_ON_ONE = "the value is undefined if one of the patients is left out"
 NO_WIDTH = "the value is the same whichever patient is left out, so the interval has no width"
@@ -42,11 +42,12 @@ ANY: Limits = (-np.inf, np.inf)
 class Jackknife:
     """The jackknife over patients: every group of patients is left out once.
 
-    Up to MOST_GROUPS patients, each is a group; more are dealt at random to that many groups, the
-    same ones for the same number of patients, so that differences stay paired.
+    With at most MOST_GROUPS patients, each patient is a group. More patients are distributed at
+    random over MOST_GROUPS groups. The groups depend only on the number of patients, so that
+    differences stay paired.
 
-    patients: the number of patients. groups: that of the groups; 0 for a single patient.
-    group: (patient,) int, the group of each patient, sorted by name.
+    patients: the number of patients. groups: the number of groups; 0 for a single patient.
+    group: (patient,) int, the group of each patient; patients are sorted by name.
 
     Example:
         >>> kappa, without = 0.8, np.array([0.75, 0.8, 0.8, 0.85, 0.8])
@@ -69,8 +70,9 @@ class Jackknife:
     def method(self) -> str:
         """How the intervals are computed, in words."""
         if self.patients <= MOST_GROUPS:
-            return METHOD.format("leave-one-patient-out")
-        return METHOD.format(f"leave-one-group-out (of {MOST_GROUPS:,} random groups of patients)")
+            return METHOD.format("leave-one-patient-out jackknife")
+        groups = f"{MOST_GROUPS:,} random groups of patients"
+        return METHOD.format(f"leave-one-group-out jackknife over {groups},")
 
     @property
     def draws(self) -> np.ndarray:
@@ -78,15 +80,17 @@ class Jackknife:
         return self.some_draws(0, self.groups)
 
     def some_draws(self, start: int, stop: int) -> np.ndarray:
-        """The rows `start` to `stop` of `draws`."""
+        """`draws[start:stop]`, without the memory for the other rows."""
         return (self.group != np.arange(start, stop)[:, None]).astype(np.float64)
 
     def left_out(
         self, compute: Callable[[np.ndarray], dict[str, np.ndarray]], columns: int
     ) -> dict[str, np.ndarray]:
-        """`compute` for all `draws`, some at a time: arrays whose first axis is the group left out.
+        """The results of `compute` for all `draws`, which it gets in parts.
 
-        columns: how many numbers `compute` holds for each draw.
+        The first axis of each array is the group left out.
+
+        columns: how many numbers `compute` holds in memory for each draw.
         """
         step = max(1, AT_ONCE // max(columns, self.patients, 1))
         parts = [
@@ -96,9 +100,9 @@ class Jackknife:
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     def sums_without(self, values: np.ndarray, patient: np.ndarray) -> np.ndarray:
-        """The sums of values over all videos but those of each group: (value, video) -> (value, group).
+        """For each group, the sums over all other videos: (value, video) -> (value, group).
 
-        patient: (video,) the index of the patient of each.
+        patient: (video,) the index of the patient of each video.
         """
         of_group = [np.bincount(self.group[patient], row, self.groups) for row in values]
         without: np.ndarray = values.sum(axis=1, keepdims=True) - np.array(of_group)

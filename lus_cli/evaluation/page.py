@@ -1,6 +1,7 @@
 """The HTML report of an evaluation: one file that needs nothing else; see pages/base.py.
 
-The page of a cross-validation is this page, over the out-of-fold predictions, with more sections.
+The page of a cross-validation has the same sections, computed from the out-of-fold predictions, and
+others of its own.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ PART_NAMES = {"test": "test video", "validation": "validation video", "train": "
 # Metric -> the ends of the axis of its small plot. Losses have no natural end.
 AXES = {"kappa_quadratic": (-0.25, 1.0), "mean_absolute_error": (0.0, 3.0), "brier": (0.0, 2.0)}
 PLOT_WIDTH = 150.0
-# Of the page: its style sheets and scripts, and what the macros of its template need.
+# The style sheets and scripts of the page, and the values that the macros of its template need.
 STYLES, SCRIPTS = "report.css player.css", "player.js report.js"
 CONSTANTS = {"few_patients": FEW_PATIENTS, "which": ""}
 
@@ -64,7 +65,7 @@ def write_report(
         CONSTANTS,
         **sections(scores, predictions, figures, clips or {}),
         run=run,
-        frameless="those whose true score has the lowest probability; it cannot hold more",
+        frameless="those whose true score has the lowest probability, as many as it can hold",
         loss=(run.get("recipe") or {}).get("loss", ""),
         part=PART_NAMES.get(run["part"], "video"),
         details={"Recipe": flat(run.get("recipe")), "Provenance": flat(run.get("provenance"))},
@@ -79,9 +80,9 @@ def sections(
     clips: Mapping[str, Clip],
     own: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> dict[str, Any]:
-    """What the sections of the page show, as values for its template; see `write_report`.
+    """The values of the template: what the sections of the page show; see `write_report`.
 
-    own: section -> its figures, of a page with more sections.
+    own: section -> its figures, for the additional sections of a page.
     """
     return {
         "scores": scores,
@@ -204,7 +205,8 @@ def matrix_rows(confusion: Sequence[Sequence[int]]) -> list[dict[str, Any]]:
 
 
 def worst_videos(predictions: metrics.Predictions) -> list[int]:
-    """The places of the MOST_VIDEOS worst: by error, then by the probability of the true score.
+    """The indices of the MOST_VIDEOS worst predictions: by error, then by the probability of the true
+    score.
 
     A browser needs minutes for a table of a million rows; predictions.csv has every video.
     """

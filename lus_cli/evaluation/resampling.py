@@ -97,8 +97,8 @@ class PatientSums:
         return metrics | {"f1_macro": macro}
 
     def left_out(self, jackknife: Jackknife) -> dict[str, np.ndarray]:
-        """`steadied` without each group of patients; for macro F1 also without the patient that it
-        adds."""
+        """`steadied` without each group of patients; for macro F1 also without the patient that
+        `steadied` adds."""
         steadied = jackknife.left_out(self.steadied, len(self.scores))
         plain = self.metrics(self.unweighted)["f1_macro"]
         return steadied | {"f1_macro": np.concatenate([steadied["f1_macro"], plain])}
@@ -121,12 +121,12 @@ class PatientSums:
 
 
 def pairs_won(values: np.ndarray, has: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """(draw,) float64: the weight of the pairs of videos behind an AUROC that are won.
+    """(draw,) float64: the total weight of the pairs of videos that are won, the numerator of AUROC.
 
-    A pair is a video that has the finding and one that does not; its weight is the product of
-    theirs. It is won if the first video has the larger value; a tie counts one half. AUROC is the
-    share of pairs won (Mann and Whitney 1947, Ann Math Stat 18:50). The videos are sorted once, so
-    no array holds pairs.
+    A pair is a video that has the finding and one that does not; its weight is the product of the
+    weights of its videos. It is won if the first video has the larger value; a tie counts one half.
+    AUROC is the share of pairs won (Mann and Whitney 1947, Ann Math Stat 18:50). The videos are
+    sorted by value, so no array holds the pairs.
 
     values: (video,). has: (video,) bool, whether the video has the finding.
     weights: (draw, video) float64.

@@ -24,6 +24,7 @@ from lus_cli.labelling.tables import WORDS, cell, label_row
 from lus_cli.study.annotations import SCORES
 from lus_cli.study.ids import VideoId, natural_key
 
+AREA = "area "  # before the name of an area, in the name of a row
 KAPPA, ICC = "kappa_quadratic", "icc_a1"
 UNDEFINED = "all these videos have the same rating, or no two raters rated the same video"
 MEASURES: dict[str, tuple[Callable[[np.ndarray], float], Limits]] = {
@@ -137,7 +138,7 @@ def subjects(raters: Raters, scores: np.ndarray) -> Iterator[tuple[str, np.ndarr
     yield "assessable", raters.values(lambda rating: rating.assessable)
     areas = np.array([video.area if video else "" for _, video in raters.videos])
     for area in sorted(set(areas) - {""}, key=natural_key):
-        yield f"area {area}", np.where((areas == area)[:, None], scores, np.nan)
+        yield f"{AREA}{area}", np.where((areas == area)[:, None], scores, np.nan)
 
 
 def estimates(ratings: np.ndarray, patients: Sequence[str | None]) -> dict[str, Any]:

@@ -7,12 +7,13 @@ label and prediction are shown only after it was scored: a rater who knew them w
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from lus_cli.cache.layout import Run
 from lus_cli.errors import LusError
+from lus_cli.files import read_json
 from lus_cli.labelling.raters import Raters, about_differences
 from lus_cli.labelling.ratings import UNRATED, Rated
 from lus_cli.labelling.session import Review
@@ -22,6 +23,8 @@ from lus_cli.study.annotations import annotated_score, row_id
 from lus_cli.study.csv_tables import csv_rows, read_text
 from lus_cli.study.ids import VideoId
 from lus_cli.words import counted
+
+FINISH = "finish the cross-validation with --resume, which writes it"
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,7 @@ class Doubt:
 def read_doubts(path: Path) -> list[Doubt]:
     """The labels that a cross-validation judged. Raises LusError if they cannot be read."""
     columns = ("patient", "exam", "area", "score", "predicted", "p_given", "suggested", "doubted")
-    text = read_text(path, "finish the cross-validation with --resume, which writes it")
+    text = read_text(path, FINISH)
     doubts = []
     for line, row in csv_rows(path, text, columns):
         try:
@@ -108,8 +111,12 @@ def read_doubts(path: Path) -> list[Doubt]:
 def doubts_review(
     crossval: Run, doubts: Sequence[Doubt], videos: Sequence[LabelVideo], seed: int, rater: str
 ) -> Reviewed:
-    """The videos with doubted labels, and as many others, shuffled. Raises LusError if none is
-    doubted, or found."""
+    """The videos with doubted labels, and as many others, shuffled, with the note of the
+    cross-validation on these doubts.
+
+    Raises LusError if no label is doubted, no such video is found, or the cross-validation is not
+    finished.
+    """
     by_id = {video.id: video for video in videos}
     found = [video for doubt in doubts if (video := by_id.get(doubt.video))]
     about = {by_id[d.video].file: d.lines for d in doubts if d.video in by_id}
@@ -120,7 +127,22 @@ def doubts_review(
     review = Review(f"Labels and predictions of {crossval.name}", about, hidden=True)
     missing: list[LabelVideo | None] = [None] * (sum(is_doubted.values()) - len(doubted))
     shown = shuffled([*doubted, *others], seed, rater)
-    return reviewed([*shown, *missing], review, crossval.doubtful_labels)
+    found_ones = reviewed([*shown, *missing], review, crossval.doubtful_labels)
+    return replace(found_ones, notes=[*found_ones.notes, note_on_doubts(crossval)])
+
+
+def note_on_doubts(crossval: Run) -> str:
+    """What a cross-validation printed about its doubtful labels.
+
+    Raises LusError if it is not finished.
+    """
+    from lus_cli.crossval.doubtful_labels import doubt_note  # imports PyTorch
+
+    path = crossval.root / "scores.json"
+    try:
+        return doubt_note(read_json(path, FINISH)["doubtful_labels"])
+    except (KeyError, TypeError):
+        raise LusError(f"{path} has no numbers of doubtful labels", FINISH) from None
 
 
 def corrected_table(

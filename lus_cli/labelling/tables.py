@@ -15,7 +15,10 @@ NOT_ASSESSABLE = "n.a."
 
 
 def label_row(file: str, video: VideoId | None, rating: Rating) -> dict[str, Any]:
-    """A row of a label table; the score is empty if the video is not scored, or not assessable."""
+    """A row of a label table; the score is empty if the video is not scored, or not assessable.
+
+    `assessable` is empty if it is not scored.
+    """
     ids = video._asdict() if video else dict.fromkeys(VideoId._fields, "")
     return {
         "file": file,
@@ -23,7 +26,7 @@ def label_row(file: str, video: VideoId | None, rating: Rating) -> dict[str, Any
         "score": "" if rating.score is None else rating.score,
         "a_lines": WORDS[rating.a_lines],
         "b_lines": WORDS[rating.b_lines],
-        "assessable": WORDS[rating.assessable],
+        "assessable": WORDS[rating.assessable if rating.is_done else None],
         "comment": " ".join(rating.comment.split()),
     }
 

@@ -6,11 +6,11 @@ from typing import Any
 
 from lus_cli.evaluation.intervals import FEW_PATIENTS
 from lus_cli.evaluation.terminal_tables import format_interval
-from lus_cli.labelling.raters import ICC, KAPPA, Raters
+from lus_cli.labelling.raters import AREA, ICC, KAPPA, Raters
 from lus_cli.labelling.tables import NOT_ASSESSABLE
 from lus_cli.progress import Table
 from lus_cli.study.annotations import SCORES
-from lus_cli.words import counted, joined, shortened
+from lus_cli.words import counted, joined, shortened, verb
 
 MOST_MATRICES = 3  # on the terminal; agreement.json has all
 
@@ -28,14 +28,16 @@ def agreement_notes(raters: Raters, numbers: dict[str, Any]) -> list[str]:
             f"{counted(numbers['decided']['one rater'], 'video')} rated by one rater only: the "
             "label table has that score, marked as `one rater`"
         )
-    few = [
-        row["name"]
-        for row in numbers["agreement"]
-        if row["videos"] and row["patients"] < FEW_PATIENTS
-    ]
+    few = [row["name"] for row in shown_rows(numbers) if 0 < row["patients"] < FEW_PATIENTS]
     if few:
         lines.append(
             f"agreement is not reliable with fewer than {FEW_PATIENTS} patients: {shortened(few)}"
+        )
+    hidden = len(numbers["agreement"]) - len(shown_rows(numbers))
+    if hidden:
+        lines.append(
+            f"{counted(hidden, 'area')} with fewer than {FEW_PATIENTS} patients {verb(hidden)} left "
+            "out of the table: agreement.json has all"
         )
     if any(video is None for _, video in raters.videos):
         lines.append(
@@ -53,26 +55,33 @@ def agreement_table(numbers: dict[str, Any]) -> Table:
             row["patients"],
             row["agreement"]["value"],
             row[KAPPA]["value"],
-            format_interval(row[KAPPA]),
+            interval(row[KAPPA]),
             row[ICC]["value"],
-            format_interval(row[ICC]),
+            interval(row[ICC]),
         )
-        for row in numbers["agreement"]
+        for row in shown_rows(numbers)
     ]
-    columns = (
-        "",
-        "videos",
-        "patients",
-        "equal",
-        "kappa",
-        "95 % interval",
-        "ICC(A,1)",
-        "95 % interval",
-    )
+    of_icc = "95 % of ICC"
+    columns = ("", "videos", "patients", "equal", "kappa", "95 % of kappa", "ICC(A,1)", of_icc)
     title = (
-        f"agreement of {joined(numbers['raters'])}; quadratic weighted kappa, intervals by patient"
+        f"agreement of {joined(numbers['raters'])}: quadratic weighted kappa for all scores and areas, "
+        "plain kappa for the other rows; intervals by patient"
     )
-    return Table(title, columns, rows)
+    return Table(title, columns, rows, spare=(of_icc,))
+
+
+def shown_rows(numbers: dict[str, Any]) -> list[dict[str, Any]]:
+    """The rows of the table: all but areas of few patients, which would only hide the others."""
+    return [
+        row
+        for row in numbers["agreement"]
+        if not row["name"].startswith(AREA) or row["patients"] >= FEW_PATIENTS
+    ]
+
+
+def interval(estimate: dict[str, Any]) -> str:
+    """An interval; a dash also for one without width, which would look like certainty."""
+    return "–" if "note" in estimate else format_interval(estimate, 2)
 
 
 def pair_tables(numbers: dict[str, Any]) -> list[Table]:
@@ -86,11 +95,11 @@ def pair_tables(numbers: dict[str, Any]) -> list[Table]:
                 pair["videos"],
                 pair["agreement"]["value"],
                 pair[KAPPA]["value"],
-                format_interval(pair[KAPPA]),
+                interval(pair[KAPPA]),
             )
             for pair in pairs
         ]
-        tables.append(Table("pairs", ("", "videos", "equal", "kappa", "95 % interval"), rows))
+        tables.append(Table("pairs", ("", "videos", "equal", "kappa", "95 % of kappa"), rows))
     names = [*map(str, SCORES), NOT_ASSESSABLE]
     for pair in pairs[:MOST_MATRICES]:
         title = f"rows: {pair['rater']}; columns: {pair['other']}"

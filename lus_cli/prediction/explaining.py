@@ -27,7 +27,8 @@ COLUMNS = ("", "predicted", *(f"p({score})" for score in SCORES))
 def explain_new(
     trained: TrainedModel, paths: Sequence[Path], suffix: str, progress: Progress
 ) -> Result:
-    """Draws new videos: each as a video file under its masks, and its clearest frame as PNG.
+    """Draws the masks of new videos over their frames: each as a video file, and its clearest frame as
+    PNG.
 
     suffix: mp4 or gif.
     Raises LusError if no video can be explained.

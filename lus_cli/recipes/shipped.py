@@ -22,15 +22,15 @@ def recipe_names() -> list[str]:
 
 
 def recipe_path(name: str) -> Path:
-    """The path of a recipe that ships with lus, or of one's own, `FILE.toml`.
+    """The path of a recipe: `name` is that of a recipe that ships with lus, or of a TOML file.
 
-    Raises UsageError if there is none, suggesting the nearest name.
+    Raises UsageError if there is no such recipe, suggesting the nearest name.
     """
     if name.endswith(".toml") and Path(name).is_file():
         return Path(name)
     names = recipe_names()
     if name not in names:
-        remedy = f"{nearest(name, names)}recipes are {', '.join(names)}, or FILE.toml of your own"
+        remedy = f"{nearest(name, names)}recipes are {', '.join(names)}, or the path of a TOML file"
         raise UsageError(f"there is no recipe {name!r}", remedy)
     return Path(__file__).parent / f"{name}.toml"
 

@@ -118,7 +118,9 @@ def draw_new(config: AttentionConfig, cache: Cache, progress: Progress) -> Resul
             "--frame, --video, --split, --check and --exams apply to the run's study",
             "omit them, or the paths of new videos",
         )
-    run = config.run if config.model else str(cache.run(config.run).root)  # of no cross-validation
+    run = (
+        config.run if config.model else str(cache.run(config.run).root)
+    )  # never a cross-validation
     trained = chosen_model(cache, run, config.model)
     if trained.folds:
         raise LusError(f"{config.model} is a cross-validation", "give the run of one fold")

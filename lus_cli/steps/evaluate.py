@@ -117,7 +117,7 @@ def evaluate_one(
 ) -> Result:
     """Evaluates one run and writes its page; for `permutations` and `seed` see assess.
 
-    temperature: whether it is fitted on the validation videos.
+    temperature: whether to fit a temperature on the validation videos.
     """
     trained = subject.trained
     clips = Clips(trained.videos, trained.card.recipe, len(subject.indices))

@@ -130,6 +130,15 @@ class Sitting:
     def rater(self) -> str:
         return self.config.rater or user_name()
 
+    @property
+    def unknown_patients(self) -> list[str]:
+        """A note on the videos without id; none if there are none."""
+        number = self.found.without_id
+        return [
+            f"the patients of {counted(number, 'video')} are unknown: fill in patient, exam and area in "
+            "the table, or score with --labels TABLE, before `lus prepare`"
+        ][: min(number, 1)]
+
     def score(self) -> Result:
         """Scores all videos."""
         path = ratings_path(self.folder.root, self.rater)
@@ -168,7 +177,7 @@ class Sitting:
 
         with writing(path, self.about) as (ratings, before):
             kept, notes = matching(shown.videos, before)
-            for note in (*before.notes, *notes, *shown.notes):
+            for note in (*before.notes, *notes, *self.unknown_patients, *shown.notes):
                 log.warning("%s", note)
             if self.found.problems:
                 log.warning(
@@ -205,11 +214,7 @@ class Sitting:
                 f"{counted(none, 'video')} not assessable: the score is empty in the table, and "
                 "`lus prepare` leaves them out as not annotated"
             )
-        if self.found.without_id:
-            lines.append(
-                f"the patients of {counted(self.found.without_id, 'video')} are unknown: fill in "
-                "patient, exam and area in the table, or score with --labels TABLE, before `lus prepare`"
-            )
+        lines += self.unknown_patients
         lines.append(f"next: lus prepare {self.root} --labels {table}")
         numbers = {
             "rater": session.rater,

@@ -26,7 +26,7 @@ from lus_cli.study.spellings import alike, spreadsheet_date
 
 @dataclass(frozen=True)
 class StudyFiles:
-    """Where the videos of a study lie, where their scores are, and how DICOM files are read."""
+    """Where the videos and the scores of a study are, and how its DICOM files are read."""
 
     root: Path  # an exam tree, or the folder of the videos of a label table
     labels: Path | None = None  # a label table

@@ -57,7 +57,7 @@ class FeatureLoader(BatchLoader):
 
         model: on `device`, with the frozen CNN.
         folder: where feature maps are stored; with None, each request computes them.
-        writes: whether computed ones are stored.
+        writes: whether computed feature maps are stored.
         """
         super().__init__(videos, recipe, device)
         self.model, self.folder, self.writes = model, folder, writes
@@ -119,7 +119,7 @@ class FeatureLoader(BatchLoader):
         return sorted(copies | {(index, 0) for index in [*trained, *others]})
 
     def missing(self, videos: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-        """Those of some videos and copies whose feature maps are not stored."""
+        """The videos and copies among these whose feature maps are not stored."""
         return [key for key in videos if self.folder is None or not self.path(*key).is_file()]
 
     @property
@@ -135,7 +135,7 @@ class FeatureLoader(BatchLoader):
         return int(random.integers(self.copies + 1))
 
     def forecast(self, share: Sequence[int], seconds: float, videos: int) -> None:
-        """Logs how long the feature maps take, and over an hour, what takes less.
+        """Logs how long the feature maps take and, if that is over an hour, what would be faster.
 
         share: the videos of this process, of which the first TIMED took `seconds`.
         videos: the number of videos of all processes.

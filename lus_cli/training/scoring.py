@@ -66,7 +66,7 @@ def score_videos(
     return np.concatenate([none, *in_order(ranks.gathered(share))])
 
 
-WARM_S = 4.0  # seconds: a warm-up that takes longer is not repeated
+WARM_S = 4.0  # if the first call takes longer, it is not repeated: its own time counts
 
 
 def seconds_per_picture(
@@ -76,7 +76,7 @@ def seconds_per_picture(
     index = min(indices, key=loader.steps)
     batch, seconds = loader.load([index]).to(device_of(model)), 0.0
     with evaluating(model, loader):
-        for _ in range(2):  # the first call warms up, unless it takes long
+        for _ in range(2):  # the first call warms up; if it takes long, it counts
             if seconds > WARM_S:
                 break
             begun = time.perf_counter()
@@ -87,8 +87,8 @@ def seconds_per_picture(
 
 @contextlib.contextmanager
 def evaluating(model: LusModel, loader: BatchLoader) -> Iterator[None]:
-    """Evaluation mode without gradients while the block runs, with as many pictures of the loader in
-    the CNN at once as memory holds; then the mode and the number from before."""
+    """Sets evaluation mode, without gradients, and lets the CNN compute as many pictures at once as
+    memory holds. When the block ends, restores the mode and the number of pictures."""
     was_training, at_once = model.training, model.frames_at_once
     model.eval()
     try:

@@ -1,4 +1,4 @@
-"""What `lus evaluate` evaluates: a model and videos, of its own study or of another one."""
+"""What `lus evaluate` evaluates: a model, and videos of its own study or of another one."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ class Subject:
     home: TrainedRun | None  # with the study it was trained on, if the cache still holds it
     alike: tuple[str, ...] = ()  # sentences on patients who may be training patients
     blind: str = ""  # why training patients among the videos might not be detected
-    # Of another study: whether training patients may be among the patients, and whether the training
-    # videos are recognised by their frames.
+    # For scores.json, if the study is another one: `trained_patients`, what is done with videos of
+    # training patients, and `pixels_compared`, whether training videos are recognised by their frames.
     overlap: dict[str, Any] = field(default_factory=dict)
 
     def predict(self, progress: Progress, group: Group, keep: Keep | None = None) -> Predictions:
@@ -52,7 +52,7 @@ class Subject:
     ) -> Predictions | None:
         """Predictions for the validation videos of the study the model was trained on, or None.
 
-        predictions: those for the videos of the subject, which are returned if they are the same.
+        predictions: the predictions for the subject's own videos, returned if these are the same videos.
         """
         if self.trained.card.recipe.leave_out:  # trained on the validation patients
             return None
@@ -111,8 +111,9 @@ def elsewhere(
 ) -> Subject:
     """A model and the labelled videos of another study, the videos.h5 `study`.
 
-    trained_patients: what to do with videos of patients that it was trained on, see
-    videos_to_evaluate.
+    trained_patients: what to do with videos of patients that the model was trained on; see
+        videos_to_evaluate.
+
     Raises LusError if there are no videos that may be used.
     """
     trained, home = open_elsewhere(model, device, study)

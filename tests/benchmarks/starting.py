@@ -32,7 +32,7 @@ def measure(folder: Path) -> Measured:
     videos = VideoCache(cache.videos)
     write_untrained_run(cache, videos, read_split(cache.split, videos.patients)[0], "standard")
     single = make_study(folder / "single", frames, 10, 1)
-    # One thread, as for loading alone: several wait for each other where the machine is shared.
+    # One thread, as for loading alone: on a shared machine, several threads wait for each other.
     there = ("--cache", cache.root, "--device", "cpu", "--threads", "1")
     commands = {
         "predict": ("predict", study / VIDEO, *there),

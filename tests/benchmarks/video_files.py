@@ -1,4 +1,4 @@
-"""`lus prepare VIDEOS --labels` and `lus predict` against PyAV, which only decodes the same files."""
+"""`lus prepare VIDEOS --labels` and `lus predict` compared with PyAV decoding the same files."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.benchmarks.processes import lus
 from tests.benchmarks.studies import video_ids
 
 VIDEOS, LENGTH, DIFFERENT, ROUNDS = 200, 80, 5, 3
-SCORED = 100  # of these, by `lus predict`
+SCORED = 100  # of these, scored by `lus predict`
 GOAL = 0.7
 
 

@@ -174,9 +174,9 @@ def test_the_page_shows_the_doubted_labels_in_order_and_warns(tmp_path: Path) ->
     assert f"doubt the given score of {numbers['doubted']} of 120 videos" in text
     assert f"expects {numbers['expected_wrong']['value']:.0f} wrong scores" in text
     assert f"it would expect {numbers['by_chance']:.0f}" in text
-    assert "For looking, never for reporting" in text
+    assert "For inspection only, never for reporting" in text
     assert f"{numbers['metrics']['without_doubted']['accuracy']:.3f}" in text
-    assert "too large, the more so the weaker the model" in text
+    assert "too large, and the weaker the model, the more so" in text
     assert "mean probabilities of all repetitions" in text
     assert "do not use this list" not in text
     assert "most doubted of" not in text
@@ -197,4 +197,4 @@ def test_the_page_has_no_box_without_doubted_labels(tmp_path: Path) -> None:
     certain = [Predictions(VIDEOS, TRUE, predicting(TRUE))] * 2
     text = labels_section(page_of(tmp_path / "page.html", certain))
     assert "doubt the given score of 0 of 120 videos" in text
-    assert "For looking" not in text
+    assert "For inspection only" not in text

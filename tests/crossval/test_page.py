@@ -152,7 +152,7 @@ def test_the_command_writes_the_page_and_names_it(crossvalidated: tuple[Path, Re
     assert len(temperatures) == 3
     ends = dict.fromkeys(f"{end(temperatures):.2f}" for end in (min, max))
     confidence = section(text, "confidence")
-    assert f"A temperature for each fold, {' to '.join(ends)}, fitted on the" in confidence
+    assert f"One temperature per fold, {' to '.join(ends)}, fitted by" in confidence
     assert "trained with soft labels aims at" in confidence
     assert "Not measured" in section(text, "confounders")
     for table in (path := result.files["report"].parent).glob("*.csv"):
@@ -189,7 +189,7 @@ def parts_of(page: str) -> dict[str, list[str]]:
 
 
 def test_the_page_has_every_table_figure_and_player_of_an_evaluation(tmp_path: Path) -> None:
-    """Over the same predictions, and word for word. Only the sections of the run differ."""
+    """For the same predictions, the shared sections are equal; only those about the run differ."""
     one = CANDIDATES["standard"][0]
     rivals = {"standard": [one], "signs": [CANDIDATES["signs"][0]]}
     scores, clips = scores_of(rivals), {"p2/1/2": clip_of(), "p0/1/0": clip_of(weighed=True)}
@@ -262,8 +262,8 @@ def test_each_section_names_the_repetition_that_it_shows(page: str, tmp_path: Pa
     one = {name: repeats[:1] for name, repeats in CANDIDATES.items()}
     alone = page_of(tmp_path / "page.html", one)
     assert 'class="hint">repetition' not in alone
-    assert "show the first" not in alone
-    assert "except for the doubtful labels, show the first" in section(page, "metrics")
+    assert "show only the first" not in alone
+    assert "show only the first of the 2 repetitions" in section(page, "metrics")
 
 
 def test_of_more_than_1000_videos_the_worst_are_listed(tmp_path: Path) -> None:
@@ -309,7 +309,7 @@ def test_metrics_by_which_a_baseline_is_ahead_are_named(tmp_path: Path) -> None:
         tmp_path / "page.html", {"standard": repetitions(0.1), "signs": repetitions(0.9, 5)}
     )
     assert "On other metrics, the recipe is behind signs (macro F1 " in words(text)
-    assert ", beyond chance)" in words(text)
+    assert ", and the interval of the difference excludes 0)" in words(text)
     assert 'class="loses"' in text
 
 

@@ -151,7 +151,7 @@ def section(page: str, name: str) -> str:
 def test_intervals_come_with_their_patients_and_few_are_marked(page, tmp_path):
     assert "95 % interval 6 patients" in section(page, "metrics")
     few = page_of(tmp_path, predictions_of(SCORES[:3], PREDICTED[:3]))
-    assert "fewer than 5 patients, which say little" in section(few, "areas")
+    assert "fewer than 5 patients; these metrics say little" in section(few, "areas")
     assert 'class="number off" title="fewer than 5 patients"' in few
 
 
@@ -169,7 +169,7 @@ def test_a_temperature_is_shown_with_what_it_was_fitted_on(tmp_path, page):
     report.write_report(tmp_path / "report.html", assessed, predictions, run, {})
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
     confidence = section(text, "confidence")
-    assert "fitted on 8 validation videos of 6 patients" in confidence
+    assert "fitted by maximum likelihood on 8 validation videos of 6 patients" in confidence
     assert "trained with soft labels" in confidence
     assert "4, 3, 2, 1 of score 0 to 3" in section(text, "metrics")
 

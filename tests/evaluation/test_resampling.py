@@ -170,7 +170,7 @@ def test_an_interval_is_undefined_if_the_metric_is_undefined_without_one_patient
 
 
 def many(patients: int, videos: int) -> Predictions:
-    """Predictions right in most videos, and more so in those of some patients than of others."""
+    """Predictions that are mostly correct, more often for some patients than for others."""
     random = np.random.default_rng(patients)
     owner = np.repeat(np.arange(patients), videos)
     scores = random.integers(4, size=len(owner))

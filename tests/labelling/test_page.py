@@ -14,9 +14,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lus_cli.config import LabelConfig
 from lus_cli.labelling.frames import make_clip
-from lus_cli.labelling.ratings import read_ratings
+from lus_cli.labelling.ratings import Rated, Rating, read_ratings, writing
 from lus_cli.labelling.videos import LabelVideo, find_videos, shuffled
+from lus_cli.progress import silent
+from lus_cli.steps import label
 from tests.browser import CHROMIUM, Tab, browser
 from tests.labelling.serving import Page, Served, serving
 
@@ -37,8 +40,15 @@ def served(named_study: Path, tmp_path: Path) -> Iterator[Served]:
 
 @pytest.fixture
 def page(tab: Tab, served: Served) -> Iterator[Page]:
+    tab.call("Emulation.clearDeviceMetricsOverride")
     yield Page(tab, served.address)
     assert not [line for line in tab.complaints() if "willReadFrequently" not in line]  # see drawn
+
+
+def resize(page: Page, width: int, height: int) -> None:
+    """Gives the window this size, until the next page is opened."""
+    size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+    page.tab.call("Emulation.setDeviceMetricsOverride", **size)
 
 
 @pytest.fixture
@@ -298,6 +308,7 @@ def test_brightness_and_contrast_stay_until_they_are_reset(page: Page) -> None:
 
 
 def test_everything_can_be_reached_by_keyboard(page: Page) -> None:
+    resize(page, 1280, 800)  # a low window hides brightness and contrast, which have keys
     page.press("?")
     assert page.tab.run("return document.getElementById('keys').open")
     page.press("2")  # not behind the list
@@ -406,8 +417,7 @@ def test_the_policy_of_the_page_blocks_what_would_send_something_elsewhere(
 
 @pytest.mark.parametrize(("width", "height"), [(1440, 900), (1180, 820), (820, 1180), (1280, 640)])
 def test_everything_fits_the_window(page: Page, width: int, height: int) -> None:
-    size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
-    page.tab.call("Emulation.setDeviceMetricsOverride", **size)
+    resize(page, width, height)
     outside = page.tab.run(
         """return [...document.querySelectorAll("button:not(dialog *), #comment, #where")].filter((e) => {
           const box = e.getBoundingClientRect();
@@ -415,9 +425,58 @@ def test_everything_fits_the_window(page: Page, width: int, height: int) -> None
         }).map((e) => e.dataset.do ?? e.id)"""
     )
     stage = page.tab.run("return document.getElementById('stage').getBoundingClientRect().toJSON()")
-    page.tab.call("Emulation.clearDeviceMetricsOverride")
     assert outside == []
     assert stage["width"] * stage["height"] > 0.35 * width * height
+
+
+SMALL = [(800, 600), (960, 500), (390, 800), (768, 1024), (740, 420), (1280, 800)]
+
+
+def check_small_windows(page: Page) -> None:
+    """The picture has 45 % of the height, and everything can be scrolled to, in each window."""
+    for width, height in SMALL:
+        resize(page, width, height)
+        seen = page.tab.run(
+            """await new Promise(requestAnimationFrame);
+            const inside = (e) => {
+              const box = e.getBoundingClientRect();
+              const places = [box.left, box.top, innerWidth - box.right, innerHeight - box.bottom];
+              return Math.min(...places) > -1; // less is rounding
+            };
+            const stage = document.getElementById("stage"), first = stage.getBoundingClientRect();
+            const whole = inside(stage), look = document.querySelector(".label-look").offsetHeight > 0;
+            const hidden = [...document.querySelectorAll(".label-main button, #comment")].filter((e) => {
+              e.scrollIntoView({ block: "nearest", behavior: "instant" });
+              return e.offsetHeight > 0 && !inside(e);
+            }).map((e) => e.dataset.do ?? e.id);
+            scrollTo({ top: 0, behavior: "instant" });
+            const across = document.documentElement.scrollWidth;
+            return { height: first.height, whole, look, hidden, across }"""
+        )
+        assert seen["height"] >= max(0.45 * height, 200), (width, height)
+        assert seen["whole"], (width, height)
+        assert seen["hidden"] == [], (width, height)
+        assert seen["across"] <= width
+        assert seen["look"] == (height >= 600 and width >= 750), "brightness and contrast"
+
+
+def test_the_picture_is_large_in_small_windows(page: Page) -> None:
+    check_small_windows(page)
+
+
+def test_the_picture_is_large_in_small_windows_of_a_review(
+    tab: Tab, named_study: Path, tmp_path: Path, order: list[LabelVideo]
+) -> None:
+    for rater, score in {"anna": 0, "ben": 3, "a-rater-with-a-long-name": 1}.items():
+        session = {"videos": str(named_study.absolute())}
+        with writing(tmp_path / "cache" / "labels" / f"{rater}.jsonl", session) as (log, _):
+            for video in order:
+                log.add(Rated(video.file, video.id, video.bytes, Rating(score)))
+    label.run(LabelConfig(agreement=True, cache=tmp_path / "cache"), silent)
+    with serving(named_study, "--review", "--cache", tmp_path / "cache") as served:
+        page = Page(tab, served.address)
+        assert "a-rater-with-a-long-name" in page.text("about")
+        check_small_windows(page)
 
 
 def test_thirty_videos_of_covid_blues_are_scored(

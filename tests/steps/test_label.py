@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import csv
+import io
 import shutil
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 import lus_cli
@@ -18,6 +21,7 @@ from lus_cli.cache.video_cache import VideoCache
 from lus_cli.cli import app
 from lus_cli.config import LabelConfig, PrepareConfig
 from lus_cli.errors import LusError, UsageError
+from lus_cli.files import read_json
 from lus_cli.labelling import server
 from lus_cli.labelling.frames import Ahead, Clip, make_clip
 from lus_cli.labelling.ratings import Rating
@@ -26,6 +30,7 @@ from lus_cli.labelling.videos import find_videos, shuffled
 from lus_cli.progress import Result, silent
 from lus_cli.steps import label, prepare
 from lus_cli.study.annotations import read_annotations
+from lus_cli.terminal import Screen
 from tests.labelling.conftest import named_study  # noqa: F401 - a fixture
 from tests.steps.test_import_videos import make_video
 from tests.study.test_sources import coloured, pixels, write_mat_video
@@ -80,6 +85,8 @@ def test_prepare_takes_the_label_table_of_an_exam_tree(
     assert result.numbers["not_assessable"] == result.numbers["not_scored"] == 1
     assert any("not assessable: the score is empty" in note for note in result.notes)
     table = result.files["label table"]
+    stated = {row["file"]: row["assessable"] for row in rows_of(table)}
+    assert [stated[video.file] for video in videos[:3]] == ["no", "", "yes"]
     config = PrepareConfig(exams=tree, labels=table, cache=cache, size=32, workers=1)
     prepared = prepare.run(config, silent)
     cached = VideoCache(cache / "videos.h5")
@@ -111,13 +118,23 @@ def test_ids_of_videos_outside_a_tree_come_from_a_table_whose_scores_are_not_sho
 
 
 def test_unknown_patients_are_said_and_left_empty(
-    tmp_path: Path, scored: Callable[..., Any]
+    tmp_path: Path,
+    scored: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    """Before the page is served, and at the end."""
     make_video(tmp_path / "videos" / "one.avi", 3)
     make_video(tmp_path / "videos" / "patient_12_R2.avi", 3)
     config = LabelConfig(videos=(tmp_path / "videos",), rater="anna", cache=tmp_path / "cache")
     result, session = scored(config, {})
-    assert any("the patients of 1 video are unknown" in note for note in result.notes)
+    said = "the patients of 1 video are unknown"
+    assert any(said in note for note in result.notes)
+    before: list[str] = []
+    caplog.clear()
+    monkeypatch.setattr(server, "serve", lambda *_: before.append(caplog.text))
+    label.run(config, silent)
+    assert said in before[0]
     assert [(row["patient"], row["area"]) for row in rows_of(session.table)] == [
         ("", ""),
         ("12", "R2"),
@@ -214,7 +231,10 @@ def test_agreement_is_printed_and_written(two_raters: tuple[Path, list[str]]) ->
     assert overall[4] == kappa["value"]
     assert kappa["low"] < kappa["value"] < kappa["high"]
     names = [row[0] for row in result.tables[0].rows]
-    assert {"score 0", "score 3", "assessable", "area area0", "area area1"} <= set(names)
+    assert names == ["all scores", *(f"score {score}" for score in range(4)), "assessable"]
+    measured = {row["name"] for row in read_json(result.files["agreement"], "")["agreement"]}
+    assert {"area area0", "area area1"} <= measured
+    assert any(note.startswith("2 areas with fewer than 5 patients") for note in result.notes)
     assert result.tables[1].rows[3][1:] == (0, 1, 0, 0, 0)  # 3 for anna, 1 for ben
     assert result.tables[1].rows[1][1:] == (0, 1, 0, 0, 1)
     listed = rows_of(result.files["disagreements"])
@@ -228,6 +248,64 @@ def test_agreement_is_printed_and_written(two_raters: tuple[Path, list[str]]) ->
     assert any(
         "2 of them without a consensus: `lus label --review`" in note for note in result.notes
     )
+
+
+def test_areas_of_enough_patients_are_in_the_table_of_agreement(
+    tmp_path: Path, scored: Callable[..., Any]
+) -> None:
+    """Area `many` has five patients, `few` has four."""
+    exams = tmp_path / "exams"
+    for number in range(5):
+        make_video(exams / f"p{number}" / "1" / "many.avi", 2)
+        if number < 4:
+            make_video(exams / f"p{number}" / "1" / "few.avi", 2)
+    for rater in ("anna", "ben"):
+        config = LabelConfig(videos=(exams,), rater=rater, cache=tmp_path / "cache")
+        scored(config, {file: Rating(k % 3) for k, file in enumerate(files_of(exams))})
+    result = label.run(LabelConfig(agreement=True, cache=tmp_path / "cache"), silent)
+    rows = {row[0]: row for row in result.tables[0].rows}
+    assert rows["area many"][1:3] == (5, 5)
+    assert "area few" not in rows
+    [note] = [note for note in result.notes if "left out of the table" in note]
+    assert note.startswith("1 area with fewer than 5 patients is left out")
+
+
+def test_the_table_of_agreement_fits_a_terminal_of_80_columns(
+    two_raters: tuple[Path, list[str]],
+) -> None:
+    """One line per row, also for the longest numbers."""
+    result = label.run(LabelConfig(agreement=True, cache=two_raters[0]), silent)
+    table = result.tables[0]
+    widest = ("all scores", 100, 42, 0.123, -0.123, "-0.79 to -0.12", -0.123, "-0.79 to -0.12")
+    table = replace(table, rows=[*table.rows, widest])
+    printed = io.StringIO()
+    screen = Screen(as_json=False, quiet=False, verbose=False)
+    screen.results = Console(file=printed, width=80, force_terminal=True, no_color=True)
+    screen.table(table)
+    lines = printed.getvalue().rstrip().splitlines()
+    assert len(lines) == 3 + len(table.rows)
+    assert "-0.79 to -0.12" in lines[-1]
+
+
+def test_the_heading_of_the_agreement_names_both_kappas(
+    two_raters: tuple[Path, list[str]],
+) -> None:
+    title = label.run(LabelConfig(agreement=True, cache=two_raters[0]), silent).tables[0].title
+    assert "quadratic weighted kappa for all scores and areas, plain kappa for the other" in title
+
+
+def test_an_interval_without_width_is_a_dash(
+    named_study: Path, tmp_path: Path, scored: Callable[..., Any]  # noqa: F811
+) -> None:  # fmt: skip
+    """ben gives every video the same score, so that kappa is 0 whichever patient is left out."""
+    files = files_of(named_study)
+    for rater, scores in {"anna": [0, 1, 2, 3, 0, 1], "ben": [1] * 6}.items():
+        config = LabelConfig(videos=(named_study,), rater=rater, cache=tmp_path / "cache")
+        scored(config, dict(zip(files, map(Rating, scores), strict=True)))
+    result = label.run(LabelConfig(agreement=True, cache=tmp_path / "cache"), silent)
+    kappa = result.numbers["agreement"][0]["kappa_quadratic"]
+    assert (kappa["low"], kappa["high"]) == (kappa["value"], kappa["value"])
+    assert result.tables[0].rows[0][5] == "–"
 
 
 def test_a_review_shows_all_scores_and_its_consensus_becomes_the_label(
@@ -276,7 +354,11 @@ def test_agreement_needs_two_raters(
 
 
 def test_doubted_labels_are_reviewed_blind_among_others_and_corrected(
-    exams: Path, crossvalidated: tuple[Path, Result], tmp_path: Path, scored: Callable[..., Any]
+    exams: Path,
+    crossvalidated: tuple[Path, Result],
+    tmp_path: Path,
+    scored: Callable[..., Any],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     cache = tmp_path / "cache"
     (cache / "crossvals").mkdir(parents=True)
@@ -301,6 +383,7 @@ def test_doubted_labels_are_reviewed_blind_among_others_and_corrected(
     result, session = scored(config, {})
     assert len(session.videos) == 6  # three doubted ones, and as many others
     assert {wrong, right} <= set(session.videos)
+    assert crossvalidated[1].notes[-1] in caplog.text  # whether the doubts are better than chance
     told = session.state()
     assert told["waits"]
     assert told["about"] == [None] * 6
@@ -338,6 +421,19 @@ def test_a_review_of_doubted_labels_finds_the_study_that_was_prepared(
     result, session = scored(config, {})
     assert session.videos
     assert len(rows_of(result.files["label table"])) == len(rows_of(doubtful))
+
+
+def test_doubted_labels_are_not_reviewed_without_the_numbers_behind_them(
+    exams: Path, crossvalidated: tuple[Path, Result], tmp_path: Path
+) -> None:
+    root = tmp_path / "crossvals" / "paper-cv-1"
+    shutil.copytree(crossvalidated[0] / "crossvals" / "paper-cv-1", root)
+    doubtful = root / "doubtful-labels.csv"
+    doubtful.write_text(doubtful.read_text().replace(",0\n", ",1\n", 1))  # one at least
+    videos = (exams, Path("crossvals/paper-cv-1"))
+    (root / "scores.json").write_text("{}")
+    with pytest.raises(LusError, match=r"scores\.json has no numbers of doubtful labels"):
+        label.run(LabelConfig(videos=videos, review=True, cache=tmp_path), silent)
 
 
 def test_a_crossvalidation_that_is_not_there_is_named(tmp_path: Path) -> None:
@@ -390,8 +486,6 @@ def test_a_port_in_use_is_one_line(exams: Path, tmp_path: Path) -> None:
 
 
 def test_frames_are_sent_without_loss_that_one_could_see(exams: Path) -> None:
-    import io
-
     from PIL import Image
 
     source = find_videos(exams, None, False).videos[0].source

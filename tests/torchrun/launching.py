@@ -29,7 +29,7 @@ def ended(running: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:
         out, err = running.communicate(timeout=PATIENCE_S)
     except BaseException:
         running.terminate()  # and torchrun its processes
-        with contextlib.suppress(subprocess.TimeoutExpired):  # what it started may hold the pipes
+        with contextlib.suppress(subprocess.TimeoutExpired):  # its children may hold the pipes open
             running.communicate(timeout=30)
         running.kill()
         raise
@@ -69,7 +69,7 @@ def killed_when(
     rank: int,
     how: signal.Signals = signal.SIGKILL,
 ) -> subprocess.CompletedProcess[str]:
-    """Kills one process as soon as `begun` holds; how all ended."""
+    """Kills one process as soon as `begun` returns True, and returns how all ended."""
     deadline = time.monotonic() + PATIENCE_S
     try:
         while not begun():
