@@ -169,15 +169,15 @@ class FeatureLoader(BatchLoader):
     def read(self, index: int, copy: int = 0) -> Tensor:
         if self.folder is None:
             return self.computed(index, copy)
-        path = self.path(index, copy)
+        path, compute = self.path(index, copy), self.store if self.writes else self.computed
         try:
             if not path.is_file():
-                return (self.store if self.writes else self.computed)(index, copy)
+                return compute(index, copy)
             with explaining_refusal(path), np.load(path, allow_pickle=False) as stored:
                 return torch.from_numpy(stored["maps"])
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             log.warning("%s is damaged; its feature maps are computed again", path)
-            return self.store(index, copy)
+            return compute(index, copy)
 
     def load(
         self, indices: Sequence[int], epoch: int | None = None, turns: Sequence[int] = ()

@@ -109,6 +109,10 @@ def test_a_damaged_file_is_computed_again_with_a_word_about_it(
     content = bytearray(loader.path(0).read_bytes())
     content[len(content) // 2] ^= 1
     loader.path(0).write_bytes(content)
+    loader.writes = False  # as in a dry run
+    np.testing.assert_array_equal(loader.read(0), expected)
+    assert loader.path(0).read_bytes() == content
+    loader.writes = True
     np.testing.assert_array_equal(loader.read(0), expected)
     assert "is damaged; its feature maps are computed again" in caplog.text
     caplog.clear()
