@@ -36,6 +36,18 @@ def nearest(word: str, words: Iterable[str]) -> str:
     return f"did you mean {near[0]!r}? " if near else ""
 
 
+def continued(sentence: str) -> str:
+    """A sentence after a colon: with a small first letter, unless it begins with an abbreviation.
+
+    Example:
+        >>> continued("No video has score 3."), continued("AUROC is undefined.")
+        ('no video has score 3.', 'AUROC is undefined.')
+
+    """
+    rest = sentence.split(" ", 1)[0][1:]
+    return sentence if rest and not rest.islower() else sentence[0].lower() + sentence[1:]
+
+
 def duration(seconds: float) -> str:
     """A time in words: '0.4 s', '40 s', '12 min', '3.5 h', '2 days'; one decimal below ten.
 

@@ -132,10 +132,11 @@ def pairs_won(values: np.ndarray, has: np.ndarray, weights: np.ndarray) -> np.nd
     weights: (draw, video) float64.
     """
     order = np.argsort(values, kind="stable")
-    begins = np.flatnonzero(np.diff(values[order], prepend=np.nan))  # of each distinct value
+    ranked = values[order]
+    begins = np.flatnonzero(np.append(True, ranked[1:] != ranked[:-1])[: len(ranked)])
     with_finding, without = (
         np.add.reduceat(weights[:, order] * which[order], begins, axis=1) for which in (has, ~has)
-    )
+    )  # (draw, distinct value)
     below = without.cumsum(axis=1) - without
     won: np.ndarray = (with_finding * (below + without / 2)).sum(axis=1)
     return won

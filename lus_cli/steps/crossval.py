@@ -61,7 +61,7 @@ from lus_cli.training.resuming import resumed
 from lus_cli.training.setting import Setting
 from lus_cli.training.trained_run import open_run
 from lus_cli.training.training import new_trainer, train
-from lus_cli.words import counted, verb
+from lus_cli.words import continued, counted, verb
 
 SEED = 0  # of the permutations for p-values
 
@@ -264,7 +264,7 @@ def evaluate(
     scores["doubtful_labels"] = doubted_labels(repeats)
     scores["warnings"] += group_warnings(confounders) + confounder_warnings(confounders)
     if len(repeats) > 1:
-        scores["warnings"] = [f"Repetition 1: {w[0].lower()}{w[1:]}" for w in scores["warnings"]]
+        scores["warnings"] = [f"Repetition 1: {continued(w)}" for w in scores["warnings"]]
     scores["warnings"] += constant_fold_warnings(scores["folds"])
     page = write_crossval(
         study.root, about_page(study, config), scores, repeats, curves_of(study), clips

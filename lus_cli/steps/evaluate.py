@@ -30,6 +30,7 @@ from lus_cli.progress import Progress, Result
 from lus_cli.torchrun.group import Group
 from lus_cli.training.subject import Subject, at_home, elsewhere
 from lus_cli.training.trained_run import TrainedRun, mean_notes
+from lus_cli.words import continued
 
 PATIENCE_S = 60  # how long to wait for another process that writes the same evaluation
 
@@ -87,9 +88,7 @@ def evaluate(
     predictions = {s.trained.run.name: s.predict(progress, group) for s in subjects}
     if not group.first:
         return Result()
-    warnings = [
-        f"Run {s.trained.run.name}: {w[0].lower()}{w[1:]}" for s in subjects for w in s.warnings
-    ]
+    warnings = [f"Run {s.trained.run.name}: {continued(w)}" for s in subjects for w in s.warnings]
     part = subjects[0].part
     about = {
         "warnings": warnings,

@@ -12,7 +12,12 @@ from lus_cli.evaluation import intervals
 from lus_cli.evaluation.assessment import assess
 from lus_cli.evaluation.intervals import ANY, CORRELATION, POSITIVE, SHARE, Jackknife
 from lus_cli.evaluation.metrics import Predictions
-from lus_cli.evaluation.resampling import PatientSums, permutation_test, permuted_confusions
+from lus_cli.evaluation.resampling import (
+    PatientSums,
+    pairs_won,
+    permutation_test,
+    permuted_confusions,
+)
 from tests.benchmarks import statistics
 from tests.predicted import drawn, from_sklearn, predicting, predictions_for
 
@@ -229,3 +234,10 @@ def test_memory_does_not_grow_with_the_square_of_the_patients():
     finally:
         tracemalloc.stop()
     assert peak < patients**2 * 8
+
+
+def test_pairs_of_equal_infinities_are_ties() -> None:
+    values = np.array([-np.inf, -np.inf, 0.5])
+    has = np.array([True, False, False])
+    assert pairs_won(values, has, np.ones((1, 3))).tolist() == [0.5]
+    assert pairs_won(values[:0], has[:0], np.ones((1, 0))).tolist() == [0.0]
