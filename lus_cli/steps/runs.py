@@ -156,7 +156,9 @@ def table_of(rows: Sequence[Listed], title: str) -> Table:
         columns = (*columns, "study")
         found = [f"{Path(row.study).name} {row.fingerprint[:8]}".strip() for row in rows]
         table = [(*cells, study) for cells, study in zip(table, found, strict=True)]
-    return Table(title, columns, table, spare=("acc test", "started", "patients", "best", "study"))
+    spare = ("acc test", "started", "patients", "best", "study", "size", "kappa val", "epochs",
+             "recipe")  # fmt: skip
+    return Table(title, columns, table, spare, cut="recipe")
 
 
 def epochs_of(row: Listed) -> str | None:
