@@ -151,6 +151,8 @@ def test_completion_in_an_empty_folder_offers_nothing(
             "cannot be combined with --repeats",
         ),
         (("nonsense",), 2, "nonsense"),
+        (("train", "--recipe", "demo", "--recipe", "paper"), 2, "--recipe is given 2 times"),
+        (("crossval", "--config", "a.toml", "--config", "b.toml"), 2, "--config is given 2 times"),
     ],
 )
 def test_errors_are_a_line_and_an_exit_code(

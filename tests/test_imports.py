@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -116,6 +117,14 @@ def test_imports_point_downwards(path: Path) -> None:
 def test_steps_do_not_import_each_other(path: Path) -> None:
     if room_of(path) == "steps":
         assert "steps" not in rooms_of_imports(path)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_parts_take_values_and_not_the_options_of_a_command(path: Path) -> None:
+    # crossval writes the options of `lus train` for each fold.
+    if room_of(path) not in {"config", "cli", "steps", "crossval"}:
+        options = [n for n in imports(path) if re.fullmatch(r"lus_cli\.config\.\w+Config", n)]
+        assert not options
 
 
 @pytest.mark.parametrize("name", sorted(ARRAYS_ONLY))

@@ -48,7 +48,7 @@ from lus_cli.study import mat_files
 from lus_cli.study.frames import MOST_SCANS, read_frame
 from lus_cli.study.ids import VideoId
 from lus_cli.study.sources import MatFile
-from lus_cli.study.study import read_study
+from lus_cli.study.study import StudyFiles, read_study
 from tests.conftest import PAPER
 from tests.study.test_sources import coloured, pixels, write_mat, write_mat_video
 
@@ -347,7 +347,7 @@ def test_a_label_table_names_nothing_outside_its_folder(tmp_path: Path, name: st
     table = tmp_path / "labels.csv"
     table.write_text(f"file,patient,exam,area,score\n{name},p,1,a,1\n")
     with pytest.raises(LusError, match="is not a file in the folder of videos"):
-        read_study(PrepareConfig(exams=tmp_path / "videos", labels=table), tmp_path / "videos")
+        read_study(StudyFiles(tmp_path / "videos", labels=table))
 
 
 # ------------------------------------------------------------------------------ the code itself

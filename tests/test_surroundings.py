@@ -388,7 +388,7 @@ def test_a_place_that_cannot_be_written_to_is_noticed_before_the_work(
     def never(*_: object, **__: object) -> None:
         raise AssertionError("the work began")
 
-    for work in ("lus_cli.training.scoring.score_videos", "lus_cli.cache.building.decode_all",
+    for work in ("lus_cli.training.scoring.score_videos", "lus_cli.steps.prepare.decode_all",
                  "lus_cli.steps.train.train", "lus_cli.steps.predict.find_videos",
                  "lus_cli.steps.export.write_graphs", "lus_cli.steps.attention.draw"):  # fmt: skip
         monkeypatch.setattr(work, never)

@@ -111,14 +111,15 @@ def group_metrics(videos: Sequence[VideoMetrics], thresholds: dict[str, int]) ->
     """The metrics of a group of videos. thresholds: an index into THRESHOLDS for each kind of map."""
     names, patient = np.unique([video.patient for video in videos], return_inverse=True)
     jackknife = Jackknife(len(names))
-    draws = np.concatenate([np.ones((1, len(names))), jackknife.draws])
-    counts = draws @ np.bincount(patient, minlength=len(names))
 
     def mean(kind: str, column: int) -> np.ndarray:
-        """(1 + patient,): the mean of all patients, then the means without each patient."""
-        sums = np.zeros(len(names))
-        np.add.at(sums, patient, [video.maps[kind][column] for video in videos])
-        return quotient(draws @ sums, counts)
+        """(1 + group,): the mean of all patients, then the means without each group of patients."""
+        values = np.array([video.maps[kind][column] for video in videos])
+        facts = np.stack([values, np.ones(len(videos))])
+        sums = np.append(
+            facts.sum(axis=1, keepdims=True), jackknife.sums_without(facts, patient), 1
+        )
+        return quotient(sums[0], sums[1])
 
     group: dict[str, Any] = {
         "videos": len(videos),
@@ -156,14 +157,17 @@ def separation(values: np.ndarray, has: np.ndarray, patients: Sequence[str]) -> 
     values: (video,). has: (video,) bool.
     """
     names, patient = np.unique(patients, return_inverse=True)
-    wins = pairs_won(values, has, patient)
+
+    def area(draws: np.ndarray) -> dict[str, np.ndarray]:
+        weights = draws[:, patient]
+        pairs = (weights @ has) * (weights @ ~has)
+        return {"area": quotient(pairs_won(values, has, weights), pairs)}
+
     jackknife = Jackknife(len(names))
-    draws = np.concatenate([np.ones((1, len(names))), jackknife.draws])
-    with_finding = draws @ np.bincount(patient[has], minlength=len(names))
-    without = draws @ np.bincount(patient[~has], minlength=len(names))
-    areas = quotient(((draws @ wins) * draws).sum(axis=1), with_finding * without)
+    whole = float(area(np.ones((1, len(names))))["area"][0])
+    left_out = jackknife.left_out(area, len(values))["area"]
     why = "every video has the finding, or none has it"
-    return jackknife.estimate(float(areas[0]), areas[1:], len(names), SHARE, why) | {
+    return jackknife.estimate(whole, left_out, len(names), SHARE, why) | {
         "with": int(has.sum()),
         "without": int((~has).sum()),
     }

@@ -6,6 +6,7 @@ video in the epoch), so a resumed run draws the same as one that was never inter
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -97,7 +98,7 @@ class BatchLoader:
         """
         recipe, random = self.recipe, None
         if recipe.jitter and epoch is not None:
-            random = random_of(recipe, epoch, index, turn, JITTER)
+            random = random_of(recipe.seed, epoch, index, turn, JITTER)
         length = int(self.videos.lengths[index])
         return select_frames(length, recipe.stride, recipe.frames_per_video, random)
 
@@ -113,7 +114,8 @@ class BatchLoader:
 
     def steps(self, index: int) -> int:
         """The number of pictures of a video."""
-        return self.pictures.steps(len(self.positions(index)))
+        recipe, length = self.recipe, int(self.videos.lengths[index])
+        return steps_of(self.pictures, length, recipe.stride, recipe.frames_per_video)
 
     def pictures_of(self, index: int, epoch: int | None, turn: int = 0) -> Tensor:
         """The pictures of one video that the recipe uses: uint8 (step, row, column[, channel])."""
@@ -175,15 +177,19 @@ def pictures_of(recipe: Recipe) -> Pictures:
     return Pictures(recipe.windows, recipe.scan_lines, recipe.window_frames, recipe.whole_video)
 
 
+@functools.cache  # a study may have a million videos, but few lengths
+def steps_of(pictures: Pictures, length: int, stride: int, frames_per_video: int) -> int:
+    """The number of pictures of a video of `length` frames."""
+    return pictures.steps(len(select_frames(length, stride, frames_per_video)))
+
+
 def in_batches(indices: Sequence[int], batch_size: int) -> list[list[int]]:
     """Every index once, in batches; the last batch may be smaller."""
     return [list(indices[i : i + batch_size]) for i in range(0, len(indices), batch_size)]
 
 
-def random_of(
-    recipe: Recipe, epoch: int, index: int, turn: int, purpose: int
-) -> np.random.Generator:
+def random_of(seed: int, epoch: int, index: int, turn: int, purpose: int) -> np.random.Generator:
     """The generator of one video's AUGMENTATION or JITTER in one turn of an epoch."""
     # NumPy ignores trailing zeros of a short key, so only later turns have a fifth number.
-    key = [recipe.seed, epoch, index, purpose]
+    key = [seed, epoch, index, purpose]
     return np.random.default_rng([*key, turn] if turn else key)

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import logging
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 
 from lus_cli.cache.chunks import StoredVideo
-from lus_cli.cache.decoding import decode_all, decode_video
+from lus_cli.cache.decoding import DecodeTask, Failed, decode_video
 from lus_cli.cache.hdf5 import is_sealed
 from lus_cli.cache.layout import Cache
 from lus_cli.cache.planning import (
@@ -26,12 +27,9 @@ from lus_cli.cache.planning import (
 )
 from lus_cli.cache.video_cache import Entry, VideoCache
 from lus_cli.cache.video_writer import write_video_cache
-from lus_cli.config import PrepareConfig
 from lus_cli.disk_errors import explaining_disk_errors
 from lus_cli.errors import CannotReadError, LusError
 from lus_cli.files import sweep
-from lus_cli.progress import Progress
-from lus_cli.torchrun.group import ALONE, Group
 from lus_cli.words import counted
 
 log = logging.getLogger("lus.prepare")
@@ -56,16 +54,16 @@ def open_old(cache: Cache) -> VideoCache | None:
 
 
 def update_videos(
-    config: PrepareConfig,
     cache: Cache,
     plan: Plan,
     old: VideoCache | None,
-    progress: Progress,
-    group: Group = ALONE,
+    decode: Callable[[list[DecodeTask]], list[Failed]],
+    strict: bool,
 ) -> list[str]:
     """Updates videos.h5 to the plan. Returns a line for each video that cannot be decoded.
 
-    Called by the first process of the group; the others decode with it, see decode_all.
+    decode: decodes videos into their shards and returns the failed ones, see decode_all.
+    strict: whether a failed one is an error.
     """
     work = find_work(plan, old, cache)
     if is_current(old, plan, work):
@@ -81,8 +79,8 @@ def update_videos(
     for change in changed_scores(plan, old):
         log.debug("score changed: %s", change)
     tasks = [plan.task(e, cache) for e in work.new]
-    failed = decode_all(tasks, config.workers, progress, group)
-    if config.strict and failed:
+    failed = decode(tasks)
+    if strict and failed:
         raise LusError(
             f"{counted(len(failed), 'video')} cannot be decoded, the first: {failed[0][1]}",
             "--strict makes this an error",

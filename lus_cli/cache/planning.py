@@ -11,12 +11,11 @@ from lus_cli.cache.chunks import SHARD_SUFFIX, FrameFormat
 from lus_cli.cache.decoding import DecodeTask, source_key
 from lus_cli.cache.layout import Cache
 from lus_cli.cache.video_cache import Entry, VideoCache
-from lus_cli.config import PrepareConfig
 from lus_cli.errors import LusError
 from lus_cli.study.annotations import UNKNOWN, Findings
 from lus_cli.study.ids import VideoId
 from lus_cli.study.sources import Source
-from lus_cli.study.study import read_study, time_order_notes
+from lus_cli.study.study import StudyFiles, read_study, time_order_notes
 from lus_cli.words import counted, shortened
 
 log = logging.getLogger("lus.prepare")
@@ -39,10 +38,9 @@ class Plan:
         return DecodeTask(self.sources[entry.id], self.frame_format, shard_of(entry, cache))
 
 
-def make_plan(config: PrepareConfig, root: Path) -> Plan:
+def make_plan(files: StudyFiles, frame_format: FrameFormat) -> Plan:
     """An entry for each scored video whose files can be read. Raises LusError if none is left."""
-    frame_format = FrameFormat(config.size, config.letterbox, config.color)
-    study = read_study(config, root)
+    study = read_study(files)
     entries, problems = [], list(study.problems)
     for video, source in study.sources.items():
         findings = study.findings.get(video, Findings(None, None))
@@ -57,9 +55,11 @@ def make_plan(config: PrepareConfig, root: Path) -> Plan:
         entries.append(Entry(video, score, a_lines, b_lines, key, source.kind, source.path, group))
     if not entries:
         raise LusError(
-            f"no video in {root} can be read; the first problem", problems[0], left_out=problems[1:]
+            f"no video in {files.root} can be read; the first problem",
+            problems[0],
+            left_out=problems[1:],
         )
-    provenance = {"exams": str(root.absolute()), "mask_text": config.mask_text}
+    provenance = {"exams": str(files.root.absolute()), "mask_text": files.mask_text}
     notes = time_order_notes(study.sources[entry.id] for entry in entries)
     return Plan(frame_format, study.sources, entries, problems, provenance, notes)
 

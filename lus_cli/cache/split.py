@@ -40,7 +40,8 @@ class Split:
     def indices(self, part: str, patients: Sequence[str], scores: np.ndarray) -> list[int]:
         """Indices of the labelled videos of a part; `patients` and `scores` have one entry per video."""
         chosen = set(self.patients(part))
-        return [i for i, p in enumerate(patients) if p in chosen and scores[i] >= 0]
+        labelled = np.flatnonzero(np.asarray(scores) >= 0).tolist()
+        return [index for index in labelled if patients[index] in chosen]
 
     @property
     def signature(self) -> str:

@@ -94,7 +94,9 @@ class People:
     """
 
     def __init__(self, patients: Sequence[str]) -> None:
-        self.ids = alike_names(sorted(set(patients), key=natural_key))
+        names = sorted(set(patients), key=natural_key)
+        self.place = {name: place for place, name in enumerate(names)}  # in natural order
+        self.ids = alike_names(names)
         self.first_of = {name: first for first, ids in self.ids.items() for name in ids}
 
     def first(self, patients: Iterable[str]) -> list[str]:
@@ -103,18 +105,19 @@ class People:
 
     def all(self, patients: Iterable[str]) -> tuple[str, ...]:
         """Every id of the groups with these first ids, in natural order."""
-        return tuple(sorted((i for name in patients for i in self.ids[name]), key=natural_key))
+        names = (i for name in patients for i in self.ids[name])
+        return tuple(sorted(names, key=self.place.__getitem__))
 
 
 def count_table(patients: Sequence[str], scores: np.ndarray) -> dict[str, np.ndarray]:
     """Videos per score, (4,) int, of each patient, in natural order of their names."""
     names = sorted(set(patients), key=natural_key)
     row_of = {name: row for row, name in enumerate(names)}
-    pairs = zip(patients, scores, strict=True)
-    rows = np.fromiter((row_of[name] for name, _ in pairs), int, len(patients))
-    is_labelled = np.asarray(scores) >= 0
-    cells = rows[is_labelled] * len(SCORES) + np.asarray(scores)[is_labelled]
-    table = np.bincount(cells, minlength=len(names) * len(SCORES)).reshape(-1, len(SCORES))
+    pairs = zip(patients, np.asarray(scores).tolist(), strict=True)
+    cells = [row_of[name] * len(SCORES) + score for name, score in pairs if score >= 0]
+    table = np.bincount(np.array(cells, int), minlength=len(names) * len(SCORES)).reshape(
+        -1, len(SCORES)
+    )
     return dict(zip(names, table, strict=True))
 
 

@@ -305,17 +305,17 @@ class VideoCache:
                 raise ValueError("a chunk is too short")
             return pixels
         except (zstandard.ZstdError, *READING) as error:
+            video = VideoId(self.patients[index], self._exams[index], self._areas[index])
             raise LusError(
-                f"{self.path}: video {self.ids[index]} is damaged ({error})",
+                f"{self.path}: video {video} is damaged ({error})",
                 "delete the file and run `lus prepare`",
             ) from error
 
     def raw_chunk(self, index: int, chunk: int) -> bytes:
         """One chunk as stored, compressed."""
-        frames = self.file["frames"]
         offset = (index, chunk * CHUNK_FRAMES, *(0 for _ in self.stored_format.shape))
         try:
-            return bytes(frames.id.read_direct_chunk(offset)[1])
+            return bytes(self.file["frames"].id.read_direct_chunk(offset)[1])
         except MemoryError:  # HDF5 gives a chunk that was never written a size without bounds
             raise ValueError("a chunk is missing") from None
 

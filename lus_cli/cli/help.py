@@ -1,12 +1,13 @@
-"""The help of a command: its options in panels, with the values of a recipe."""
+"""The help of a command: its options in panels, with the values of a recipe. No option counts twice."""
 
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperOption
 
 from lus_cli import options, terminal
 from lus_cli.recipes import panels, recipe, shipped
@@ -18,9 +19,16 @@ class PanelHelp(TyperCommand):
     config_class: type
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Reads --recipe and --config first, since --help ends the command wherever it stands."""
+        """Reads --recipe and --config first, since --help ends the command wherever it stands.
+
+        Refuses an option that is given twice: the second value would silently replace the first.
+        """
+        given, _, order = self.make_parser(ctx).parse_args(args=list(args))
+        for param, times in Counter(order).items():
+            single = isinstance(param, TyperOption) and not (param.multiple or param.is_flag)
+            if single and times > 1 and not ctx.resilient_parsing:
+                ctx.fail(f"{param.opts[0]} is given {times} times: give it once.")
         if {"-h", "--help"} & set(args):
-            given = self.make_parser(ctx).parse_args(args=list(args))[0]
             with terminal.Screen(as_json=False, quiet=False, verbose=False).catching_errors():
                 ctx.meta[__name__] = self.values(given)
         return super().parse_args(ctx, args)
@@ -32,7 +40,9 @@ class PanelHelp(TyperCommand):
             name = name[0] if len(name) == 1 else None
         if file:
             return options.read_toml(Path(file)), Path(file).name
-        return (options.read_toml(shipped.recipe_path(name)), name) if name else ({}, "")
+        if not name:
+            return {}, ""
+        return options.read_toml(shipped.recipe_path(name)), Path(name).name
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         values, origin = ctx.meta.get(__name__, ({}, ""))

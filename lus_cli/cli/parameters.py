@@ -56,7 +56,7 @@ RecipeName = Annotated[
     str | None,
     typer.Option(
         "--recipe",
-        help=f"Name of a recipe that ships with lus; `lus recipes` lists them. [default: "
+        help=f"Name of a recipe that ships with lus, which `lus recipes` lists, or a TOML file. [default: "
         f"{recipe.DEFAULT_RECIPE}]",
         autocompletion=completing("recipe"),
     ),
@@ -67,8 +67,8 @@ RecipeNames = Annotated[
     list[str] | None,
     typer.Option(
         "--recipe",
-        help=f"Name of a recipe that ships with lus; several are cross-validated on the same folds and "
-        f"compared. [default: {recipe.DEFAULT_RECIPE}]",
+        help=f"Name of a recipe that ships with lus, or a TOML file; several are cross-validated on the "
+        f"same folds and compared. [default: {recipe.DEFAULT_RECIPE}]",
         autocompletion=completing("recipe"),
     ),
 ]

@@ -41,6 +41,8 @@ def settings_from(config_class: type, given: dict[str, Any]) -> Any:
         return options.build(config_class, flags)
     path = file or shipped.recipe_path(recipe_name)
     values = values or options.read_toml(path)
+    if "figures" in values:  # of several recipes, none would set the look of their comparison
+        raise UsageError(f"{path}: [figures] is no part of a recipe", "put it in a --config file")
     if issubclass(config_class, recipe.Recipe):
         values = {"name": path.stem} | values
     options.build(config_class, values, str(path))  # so that an error in the file names the file
@@ -55,10 +57,14 @@ def settings_of_recipes(config_class: type, given: dict[str, Any]) -> list[Any]:
         return [settings_from(config_class, given)]
     if len(names) < 2:
         return [settings_from(config_class, given | {"recipe": names[0] if names else None})]
-    if len(set(names)) < len(names):
-        raise UsageError("a recipe is given twice", "give each recipe once")
+    stems = [Path(name).name.removesuffix(".toml") for name in names]
+    if len(set(stems)) < len(stems):
+        raise UsageError("two recipes have the same name", "give each once, or rename a file")
     run = given.get("run")
-    each = [given | {"recipe": name, "run": f"{run}-{name}" if run else None} for name in names]
+    each = [
+        given | {"recipe": name, "run": f"{run}-{stem}" if run else None}
+        for name, stem in zip(names, stems, strict=True)
+    ]
     return [settings_from(config_class, one) for one in each]
 
 

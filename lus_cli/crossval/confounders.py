@@ -40,17 +40,25 @@ def confounding(
         columns = [
             rankdata(column) for column in (values, predictions.scores, predictions.expected)
         ]
-        whole = correlations(columns, np.ones((1, len(patient))))
-        left_out = correlations(columns, jackknife.draws[:, patient])
         entry: dict[str, Any] = {"name": name, "title": name.replace("_", " ")}
-        for key in whole:
-            why = "one of the two is constant"
-            entry[key] = jackknife.estimate(
-                whole[key][0], left_out[key], len(names), CORRELATION, why
-            )
-        entry["strata"] = strata(predictions, values)
-        rows.append(entry)
+        entry |= with_intervals(columns, patient, jackknife)
+        rows.append(entry | {"strata": strata(predictions, values)})
     return rows
+
+
+def with_intervals(
+    columns: list[np.ndarray], patient: np.ndarray, jackknife: Jackknife
+) -> dict[str, Any]:
+    """`correlations` with intervals. patient: (video,) the index of the patient of each video."""
+    whole = correlations(columns, np.ones((1, len(patient))))
+    left_out = jackknife.left_out(
+        lambda draws: correlations(columns, draws[:, patient]), len(patient)
+    )
+    why = "one of the two is constant"
+    return {
+        key: jackknife.estimate(value[0], left_out[key], jackknife.patients, CORRELATION, why)
+        for key, value in whole.items()
+    }
 
 
 def correlations(columns: list[np.ndarray], weights: np.ndarray) -> dict[str, np.ndarray]:

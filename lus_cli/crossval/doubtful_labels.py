@@ -57,22 +57,21 @@ def doubted_labels(repeats: Sequence[Predictions]) -> dict[str, Any]:
 
 def expected_wrong(predictions: Predictions) -> dict[str, Any]:
     """`expected_wrong`, `by_chance` and `below_chance`, each a number of labels."""
-    names = np.array(predictions.patients)
-    patients = np.unique(names)
+    names, patient = np.unique(predictions.patients, return_inverse=True)
+    jackknife = Jackknife(len(names))
+    group = jackknife.group[patient]
 
     def shares(kept: np.ndarray) -> tuple[float, float]:
         given, probabilities = predictions.scores[kept], predictions.probabilities[kept]
         return wrong_share(given, probabilities), chance_share(given, probabilities)
 
-    wrong, chance = shares(np.ones(len(names), bool))
-    without = [shares(names != name) for name in patients] if len(patients) > 1 else []
-    left_out = np.array(without).reshape(-1, 2)
-    jackknife = Jackknife(len(patients))
-    expected = jackknife.estimate(wrong, left_out[:, 0], len(patients), SHARE)
+    wrong, chance = shares(np.ones(len(group), bool))
+    left_out = np.array([shares(group != one) for one in range(jackknife.groups)]).reshape(-1, 2)
+    expected = jackknife.estimate(wrong, left_out[:, 0], len(names), SHARE)
     below = jackknife.estimate(
-        chance - wrong, left_out[:, 1] - left_out[:, 0], len(patients), of_difference(SHARE)
+        chance - wrong, left_out[:, 1] - left_out[:, 0], len(names), of_difference(SHARE)
     )
-    videos = len(names)
+    videos = len(group)
     return {
         "expected_wrong": in_videos(expected, videos),
         "by_chance": videos * chance,

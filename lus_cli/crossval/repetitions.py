@@ -74,9 +74,11 @@ def draw_repeats(
     """
     if not split.folds:
         raise LusError("split.json has no folds", "run `lus prepare --folds 5 --force`")
+    drawn = [list(split.folds)]
+    if repeats == 1:
+        return drawn
     people, seed = People(patients), split.drawn_by.get("seed", 0)
     table = count_table(people.first(patients), scores)
-    drawn = [list(split.folds)]
     for repeat in range(1, repeats):
         random = np.random.default_rng([seed, len(table), repeat])
         drawn.append([people.all(fold) for fold in draw_folds(table, len(split.folds), random)])
@@ -106,7 +108,8 @@ def folds_of(
             random = np.random.default_rng([rule.get("seed", 0), repeat, number])
             size = min(share_of(len(rest), share), len(rest) - 1)
             validation = draw_part(table, rest, size, random, bool(rule.get("stratify")))
-            train = people.all(name for name in rest if name not in validation)
+            held = set(validation)
+            train = people.all(name for name in rest if name not in held)
             drawn_by = {"fold": number, "of": len(groups), "repeat": repeat}
             drawn_by |= {"validation_share": share, "seed": rule.get("seed", 0)}
             drawn_by |= {"stratify": bool(rule.get("stratify"))}

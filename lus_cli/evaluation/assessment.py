@@ -13,7 +13,7 @@ from lus_cli.evaluation.calibration import (
     reliability,
     temperature_scaling,
 )
-from lus_cli.evaluation.intervals import FEW_PATIENTS, METHOD, SHARE, Jackknife, number
+from lus_cli.evaluation.intervals import FEW_PATIENTS, SHARE, Jackknife, number
 from lus_cli.evaluation.metric_labels import CLASS_METRICS, LIMITS, METRICS
 from lus_cli.evaluation.metrics import SCORES, Predictions, equal_predictions, point_values
 from lus_cli.evaluation.references import chance, majority, prior
@@ -63,7 +63,7 @@ def assess(
         "scores": confusion.sum(axis=1).tolist(),
         "predicted": confusion.sum(axis=0).tolist(),
         "training_scores": None if training is None else [int(count) for count in training],
-        "intervals": METHOD,
+        "intervals": jackknife.method,
         "permutations": permutations,
         "seed": seed,
         "metrics": metrics,
@@ -153,7 +153,7 @@ def estimates(
     computed = by_patient.metrics(by_patient.unweighted)
     values = point_values(predictions, {n: float(v[0]) for n, v in computed.items()})
     centre = by_patient.steadied(by_patient.unweighted)
-    left_out = by_patient.left_out(jackknife.draws)
+    left_out = by_patient.left_out(jackknife)
 
     def estimate(metric: str, limits: str, patients: int, why: str) -> dict[str, Any]:
         return jackknife.estimate(

@@ -21,7 +21,6 @@ HALVINGS = 60  # of the range of log temperature: down to the last bit of a floa
 SCALED_METRICS = ("ece", "brier", "nll")
 COVERAGES = tuple(tenths / 10 for tenths in range(10, 0, -1))
 TOLERANCE = 1e-9  # so that 0.7 of 10 videos are 7
-AT_ONCE = 2_000_000  # draws times videos in memory: tens of megabytes
 
 
 def reliability(sums: PatientSums) -> list[dict[str, Any]]:
@@ -120,9 +119,8 @@ def comparison(
     sums = {"before": PatientSums(predictions), "after": PatientSums(after)}
     metrics: dict[str, dict[str, Any]] = {}
     for when, one in sums.items():
-        values, left_out = (
-            one.probability_metrics(draws) for draws in (one.unweighted, jackknife.draws)
-        )
+        values = one.probability_metrics(one.unweighted)
+        left_out = jackknife.left_out(one.probability_metrics, len(one.names))
         for name in SCALED_METRICS:
             limits = LIMITS.get(name, SHARE)
             estimate = jackknife.estimate(
@@ -174,21 +172,20 @@ class RiskCoverage:
         kept = at.cumsum(axis=1)
         return at, kept / kept[:, -1:], quotient(wrong.cumsum(axis=1), kept)
 
-    def resampled(self, draws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The area under the curve of each draw, (draw,), and its risk at the first threshold that
-        reaches each of COVERAGES, (draw, coverage).
+    def resampled(self, draws: np.ndarray) -> dict[str, np.ndarray]:
+        """The `area` under the curve of each draw, (draw,), and its `risks` at the first thresholds
+        that reach each of COVERAGES, (draw, coverage).
 
         The area is the mean over videos of the risk at the confidence of each video (Geifman, Uziel
         and El-Yaniv 2019, ICLR, section 2). 0 is best; random abstention gives the share of wrong
         predictions.
         """
-        areas, reached = [], []
-        for some in np.array_split(draws, len(draws) * len(self.level) // AT_ONCE + 1):
-            at, coverage, risk = self.risks(some)
-            areas.append((at * np.nan_to_num(risk)).sum(axis=1) / at.sum(axis=1))
-            first = [(coverage >= share - TOLERANCE).argmax(axis=1) for share in COVERAGES]
-            reached.append(np.take_along_axis(risk, np.stack(first, axis=1), axis=1))
-        return np.concatenate(areas), np.concatenate(reached)
+        at, coverage, risk = self.risks(draws)
+        first = [(coverage >= share - TOLERANCE).argmax(axis=1) for share in COVERAGES]
+        return {
+            "area": (at * np.nan_to_num(risk)).sum(axis=1) / at.sum(axis=1),
+            "risks": np.take_along_axis(risk, np.stack(first, axis=1), axis=1),
+        }
 
     def curve(self) -> list[dict[str, Any]]:
         """One row per threshold, the highest confidence first, each patient weighted once."""
@@ -219,20 +216,20 @@ def abstention(predictions: Predictions, jackknife: Jackknife) -> dict[str, Any]
     """
     risk_coverage = RiskCoverage(predictions)
     curve = risk_coverage.curve()
-    areas, risks = risk_coverage.resampled(jackknife.draws)
+    left_out = jackknife.left_out(risk_coverage.resampled, len(predictions.scores))
     rows = []
-    for share, risk in zip(COVERAGES, risks.T, strict=True):
+    for share, risk in zip(COVERAGES, left_out["risks"].T, strict=True):
         row = next(row for row in curve if row["coverage"] >= share - TOLERANCE)
         accuracy = jackknife.estimate(row["accuracy"], 1 - risk, row["patients"])
         rows.append({"at_least": share, **row, "low": accuracy["low"], "high": accuracy["high"]})
     wrong = predictions.predicted != predictions.scores
     patients = risk_coverage.patients
-    area = float(risk_coverage.resampled(np.ones((1, patients)))[0][0])
+    area = float(risk_coverage.resampled(np.ones((1, patients)))["area"][0])
     best = np.maximum(np.arange(1, len(wrong) + 1) - (~wrong).sum(), 0) / np.arange(
         1, len(wrong) + 1
     )
     return {
-        "aurc": jackknife.estimate(area, areas, patients),
+        "aurc": jackknife.estimate(area, left_out["area"], patients),
         "aurc_random": float(wrong.mean()),
         "aurc_best": float(best.mean()),
         "at_coverage": rows,

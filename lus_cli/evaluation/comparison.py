@@ -15,7 +15,6 @@ import numpy as np
 
 from lus_cli.evaluation.intervals import (
     FEW_PATIENTS,
-    METHOD,
     SHARE,
     Jackknife,
     number,
@@ -33,7 +32,7 @@ class Measured:
     """The metrics of one candidate, by name.
 
     values: (repetition,) the values. centre, left_out: what intervals are computed from, as means
-    over repetitions: a number, and (patient,) without each patient; see `Jackknife.estimate` and
+    over repetitions: a number, and (group,) without each group of patients; see `Jackknife.estimate` and
     `PatientSums.steadied`.
     """
 
@@ -61,8 +60,8 @@ def compare(candidates: Mapping[str, Sequence[Predictions]]) -> dict[str, Any]:
     return {
         "reference": reference,
         "videos": len(first.videos),
-        "patients": len(jackknife.draws),
-        "intervals": METHOD,
+        "patients": jackknife.patients,
+        "intervals": jackknife.method,
         "candidates": [
             {
                 "name": name,
@@ -83,7 +82,7 @@ def measure(repeats: Sequence[Predictions], jackknife: Jackknife) -> Measured:
     sums = [PatientSums(predictions) for predictions in repeats]
     values = [one.metrics(one.unweighted) for one in sums]
     centre = [one.steadied(one.unweighted) for one in sums]
-    left_out = [one.left_out(jackknife.draws) for one in sums]
+    left_out = [one.left_out(jackknife) for one in sums]
     return Measured(
         {name: np.array([one[name][0] for one in values]) for name in METRICS},
         {name: float(np.mean([one[name][0] for one in centre])) for name in METRICS},
@@ -95,7 +94,7 @@ def entry_of(
     metric: str, candidate: Measured, reference: Measured | None, jackknife: Jackknife
 ) -> dict[str, Any]:
     """A metric of a candidate with its interval, and its difference from the reference, if given."""
-    patients, limits = len(jackknife.draws), LIMITS.get(metric, SHARE)
+    patients, limits = jackknife.patients, LIMITS.get(metric, SHARE)
     values, centre = candidate.values[metric], candidate.centre[metric]
     left_out = candidate.left_out[metric]
     entry = jackknife.estimate(

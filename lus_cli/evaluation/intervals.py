@@ -7,6 +7,10 @@ there are patients (Tukey 1958, Ann Math Stat 29:614), on the logit of the metri
 inside the range and contains the metric (delta method; for kappa and correlations this is Fisher's
 z). The range of a difference is twice as wide, around 0.
 
+Above MOST_GROUPS patients, random groups of patients are left out instead of single ones (the
+delete-a-group jackknife: Kott 2001, J Off Stat 17:521), with one degree of freedom less than there
+are groups. Its cost grows with the patients, not with their square.
+
 `python -m tests.benchmarks.statistics` measures how often such an interval contains the true value.
 These measurements chose the method: percentiles of a patient bootstrap are too narrow for few
 patients.
@@ -14,11 +18,14 @@ patients.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-METHOD = "leave-one-patient-out jackknife with Student's t, on the logit of the range"
+MOST_GROUPS = 1000
+AT_ONCE = 2_000_000  # numbers per array of resamples in memory: tens of megabytes
+METHOD = "{} jackknife with Student's t, on the logit of the range"
 ONE_PATIENT = "an interval needs at least two patients"
 RESTS_ON_ONE = "the value is undefined if one of the patients is left out"
 NO_WIDTH = "the value is the same whichever patient is left out, so the interval has no width"
@@ -33,9 +40,13 @@ ANY: Limits = (-np.inf, np.inf)
 
 
 class Jackknife:
-    """The delete-one jackknife: every patient left out once.
+    """The jackknife over patients: every group of patients is left out once.
 
-    draws: (patient left out, patient) float64, the weight of each patient, sorted by name.
+    Up to MOST_GROUPS patients, each is a group; more are dealt at random to that many groups, the
+    same ones for the same number of patients, so that differences stay paired.
+
+    patients: the number of patients. groups: that of the groups; 0 for a single patient.
+    group: (patient,) int, the group of each patient, sorted by name.
 
     Example:
         >>> kappa, without = 0.8, np.array([0.75, 0.8, 0.8, 0.85, 0.8])
@@ -48,8 +59,50 @@ class Jackknife:
     """
 
     def __init__(self, patients: int) -> None:
-        weights = np.ones((patients, patients)) - np.eye(patients)
-        self.draws = weights if patients > 1 else weights[:0]
+        self.patients = patients
+        self.groups = min(patients, MOST_GROUPS) if patients > 1 else 0
+        self.group = np.arange(patients)
+        if patients > MOST_GROUPS:
+            self.group = np.random.default_rng(0).permutation(patients) % MOST_GROUPS
+
+    @property
+    def method(self) -> str:
+        """How the intervals are computed, in words."""
+        if self.patients <= MOST_GROUPS:
+            return METHOD.format("leave-one-patient-out")
+        return METHOD.format(f"leave-one-group-out (of {MOST_GROUPS:,} random groups of patients)")
+
+    @property
+    def draws(self) -> np.ndarray:
+        """(group left out, patient) float64: the weight of each patient, 0 or 1."""
+        return self.some_draws(0, self.groups)
+
+    def some_draws(self, start: int, stop: int) -> np.ndarray:
+        """The rows `start` to `stop` of `draws`."""
+        return (self.group != np.arange(start, stop)[:, None]).astype(np.float64)
+
+    def left_out(
+        self, compute: Callable[[np.ndarray], dict[str, np.ndarray]], columns: int
+    ) -> dict[str, np.ndarray]:
+        """`compute` for all `draws`, some at a time: arrays whose first axis is the group left out.
+
+        columns: how many numbers `compute` holds for each draw.
+        """
+        step = max(1, AT_ONCE // max(columns, self.patients, 1))
+        parts = [
+            compute(self.some_draws(start, min(start + step, self.groups)))
+            for start in range(0, max(self.groups, 1), step)
+        ]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def sums_without(self, values: np.ndarray, patient: np.ndarray) -> np.ndarray:
+        """The sums of values over all videos but those of each group: (value, video) -> (value, group).
+
+        patient: (video,) the index of the patient of each.
+        """
+        of_group = [np.bincount(self.group[patient], row, self.groups) for row in values]
+        without: np.ndarray = values.sum(axis=1, keepdims=True) - np.array(of_group)
+        return without[:, : self.groups]
 
     def estimate(
         self,
@@ -64,7 +117,7 @@ class Jackknife:
 
         A missing value or interval comes with a `why`, an interval without width with a `note`.
 
-        left_out: (patient,) the value without each patient, NaN where undefined.
+        left_out: (group,) the value without each group of patients, NaN where undefined.
         patients: the number of patients that the value depends on.
         limits: the range of the value.
         why: the reason to give if the value is undefined.
@@ -81,7 +134,7 @@ class Jackknife:
             return entry | {"why": RESTS_ON_ONE}
         left_out = left_out[~undefined]  # all of them, or equal ones, as for a perfect model
         low, high = confidence_interval(
-            value if centre is None else centre, left_out, patients, limits
+            value if centre is None else centre, left_out, min(patients, MOST_GROUPS), limits
         )
         entry |= {"low": min(low, float(value)), "high": max(high, float(value))}
         if low == high == value:
@@ -90,9 +143,9 @@ class Jackknife:
 
 
 def confidence_interval(
-    centre: float, left_out: np.ndarray, patients: int, limits: Limits
+    centre: float, left_out: np.ndarray, groups: int, limits: Limits
 ) -> tuple[float, float]:
-    """The 95 % interval of a value, from its values without each patient; see the module.
+    """The 95 % interval of a value, from its values without each group of patients; see the module.
 
     Example:
         >>> without = np.array([0.75, 0.8, 0.8, 0.85, 0.8])  # each of five patients
@@ -105,10 +158,10 @@ def confidence_interval(
 
     low, high = limits
     width = high - low
-    standard_error = np.sqrt((patients - 1) / patients * ((left_out - centre) ** 2).sum())
+    standard_error = np.sqrt((groups - 1) / groups * ((left_out - centre) ** 2).sum())
     if standard_error <= LEAST_ERROR * (width if np.isfinite(width) else max(abs(centre), 1.0)):
         return float(centre), float(centre)
-    reach = float(stdtrit(patients - 1, 0.975)) * standard_error
+    reach = float(stdtrit(groups - 1, 0.975)) * standard_error
     if not low < centre < high or not np.isfinite(low):
         lowest, highest = min(low, centre), max(high, centre)
         return max(float(centre - reach), lowest), min(float(centre + reach), highest)

@@ -6,6 +6,7 @@ from functools import cached_property
 
 import numpy as np
 
+from lus_cli.evaluation.intervals import AT_ONCE, Jackknife
 from lus_cli.evaluation.metrics import (
     SCORES,
     Predictions,
@@ -19,7 +20,6 @@ CALIBRATION_BINS = 10
 LEAST_PROBABILITY = float(
     np.finfo(np.float32).tiny
 )  # a float32 softmax can return 0, whose log is -inf
-AT_ONCE = 2_000_000  # permutations times videos in memory: tens of megabytes
 
 
 class PatientSums:
@@ -68,18 +68,12 @@ class PatientSums:
         facts = np.stack([np.ones(len(right)), confidence, right], axis=1)
         return self.per_patient(in_bin * facts[:, None])
 
-    @cached_property
-    def wins(self) -> np.ndarray:
-        """(score, patient, other patient) float64: `pairs_won` of each score against the rest."""
-        columns = zip(SCORES, self.probabilities.T, strict=True)
-        return np.stack([pairs_won(p, self.scores == s, self.patient) for s, p in columns])
-
     def metrics(self, draws: np.ndarray) -> dict[str, np.ndarray]:
         """Each metric, and each `<metric>_<score>`, per draw: (draw,); NaN where undefined.
 
         draws: (draw, patient) the weight of each patient.
         """
-        draws = draws.astype(np.float64)
+        draws = draws.astype(np.float64, copy=False)
         confusion = np.tensordot(draws, self.confusion, axes=1)
         return label_metrics(confusion) | self.probability_metrics(draws) | self.aurocs(draws)
 
@@ -87,7 +81,9 @@ class PatientSums:
         """AUROC of each score against the rest, and their mean over the scores for which it is
         defined, per draw. It is undefined for a score that no video has, or every video."""
         having = np.tensordot(draws, self.confusion.sum(axis=2), axes=1)
-        won = np.einsum("rp,spo,ro->rs", draws, self.wins, draws, optimize=True)
+        weights = draws[:, self.patient]
+        columns = zip(SCORES, self.probabilities.T, strict=True)
+        won = np.stack([pairs_won(p, self.scores == s, weights) for s, p in columns], axis=1)
         aurocs = quotient(won, having * (having.sum(axis=1, keepdims=True) - having))
         by_score = {f"auroc_{score}": aurocs[:, score] for score in SCORES}
         return by_score | {"auroc_macro": mean_of_defined(aurocs)}
@@ -100,9 +96,10 @@ class PatientSums:
         macro = steady_macro(f1, draws @ has.astype(float), metrics["accuracy"])
         return metrics | {"f1_macro": macro}
 
-    def left_out(self, draws: np.ndarray) -> dict[str, np.ndarray]:
-        """`steadied` without each patient; for macro F1 also without the patient that it adds."""
-        steadied = self.steadied(draws)
+    def left_out(self, jackknife: Jackknife) -> dict[str, np.ndarray]:
+        """`steadied` without each group of patients; for macro F1 also without the patient that it
+        adds."""
+        steadied = jackknife.left_out(self.steadied, len(self.scores))
         plain = self.metrics(self.unweighted)["f1_macro"]
         return steadied | {"f1_macro": np.concatenate([steadied["f1_macro"], plain])}
 
@@ -116,31 +113,31 @@ class PatientSums:
             "brier": self.briers[self.scores, every],
             "nll": -self.log_probabilities[every, self.scores],
         }
-        bins = np.tensordot(draws.astype(np.float64), self.bins, axes=1)
+        bins = np.tensordot(draws.astype(np.float64, copy=False), self.bins, axes=1)
         videos = bins[:, :, 0].sum(axis=1)
         metrics = {name: draws @ self.per_patient(v) / videos for name, v in values.items()}
         metrics["ece"] = np.abs(bins[:, :, 1] - bins[:, :, 2]).sum(axis=1) / videos
         return metrics
 
 
-def pairs_won(values: np.ndarray, has: np.ndarray, patient: np.ndarray) -> np.ndarray:
-    """(patient, other patient) float64: the pairs of videos behind an AUROC.
+def pairs_won(values: np.ndarray, has: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """(draw,) float64: the weight of the pairs of videos behind an AUROC that are won.
 
-    A pair is a video of the patient that has the finding and a video of the other patient that does
-    not. It is won if the first video has the larger value; a tie counts one half. AUROC is the share
-    of pairs won (Mann and Whitney 1947, Ann Math Stat 18:50); with weights of the patients it is a
-    quadratic form in these weights.
+    A pair is a video that has the finding and one that does not; its weight is the product of
+    theirs. It is won if the first video has the larger value; a tie counts one half. AUROC is the
+    share of pairs won (Mann and Whitney 1947, Ann Math Stat 18:50). The videos are sorted once, so
+    no array holds pairs.
 
     values: (video,). has: (video,) bool, whether the video has the finding.
-    patient: (video,) index of its patient, every index from 0 to the largest present.
+    weights: (draw, video) float64.
     """
-    patients = int(patient.max(initial=-1)) + 1
-    won = np.zeros((patients, patients))
-    for other in range(patients):
-        rivals = np.sort(values[~has & (patient == other)])
-        below = np.searchsorted(rivals, values[has], "left")
-        not_above = np.searchsorted(rivals, values[has], "right")
-        np.add.at(won[:, other], patient[has], (below + not_above) / 2)
+    order = np.argsort(values, kind="stable")
+    begins = np.flatnonzero(np.diff(values[order], prepend=np.nan))  # of each distinct value
+    with_finding, without = (
+        np.add.reduceat(weights[:, order] * which[order], begins, axis=1) for which in (has, ~has)
+    )
+    below = without.cumsum(axis=1) - without
+    won: np.ndarray = (with_finding * (below + without / 2)).sum(axis=1)
     return won
 
 

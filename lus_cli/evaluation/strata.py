@@ -25,7 +25,8 @@ def stratum(predictions: Predictions, inside: np.ndarray) -> dict[str, Any]:
     sums = PatientSums(predictions.of(inside))
     patients = len(sums.names)
     jackknife = Jackknife(patients)
-    point, left_out = sums.metrics(sums.unweighted), sums.metrics(jackknife.draws)
+    point = sums.metrics(sums.unweighted)
+    left_out = jackknife.left_out(sums.metrics, len(inside))
     return {"videos": len(inside), "patients": patients} | {
         metric: jackknife.estimate(
             point[metric][0], left_out[metric], patients, LIMITS.get(metric, SHARE), CONSTANT

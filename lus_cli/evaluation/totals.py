@@ -162,7 +162,9 @@ def agreement_with_intervals(
 ) -> dict[str, Any]:
     """`agreement` with intervals. owner: (unit,) the index of the patient of each unit."""
     values = agreement(true, predicted, np.ones((1, len(true))))
-    left_out = agreement(true, predicted, jackknife.draws[:, owner])
+    left_out = jackknife.left_out(
+        lambda draws: agreement(true, predicted, draws[:, owner]), len(owner)
+    )
     patients = len(np.unique(owner))
     return {
         name: jackknife.estimate(
@@ -184,8 +186,12 @@ def error_difference(
     owner: (unit,) the index of the patient of each unit.
     """
     difference = np.abs(predicted - true) - np.abs(constant - true)
-    weights = jackknife.draws[:, owner]
-    left_out = quotient(weights @ difference, weights.sum(axis=1))
+
+    def mean(draws: np.ndarray) -> dict[str, np.ndarray]:
+        weights = draws[:, owner]
+        return {"mean": quotient(weights @ difference, weights.sum(axis=1))}
+
+    left_out = jackknife.left_out(mean, len(owner))["mean"]
     patients = len(np.unique(owner))
     return jackknife.estimate(float(difference.mean()), left_out, patients, of_difference(POSITIVE))
 
@@ -193,15 +199,13 @@ def error_difference(
 def areas(predictions: Predictions, jackknife: Jackknife) -> list[dict[str, Any]]:
     """The accuracy and mean absolute error of each area; `few` marks those with few patients."""
     names, area = grouped([video[2:] for video in predictions.videos])
-    all_patients, patient = np.unique(predictions.patients, return_inverse=True)
+    patient = np.unique(predictions.patients, return_inverse=True)[1]
     error = np.abs(predictions.predicted - predictions.scores)
     rows = []
     for index, (name,) in enumerate(names):
         inside = area == index
-        facts = np.zeros((len(all_patients), 3))
-        values = np.stack([np.ones(len(error)), error == 0, error], axis=1)
-        np.add.at(facts, patient[inside], values[inside])
-        count, right, distance = np.moveaxis(jackknife.draws @ facts, 1, 0)
+        values = np.stack([np.ones(len(error)), error == 0, error])
+        count, right, distance = jackknife.sums_without(values[:, inside], patient[inside])
         patients = len(set(patient[inside]))
         rows.append(
             {

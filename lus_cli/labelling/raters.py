@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from lus_cli.errors import LusError
-from lus_cli.evaluation.intervals import CORRELATION, METHOD, SHARE, Jackknife, Limits
+from lus_cli.evaluation.intervals import CORRELATION, SHARE, Jackknife, Limits
 from lus_cli.labelling.agreement import (
     confusion,
     exact_agreement,
@@ -119,7 +119,12 @@ def measure(raters: Raters) -> dict[str, Any]:
         counts = confusion(with_none[:, a], with_none[:, b], len(SCORES) + 1).tolist()
         names = {"rater": raters.names[a], "other": raters.names[b]}
         matrices.append({**names, **measured, "confusion": counts})
-    return {"raters": raters.names, "intervals": METHOD, "agreement": rows, "pairs": matrices}
+    return {
+        "raters": raters.names,
+        "intervals": Jackknife(len({*patients} - {None})).method,
+        "agreement": rows,
+        "pairs": matrices,
+    }
 
 
 def subjects(raters: Raters, scores: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
@@ -144,19 +149,18 @@ def estimates(ratings: np.ndarray, patients: Sequence[str | None]) -> dict[str, 
     used = (~np.isnan(ratings)).sum(axis=1) >= 2
     ratings = ratings[used]
     names = [patient for patient, is_used in zip(patients, used, strict=True) if is_used]
-    known = sorted({name for name in names if name is not None})
-    of_video = np.array([name or "" for name in names])
-    measured: dict[str, Any] = {"videos": int(used.sum()), "patients": len(known)}
+    known, patient = np.unique([name or "" for name in names], return_inverse=True)
+    jackknife = Jackknife(len(known))
+    group = jackknife.group[patient]
+    measured: dict[str, Any] = {"videos": int(used.sum()), "patients": len({*names} - {None})}
     for name, (measure_of, limits) in MEASURES.items():
         value = measure_of(ratings)
         if None in names:
             entry = {"value": None if np.isnan(value) else value, "low": None, "high": None}
             measured[name] = entry | {"patients": 0, "why": "the patients are unknown"}
             continue
-        without = [measure_of(ratings[of_video != patient]) for patient in known]
-        measured[name] = Jackknife(len(known)).estimate(
-            value, np.array(without), len(known), limits, UNDEFINED
-        )
+        without = [measure_of(ratings[group != one]) for one in range(jackknife.groups)]
+        measured[name] = jackknife.estimate(value, np.array(without), len(known), limits, UNDEFINED)
     return measured
 
 

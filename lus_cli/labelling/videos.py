@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from lus_cli.config import PrepareConfig
 from lus_cli.errors import LusError
 from lus_cli.prediction.new_videos import id_from_path
 from lus_cli.study.covid_blues import covid_blues_id
@@ -16,7 +15,7 @@ from lus_cli.study.finding import find_files, find_sources, unlinked
 from lus_cli.study.ids import VideoId, natural_key
 from lus_cli.study.label_tables import by_name, normal
 from lus_cli.study.sources import Kind, Source, open_source, require_libraries
-from lus_cli.study.study import table_study
+from lus_cli.study.study import StudyFiles, table_study
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,7 @@ def find_videos(root: Path, labels: Path | None, mask_text: bool) -> Found:
     if not root.is_dir():
         raise LusError(f"there is no folder {root}", "name the folder of videos: lus label VIDEOS")
     if labels is not None:
-        study = table_study(PrepareConfig(exams=root, labels=labels, mask_text=mask_text), root)
+        study = table_study(StudyFiles(root, mask_text=mask_text), labels)
         return of_sources(study.sources.values(), study.problems, root)
     try:
         sources, problems = find_sources(root, mask_text)

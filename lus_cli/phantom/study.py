@@ -14,7 +14,6 @@ import numpy as np
 from PIL import Image
 
 import lus_cli
-from lus_cli.config import PhantomConfig
 from lus_cli.errors import UsageError
 from lus_cli.phantom.appearance import Scene
 from lus_cli.phantom.scene import Label, Lesion, Look, draw_lesions, draw_look
@@ -68,39 +67,46 @@ class RenderTask:
 # --------------------------------------------------------------------------------------- the study
 
 
-def study(config: PhantomConfig) -> list[Video]:
-    """The videos of the study in natural order: ids, scores and lengths."""
-    if config.videos < config.patients:
+def study(*, videos: int, patients: int, longest: int, size: int, seed: int) -> list[Video]:
+    """The videos of the study in natural order: ids, scores and lengths.
+
+    longest: frames of the longest video.
+    size: rows and columns of a frame.
+    """
+    if videos < patients:
         raise UsageError(
-            f"--videos {config.videos} is fewer than --patients {config.patients}",
+            f"--videos {videos} is fewer than --patients {patients}",
             "each patient needs at least one video",
         )
-    rng = np.random.default_rng(config.seed)
-    ids = draw_ids(config, rng)
+    rng = np.random.default_rng(seed)
+    ids = draw_ids(videos, patients, rng)
     scores = draw_scores(ids, rng)
-    lengths = draw_lengths(ids, config.max_frames, rng)
+    lengths = draw_lengths(ids, longest, rng)
     return [
-        Video(video, scores[video], lengths[video], config.seed, config.size)
+        Video(video, scores[video], lengths[video], seed, size)
         for video in sorted(ids, key=video_order)
     ]
 
 
-def draw_ids(config: PhantomConfig, rng: np.random.Generator) -> list[VideoId]:
-    """Distributes exams over the patients and areas over the exams; includes LONGEST."""
+def draw_ids(total: int, people: int, rng: np.random.Generator) -> list[VideoId]:
+    """The ids of `total` videos of `people` patients, with LONGEST among them.
+
+    Distributes exams over the patients and areas over the exams.
+    """
     required = [int(LONGEST.patient), *SHORT_PATIENTS]
     original = [*required, *(p for p in PATIENTS if p not in required)]
     others = list(range(max(PATIENTS) + 1, 10_000))
-    step = max(1, min(len(others) // config.patients, 3))
-    patients = sorted([*original, *others[::step]][: config.patients])
-    exams = max(round(config.patients * EXAMS_PER_PATIENT), -(-config.videos // AREAS))
-    exams = min(exams, config.videos)
+    step = max(1, min(len(others) // people, 3))
+    patients = sorted([*original, *others[::step]][:people])
+    exams = max(round(people * EXAMS_PER_PATIENT), -(-total // AREAS))
+    exams = min(exams, total)
     numbers = draw_exam_numbers(exams, rng)
     first = patients.index(int(LONGEST.patient))
     order = [first, *(i for i in range(len(patients)) if i != first)]
     extra = itertools.cycle(rng.permutation(len(patients)).tolist())
     owners = [patients[i] for i in itertools.islice(itertools.chain(order, extra), exams)]
-    areas_of = np.full(exams, config.videos // exams)
-    areas_of[rng.permutation(exams)[: config.videos % exams]] += 1
+    areas_of = np.full(exams, total // exams)
+    areas_of[rng.permutation(exams)[: total % exams]] += 1
     ids = []
     for owner, number, count in zip(owners, numbers, areas_of, strict=True):
         areas = rng.permutation(np.arange(1, AREAS + 1)).tolist()
@@ -148,7 +154,7 @@ def draw_lengths(
     return lengths
 
 
-def study_record(config: PhantomConfig, videos: Sequence[Video]) -> dict[str, Any]:
+def study_record(seed: int, videos: Sequence[Video]) -> dict[str, Any]:
     """The content of study.json: all drawn parameters."""
 
     def record(video: Video) -> dict[str, Any]:
@@ -159,7 +165,7 @@ def study_record(config: PhantomConfig, videos: Sequence[Video]) -> dict[str, An
 
     return {
         "version": lus_cli.__version__,
-        "seed": config.seed,
+        "seed": seed,
         "labels": {label.name.lower(): int(label) for label in Label},
         "videos": {str(video.id): record(video) for video in videos},
     }

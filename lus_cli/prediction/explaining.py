@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -11,46 +12,31 @@ import numpy as np
 from lus_cli.attention.file_names import MaskFolder
 from lus_cli.attention.maps import draw_one, film, remove_outdated
 from lus_cli.attention.mask_file import merge_files
-from lus_cli.cache.layout import Cache
-from lus_cli.config import AttentionConfig
-from lus_cli.errors import LusError, UsageError
+from lus_cli.errors import LusError
 from lus_cli.files import check_writable
 from lus_cli.folders import locked
-from lus_cli.model.devices import choose_device
-from lus_cli.prediction.models import chosen_model
 from lus_cli.prediction.new_study import distinct_ids, with_video
 from lus_cli.prediction.new_videos import Search, find_videos
 from lus_cli.progress import Progress, Result, Table
 from lus_cli.study.annotations import SCORES
-from lus_cli.training.trained_run import TrainedModel, on_device
+from lus_cli.training.trained_run import TrainedModel
 
 COLUMNS = ("", "predicted", *(f"p({score})" for score in SCORES))
 
 
-def explain_new(config: AttentionConfig, cache: Cache, progress: Progress) -> Result:
+def explain_new(
+    trained: TrainedModel, paths: Sequence[Path], suffix: str, progress: Progress
+) -> Result:
     """Draws new videos: each as a video file under its masks, and its clearest frame as PNG.
 
-    Raises UsageError for options about the study of a run, LusError if no video can be explained.
+    suffix: mp4 or gif.
+    Raises LusError if no video can be explained.
     """
-    if not config.paths:
-        raise UsageError("--model comes without a study", "give the videos to explain")
-    if config.frame or config.video or config.split or config.check or config.exams:
-        raise UsageError(
-            "--frame, --video, --split, --check and --exams apply to the run's study",
-            "omit them, or the paths of new videos",
-        )
-    run = config.run if config.model else str(cache.run(config.run).root)  # of no cross-validation
-    trained = chosen_model(cache, run, config.model)
-    if trained.folds:
-        raise LusError(f"{config.model} is a cross-validation", "give the run of one fold")
-    if not trained.model.has_masks:
-        raise LusError(f"{trained.title} has no attention", "train a run with --attention")
-    on_device(trained.model, choose_device(config.device), trained.card)
     folder = MaskFolder(trained.run.attention / "new-videos")
     check_writable(folder.root)
-    search = find_videos(config.paths)
+    search = find_videos(paths)
     with locked(folder.root / ".lock", folder.root, keep=False):
-        return draw(trained, search, folder, config.format or "mp4", progress)
+        return draw(trained, search, folder, suffix, progress)
 
 
 def draw(

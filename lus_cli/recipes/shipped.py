@@ -22,12 +22,15 @@ def recipe_names() -> list[str]:
 
 
 def recipe_path(name: str) -> Path:
-    """The path of a recipe that ships with lus. Raises UsageError, suggesting the nearest name."""
+    """The path of a recipe that ships with lus, or of one's own, `FILE.toml`.
+
+    Raises UsageError if there is none, suggesting the nearest name.
+    """
+    if name.endswith(".toml") and Path(name).is_file():
+        return Path(name)
     names = recipe_names()
     if name not in names:
-        remedy = f"{nearest(name, names)}recipes are {', '.join(names)}"
-        if name.endswith(".toml") and Path(name).is_file():
-            remedy = f"give a file with --config {name}"
+        remedy = f"{nearest(name, names)}recipes are {', '.join(names)}, or FILE.toml of your own"
         raise UsageError(f"there is no recipe {name!r}", remedy)
     return Path(__file__).parent / f"{name}.toml"
 

@@ -38,7 +38,7 @@ from lus_cli.progress import Progress, Result, Table
 from lus_cli.study.annotations import SCORES, UNKNOWN
 from lus_cli.study.ids import VideoId, parse_frame_id
 from lus_cli.torchrun.group import Group
-from lus_cli.training.trained_run import TrainedRun, open_run
+from lus_cli.training.trained_run import TrainedRun, on_device, open_run
 
 GALLERY_PER_SCORE = 2  # videos; with four scores, the eight pictures of the report (Fig. 10)
 
@@ -85,11 +85,9 @@ def run(config: AttentionConfig, progress: Progress) -> Result:
     set_threads(config.threads, group)
     cache = Cache(config.cache)
     if config.paths or config.model:
-        from lus_cli.prediction.explaining import explain_new
-
         if group.world > 1:
             raise UsageError("new videos are drawn in one process", "start it without torchrun")
-        return explain_new(config, cache, progress)
+        return draw_new(config, cache, progress)
     device = choose_device(config.device, group)
     check_writable(cache.run(config.run).attention)
     trained = open_run(cache, config.run, device)
@@ -108,6 +106,31 @@ def run(config: AttentionConfig, progress: Progress) -> Result:
         output.numbers["predictions"] = predictions
     numbers = {"run": trained.run.name, "weights": trained.weights, **output.numbers}
     return Result(numbers, output.tables, output.files, output.notes)
+
+
+def draw_new(config: AttentionConfig, cache: Cache, progress: Progress) -> Result:
+    """Draws videos that are in no cache.
+
+    Raises UsageError for options about the study of a run, LusError if no video can be explained.
+    """
+    from lus_cli.prediction.explaining import explain_new
+    from lus_cli.prediction.models import chosen_model
+
+    if not config.paths:
+        raise UsageError("--model comes without a study", "give the videos to explain")
+    if config.frame or config.video or config.split or config.check or config.exams:
+        raise UsageError(
+            "--frame, --video, --split, --check and --exams apply to the run's study",
+            "omit them, or the paths of new videos",
+        )
+    run = config.run if config.model else str(cache.run(config.run).root)  # of no cross-validation
+    trained = chosen_model(cache, run, config.model)
+    if trained.folds:
+        raise LusError(f"{config.model} is a cross-validation", "give the run of one fold")
+    if not trained.model.has_masks:
+        raise LusError(f"{trained.title} has no attention", "train a run with --attention")
+    on_device(trained.model, choose_device(config.device), trained.card)
+    return explain_new(trained, config.paths, config.format or "mp4", progress)
 
 
 @contextlib.contextmanager

@@ -27,7 +27,7 @@ def run(config: PhantomConfig, progress: Progress) -> Result:
     """Writes the study. Raises LusError if the folder is not empty and --force is not given."""
     root = (config.root or Cache(config.cache).exams).resolve()
     masks = masks_folder(root)
-    videos = study(config)
+    videos = videos_of(config)
     refuse_foreign(root)
     if masks.exists() and any(masks.iterdir()) and not (masks / STUDY).is_file():
         raise LusError(
@@ -39,8 +39,19 @@ def run(config: PhantomConfig, progress: Progress) -> Result:
     ):
         render_all([RenderTask(v, new_root, new_masks) for v in videos], config.workers, progress)
         write_annotations(new_root / ANNOTATIONS, [(v.id, v.score) for v in videos])
-        write_json(new_masks / STUDY, study_record(config, videos))
+        write_json(new_masks / STUDY, study_record(config.seed, videos))
     return result(videos, root, masks)
+
+
+def videos_of(config: PhantomConfig) -> list[Video]:
+    """The videos of the study in natural order: ids, scores and lengths."""
+    return study(
+        videos=config.videos,
+        patients=config.patients,
+        longest=config.max_frames,
+        size=config.size,
+        seed=config.seed,
+    )
 
 
 def result(videos: Sequence[Video], root: Path, masks: Path) -> Result:

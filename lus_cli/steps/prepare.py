@@ -8,11 +8,13 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from lus_cli.cache.building import clean, open_old, update_videos
-from lus_cli.cache.decoding import decode_for_first, nothing_to_decode
+from lus_cli.cache.chunks import FrameFormat
+from lus_cli.cache.decoding import decode_all, decode_for_first, nothing_to_decode
 from lus_cli.cache.drawn import draw_figures, part_counts
 from lus_cli.cache.hdf5 import is_sealed
 from lus_cli.cache.layout import Cache
@@ -43,6 +45,7 @@ from lus_cli.folders import only_writer
 from lus_cli.progress import Progress, Result, Table
 from lus_cli.study.annotations import SCORES
 from lus_cli.study.notes import summary
+from lus_cli.study.study import StudyFiles
 from lus_cli.torchrun.group import Group, connected
 from lus_cli.words import counted
 
@@ -68,7 +71,16 @@ def prepare(config: PrepareConfig, group: Group, progress: Progress) -> Result:
         return verify(cache, progress)
     if not config.dry_run:
         check_writable(cache.root, cache.figures)
-    plan = make_plan(config, config.exams or cache.exams)
+    plan = make_plan(
+        StudyFiles(
+            config.exams or cache.exams,
+            config.labels,
+            config.annotations,
+            config.mat_scores,
+            config.mask_text,
+        ),
+        FrameFormat(config.size, config.letterbox, config.color),
+    )
     if config.strict and plan.problems:
         raise LusError(
             f"{counted(len(plan.problems), 'problem')}, the first: {plan.problems[0]}",
@@ -80,7 +92,8 @@ def prepare(config: PrepareConfig, group: Group, progress: Progress) -> Result:
         return dry_result(plan, old, find_work(plan, old, cache))
     with only_writer(config.cache):
         old = open_old(cache)  # under the lock: another prepare may have replaced it just before
-        failed = update_videos(config, cache, plan, old, progress, group)
+        decode = partial(decode_all, workers=config.workers, progress=progress, group=group)
+        failed = update_videos(cache, plan, old, decode, config.strict)
         videos = VideoCache(cache.videos)
         problems = plan.problems + failed
         with explaining_the_split(videos, problems):

@@ -6,23 +6,21 @@ Under torchrun every process runs this step; only the first one writes files and
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
 from dataclasses import replace
 
-from lus_cli.cache.layout import Cache, Run
+from lus_cli.cache.layout import Cache
 from lus_cli.cache.split import read_split
 from lus_cli.cache.video_cache import VideoCache
 from lus_cli.config import TrainConfig
 from lus_cli.files import check_writable
-from lus_cli.model.devices import choose_device, explaining_out_of_memory, set_threads
+from lus_cli.model.devices import choose_device, set_threads
 from lus_cli.model.ranks import Ranks, connected
 from lus_cli.progress import Progress, Result
 from lus_cli.recipes.recipe import recipe_of
-from lus_cli.training import estimate
 from lus_cli.training.resuming import resumed
 from lus_cli.training.run_names import reserved
 from lus_cli.training.setting import Setting
-from lus_cli.training.training import new_trainer, smaller, train
+from lus_cli.training.training import dry_run, train
 
 
 def run(config: TrainConfig, progress: Progress) -> Result:
@@ -32,31 +30,19 @@ def run(config: TrainConfig, progress: Progress) -> Result:
     device = choose_device(config.device, ranks)
     with connected(ranks, device), contextlib.ExitStack() as reservation:
         if config.resume:
-            check_writable(cache.run(config.run).root)
+            run = cache.run(config.run)
+            check_writable(run.root)
             changes = {name: getattr(config, name) for name in config.given}
-            setting = resumed(cache.run(config.run), device, ranks, changes)
+            setting = resumed(run, device, ranks, changes)
         else:
             videos = VideoCache(cache.videos)
             split, edited = read_split(cache.split, videos.patients)
             if edited and split.drawn_by:  # recorded in the run folder
                 split = replace(split, drawn_by=split.drawn_by | {"edited": True})
-            run = reservation.enter_context(new_run(config, cache, ranks))
+            if ranks.first and not config.dry_run:
+                run = reservation.enter_context(reserved(cache, config.run, config.name))
+            else:
+                run = cache.new_run(config.run or f"{config.name}-1")
+            run = ranks.agreed(run)
             setting = Setting(recipe_of(config), run, videos, split, device, ranks)
         return dry_run(setting) if config.dry_run else train(setting, progress)
-
-
-def dry_run(setting: Setting) -> Result:
-    """Estimates the time and memory of training from one batch."""
-    trainer = new_trainer(setting, dry=True)
-    with explaining_out_of_memory(smaller(setting.recipe)):
-        return estimate.dry_result(trainer, setting.videos, setting.validation_indices())
-
-
-@contextlib.contextmanager
-def new_run(config: TrainConfig, cache: Cache, ranks: Ranks) -> Iterator[Run]:
-    """Reserves the run named by --run, or the next run of the recipe, while the block runs."""
-    if config.dry_run or not ranks.first:
-        yield ranks.agreed(cache.new_run(config.run or f"{config.name}-1"))
-        return
-    with reserved(cache, config.run, config.name) as run:
-        yield ranks.agreed(run)

@@ -12,6 +12,7 @@ from lus_cli.errors import UsageError
 from lus_cli.study.spellings import canonical
 
 CLUTTER = {"thumbs.db", "desktop.ini", "__macosx"}
+DIGITS = re.compile(r"(\d+)")
 LARGEST_FRAME = np.iinfo(np.int32).max  # frame numbers are int32 in the cache
 # Separators of lus, control characters, Unicode line ends and byte order marks, and surrogates, as
 # which Python decodes bytes of a file name that are not valid UTF-8.
@@ -80,7 +81,7 @@ def natural_key(text: str) -> list[tuple[int, int, str]]:
     """
     return [
         (0, len(digits := piece.lstrip("0")), digits) if piece.isdecimal() else (1, 0, piece)
-        for piece in re.split(r"(\d+)", text)
+        for piece in DIGITS.split(text)
         if piece
     ]
 

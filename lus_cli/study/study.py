@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lus_cli.config import PrepareConfig
 from lus_cli.errors import LusError, UsageError
 from lus_cli.study.annotations import (
     ANNOTATIONS,
@@ -26,6 +25,21 @@ from lus_cli.study.spellings import alike, spreadsheet_date
 
 
 @dataclass(frozen=True)
+class StudyFiles:
+    """Where the videos of a study lie, where their scores are, and how DICOM files are read."""
+
+    root: Path  # an exam tree, or the folder of the videos of a label table
+    labels: Path | None = None  # a label table
+    annotations: Path | None = None  # the file of scores, if it is not Annotations.txt under `root`
+    mat_scores: bool = False  # whether _score.mat files hold the scores of .mat videos
+    mask_text: bool = False  # whether DICOM frames are blackened outside their ultrasound regions
+
+    @property
+    def scores(self) -> Path:
+        return self.labels or self.annotations or self.root / ANNOTATIONS
+
+
+@dataclass(frozen=True)
 class Study:
     """The videos of a study, in its order; `problems` has a line for each that is left out."""
 
@@ -36,13 +50,12 @@ class Study:
     groups: dict[VideoId, str] = field(default_factory=dict)  # hospital, scanner: empty, or of all
 
 
-def read_study(config: PrepareConfig, root: Path) -> Study:
-    """The videos under `root` that have a score. Raises LusError if there is none."""
-    if config.labels is not None and config.annotations is not None:
+def read_study(files: StudyFiles) -> Study:
+    """The videos that have a score. Raises LusError if there is none."""
+    if files.labels is not None and files.annotations is not None:
         raise UsageError("--labels and --annotations both give scores", "use one of them")
-    study = tree_study(config, root) if config.labels is None else table_study(config, root)
-    where = config.labels or annotations_of(config, root)
-    problems = [*study.problems, *unmatched(study, where)]
+    study = tree_study(files) if files.labels is None else table_study(files, files.labels)
+    problems = [*study.problems, *unmatched(study, files.scores)]
     scored = {
         video: source
         for video, source in study.sources.items()
@@ -50,11 +63,11 @@ def read_study(config: PrepareConfig, root: Path) -> Study:
     }
     if not scored:
         raise LusError(
-            f"{root} contains no annotated video",
+            f"{files.root} contains no annotated video",
             f"{len(problems)} problem{'s' * (len(problems) > 1)}, the first: {problems[0]}",
             left_out=problems[1:],
         )
-    groups = check_groups({video: study.groups.get(video, "") for video in scored}, where)
+    groups = check_groups({video: study.groups.get(video, "") for video in scored}, files.scores)
     return Study(scored, study.scores, study.findings, problems, groups)
 
 
@@ -106,47 +119,41 @@ def time_order_notes(sources: Iterable[Source]) -> list[str]:
     ]
 
 
-def annotations_of(config: PrepareConfig, root: Path) -> Path:
-    return config.annotations or root / ANNOTATIONS
-
-
-def tree_study(config: PrepareConfig, root: Path) -> Study:
+def tree_study(files: StudyFiles) -> Study:
     """Reads an exam tree: ids are folders, scores are annotations."""
-    source_list, problems = find_sources(root, config.mask_text)
+    source_list, problems = find_sources(files.root, files.mask_text)
     sources = {source.id: source for source in source_list}
-    mat_scores = read_mat_scores(config, sources, problems)
-    annotations = annotations_of(config, root)
+    mat_scores = read_mat_scores(sources, problems) if files.mat_scores else {}
     # If .mat files give all scores, annotations are not needed.
     needed = not sources.keys() <= mat_scores.keys()
-    scores = read_annotations(annotations) if needed else {}
-    groups = read_groups(annotations) if needed or config.annotations else {}
-    findings = read_findings(root / FINDINGS) if (root / FINDINGS).is_file() else {}
+    scores = read_annotations(files.scores) if needed else {}
+    groups = read_groups(files.scores) if needed or files.annotations else {}
+    path = files.root / FINDINGS
+    findings = read_findings(path) if path.is_file() else {}
     return Study(sources, scores | mat_scores, findings, problems, groups)
 
 
-def table_study(config: PrepareConfig, root: Path) -> Study:
-    """Reads videos anywhere under `root`: ids and scores are in the label table."""
+def table_study(files: StudyFiles, table: Path) -> Study:
+    """Reads videos anywhere under the root: ids and scores are in the label table `table`."""
     from lus_cli.study.label_tables import by_name, pair, table_labels
 
-    assert config.labels is not None
+    root = files.root
     if not root.is_dir():
         raise LusError(f"there is no folder {root}", "name the folder of videos: lus prepare DIR")
     problems: list[str] = []
     kinds = find_files(root, problems, problems)
-    files = by_name(root, kinds, problems)
-    labelled, missing = pair(files, config.labels, table_labels(config.labels))
+    paths = by_name(root, kinds, problems)
+    labelled, missing = pair(paths, table, table_labels(table))
     problems += missing
     labelled_names = {entry.name for entry in labelled}
     problems += [
-        f"{name}: no row in {config.labels} names it"
-        for name in files
-        if name not in labelled_names
+        f"{name}: no row in {table} names it" for name in paths if name not in labelled_names
     ]
     sources: dict[VideoId, Source] = {}
     for entry in sorted(labelled, key=lambda entry: video_order(entry.label.video)):
         video, kind = entry.label.video, kinds[entry.path]
         try:
-            sources[video] = open_source(kind, video, root, entry.path, config.mask_text)
+            sources[video] = open_source(kind, video, root, entry.path, files.mask_text)
         except LusError as error:
             problems.append(str(error))
     single, doubles = unlinked(sources.values())
@@ -155,21 +162,19 @@ def table_study(config: PrepareConfig, root: Path) -> Study:
     require_libraries(single)
     labels = [entry.label for entry in labelled if entry.label.video in sources]
     scores = {label.video: label.score for label in labels if label.score is not None}
-    scores |= read_mat_scores(config, sources, problems)
+    scores |= read_mat_scores(sources, problems) if files.mat_scores else {}
     findings = {label.video: label.findings for label in labels}
     groups = {label.video: label.group for label in labels}
     return Study(sources, scores, findings, problems, groups)
 
 
-def read_mat_scores(
-    config: PrepareConfig, sources: dict[VideoId, Source], problems: list[str]
-) -> dict[VideoId, int]:
-    """The scores in .mat files, if the option is on.
+def read_mat_scores(sources: dict[VideoId, Source], problems: list[str]) -> dict[VideoId, int]:
+    """The scores in .mat files.
 
     A video whose file of scores is invalid gets UNKNOWN, and `problems` a line.
     """
     scores = {}
-    for video, source in sources.items() if config.mat_scores else ():
+    for video, source in sources.items():
         if isinstance(source, MatFile):
             try:
                 scores[video] = source.highest_score()

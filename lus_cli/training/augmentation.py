@@ -40,7 +40,7 @@ def augment(batch: Batch, recipe: Recipe, epoch: int) -> Batch:
     turns = batch.turns or [0] * len(batch.indices)
     videos = batch.pictures.split(batch.lengths.tolist())
     pieces = [
-        augmented(pictures, recipe, random_of(recipe, epoch, index, turn, AUGMENTATION))
+        augmented(pictures, recipe, random_of(recipe.seed, epoch, index, turn, AUGMENTATION))
         for index, turn, pictures in zip(batch.indices, turns, videos, strict=True)
     ]
     return replace(batch, pictures=torch.cat(pieces))

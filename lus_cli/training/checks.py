@@ -105,7 +105,7 @@ def check_weights(weights: str, split: Split) -> None:
         )
 
 
-def check_map(model: LusModel, shape: tuple[int, ...], recipe: Recipe) -> None:
+def check_map(model: LusModel, shape: tuple[int, ...], backbone: str) -> None:
     """Raises LusError if pictures of `shape` are too small for the CNN, or leave attention a single
     cell."""
     frame = torch.zeros((1, *shape), dtype=torch.uint8)
@@ -117,9 +117,9 @@ def check_map(model: LusModel, shape: tuple[int, ...], recipe: Recipe) -> None:
         raise
     except RuntimeError:  # a downsampling layer has no cell left
         rows = columns = 0
-    if min(rows, columns) < (2 if recipe.attention else 1):
+    if min(rows, columns) < (2 if model.has_masks else 1):
         raise LusError(
-            f"pictures of {shape[0]} pixels give {recipe.backbone} a feature map of "
+            f"pictures of {shape[0]} pixels give {backbone} a feature map of "
             f"{rows}x{columns} cells, which is too small",
             "prepare with a larger --size, or train with --feature-stride 16 or --no-attention",
         )

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from lus_cli.errors import LusError
-from lus_cli.recipes.recipe import Recipe
 
 Epochs = Sequence[dict[str, float]]
 
@@ -39,27 +38,27 @@ def out_of_patience(epochs: Epochs, patience: int) -> bool:
     return bool(patience and epochs_since_best(epochs) >= patience)
 
 
-def finished(epochs: Epochs, recipe: Recipe) -> bool:
-    """Whether all epochs are done or early stopping has ended the training."""
-    return len(epochs) >= recipe.epochs or out_of_patience(epochs, recipe.patience)
+def finished(epochs: Epochs, total: int, patience: int) -> bool:
+    """Whether all `total` epochs are done or early stopping has ended the training."""
+    return len(epochs) >= total or out_of_patience(epochs, patience)
 
 
-def stopped_early(epochs: Epochs, recipe: Recipe) -> str:
+def stopped_early(epochs: Epochs, total: int, patience: int) -> str:
     """A sentence about early stopping; empty if training did not stop early."""
-    if len(epochs) >= recipe.epochs or not out_of_patience(epochs, recipe.patience):
+    if len(epochs) >= total or not out_of_patience(epochs, patience):
         return ""
     return (
-        f"Training stopped after epoch {len(epochs)} of {recipe.epochs}: the validation loss did "
-        f"not decrease for {epochs_since_best(epochs)} epochs (--patience {recipe.patience})."
+        f"Training stopped after epoch {len(epochs)} of {total}: the validation loss did not decrease "
+        f"for {epochs_since_best(epochs)} epochs (--patience {patience})."
     )
 
 
-def required_best(epochs: Epochs, recipe: Recipe) -> dict[str, float]:
+def required_best(epochs: Epochs, precision: str) -> dict[str, float]:
     """The best epoch. Raises LusError if no epoch has a finite validation loss."""
     best = best_epoch(epochs)
     if best is not None:
         return best
-    half = "--precision float32, or " if recipe.precision != "float32" else ""
+    half = "--precision float32, or " if precision != "float32" else ""
     raise LusError(
         f"none of {len(epochs)} epochs has a finite validation loss, so no model was saved",
         f"train a new run with {half}lower --learning-rate and --learning-rate-cnn",

@@ -15,7 +15,7 @@ from lus_cli.progress import Result, Table
 from lus_cli.training.feature_cache import FeatureLoader
 from lus_cli.training.forecast import LONG, faster
 from lus_cli.training.sampling import epoch_order
-from lus_cli.training.scoring import parts_of, predict, scored_at_once
+from lus_cli.training.scoring import evaluating, predict
 from lus_cli.training.tally import Tally
 from lus_cli.training.trainer import Trainer
 from lus_cli.words import duration
@@ -33,9 +33,11 @@ def dry_result(trainer: Trainer, videos: VideoCache, validation: Sequence[int]) 
     share = trainer.ranks.share(largest)
     features_s = 0.0
     if isinstance(loader, FeatureLoader):
-        once = timed(lambda: loader.read(share[0]))
-        computed = frames_of(trainer.indices) * (1 + loader.copies) + frames_of(validation)
-        features_s = once / frames_of(share[:1]) * computed
+        missing = loader.missing(loader.keys(trainer.indices, validation))
+        if missing:
+            index, copy = missing[0]
+            once = timed(lambda: loader.computed(index, copy)) / loader.steps(index)
+            features_s = once * frames_of([index for index, _ in missing])
     batch = loader.load(share, 1).to(trainer.device)
     trainer.train_mode()
     step_s = timed(lambda: trainer.step(batch, largest, 1, Tally()))
@@ -78,10 +80,8 @@ def rows(numbers: dict[str, Any], epochs: int) -> list[tuple[Any, ...]]:
 
 
 def score(trainer: Trainer, batch: Batch) -> None:
-    trainer.model.eval()
-    at_once = scored_at_once(trainer.model, trainer.loader)
-    with torch.inference_mode():
-        predict(trainer.model, batch, trainer.pad_to, parts_of(batch, at_once))
+    with evaluating(trainer.model, trainer.loader):
+        predict(trainer.model, batch, trainer.pad_to)
 
 
 def timed(work: Callable[[], object]) -> float:

@@ -51,14 +51,16 @@ class FeatureLoader(BatchLoader):
         device: torch.device,
         model: LusModel,
         folder: Path | None,
+        writes: bool = True,
     ) -> None:
         """Prepares to compute or read feature maps.
 
         model: on `device`, with the frozen CNN.
         folder: where feature maps are stored; with None, each request computes them.
+        writes: whether computed ones are stored.
         """
         super().__init__(videos, recipe, device)
-        self.model, self.folder = model, folder
+        self.model, self.folder, self.writes = model, folder, writes
         made_by = f"{model.backbone!r}{model.prepare.__name__}"
         self.cnn = checksum(made_by, model.backbone.state_dict())
         self.dtype = torch.float16 if recipe.feature_cache == "float16" else torch.float32
@@ -96,10 +98,8 @@ class FeatureLoader(BatchLoader):
         """
         if self.folder is None:
             return
-        videos = {(index, 0) for index in [*trained, *others]}
-        videos |= {(index, copy) for index in trained for copy in range(1, self.copies + 1)}
-        missing = [key for key in sorted(videos) if not self.path(*key).is_file()]
-        missing = ranks.agreed(missing)  # some processes may already store files
+        videos = self.keys(trained, others)
+        missing = ranks.agreed(self.missing(videos))  # some processes may already store files
         share, begun = ranks.share(missing), clock()
         for done, (index, copy) in enumerate(share, start=1):
             self.store(index, copy)
@@ -113,6 +113,15 @@ class FeatureLoader(BatchLoader):
                 "feature maps of %d videos: %.0f MB in %s", len(videos), size / 1e6, self.folder
             )
 
+    def keys(self, trained: Sequence[int], others: Sequence[int]) -> list[tuple[int, int]]:
+        """The videos and copies, (index, copy), whose feature maps training reads; see `fill`."""
+        copies = {(index, copy) for index in trained for copy in range(1, self.copies + 1)}
+        return sorted(copies | {(index, 0) for index in [*trained, *others]})
+
+    def missing(self, videos: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+        """Those of some videos and copies whose feature maps are not stored."""
+        return [key for key in videos if self.folder is None or not self.path(*key).is_file()]
+
     @property
     def copies(self) -> int:
         """The number of augmented copies of a video in training."""
@@ -122,7 +131,7 @@ class FeatureLoader(BatchLoader):
         """Which copy of a video an epoch trains on; 0, outside of training, is the video itself."""
         if epoch is None or not self.copies:
             return 0
-        random = random_of(self.recipe, epoch, index, turn, AUGMENTATION)
+        random = random_of(self.recipe.seed, epoch, index, turn, AUGMENTATION)
         return int(random.integers(self.copies + 1))
 
     def forecast(self, share: Sequence[int], seconds: float, videos: int) -> None:
@@ -140,7 +149,7 @@ class FeatureLoader(BatchLoader):
     def computed(self, index: int, copy: int) -> Tensor:
         pictures = super().read(index)
         if copy:
-            random = random_of(self.recipe, copy, index, 0, AUGMENTATION)
+            random = random_of(self.recipe.seed, copy, index, 0, AUGMENTATION)
             pictures = augmented(pictures, self.recipe, random)
         return self.compute(pictures)
 
@@ -163,7 +172,7 @@ class FeatureLoader(BatchLoader):
         path = self.path(index, copy)
         try:
             if not path.is_file():
-                return self.store(index, copy)
+                return (self.store if self.writes else self.computed)(index, copy)
             with explaining_refusal(path), np.load(path, allow_pickle=False) as stored:
                 return torch.from_numpy(stored["maps"])
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):

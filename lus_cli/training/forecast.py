@@ -91,7 +91,7 @@ class Forecast:
             total = f"up to {total}; early stopping may end it sooner"
         line = f"about {duration(epoch_s)} per epoch: {total}"
         if self.runs > 1:
-            line += f"; {self.runs} runs like this one: about {duration(run_s * self.runs)}"
+            line += f"; {self.runs} such runs: about {duration(run_s * self.runs)}, scoring not included"
             run_s *= self.runs
         return [line, faster(self.recipe, self.per_video)] if run_s > LONG else [line]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from lus_cli.cache.layout import Cache, Run
+from lus_cli.cache.layout import Run
 from lus_cli.cache.split import read_split
 from lus_cli.cache.video_cache import VideoCache
 from lus_cli.errors import LusError, UsageError
@@ -36,9 +36,8 @@ def resumed(
 
     changes: the fields of the recipe that replace the planned ones: epochs and patience.
     """
-    cache = Cache(run.root.parents[1])
     planned = build(Recipe, read_toml(run.config), str(run.config))
-    videos = VideoCache(cache.videos)
+    videos = VideoCache(run.cache.videos)
     check_study(read_json(run.provenance, "start a new run"), videos, f"run {run.name}")
     split, _ = read_split(run.split, videos.patients)
     recipe = dataclasses.replace(planned, **(changes or {}))
@@ -61,7 +60,7 @@ def check_plan(run: Run, planned: Recipe, changed: Recipe) -> None:
     if longer and out_of_patience(done, changed.patience):
         raise LusError(
             f"run {run.name} would not continue to epoch {changed.epochs}: "
-            f"{stopped_early(done, changed)}",
+            f"{stopped_early(done, changed.epochs, changed.patience)}",
             "also give --patience: 0 to train all epochs, or a larger number of epochs",
         )
 
@@ -93,16 +92,17 @@ def restored(setting: Setting, trainer: Trainer) -> list[dict[str, float]]:
         trainer.restore(state)
     except UNREADABLE as error:
         raise mismatch(run, error) from error
-    if not finished(epochs, setting.recipe):
+    if not finished(epochs, setting.recipe.epochs, setting.recipe.patience):
         log.info("resuming run %s after epoch %d", run.name, len(epochs))
-        if setting.replanned and (sentence := changed_rates(setting, len(epochs))):
+        if setting.replanned and (
+            sentence := changed_rates(setting.planned, setting.recipe, len(epochs))
+        ):
             log.warning("%s", sentence)
     return epochs
 
 
-def changed_rates(setting: Setting, done: int) -> str:
+def changed_rates(before: Recipe | None, now: Recipe, done: int) -> str:
     """A sentence on how other --epochs change the learning rate; empty if they do not."""
-    before, now = setting.planned, setting.recipe
     if before is None or before.epochs == now.epochs or now.schedule == "constant" or not done:
         return ""
     last, first, end = (
@@ -137,16 +137,15 @@ def write_plan(setting: Setting) -> None:
     write_text(run.config, to_toml(now, only=Recipe))
 
 
-def already_finished(setting: Setting, epochs: list[dict[str, float]]) -> str:
+def already_finished(name: str, epochs: list[dict[str, float]], total: int, patience: int) -> str:
     """A sentence on a run that was already finished when it was resumed."""
-    run, recipe = setting.run, setting.recipe
-    command = f"`lus train --resume --run {run.name}"
-    if reason := stopped_early(epochs, recipe):
+    command = f"`lus train --resume --run {name}"
+    if reason := stopped_early(epochs, total, patience):
         return (
-            f"Run {run.name} is finished: nothing was trained. {reason} {command} --patience 0` "
-            f"continues to epoch {recipe.epochs}."
+            f"Run {name} is finished: nothing was trained. {reason} {command} --patience 0` "
+            f"continues to epoch {total}."
         )
     return (
-        f"Run {run.name} is finished, with {len(epochs)} of {counted(recipe.epochs, 'epoch')}: "
+        f"Run {name} is finished, with {len(epochs)} of {counted(total, 'epoch')}: "
         f"nothing was trained. {command} --epochs N` continues to epoch N."
     )

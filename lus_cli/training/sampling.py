@@ -24,10 +24,11 @@ def epoch_order(
     step_videos = recipe.batch_size * recipe.accumulate
     if not recipe.balanced_sampling:
         return in_batches([indices[i] for i in random.permutation(len(indices))], step_videos)
-    present = sorted({int(scores[i]) for i in indices})
+    videos = np.asarray(indices, int)
+    present = np.unique(scores[videos]).tolist()
     drawn: list[int] = []
     for place, score in enumerate(present):
-        candidates = [i for i in indices if scores[i] == score]
+        candidates = videos[scores[videos] == score]
         # The first scores get the remainder of the division, so that the total is exact.
         draws = len(indices) // len(present) + (place < len(indices) % len(present))
         rounds = -(-draws // len(candidates))

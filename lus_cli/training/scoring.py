@@ -55,11 +55,9 @@ def score_videos(
     groups = in_batches(indices, loader.recipe.batch_size)
     share: list[np.ndarray] = []
     progress = ranks.whole(progress)
-    with evaluating(model):
-        at_once = scored_at_once(model, loader)
+    with evaluating(model, loader):
         for batch in loader.batches(ranks.share(groups)):
-            parts = parts_of(batch, at_once)
-            output = predict(model, batch.to(device), pad_to, parts, votes, decide)
+            output = predict(model, batch.to(device), pad_to, votes, decide)
             share.append(output.logits.float().cpu().numpy())
             if keep is not None:
                 keep(batch, output)
@@ -68,33 +66,38 @@ def score_videos(
     return np.concatenate([none, *in_order(ranks.gathered(share))])
 
 
+WARM_S = 4.0  # seconds: a warm-up that takes longer is not repeated
+
+
 def seconds_per_picture(
     model: LusModel, loader: BatchLoader, indices: Sequence[int], pad_to: int
 ) -> float:
     """How long scoring takes per picture, measured on the shortest of some videos."""
     index = min(indices, key=loader.steps)
     batch, seconds = loader.load([index]).to(device_of(model)), 0.0
-    with evaluating(model):
-        parts = parts_of(batch, scored_at_once(model, loader))
+    with evaluating(model, loader):
         for _ in range(2):  # the first call warms up, unless it takes long
-            if seconds > 1:
+            if seconds > WARM_S:
                 break
             begun = time.perf_counter()
-            predict(model, batch, pad_to, parts).logits.cpu()  # waits for an accelerator
+            predict(model, batch, pad_to).logits.cpu()  # waits for an accelerator
             seconds = time.perf_counter() - begun
     return seconds / loader.steps(index)
 
 
 @contextlib.contextmanager
-def evaluating(model: LusModel) -> Iterator[None]:
-    """Evaluation mode without gradients while the block runs, then the mode from before."""
-    was_training = model.training
+def evaluating(model: LusModel, loader: BatchLoader) -> Iterator[None]:
+    """Evaluation mode without gradients while the block runs, with as many pictures of the loader in
+    the CNN at once as memory holds; then the mode and the number from before."""
+    was_training, at_once = model.training, model.frames_at_once
     model.eval()
     try:
         with torch.inference_mode():
+            model.frames_at_once = scored_at_once(model, loader)
             yield
     finally:
         model.train(was_training)
+        model.frames_at_once = at_once
 
 
 def device_of(model: LusModel) -> torch.device:
@@ -108,17 +111,10 @@ def scored_at_once(model: LusModel, loader: BatchLoader) -> int:
     return min(most, CHECKPOINT_FRAMES) if loader.recipe.checkpointing else most
 
 
-def parts_of(batch: Batch, at_once: int) -> list[int]:
-    """Splits the frames of a batch into parts of at most `at_once`; returns the size of each."""
-    frames = int(batch.lengths.sum())
-    return [min(at_once, frames - start) for start in range(0, frames, at_once)]
-
-
 def predict(
     model: LusModel,
     batch: Batch,
     pad_to: int,
-    parts: Sequence[int] = (),
     votes: Votes | None = None,
     decide: bool = True,
 ) -> Output:
@@ -126,7 +122,7 @@ def predict(
 
     For `votes` and `decide` see score_videos.
     """
-    features = features_of(model, batch, parts)
+    features = features_of(model, batch)
     if votes is None:
         output = model.undecided(features, batch.lengths, pad_to)
     else:
@@ -150,10 +146,9 @@ def averaged_out(
     some = list(indices[::step])
     device = device_of(model)
     removed: list[float] = []
-    with evaluating(model):
-        at_once = scored_at_once(model, loader)
+    with evaluating(model, loader):
         for batch in loader.batches(in_batches(some, loader.recipe.batch_size)):
-            features = features_of(model, batch.to(device), parts_of(batch, at_once))
+            features = features_of(model, batch.to(device))
             outputs = model.outputs(features, batch.lengths, pad_to)
             expected = torch.stack(
                 [expected_scores(output.logits.float()) for output in outputs]

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 
 from lus_cli.cache.batches import BatchLoader
-from lus_cli.cache.layout import Cache, Run
+from lus_cli.cache.layout import Run
 from lus_cli.errors import UsageError
 from lus_cli.evaluation.model_card import write_model_card
 from lus_cli.files import write_json, write_text
@@ -45,6 +45,7 @@ from lus_cli.training.early_stopping import (
     stopped_early,
 )
 from lus_cli.training.epoch_log import EpochLog
+from lus_cli.training.estimate import dry_result
 from lus_cli.training.feature_cache import FeatureLoader
 from lus_cli.training.forecast import Forecast
 from lus_cli.training.members import deal
@@ -61,6 +62,7 @@ class Fitted(NamedTuple):
     """The result of fitting."""
 
     epochs: list[dict[str, float]]  # metrics of all epochs, those before a resumption included
+    best: dict[str, float]  # the epoch whose model is kept
     notes: list[str]  # on early stopping, or on a run that was already finished
 
 
@@ -78,6 +80,13 @@ def train(setting: Setting, progress: Progress, *, becomes_latest: bool = True) 
             return finish(setting, fitted, progress)
 
 
+def dry_run(setting: Setting) -> Result:
+    """Estimates the time and memory of training from one batch; writes nothing."""
+    trainer = new_trainer(setting, dry=True)
+    with explaining_out_of_memory(smaller(setting.recipe)):
+        return dry_result(trainer, setting.videos, setting.validation_indices())
+
+
 @contextlib.contextmanager
 def run_begun(setting: Setting, becomes_latest: bool) -> Iterator[None]:
     """Creates and locks the folder of the run and starts its log.
@@ -92,7 +101,7 @@ def run_begun(setting: Setting, becomes_latest: bool) -> Iterator[None]:
         origin["parts"] = run_folder.composition(setting.videos, setting.split)
         run_folder.start_folder(setting.run, setting.recipe, setting.split, origin)
         if becomes_latest:
-            write_text(Cache(setting.run.root.parents[1]).latest, setting.run.name + "\n")
+            write_text(setting.run.cache.latest, setting.run.name + "\n")
     root = setting.run.root
     with locked(root / ".lock", root, keep=False), run_folder.logging_to(root / "log.txt"):
         write_plan(setting)
@@ -118,11 +127,10 @@ def new_trainer(setting: Setting, *, dry: bool = False) -> Trainer:
     loader = BatchLoader(videos, recipe, device)
     if device.type == "mps":
         model.frames_at_once = frames_at_once(model.backbone, loader.shape, MAX_ACTIVATION_BYTES)
-    check_map(model, loader.shape, recipe)
+    check_map(model, loader.shape, recipe.backbone)
     if recipe.freeze:
-        stored = recipe.feature_cache != "none" and not dry
-        folder = Cache(setting.run.root.parents[1]).features if stored else None
-        loader = FeatureLoader(videos, recipe, device, model, folder)
+        folder = setting.run.cache.features if recipe.feature_cache != "none" else None
+        loader = FeatureLoader(videos, recipe, device, model, folder, writes=not dry)
     setting.validation_indices()  # raises LusError if there are none
     indices, left_out = setting.training_indices(), None
     if recipe.leave_out:
@@ -170,7 +178,7 @@ def fit(setting: Setting, trainer: Trainer, progress: Progress) -> Fitted:
         forecast = Forecast(trainer, validation, before, setting.to_train)
         forecast.rough(trainer)
     progress("epochs", before, recipe.epochs)
-    while not finished(epochs, recipe):
+    while not finished(epochs, recipe.epochs, recipe.patience):
         epoch = len(epochs) + 1
         metrics = trainer.epoch(epoch, progress, forecast)
         metrics |= trainer.validate(validation, progress)
@@ -182,13 +190,13 @@ def fit(setting: Setting, trainer: Trainer, progress: Progress) -> Fitted:
         progress("epochs", epoch, recipe.epochs)
     if book is not None:
         book.close()
-    required_best(epochs, recipe)
-    note = stopped_early(epochs, recipe)
+    best = required_best(epochs, recipe.precision)
+    note = stopped_early(epochs, recipe.epochs, recipe.patience)
     if before and before == len(epochs):
-        note = already_finished(setting, epochs)
+        note = already_finished(run.name, epochs, recipe.epochs, recipe.patience)
     elif note and ranks.first:
         log.debug("%s", note)  # for log.txt; the terminal shows notes
-    return Fitted(epochs, [note] if note else [])
+    return Fitted(epochs, best, [note] if note else [])
 
 
 def keep(setting: Setting, trainer: Trainer, epochs: list[dict[str, float]]) -> None:
@@ -222,8 +230,7 @@ def finish(setting: Setting, fitted: Fitted, progress: Progress) -> Result:
     test = score_part(setting, model, card, "test", progress) if setting.split.test else {}
     if setting.ranks.first:
         write_model_card(run)
-    epochs = fitted.epochs
-    best = required_best(epochs, setting.recipe)
+    epochs, best = fitted.epochs, fitted.best
     if setting.ranks.first:
         weights = weights_digest(run.best)
         write_json(

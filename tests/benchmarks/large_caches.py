@@ -26,6 +26,7 @@ from lus_cli.recipes.recipe import Recipe
 from lus_cli.recipes.shipped import recipe_path
 from lus_cli.study.annotations import ANNOTATIONS
 from lus_cli.study.ids import VideoId
+from lus_cli.study.study import StudyFiles
 from lus_cli.training import run_folder
 
 FORMAT = FrameFormat(224, letterbox=False, color=False)
@@ -98,7 +99,8 @@ def write_large_study(root: Path, videos: int) -> Path:
 def pretend_prepared(config: PrepareConfig) -> None:
     """Makes the cache that `lus prepare` would make of the study, without reading its files."""
     assert config.exams is not None
-    cache, plan = Cache(config.cache), make_plan(config, config.exams)
+    frame_format = FrameFormat(config.size, config.letterbox, config.color)
+    cache, plan = Cache(config.cache), make_plan(StudyFiles(config.exams), frame_format)
     numbers = np.arange(LENGTHS[0], dtype=np.int32)
     checksums = (f"{number:032x}" for number in itertools.count())
 

@@ -32,7 +32,8 @@ def measure(folder: Path) -> Measured:
     videos = VideoCache(cache.videos)
     write_untrained_run(cache, videos, read_split(cache.split, videos.patients)[0], "standard")
     single = make_study(folder / "single", frames, 10, 1)
-    there = ("--cache", cache.root, "--device", "cpu")
+    # One thread, as for loading alone: several wait for each other where the machine is shared.
+    there = ("--cache", cache.root, "--device", "cpu", "--threads", "1")
     commands = {
         "predict": ("predict", study / VIDEO, *there),
         "attention": ("attention", "--frame", f"{VIDEO}/5", *there),

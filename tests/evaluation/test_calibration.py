@@ -7,7 +7,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lus_cli.evaluation import calibration
 from lus_cli.evaluation.assessment import assess, warnings_of_temperature
 from lus_cli.evaluation.calibration import (
     TEMPERATURES,
@@ -167,21 +166,11 @@ def test_aurc_by_hand():
 def test_aurc_of_weighted_patients_is_that_of_repeated_videos():
     predictions = untied(1)
     draws = np.array([[2, 0, 1, 3, 0, 1, 1, 1, 0], [1] * 9])
-    areas = RiskCoverage(predictions).resampled(draws)[0]
+    areas = RiskCoverage(predictions).resampled(draws)["area"]
     names = np.unique(predictions.patients, return_inverse=True)[1]
     for draw, area in zip(draws, areas, strict=True):
         videos = [v for v, patient in enumerate(names) for _ in range(draw[patient])]
         assert area == pytest.approx(written_out(predictions, videos))
-
-
-def test_draws_are_the_same_however_many_are_in_memory(monkeypatch):
-    predictions = untied(2)
-    draws = Jackknife(9).draws
-    together = RiskCoverage(predictions).resampled(draws)
-    monkeypatch.setattr(calibration, "AT_ONCE", 200)  # few of them
-    apart = RiskCoverage(predictions).resampled(draws)
-    for one, other in zip(together, apart, strict=True):
-        np.testing.assert_array_equal(one, other)
 
 
 def test_a_model_of_constant_confidence_gains_nothing_by_abstaining():

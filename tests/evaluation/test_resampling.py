@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from scipy import stats
 
+from lus_cli.evaluation import intervals
 from lus_cli.evaluation.assessment import assess
 from lus_cli.evaluation.intervals import ANY, CORRELATION, POSITIVE, SHARE, Jackknife
+from lus_cli.evaluation.metrics import Predictions
 from lus_cli.evaluation.resampling import PatientSums, permutation_test, permuted_confusions
 from tests.benchmarks import statistics
 from tests.predicted import drawn, from_sklearn, predicting, predictions_for
@@ -163,3 +167,65 @@ def test_an_interval_is_undefined_if_the_metric_is_undefined_without_one_patient
     estimate = Jackknife(6).estimate(0.5, left_out, 6)
     assert (estimate["low"], estimate["high"]) == (None, None)
     assert "one of the patients is left out" in estimate["why"]
+
+
+def many(patients: int, videos: int) -> Predictions:
+    """Predictions right in most videos, and more so in those of some patients than of others."""
+    random = np.random.default_rng(patients)
+    owner = np.repeat(np.arange(patients), videos)
+    scores = random.integers(4, size=len(owner))
+    skill = random.uniform(0.5, 3, patients)[owner, None]
+    logits = random.normal(size=(len(owner), 4)) + skill * np.eye(4)[scores]
+    shares = np.exp(logits)
+    names = [f"{patient:05}" for patient in owner]
+    return predictions_for(names, scores, shares / shares.sum(axis=1, keepdims=True))
+
+
+def test_leaving_out_groups_gives_the_intervals_of_leaving_out_patients(monkeypatch):
+    # With 200 groups the standard error itself varies by 1 / sqrt(2 * 199) = 5 %.
+    predictions = many(800, 3)
+    exact = assess(predictions, 0, 0)
+    monkeypatch.setattr(intervals, "MOST_GROUPS", 200)
+    grouped = assess(predictions, 0, 0)
+    assert "leave-one-patient-out" in exact["intervals"]
+    assert "200 random groups of patients" in grouped["intervals"]
+    pairs = [(exact["metrics"][name], grouped["metrics"][name]) for name in exact["metrics"]]
+    pairs += [(one["sums"]["exam"]["mean"]["predicted"]["icc"] for one in (exact, grouped))]
+    pairs += [(one["areas"][0]["accuracy"] for one in (exact, grouped))]
+    pairs += [(one["abstention"]["aurc"] for one in (exact, grouped))]
+    for one, other in pairs:
+        assert (other["value"], other["patients"]) == (one["value"], one["patients"])
+        ratio = (other["high"] - other["low"]) / (one["high"] - one["low"])
+        assert ratio != 1
+        assert 0.85 < ratio < 1.15
+
+
+def test_every_patient_is_in_one_group_of_nearly_equal_size(monkeypatch):
+    monkeypatch.setattr(intervals, "MOST_GROUPS", 7)
+    jackknife = Jackknife(25)
+    left_out = 1 - jackknife.draws
+    assert (left_out.sum(axis=0) == 1).all()
+    assert sorted(set(left_out.sum(axis=1))) == [3, 4]
+    assert (jackknife.draws == Jackknife(25).draws).all()  # differences are paired
+    assert (Jackknife(7).draws == 1 - np.eye(7)).all()
+
+
+def test_intervals_are_the_same_however_many_draws_are_in_memory(monkeypatch):
+    together = assess(drawn(3), 0, 0)
+    monkeypatch.setattr(intervals, "AT_ONCE", 200)  # two of the nine patients at a time
+    apart = assess(drawn(3), 0, 0)
+    for name, entry in together["metrics"].items():
+        assert apart["metrics"][name] == pytest.approx(entry), name
+    assert apart["abstention"]["aurc"] == pytest.approx(together["abstention"]["aurc"])
+
+
+def test_memory_does_not_grow_with_the_square_of_the_patients():
+    patients = 6000
+    predictions = many(patients, 1)
+    tracemalloc.start()
+    try:
+        assess(predictions, 0, 0)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < patients**2 * 8

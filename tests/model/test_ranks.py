@@ -147,8 +147,10 @@ def test_every_video_is_scored_once_and_in_order(
             assert groups == [list(range(videos))[at : at + 2] for at in range(0, videos, 4)]
             return []
 
+    model = nn.Linear(1, 1)
+    model.frames_at_once = 0  # type: ignore[assignment]
     logits = score_videos(
-        nn.Linear(1, 1), Loader(), range(videos), pad_to=0, task="", progress=silent,  # type: ignore[arg-type]
+        model, Loader(), range(videos), pad_to=0, task="", progress=silent,  # type: ignore[arg-type]
         ranks=Ranks(0, 2),
     )  # fmt: skip
     assert logits[:, 0].tolist() == list(range(videos))

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from lus_cli.config import RecipesConfig, TrainConfig
+from lus_cli.cli.settings import settings_of_recipes
+from lus_cli.config import CrossvalConfig, RecipesConfig, TrainConfig
 from lus_cli.errors import UsageError
 from lus_cli.options import build, read_toml
 from lus_cli.progress import silent
@@ -71,13 +72,20 @@ def test_the_list_has_a_line_for_each_recipe() -> None:
     assert all(row[1].endswith(".") for row in table.rows)
 
 
-def test_a_recipe_file_given_as_a_recipe_is_pointed_to_config(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path("mine.toml").write_text("epochs = 3\n")
-    with pytest.raises(UsageError, match=r"give a file with --config mine\.toml"):
-        recipe_path("mine.toml")
+def test_recipes_of_ones_own_are_cross_validated_next_to_shipped_ones(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.toml"
+    mine.write_text("epochs = 3\n")
+    for run, runs in ((None, [None, None]), ("cv", ["cv-mine", "cv-demo"])):
+        given = {"recipe": [str(mine), "demo"], "run": run, "cache": tmp_path}
+        own, demo = settings_of_recipes(CrossvalConfig, given)
+        assert (own.name, own.epochs, demo.name) == ("mine", 3, "demo")
+        assert [own.run, demo.run] == runs
+    mine.write_text("epochs = 3\n[figures]\ntitles = false\n")
+    with pytest.raises(UsageError, match="put it in a --config file"):
+        settings_of_recipes(CrossvalConfig, {"recipe": [str(mine)]})
+    (tmp_path / "demo.toml").write_text("epochs = 3\n")
+    with pytest.raises(UsageError, match="two recipes have the same name"):
+        settings_of_recipes(CrossvalConfig, {"recipe": ["demo", str(tmp_path / "demo.toml")]})
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 def test_study_has_the_shape_of_the_original() -> None:
-    videos = study.study(PhantomConfig())
+    videos = phantom.videos_of(PhantomConfig())
     patients = {v.id.patient for v in videos}
     named = "1017 1045 1047 1048 1050 1051 1052 1066 1067 1068 1069"
     assert " ".join(sorted(patients)) == named
@@ -73,14 +73,14 @@ def test_study_has_the_shape_of_the_original() -> None:
 
 def test_an_exam_number_belongs_to_one_patient() -> None:
     owners = defaultdict(set)
-    for video in study.study(PhantomConfig()):
+    for video in phantom.videos_of(PhantomConfig()):
         owners[video.id.exam].add(video.id.patient)
         assert len(video.id.exam) == 4
     assert all(len(patients) == 1 for patients in owners.values())
 
 
 def test_lengths_differ_as_in_the_original() -> None:
-    videos = study.study(PhantomConfig())
+    videos = phantom.videos_of(PhantomConfig())
     lengths = {str(v.id): v.frames for v in videos}
     assert max(lengths, key=lambda video: lengths[video]) == "1017/1048/11"
     assert lengths["1017/1048/11"] == 252
@@ -92,7 +92,7 @@ def test_lengths_differ_as_in_the_original() -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_every_score_occurs_in_most_patients(seed: int) -> None:
     scores = defaultdict(set)
-    for video in study.study(PhantomConfig(seed=seed)):
+    for video in phantom.videos_of(PhantomConfig(seed=seed)):
         scores[video.id.patient].add(video.score)
     assert sum(len(found) == 4 for found in scores.values()) >= 9
 
@@ -102,7 +102,7 @@ def test_every_score_occurs_in_most_patients(seed: int) -> None:
     [(4, 4, 4), (4, 12, 7), (6, 18, 10), (30, 200, 49), (5, 700, 50)],
 )
 def test_other_sizes_keep_the_construction(patients: int, videos: int, exams: int) -> None:
-    planned = study.study(PhantomConfig(patients=patients, videos=videos, max_frames=4))
+    planned = phantom.videos_of(PhantomConfig(patients=patients, videos=videos, max_frames=4))
     assert len({v.id for v in planned}) == videos
     assert len({v.id.exam for v in planned}) == exams
     ids = {v.id.patient for v in planned}
@@ -116,17 +116,17 @@ def test_other_sizes_keep_the_construction(patients: int, videos: int, exams: in
 
 def test_fewer_videos_than_patients_is_refused() -> None:
     with pytest.raises(UsageError, match="--videos 4 is fewer than --patients 11"):
-        study.study(PhantomConfig(videos=4))
+        phantom.videos_of(PhantomConfig(videos=4))
 
 
 def test_look_does_not_know_the_score() -> None:
-    video = study.study(PhantomConfig())[0]
+    video = phantom.videos_of(PhantomConfig())[0]
     looks = {repr(dataclasses.replace(video, score=score).draw()[0]) for score in range(4)}
     assert len(looks) == 1
 
 
 def test_look_does_not_go_with_the_score() -> None:
-    videos = study.study(PhantomConfig(patients=100, videos=1500))
+    videos = phantom.videos_of(PhantomConfig(patients=100, videos=1500))
     drawn = [dataclasses.asdict(video.draw()[0]) for video in videos]
     scores = [video.score for video in videos]
     for name in drawn[0]:
@@ -259,7 +259,7 @@ def test_tree_is_whole(root: Path) -> None:
     folders, problems = find_sources(root, mask_text=False)
     assert not problems
     scores = read_annotations(root / ANNOTATIONS)
-    planned = {v.id: v for v in study.study(small(root))}
+    planned = {v.id: v for v in phantom.videos_of(small(root))}
     assert set(scores) == {folder.id for folder in folders} == set(planned)
     for folder in folders:
         assert scores[folder.id] == planned[folder.id].score
@@ -332,7 +332,7 @@ def test_result_and_progress_count_the_frames(tmp_path: Path) -> None:
     frames = len(list((tmp_path / "exams").rglob("*.jpg")))
     assert result.numbers["frames"] == frames
     assert [row[2] for row in result.tables[0].rows] == [
-        sum(v.frames for v in study.study(small(tmp_path, videos=6)) if v.score == score)
+        sum(v.frames for v in phantom.videos_of(small(tmp_path, videos=6)) if v.score == score)
         for score in range(4)
     ]
     assert calls[0] == ("phantom", 0, frames)

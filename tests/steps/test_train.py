@@ -408,6 +408,16 @@ def test_dry_run_leaves_nothing_and_estimates(cache: Path) -> None:
     assert sorted(path.name for path in cache.iterdir()) == ["split.json", "videos.h5"]
 
 
+def test_dry_run_does_not_count_feature_maps_that_are_stored(cache: Path) -> None:
+    train.run(tiny(cache, epochs=1, freeze=True), silent)
+    stored = {path: path.stat().st_mtime_ns for path in (cache / "features").iterdir()}
+    assert train.run(tiny(cache, dry_run=True, freeze=True), silent).numbers["features_s"] == 0
+    first, *_ = stored
+    first.unlink()
+    assert train.run(tiny(cache, dry_run=True, freeze=True), silent).numbers["features_s"] > 0
+    assert not first.exists()
+
+
 def test_out_of_memory_is_one_line_with_the_settings_to_try(
     cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -42,7 +42,7 @@ from lus_cli.study.exam_tree import FrameFile
 from lus_cli.study.ids import VideoId
 from lus_cli.study.mat_files import highest_score
 from lus_cli.study.sources import DicomFile, FrameFolder, MatFile, Source, VideoFile
-from lus_cli.study.study import read_study
+from lus_cli.study.study import StudyFiles, read_study
 from lus_cli.study.video_files import frame_rate
 from tests.conftest import PAPER
 from tests.stress import fuzz_formats as formats
@@ -172,7 +172,7 @@ def study_with(seeds: Seeds, folder: Path, random_: random.Random, **settings: A
     """What `lus prepare` makes of a study: a dry run, now and then the whole."""
     config = PrepareConfig(cache=folder / "cache", size=32, workers=1, folds=2, **settings)
     root = config.exams or seeds.exams
-    study = read_study(config, root)
+    study = read_study(StudyFiles(root, annotations=config.annotations))
     for source in study.sources.values():
         if not source.location.resolve().is_relative_to(root.resolve()):
             raise WrongError(f"{source.location} is not in the study")
@@ -225,7 +225,7 @@ def labels(seeds: Seeds, folder: Path, random_: random.Random) -> None:
     text = "\n".join(["file,patient,exam,area,score", *rows])
     path = formats.written(folder / "input" / "labels.csv", hostile_lines(text, random_))
     config = PrepareConfig(exams=root, labels=path, cache=folder / "cache", dry_run=True)
-    for source in read_study(config, root).sources.values():
+    for source in read_study(StudyFiles(root, labels=path)).sources.values():
         if source.location.parent != root or source.location.name not in names:
             raise WrongError(f"{source.location} is not in the folder")
     prepare.run(config, silent)

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lus_cli.config import ImportConfig, PrepareConfig
+from lus_cli.config import ImportConfig
 from lus_cli.errors import LusError
 from lus_cli.prediction.new_videos import find_videos
 from lus_cli.steps.import_videos import find_labelled
 from lus_cli.study.finding import find_files, find_sources
 from lus_cli.study.ids import VideoId
 from lus_cli.study.sources import Source
-from lus_cli.study.study import read_study
+from lus_cli.study.study import StudyFiles, read_study
 from lus_cli.study.video_writing import write_video
 
 NFC, NFD = (unicodedata.normalize(form, "Müller") for form in ("NFC", "NFD"))
@@ -93,7 +93,7 @@ def test_a_preview_is_no_video_of_its_own_where_a_table_names_videos(tmp_path: P
     assert ["thumb_1.jpg" in line or "b1.jpg" in line for line in remarks] == [True, True]
     labels = tmp_path / "labels.csv"
     labels.write_text("file,patient,area,score\na,1,L1,0\nb,2,L1,1\nc,3,L1,2\n")
-    study = read_study(PrepareConfig(exams=root, labels=labels), root)
+    study = read_study(StudyFiles(root, labels=labels))
     assert [str(video) for video in study.sources] == ["2/1/L1", "3/1/L1"]
     assert any("thumb_1.jpg" in line and "clip.mp4" in line for line in study.problems)
 
@@ -139,7 +139,7 @@ def test_frames_at_another_level_are_named_with_the_layout(
     frames(root / place)
     (root / "Annotations.txt").write_text("P1/1/L1;2\n")
     with pytest.raises(LusError) as caught:
-        read_study(PrepareConfig(exams=root), root)
+        read_study(StudyFiles(root))
     text = " ".join([str(caught.value), *caught.value.left_out])
     assert message.format(root=root) in text
     assert "a video is patient/exam/area" in text
@@ -181,7 +181,7 @@ def test_a_folder_and_its_annotation_meet_in_any_spelling(
 ) -> None:
     frames(tmp_path / folder / "1" / "L1")
     (tmp_path / "Annotations.txt").write_text(f"{annotated}/1/L1;2\n", encoding="utf-8")
-    study = read_study(PrepareConfig(exams=tmp_path), tmp_path)
+    study = read_study(StudyFiles(tmp_path))
     assert study.problems == []
     [(video, source)] = study.sources.items()
     assert study.scores == {video: 2}
@@ -213,7 +213,7 @@ def test_an_id_that_a_spreadsheet_changed_is_hinted_at(
     frames(tmp_path / folder / "1" / "L1")
     frames(tmp_path / "other" / "1" / "L1")
     (tmp_path / "Annotations.txt").write_text(f"{annotated}/1/L1;2\nother/1/L1;1\n")
-    study = read_study(PrepareConfig(exams=tmp_path), tmp_path)
+    study = read_study(StudyFiles(tmp_path))
     assert list(study.sources) == [VideoId("other", "1", "L1")]
     assert any(message in line for line in study.problems)
 

@@ -37,7 +37,7 @@ from lus_cli.steps import attention, prepare, train
 from lus_cli.study.finding import find_sources
 from lus_cli.study.ids import VideoId
 from lus_cli.study.sources import DicomFile, MatFile, Mode, Source, open_source
-from lus_cli.study.study import read_study
+from lus_cli.study.study import StudyFiles, read_study
 from lus_cli.study.video_writing import write_video
 from tests.conftest import tiny
 
@@ -674,9 +674,9 @@ def test_mat_scores_take_the_place_of_annotations(tmp_path: Path) -> None:
     assert len(result.problems) == 1
     assert "video p0/1/mat" in result.problems[0]
     (root / "Annotations.txt").write_text("".join(f"p{p}/1/mat;2\n" for p in range(5)))
-    study = read_study(settings(root, tmp_path / "cache"), root)
+    study = read_study(StudyFiles(root))
     assert set(study.scores.values()) == {2}
-    study = read_study(config, root)
+    study = read_study(StudyFiles(root, mat_scores=True))
     assert [study.scores[video] for video in study.sources] == [1, 2, 3, 0]
 
 
@@ -750,8 +750,7 @@ def test_a_table_row_about_a_linked_file_is_left_out(tmp_path: Path) -> None:
     write_area(tmp_path / "videos" / "p1", "video", pixels(1))
     rows = ["p0/video.gif,1,1,1,0", "other.gif,2,1,1,0", "p1/video.gif,3,1,1,2"]
     labels = write_labels(tmp_path / "labels.csv", rows)
-    config = settings(tmp_path / "videos", tmp_path, labels=labels)
-    study = read_study(config, tmp_path / "videos")
+    study = read_study(StudyFiles(tmp_path / "videos", labels=labels))
     assert list(map(str, study.sources)) == ["3/1/1"]
     assert study.problems == [
         "videos 1/1/1 and 2/1/1 are the same, because of a link: remove the link"
@@ -800,7 +799,7 @@ def test_a_label_table_names_videos_of_any_kind_anywhere(tree: Path, tmp_path: P
     rows = [f"p0/1/{name},q{i % 2},x,{i},{i % 4}" for i, name in enumerate(names)]
     rows += ["p1/1/dicom.dcm,q1,x,9,", "p9/none.mp4,q1,x,10,1"]
     labels = write_labels(tmp_path / "labels.csv", rows)
-    study = read_study(settings(tree, tmp_path, labels=labels), tree)
+    study = read_study(StudyFiles(tree, labels=labels))
     assert list(map(str, study.sources)) == ["q0/x/0", "q0/x/2", "q0/x/4", "q1/x/1", "q1/x/3"]
     assert [study.scores[video] for video in study.sources] == [0, 2, 0, 1, 3]
     for video, source in study.sources.items():
@@ -815,7 +814,7 @@ def test_a_label_table_names_videos_of_any_kind_anywhere(tree: Path, tmp_path: P
 def test_labels_and_annotations_together_are_refused(tree: Path, tmp_path: Path) -> None:
     both = {"labels": tmp_path / "labels.csv", "annotations": tree / "Annotations.txt"}
     with pytest.raises(UsageError, match="use one of them"):
-        read_study(settings(tree, tmp_path, **both), tree)
+        read_study(StudyFiles(tree, **both))
 
 
 # ---------------------------------------------------------------------------------------- attention

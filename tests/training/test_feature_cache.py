@@ -138,7 +138,7 @@ def test_an_epoch_trains_on_the_video_or_one_of_its_augmented_copies(
     frames = BatchLoader(loader.videos, loader.recipe).read(0)
     copies = [plain.read(0)]
     for copy in (1, 2):
-        random = random_of(loader.recipe, copy, 0, 0, AUGMENTATION)
+        random = random_of(loader.recipe.seed, copy, 0, 0, AUGMENTATION)
         copies.append(loader.compute(augmented(frames, loader.recipe, random)))
     used = []
     for epoch in range(1, 21):

@@ -150,7 +150,9 @@ def test_a_crossval_says_how_long_all_its_runs_take(prepared: Path) -> None:
     trainer = trainer_of(prepared, epochs=60)
     (line,) = Forecast(trainer, [], 0, runs=5).lines(step_s=0.1, wait_s=0.0)
     assert (
-        line == "about 2.4 s per epoch: 2.4 min for 60 epochs; 5 runs like this one: about 12 min"
+        line
+        == "about 2.4 s per epoch: 2.4 min for 60 epochs; 5 such runs: about 12 min, scoring not "
+        "included"
     )
 
 
