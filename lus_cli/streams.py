@@ -19,8 +19,9 @@ def settle_streams() -> None:
         if not isinstance(stream, io.TextIOWrapper):
             continue
         stream.reconfigure(errors="backslashreplace")
-        buffered = isinstance(stream.buffer, io.BufferedWriter)  # not with PYTHONUNBUFFERED
-        if type(stream.buffer.raw if buffered else stream.buffer) is not io.FileIO:
+        buffer: Any = stream.buffer
+        buffered = isinstance(buffer, io.BufferedWriter)  # not with PYTHONUNBUFFERED
+        if type(buffer.raw if buffered else buffer) is not io.FileIO:
             continue
         pipe: Any = Pipe(stream.fileno(), "w", closefd=False)
         settled = io.TextIOWrapper(
