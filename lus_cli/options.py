@@ -58,7 +58,10 @@ class OptionField:
             return "" if value is None else self.flag[2:] if value else f"no-{self.flag[2:]}"
         if value is None or self.bare is bool:
             return ""
-        return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+        if isinstance(value, (list, tuple)):
+            numbers = get_args(self.bare)[:1] == (int,)
+            return ",".join(map(str, value)) or ('""' if numbers else "")
+        return str(value)
 
     def read(self, value: Any, where: str) -> Any:
         """Converts `value` from TOML or the command line to this field's type and checks its range.

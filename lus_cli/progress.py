@@ -13,7 +13,7 @@ from lus_cli.words import duration, formatted
 # Seconds between progress lines if stderr is not a terminal. The first line that says how long a task
 # will take comes sooner.
 LINE_EVERY_S, FIRST_S = 10.0, 4.0
-FOLDED, GAP = 16, 3  # characters: of a column that is folded, and between columns
+FOLDED, GAP = 16, 3  # characters: of a column that is folded or cut, and between columns
 
 
 class Progress(Protocol):
@@ -69,26 +69,52 @@ def facts_in_words(facts: dict[str, object]) -> str:
 class Table:
     """A small table of unformatted values for the terminal.
 
-    `spare` names columns that are left out, in this order, on a terminal that is too narrow.
+    On a terminal that is too narrow, the columns that `spare` names are left out, in this order and
+    several names at once. The first column has names or ids and is always whole. Of the others, the
+    column `cut` is cut with "…"; without one, long cells are folded.
     """
 
     title: str
     columns: tuple[str, ...]
     rows: list[tuple[Any, ...]]
-    spare: tuple[str, ...] = ()
+    spare: tuple[str | tuple[str, ...], ...] = ()
+    cut: str = ""
 
     def least_width(self) -> int:
-        """The characters of a line in which the table is readable: short cells whole, others folded."""
+        """The characters of a line in which the table is readable."""
         rows = [[formatted(value) for value in row] for row in self.rows]
         columns = zip(self.columns, *rows, strict=True)
-        return sum(max(min(len(cell), FOLDED) for cell in cells) + GAP for cells in columns)
+        widths = [max(map(len, cells)) for cells in columns]
+        gives = [place > 0 and self.cut in ("", name) for place, name in enumerate(self.columns)]
+        return 1 + sum(
+            (min(width, FOLDED) if give else width) + GAP
+            for width, give in zip(widths, gives, strict=True)
+        )
 
-    def without(self, column: str) -> Table:
-        """The same table without a column; `column` need not be in it."""
-        kept = [place for place, name in enumerate(self.columns) if name != column]
+    def fitted(self, width: int) -> Table:
+        """The same table for lines of `width` characters."""
+        if self.least_width() <= width:
+            return self.with_cells_cut(width) if self.cut in self.columns else self
+        if not self.spare:
+            return self
+        left_out, *spare = self.spare
+        names = (left_out,) if isinstance(left_out, str) else left_out
+        kept = [place for place, name in enumerate(self.columns) if name not in names]
         rows = [tuple(row[place] for place in kept) for row in self.rows]
-        spare = tuple(name for name in self.spare if name != column)
-        return Table(self.title, tuple(self.columns[place] for place in kept), rows, spare)
+        columns = tuple(self.columns[place] for place in kept)
+        return Table(self.title, columns, rows, tuple(spare), self.cut).fitted(width)
+
+    def with_cells_cut(self, width: int) -> Table:
+        place = self.columns.index(self.cut)
+        cells = [formatted(row[place]) for row in self.rows]
+        longest = max(map(len, (self.cut, *cells)))
+        room = width - self.least_width() + min(longest, FOLDED)
+        cut = [cell if len(cell) <= room else f"{cell[: room - 1].rstrip(' ,')}…" for cell in cells]
+        rows = [
+            (*row[:place], cell, *row[place + 1 :])
+            for row, cell in zip(self.rows, cut, strict=True)
+        ]
+        return Table(self.title, self.columns, rows, cut=self.cut)
 
 
 @dataclass(frozen=True)

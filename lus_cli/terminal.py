@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import logging
 import math
@@ -34,6 +33,7 @@ from rich.table import Table as RichTable
 from lus_cli.errors import LusError, UsageError, printable
 from lus_cli.progress import PlainProgress, Result, Table, facts_in_words, silent
 from lus_cli.progress import Progress as ProgressCallback
+from lus_cli.streams import discard_output
 from lus_cli.torchrun.ending import STOPPED, end_on_sigterm, first_to_end, stopped
 from lus_cli.words import formatted, is_words
 
@@ -83,12 +83,6 @@ def settle_matplotlib() -> None:
     os.environ["MPLBACKEND"] = "agg"
     os.environ["MATPLOTLIBRC"] = os.devnull
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # no warnings about fonts or settings
-
-
-def settle_stdout() -> None:
-    """Makes stdout write characters that its encoding lacks as escapes, as stderr does."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def can_answer() -> bool:
@@ -187,7 +181,7 @@ class Screen:
                 yield BarProgress(bars)
 
     def show(self, result: Result) -> None:
-        """Prints tables, notes, files and problems, and with --json the numbers as JSON."""
+        """Prints tables, notes, files and problems; with --json the numbers as JSON instead of tables."""
         if self.as_json and self.first:
             document = result.numbers | {
                 "files": {name: str(path) for name, path in result.files.items()},
@@ -199,8 +193,9 @@ class Screen:
             self.results.file.flush()
         if self.quiet:
             return
-        for table in result.tables:
-            self.table(table)
+        if not self.as_json:
+            for table in result.tables:
+                self.table(table)
         for line in result.notes:
             self.results.print(f"[yellow]note[/] {escape(printable(line))}", soft_wrap=True)
         self.left_out(result.problems)
@@ -219,29 +214,33 @@ class Screen:
         return typer.confirm(question, err=True)
 
     def table(self, table: Table) -> None:
-        """Prints a table. On a terminal, cells that are too wide are folded, never cut."""
-        while table.spare and table.least_width() > self.results.width:
-            table = table.without(table.spare[0])
+        """Prints a table, on a terminal as narrow as it is. Names are whole even if they are longer
+        than a line."""
+        table = table.fitted(self.results.width)
         if table.title:
             self.results.print(f"[bold]{escape(table.title)}[/]", soft_wrap=True)
         with self.results.capture() as captured:
-            self.results.print(self.drawn(table))
+            self.results.print(self.drawn(table), crop=False)
         lines = [line.rstrip() for line in captured.get().splitlines()]
         self.results.file.write("\n".join([*lines[1:], ""]))
         self.results.file.flush()
 
     def drawn(self, table: Table) -> RichTable:
-        """A table whose short cells stay on one line."""
+        """A table whose names and short cells stay on one line."""
         cells = [[formatted(value) for value in row] for row in table.rows]
-        drawn = RichTable(box=box.SIMPLE_HEAD)
+        least = table.least_width()
+        too_wide = least > self.results.width  # the terminal then breaks the lines
+        drawn = RichTable(box=box.SIMPLE_HEAD, width=least if too_wide else None)
         for position, column in enumerate(table.columns):
             left = position == 0 or any(is_words(row[position]) for row in table.rows)
             longest = max((len(row[position]) for row in cells), default=0)
+            whole = position == 0 or longest <= SHORT or bool(table.cut)
             drawn.add_column(
                 escape(column),
                 justify="left" if left else "right",
                 overflow="fold",
-                no_wrap=longest <= SHORT,
+                no_wrap=whole,
+                min_width=max(longest, len(column)) if whole else None,
             )
         for row in cells:
             drawn.add_row(*map(escape, row))
@@ -258,12 +257,6 @@ def write_document(document: Any, indent: int | None = None) -> None:
             f"the JSON document cannot be written to stdout ({error.strerror})",
             "the files of the command are complete; free some space or redirect stdout elsewhere",
         ) from error
-
-
-def discard_output() -> None:
-    """Discards the buffer of stdout, which Python would otherwise try to write at exit."""
-    with contextlib.suppress(OSError, ValueError, AttributeError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class LogLines(logging.Handler):

@@ -31,6 +31,10 @@ def test_defaults_of_the_default_recipe_are_shown() -> None:
     text = " ".join(lus("train", "--help").output.split())
     assert "[default: efficientnet_lite0]" in text
     assert "[default: 60]" in text
+    assert "--attention-channels <list[int]>" in text
+    assert 'such as 64,32; "" for none. [default: ""]' in text
+    text = " ".join(lus("crossval", "--help").output.split())
+    assert "with --resume. [default: all] [x<=100000]" in text
 
 
 @pytest.mark.parametrize("order", [("--recipe", "demo", "--help"), ("-h", "--recipe=demo")])

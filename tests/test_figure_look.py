@@ -148,11 +148,11 @@ def test_an_overlay_without_titles_is_the_pictures_and_the_colour_bar() -> None:
 
 def test_overlays_are_written_as_pdf_too(tmp_path: Path) -> None:
     image = np.zeros((20, 30, 3), np.uint8)
-    save_png(tmp_path / "a-b-c.png", image)
+    assert save_png(tmp_path / "a-b-c.png", image) == [tmp_path / "a-b-c.png"]
     assert not (tmp_path / "a-b-c.pdf").exists()
     use_figure_look(FigureLook(formats=("pdf",)))
     for folder in (tmp_path, tmp_path / "again"):
-        save_png(folder / "a-b-c.png", image)
+        assert [p.suffix for p in save_png(folder / "a-b-c.png", image)] == [".png", ".pdf"]
     one, two = ((folder / "a-b-c.pdf").read_bytes() for folder in (tmp_path, tmp_path / "again"))
     assert one == two
     assert one.startswith(b"%PDF")

@@ -14,7 +14,17 @@ PACKAGE = Path(__file__).parents[1] / "lus_cli"
 MODULES = sorted(p for p in PACKAGE.rglob("*.py") if p.name != "__init__.py")
 # From the ground up: a room may import the rooms before it, and itself.
 ROOMS = (
-    *("errors", "words", "progress", "processes", "torchrun", "disk_errors", "files", "folders"),
+    *(
+        "errors",
+        "words",
+        "streams",
+        "progress",
+        "processes",
+        "torchrun",
+        "disk_errors",
+        "files",
+        "folders",
+    ),
     *("recipes", "options", "config", "figures", "pages", "terminal"),
     *("study", "cache", "phantom", "model", "evaluation", "training"),
     *("attention", "crossval", "prediction", "labelling", "steps", "cli", "__main__"),

@@ -243,6 +243,29 @@ def test_output_to_a_full_disk_is_one_line(tmp_path: Path, what: str) -> None:
     assert "Exception ignored" not in done.stderr
 
 
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no SIGPIPE")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(
+    ("command", "stream"),
+    [
+        ("recipes --json", "stdout"),
+        ("recipes", "stdout"),
+        ("train --help", "stdout"),
+        ("recipes none", "stderr"),
+    ],
+)
+def test_a_closed_pipe_ends_the_command_silently(
+    command: str, stream: str, unbuffered: str
+) -> None:
+    """As in `lus recipes | head -1`, if `head` is fast."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as closed:
+        done = lus(*command.split(), env={"PYTHONUNBUFFERED": unbuffered}, **{stream: closed})
+    assert done.returncode == 141
+    assert not done.stderr
+
+
 @pytest.mark.skipif(os.name != "posix", reason="a folder that is in use stays there")
 @pytest.mark.parametrize("command", ["prepare", "train", "devices"])
 def test_a_working_folder_that_is_gone_is_one_line(tmp_path: Path, command: str) -> None:

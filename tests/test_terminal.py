@@ -94,22 +94,27 @@ def test_results_go_to_stdout_and_what_was_left_out_to_stderr(
     assert err == "left out 3/1/1: no score\n"
 
 
-def test_with_json_the_tables_go_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+def test_with_json_no_table_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     Screen(as_json=True, quiet=False, verbose=False).show(FOUND)
     out, err = capsys.readouterr()
     assert json.loads(out)["kappa"] == 0.5
     assert "only 2 patients" in err
-    assert LONG_ID[:20] in err
+    assert LONG_ID[:20] not in err
 
 
-def test_on_a_narrow_terminal_ids_are_folded_and_not_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+def on_terminal(table: Table, width: int) -> list[str]:
+    """The lines of a table on a terminal of `width` characters."""
     screen = Screen(as_json=False, quiet=False, verbose=False)
-    screen.results = Console(file=io.StringIO(), width=50, force_terminal=True, no_color=True)
-    screen.show(FOUND)
-    shown = screen.results.file.getvalue()  # type: ignore[attr-defined]
-    assert "…" not in shown
-    start = [line[2:40].strip() for line in shown.splitlines() if re.match(r"  [12/]", line)]
-    assert "".join(start).startswith(LONG_ID[:100])
+    screen.results = Console(file=io.StringIO(), width=width, force_terminal=True, no_color=True)
+    screen.table(table)
+    shown: str = screen.results.file.getvalue()  # type: ignore[attr-defined]
+    return re.sub(r"\x1b\[[0-9;]*m", "", shown).splitlines()
+
+
+def test_on_a_narrow_terminal_ids_are_neither_folded_nor_cut() -> None:
+    lines = on_terminal(FOUND.tables[0], 50)
+    assert [line.split()[0] for line in lines[3:-1]] == [LONG_ID, "1/1/1"]
+    assert lines[3].split()[1] == "2"
 
 
 @pytest.mark.parametrize(
@@ -125,14 +130,24 @@ def test_a_narrow_terminal_gets_fewer_columns_where_some_can_be_spared(
 ) -> None:
     rows = [("standard-1", "2026-11-28 12:43", 0.5, "some words that are folded if need be")]
     table = Table("", ("run", "when", "kappa", "words"), rows, spare=("none", "when", "kappa"))
-    screen = Screen(as_json=False, quiet=False, verbose=False)
-    screen.results = Console(file=io.StringIO(), width=width, force_terminal=True, no_color=True)
-    screen.table(table)
-    shown = screen.results.file.getvalue()  # type: ignore[attr-defined]
-    plain = re.sub(r"\x1b\[[0-9;]*m", "", shown)
-    assert plain.split("─")[0].split() == columns
-    assert "standard-1" in plain, "short cells are not folded"
-    assert max(map(len, plain.splitlines())) <= width
+    lines = on_terminal(table, width)
+    assert lines[0].split() == columns
+    assert lines[2].split()[0] == "standard-1", "names are not folded"
+    assert max(map(len, lines)) <= width
+
+
+def test_columns_are_left_out_together_and_one_is_cut() -> None:
+    name, columns = "r18-none-of-them", ("run", "recipe", "a", "b", "state")
+    row = (name, "standard, backbone resnet18, freeze no", 1, 2, "finished")
+    table = Table("", columns, [row], spare=(("a", "b"), "recipe"), cut="recipe")
+    for width in (60, 79):
+        assert len(on_terminal(table, width)) == 4, "no cell is folded"
+        assert max(map(len, on_terminal(table, width))) <= width
+    assert on_terminal(table, 90)[2].split("  ")[2].strip() == row[1]
+    assert on_terminal(table, 60)[0].split() == ["run", "recipe", "a", "b", "state"]
+    assert on_terminal(table, 60)[2].split()[-4].endswith("…")
+    assert on_terminal(table, 50)[0].split() == ["run", "recipe", "state"]
+    assert on_terminal(table, 40)[0].split() == ["run", "state"]
 
 
 def test_log_lines_are_not_wrapped_where_stderr_is_no_terminal(
@@ -148,8 +163,8 @@ def test_log_lines_are_not_wrapped_where_stderr_is_no_terminal(
 
 def test_what_the_encoding_of_stdout_lacks_is_written_as_an_escape() -> None:
     script = (
-        "from lus_cli.progress import Result, Table; from lus_cli import terminal\n"
-        "terminal.settle_stdout()\n"
+        "from lus_cli.progress import Result, Table; from lus_cli import streams, terminal\n"
+        "streams.settle_streams()\n"
         "screen = terminal.Screen(as_json=False, quiet=False, verbose=False)\n"
         "screen.show(Result({}, [Table('t', ('a',), [(None,)])], notes=['Müller']))"
     )

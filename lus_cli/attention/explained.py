@@ -191,12 +191,14 @@ def without_bars(
     return stored[top : top + height, left : left + width]
 
 
-def save_png(path: Path, image: np.ndarray) -> None:
-    """Writes a picture as PNG, and next to it as PDF if [figures] wants that."""
-    look = figure_look()
+def save_png(path: Path, image: np.ndarray) -> list[Path]:
+    """Writes a picture as PNG, and next to it as PDF if [figures] wants that; returns the paths."""
+    look, paths = figure_look(), [path]
     with replacing(path) as part:
         Image.fromarray(image).save(part, format="PNG")
     if "pdf" in look.formats:
         about = dict.fromkeys(("creationDate", "modDate"), time.gmtime(0)) | {"title": path.stem}
-        with replacing(path.with_suffix(".pdf")) as part:
+        paths.append(path.with_suffix(".pdf"))
+        with replacing(paths[-1]) as part:
             Image.fromarray(image).save(part, "PDF", resolution=look.dpi or PDF_DPI, **about)
+    return paths

@@ -11,6 +11,8 @@ from lus_cli.errors import LusError, UsageError
 from lus_cli.files import is_text
 from lus_cli.words import nearest, shortened
 
+FOLD = re.compile(r"(.+)-r\d+-f\d+")  # the run of a fold of a cross-validation
+
 
 @dataclass(frozen=True)
 class Cache:
@@ -79,10 +81,11 @@ class Cache:
 
         Raises LusError if there is neither, or both.
         """
+        name = self.without_folder(name) if name else None
         if name is not None and is_path(name):
             return run_at(name)
         if name is None or not (crossval := self.crossval(name)).is_crossval:
-            return self.run(name)
+            return self.run(name, or_crossval=True)
         if self.new_run(name).root.is_dir():
             raise LusError(
                 f"{name} is both a run and a cross-validation in {self.root}",
@@ -93,13 +96,20 @@ class Cache:
     def crossval(self, name: str) -> Run:
         """The folder of a cross-validation, with the paths of what is computed with its models.
         Raises UsageError for an invalid name."""
-        return Run(self.crossvals / self.new_run(name).name)
+        return Run(self.crossvals / self.new_run(self.without_folder(name)).name)
 
-    def run(self, name: str | None) -> Run:
+    def without_folder(self, name: str) -> str:
+        """`name`, but 'NAME' for 'crossvals/NAME', unless it is a path from the working folder."""
+        match = re.fullmatch(rf"{self.crossvals.name}/(\w[\w.\-]*)/?", name)
+        return match[1] if match and not Run(Path(name)).is_crossval else name
+
+    def run(self, name: str | None, *, or_crossval: bool = False) -> Run:
         """The run called `name` or at this path, or the latest one.
 
-        Raises LusError, naming the existing runs, if there is no such run.
+        or_crossval: whether the caller accepts a cross-validation, too.
+        Raises LusError, naming what exists, if there is no such run.
         """
+        name = self.without_folder(name) if name else None
         if name is not None and is_path(name):
             if (run := run_at(name)).is_crossval:
                 raise not_a_run(name, run.name)
@@ -112,13 +122,26 @@ class Cache:
                 return run
             if self.crossval(name).is_crossval:
                 raise not_a_run(name, name)
+        raise self.unknown_run(name, or_crossval)
+
+    def unknown_run(self, name: str | None, or_crossval: bool) -> LusError:
+        """The error that suggests the name which was probably meant, and lists the others."""
+        every = folders_in(self.crossvals)
+        crossvals = [one for one in every if or_crossval and self.crossval(one).is_crossval]
         names = folders_in(self.runs)
-        if not names:
-            raise LusError(f"there is no trained run in {self.root}", "run `lus train` first")
-        suggested = nearest(name, names) if name else ""
-        raise LusError(
+        if not names and not crossvals:
+            return LusError(f"there is no trained run in {self.root}", "run `lus train` first")
+        folds = [one for one in names if crossval_of(one) in every]
+        runs = [one for one in names if one not in folds]
+        found = {"cross-validations": crossvals, "runs": runs}
+        listing = "; ".join(
+            f"{kind}: {shortened(known, 12)}" for kind, known in found.items() if known
+        )
+        more = " --folds` lists the folds" if folds else "` lists them"
+        return LusError(
             f"there is no run {name!r} in {self.root}" if name else "the latest run is unknown",
-            f"{suggested}runs are {shortened(names, 12)}: name one with --run; `lus runs` lists them",
+            (nearest(name, [*crossvals, *names]) if name else "name one with --run; ")
+            + f"{listing} (`lus runs{more})",
         )
 
     def new_run(self, name: str) -> Run:
@@ -135,6 +158,12 @@ class Cache:
 def folders_in(folder: Path) -> list[str]:
     """The names of the folders in a folder, without hidden ones; nothing if it does not exist."""
     return sorted(p.name for p in folder.glob("*") if p.is_dir() and not p.name.startswith("."))
+
+
+def crossval_of(run: str) -> str:
+    """The cross-validation that a run is a fold of, judging by its name; empty if it has another."""
+    match = FOLD.fullmatch(run)
+    return match[1] if match else ""
 
 
 def is_path(name: str) -> bool:

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 import lus_cli
-from lus_cli import config, terminal
+from lus_cli import config, streams, terminal
 from lus_cli.cli.help import PanelHelp
 from lus_cli.cli.parameters import parameters_of
 from lus_cli.cli.settings import settings_of_recipes
@@ -122,7 +122,7 @@ def top(
 def main() -> None:
     """Entry point of the `lus` program."""
     terminal.settle_matplotlib()
-    terminal.settle_stdout()
+    streams.settle_streams()
     try:
         app()
     except KeyboardInterrupt:  # before a command starts or after it ends
@@ -130,5 +130,5 @@ def main() -> None:
     except OSError as error:
         if error.filename is not None or error.errno not in (errno.ENOSPC, errno.EIO):
             raise
-        terminal.discard_output()  # of --help or a table, on a full disk
+        streams.discard_output()  # of --help or a table, on a full disk
         raise SystemExit(f"error the output cannot be written ({error.strerror})") from None

@@ -61,7 +61,8 @@ class PanelHelp(TyperCommand):
             if name in fields:
                 value = fields[name].shown(values[name] if changed else defaults.get(name))
                 whose = origin if changed and name != "name" else "default"
-                param.help += f" [{whose}: {value}]" if value else ""
+                in_words = "[default: " in (param.help or "")
+                param.help += f" [{whose}: {value}]" if value and not in_words else ""
             found: tuple[str, str] = param.get_help_record(ctx)
             return found
 

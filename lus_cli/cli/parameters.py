@@ -8,7 +8,7 @@ import inspect
 from collections.abc import Callable
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Union, get_origin
+from typing import Annotated, Any, Union, get_args, get_origin
 
 import typer
 
@@ -78,6 +78,8 @@ def option_annotation(entry: options.OptionField, completed: str | None) -> Any:
     """The field as a Typer parameter. It is None unless given; PanelHelp shows the default."""
     kind, info = entry.bare, copy.copy(entry.info)
     if get_origin(kind) is tuple:
+        if get_args(kind)[0] is int:
+            info.metavar = "<list[int]>"
         kind = list[str]  # repeatable; commas separate values, too
     if get_origin(kind) in (Union, UnionType):
         kind = str  # a number or a word; OptionField.read decides which

@@ -67,7 +67,7 @@ def create(config: CrossvalConfig, cache: Cache, videos: VideoCache) -> Crossval
     if config.name in {MAJORITY, *(baseline.name for baseline in (*BASELINES, GROUP))}:
         raise LusError(f"a baseline is also called {config.name}", "give the recipe another name")
     split, _ = read_split(cache.split, videos.patients)
-    root = cache.crossvals / cache.new_run(config.run or next_name(cache, config.name)).name
+    root = cache.crossval(config.run or next_name(cache, config.name)).root
     if root.exists():
         raise LusError(
             f"there is already a cross-validation {root.name}",
@@ -137,7 +137,7 @@ def resume(config: CrossvalConfig, cache: Cache, videos: VideoCache) -> Crossval
     unfinished = [n for n in names if not (cache.crossvals / n / "scores.json").is_file()]
     if config.run is None and len(unfinished) != 1:
         raise ambiguous_resume(cache, names, unfinished)
-    root = cache.crossvals / (config.run or unfinished[0])
+    root = cache.crossval(config.run or unfinished[0]).root
     if root.name not in names:
         raise LusError(
             f"there is no cross-validation {root.name!r} in {cache.root}",

@@ -5,15 +5,18 @@ The sentences themselves are in pages/crossval.html.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from lus_cli.crossval.confounders import excludes_zero
+from lus_cli.crossval.doubtful_labels import doubt_note
 from lus_cli.evaluation import metric_labels, metrics
 from lus_cli.evaluation.comparison import conclusion
 from lus_cli.evaluation.run_comparison import MAJORITY
+from lus_cli.words import counted, verb
 
 KAPPA = "kappa_quadratic"
 # The metrics by which methods are compared -> how the page calls them.
@@ -69,6 +72,32 @@ def best_baseline(
     return None
 
 
+def notes_on(scores: Mapping[str, Any]) -> list[str]:
+    """What the terminal says besides the tables. scores: as in scores.json."""
+    return [
+        *left_out_groups(scores["folds"]),
+        *scores["warnings"],
+        *best_baseline_note(scores["comparison"]),
+        doubt_note(scores["doubtful_labels"]),
+    ]
+
+
+def best_baseline_note(compared: Mapping[str, Any]) -> list[str]:
+    """A sentence on the best baseline, and how many are shown to be better or worse than the recipe by
+    paired differences in kappa. None if kappa is undefined for every baseline."""
+    _, *others = method_rows(compared)
+    baselines = [row for row in others if row["metrics"][KAPPA]["value"] is not None]
+    if not baselines:
+        return []
+    best, concluded = baselines[0], Counter(row["conclusion"] for row in baselines)
+    better, worse = concluded["worse"], concluded["better"]  # the conclusion is about the recipe
+    return [
+        f"Best of {counted(len(baselines), 'baseline')}: {best['name']}, kappa "
+        f"{best['metrics'][KAPPA]['value']:z.3f}. {better or 'None'} {verb(better or 1)} shown to be "
+        f"better than {compared['reference']}, {worse or 'none'} worse."
+    ]
+
+
 def constant_score(repeats: Sequence[metrics.Predictions]) -> int | None:
     """The score that is predicted for every video in every repetition, if there is only one."""
     predicted = np.unique(np.concatenate([one.predicted for one in repeats]))
@@ -97,6 +126,12 @@ def methods_ahead(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[dict[str,
 
 
 # ------------------------------------------------------------------------------ folds, confounders
+
+
+def left_out_groups(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A line on the groups that the folds leave out; none if the folds are not by group."""
+    groups = [row["group"] for row in rows if row["repeat"] == 1 and row.get("group")]
+    return [f"folds: {', '.join(groups)}, each left out once"] if groups else []
 
 
 def fold_range(rows: Sequence[Mapping[str, Any]], recipe: str) -> dict[str, Any]:

@@ -336,8 +336,9 @@ def warnings_of_temperature(results: dict[str, Any]) -> list[str]:
             f"the temperature was fitted on only {people}: other patients may give a different one"
         )
     if temperature["at_limit"]:
+        meaning = "carry no information" if temperature["value"] > 1 else "are all correct"
         sentences.append(
             f"the fitted temperature is at the limit of its range, {temperature['value']:g}: the "
-            "predictions for the videos it was fitted on are all correct, or carry no information"
+            f"predictions for the videos it was fitted on {meaning}"
         )
     return sentences

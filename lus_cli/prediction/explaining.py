@@ -63,6 +63,9 @@ def draw(
         probabilities = draw_one(study, root, folder, 0, films).probabilities
         rows.append((new.name, int(np.argmax(probabilities)), *probabilities))
         files[new.name] = folder.picture(video, suffix)
+        for kind in ("png", "pdf"):
+            if (path := folder.picture(video, kind)).is_file():
+                files[f"{new.name} {kind}"] = path
         parts[video] = folder.part(video)
         progress("draw", done, len(videos))
     if not parts:

@@ -78,7 +78,9 @@ class Recipe:
     attention_channels: Annotated[
         tuple[int, ...],
         typer.Option(
-            help="Output channels of the attention's hidden convolutions.", min=1, max=4096
+            help='Channels of the hidden attention convolutions, such as 64,32; "" for none.',
+            min=1,
+            max=4096,
         ),
     ]
     attention_mask: Annotated[

@@ -65,6 +65,11 @@ class Output:
     def folder(self) -> MaskFolder:
         return MaskFolder(self.trained.run.attention)
 
+    def add_files(self, name: str, paths: list[Path]) -> None:
+        """Lists the files of one picture, of which the first is the main one."""
+        self.files[name] = paths[0]
+        self.files |= {f"{name} {path.suffix[1:]}": path for path in paths[1:]}
+
     def add_row(self, explanation: Explanation, frame: int | None) -> None:
         name = str(explanation.id) if frame is None else f"{explanation.id}/{frame}"
         score = None if explanation.score == UNKNOWN else explanation.score
@@ -180,8 +185,8 @@ def save_card(output: Output, explanation: Explanation, place: int) -> np.ndarra
     frame = int(trained.videos.frame_numbers(explanation.index)[explanation.positions[place]])
     [original] = original_frames(trained, output.root, explanation.index, [frame])
     path = output.folder.picture(explanation.id, "png", frame)
-    save_png(path, card(trained, explanation, place, original))
-    output.files[f"{explanation.id}/{frame}"] = path
+    paths = save_png(path, card(trained, explanation, place, original))
+    output.add_files(f"{explanation.id}/{frame}", paths)
     output.add_row(explanation, frame)
     return original
 
@@ -247,11 +252,11 @@ def report_localisation(output: Output, root: Path, metrics: dict[str, Any]) -> 
     words = describe_localisation(metrics)
     metrics = {"words": words, **metrics}
     write_json(root / "localisation.json", {"weights": output.trained.weights, **metrics})
-    figures.save(attention_figures.localisation(metrics["scores"]), root / "localisation")
+    drawn = figures.save(attention_figures.localisation(metrics["scores"]), root / "localisation")
     columns = ("score", "map", "pointing", "energy", "of frame", "of sector", "IoU")
     output.tables.append(Table("Localisation of artefacts", columns, localisation_rows(metrics)))
     output.numbers["localisation"] = metrics
-    output.files["localisation"] = root / "localisation.json"
+    output.add_files("localisation", [root / "localisation.json", *drawn])
     output.notes += words
 
 
@@ -322,8 +327,8 @@ def draw_gallery(output: Output) -> None:
         images.append((title, colour_mask(original, mask)))
         progress("draw", len(images))
     gallery = trained.run.attention / "gallery"
-    figures.save(attention_figures.gallery(images), gallery)
-    output.files["gallery"] = gallery.with_suffix(".png")
+    svg, png, *others = figures.save(attention_figures.gallery(images), gallery)
+    output.add_files("gallery", [png, svg, *others])
 
 
 def choose_videos(scores: np.ndarray, probabilities: np.ndarray) -> list[int]:

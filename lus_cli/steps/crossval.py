@@ -19,7 +19,7 @@ from lus_cli.cache.video_cache import VideoCache
 from lus_cli.config import CrossvalConfig
 from lus_cli.crossval.baselines import DRAWN
 from lus_cli.crossval.confounders import confounder_warnings, confounding
-from lus_cli.crossval.doubtful_labels import doubt_note, doubted_labels
+from lus_cli.crossval.doubtful_labels import doubted_labels
 from lus_cli.crossval.features import compute_features
 from lus_cli.crossval.fold_files import START_OVER
 from lus_cli.crossval.folder import write_crossval
@@ -45,6 +45,7 @@ from lus_cli.crossval.predictions import (
 )
 from lus_cli.crossval.repetitions import Fold, groups_of_folds
 from lus_cli.crossval.signs import CONFOUNDERS
+from lus_cli.crossval.summary import notes_on
 from lus_cli.errors import LusError, UsageError
 from lus_cli.evaluation.assessment import assess
 from lus_cli.evaluation.metrics import Predictions
@@ -278,7 +279,7 @@ def evaluate(
             "doubtful labels": Run(study.root).doubtful_labels,
             **compared.files,
         },
-        notes=[*scores["warnings"], *compared.notes, doubt_note(scores["doubtful_labels"])],
+        notes=notes_on(scores),
     )
 
 

@@ -77,11 +77,17 @@ def evaluate(
             group,
             progress,
         )
-    if len(set(names)) < len(names):
-        raise UsageError("a run is given twice", "give each run once")
     runs = [cache.trained(name) for name in names]
+    if len({run.root for run in runs}) < len(runs):
+        raise UsageError("a run is given twice", "give each run once")
     if not config.videos and all(run.is_crossval for run in runs):
         return compare_crossvals(cache, runs)
+    if not config.videos and any(run.is_crossval for run in runs):
+        crossval = next(run.name for run in runs if run.is_crossval)
+        raise UsageError(
+            f"{crossval} is a cross-validation, and not every other one is",
+            "compare runs with runs, or cross-validations with cross-validations",
+        )
     subjects = [subject_of(config, name, device) for name in names]
     if len({subject.trained.run.name for subject in subjects}) < len(subjects):
         raise UsageError("two runs have the same name", "rename the folder of one")

@@ -213,9 +213,10 @@ def meaning(applied: Temperature | None, fitted: Temperature | None) -> str:
 
 
 def table(trained: TrainedModel, predictions: Sequence[Prediction]) -> Table:
-    columns = ("", "score", *(f"p({s})" for s in SCORES), "expected", "uncertainty")
+    shares = tuple(f"p({score})" for score in SCORES)
+    columns = ("", "score", *shares, "expected", "uncertainty")
     rows = [(p.video, p.score, *p.probabilities, p.expected, p.uncertainty) for p in predictions]
-    return Table(trained.title, columns, rows)
+    return Table(trained.title, columns, rows, spare=("expected", "uncertainty", shares))
 
 
 def refuse_replacing(config: PredictConfig) -> None:

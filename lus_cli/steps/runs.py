@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from lus_cli.cache.layout import Cache
+from lus_cli.cache.layout import Cache, crossval_of
 from lus_cli.config import RunsConfig
 from lus_cli.errors import InUseError, LusError, UsageError
 from lus_cli.files import part_of, write_text
 from lus_cli.folders import locked, remove, writers
 from lus_cli.progress import Progress, Result, Table
-from lus_cli.training.run_list import Listed, changed_in_words, crossval_of, listed
+from lus_cli.training.run_list import Listed, changed_in_words, listed
 from lus_cli.words import counted, joined, nearest, shortened, size
 
 COLUMNS = tuple(field.name for field in dataclasses.fields(Listed))
@@ -31,13 +31,14 @@ COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
 def run(config: RunsConfig, progress: Progress) -> Result:
     """Lists what fits, or removes what is named."""
     cache = Cache(config.cache)
+    patterns = [pattern.removeprefix(f"{cache.crossvals.name}/") for pattern in config.runs]
     if config.remove:
-        if not config.runs:
+        if not patterns:
             raise UsageError(
                 "--remove needs the name of a run", "give the names of the runs to remove"
             )
-        return remove_runs(cache, named(listed(cache, folds=True), config.runs), config.yes)
-    rows = named(listed(cache, config.folds), config.runs)
+        return remove_runs(cache, named(listed(cache, folds=True), patterns), config.yes)
+    rows = named(listed(cache, config.folds), patterns)
     for condition in config.filter:
         rows = [row for row in rows if fulfils(row, condition)]
     return listing(cache, in_order(rows, config.sort))
@@ -156,7 +157,9 @@ def table_of(rows: Sequence[Listed], title: str) -> Table:
         columns = (*columns, "study")
         found = [f"{Path(row.study).name} {row.fingerprint[:8]}".strip() for row in rows]
         table = [(*cells, study) for cells, study in zip(table, found, strict=True)]
-    return Table(title, columns, table, spare=("acc test", "started", "patients", "best", "study"))
+    spare = ("acc test", "started", "patients", "best", "study", "size", "kappa val", "epochs",
+             "recipe")  # fmt: skip
+    return Table(title, columns, table, spare, cut="recipe")
 
 
 def epochs_of(row: Listed) -> str | None:

@@ -109,11 +109,11 @@ def changed_rates(before: Recipe | None, now: Recipe, done: int) -> str:
         f"{now.learning_rate * schedule_factor(recipe, epoch):.2g}"
         for recipe, epoch in ((before, done), (now, done + 1), (now, now.epochs))
     )
+    at_end = f" and {end} in epoch {now.epochs}" if now.epochs > done + 1 else ""
     return (
         f"the {now.schedule} schedule now ends at epoch {now.epochs}, not {before.epochs}: the "
-        f"learning rate was {last} in epoch {done}, is {first} in epoch {done + 1} and {end} in "
-        f"epoch {now.epochs}. A new run of {now.epochs} epochs would have used other rates in the "
-        "first epochs"
+        f"learning rate was {last} in epoch {done}, is {first} in epoch {done + 1}{at_end}. A new run of "
+        f"{now.epochs} epochs would have used other rates in the first epochs"
     )
 
 

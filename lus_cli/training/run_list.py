@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lus_cli.cache.layout import Cache, Run, folders_in
+from lus_cli.cache.layout import Cache, Run, crossval_of, folders_in
 from lus_cli.errors import LusError
 from lus_cli.files import read_json
 from lus_cli.folders import writers
@@ -21,7 +21,6 @@ from lus_cli.recipes.recipe import DEFAULT_RECIPE
 from lus_cli.recipes.shipped import base_of_values, changes, shown, values_of
 from lus_cli.training.early_stopping import best_epoch, out_of_patience
 
-FOLD = re.compile(r"(.+)-r\d+-f\d+")  # the run of a fold of a cross-validation
 DIGEST = re.compile(r"\| digest of the weights \| `(\w+)` \|")  # in a model card
 METRICS = {"kappa": "kappa_quadratic", "accuracy": "accuracy", "f1_macro": "f1_macro"}
 DAMAGED = (LusError, OSError, ValueError, KeyError, TypeError, AttributeError)
@@ -38,7 +37,7 @@ class Listed:
         cross-validation, its folds.
     test_...: on the test patients; of a cross-validation, out of fold.
     size: bytes, of a cross-validation with the runs of its folds.
-    state: finished, unfinished, running or damaged.
+    state: finished, unfinished, running or damaged; a fold is finished with its predictions.
     """
 
     name: str
@@ -79,17 +78,14 @@ def listed(cache: Cache, folds: bool) -> list[Listed]:
         of = crossval_of(name)
         row = read_run(cache.runs / name, "fold" if of in crossvals else "run")
         if of in crossvals:
+            predicted = cache.crossvals / of / "folds" / f"{name.removeprefix(of + '-')}.json"
+            if row.state == "finished" and not predicted.is_file():
+                row = dataclasses.replace(row, state="unfinished")
             by_crossval[of].append(row)
         if of not in crossvals or folds:
             rows.append(dataclasses.replace(row, latest=name == latest))
     rows += [read_crossval(cache.crossvals / name, of) for name, of in by_crossval.items()]
     return sorted(rows, key=lambda row: (row.started, row.name), reverse=True)
-
-
-def crossval_of(run: str) -> str:
-    """The cross-validation that a run is a fold of, judging by its name; empty if it has another."""
-    match = FOLD.fullmatch(run)
-    return match[1] if match else ""
 
 
 def read_run(root: Path, kind: str) -> Listed:

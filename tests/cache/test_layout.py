@@ -229,10 +229,10 @@ def test_an_unknown_run_names_those_there_are(tmp_path: Path) -> None:
         (tmp_path / "runs" / name).mkdir(parents=True)
     (tmp_path / "runs" / "notes.txt").touch()  # a file is not a run
     with pytest.raises(
-        LusError, match=r"no run 'paper-3' in .*runs are paper-1, paper-10, paper-2:"
+        LusError, match=r"no run 'paper-3' in .*runs: paper-1, paper-10, paper-2 \(`lus runs`"
     ):
         cache.run("paper-3")
-    with pytest.raises(LusError, match="the latest run is unknown: runs are paper-1"):
+    with pytest.raises(LusError, match="latest run is unknown: name one with --run; runs: paper-1"):
         cache.run(None)
     cache.latest.write_text("paper-2\n")
     assert cache.run(None) == cache.run("paper-2") == cache.new_run("paper-2")
@@ -341,3 +341,31 @@ def test_json_too_large_to_be_ours_is_not_read(tmp_path: Path) -> None:
         file.truncate((256 << 20) + 1)  # a hole: no disk is taken
     with pytest.raises(LusError, match="is larger than 256 MB: correct it"):
         read_json(path, "correct it")
+
+
+def test_an_unknown_cross_validation_names_those_there_are(tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    for name in ("standard-1", "demo-1", "standard-cv-1-r1-f1", "standard-cv-1-r1-f2"):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+    crossval = cache.crossval("standard-cv-1")
+    crossval.root.mkdir(parents=True)
+    (crossval.root / "plan.json").touch()
+    with pytest.raises(LusError) as caught:
+        cache.trained("standard-cv-9")
+    assert caught.value.remedy == (
+        "did you mean 'standard-cv-1'? cross-validations: standard-cv-1; runs: demo-1, standard-1 "
+        "(`lus runs --folds` lists the folds)"
+    )
+    with pytest.raises(LusError) as caught:
+        cache.run("standard-2")  # of a command that takes no cross-validation
+    assert caught.value.remedy == (
+        "did you mean 'standard-1'? runs: demo-1, standard-1 (`lus runs --folds` lists the folds)"
+    )
+    for name in ("standard-cv-1", "crossvals/standard-cv-1", "crossvals/standard-cv-1/"):
+        assert cache.trained(name) == cache.crossval(name) == crossval
+    with pytest.raises(LusError, match="standard-cv-1 is a cross-validation, not a run"):
+        cache.run("crossvals/standard-cv-1")
+    with pytest.raises(LusError, match="there is no run 'standard-cv-9'"):
+        cache.trained("crossvals/standard-cv-9")
+    with pytest.raises(LusError, match=r"there is no run at crossvals/\.\./x"):
+        cache.trained("crossvals/../x")

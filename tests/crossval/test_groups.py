@@ -137,6 +137,8 @@ def test_a_crossval_over_sources_names_them_everywhere(
         crossval.run(crossval_config(cache, repeats=3), silent)
     assert not (cache / "crossvals").exists()
     result = crossval.run(crossval_config(cache, baselines=True), silent)
+    assert result.notes[0] == "folds: north, south, each left out once"
+    assert sum(" better than paper" in note for note in result.notes) == 1
     numbers = result.numbers
     assert [fold["group"] for fold in numbers["folds"]] == ["north", "south"]
     assert [row["group"] for row in numbers["groups"]] == ["north", "south"]

@@ -78,7 +78,7 @@ def test_cross_validations_are_compared_patient_by_patient(cache: Path) -> None:
     before = path.read_bytes()
     content["probabilities"] = [[0.0, 0.0, 0.0, 1.0] for _ in content["probabilities"]]
     path.write_text(json.dumps(content))
-    changed = compared(cache, "whole", "jobs")
+    changed = compared(cache, "crossvals/whole", "crossvals/jobs")
     row = next(row for row in changed.numbers["candidates"] if row["name"] == "jobs")
     values = [entry["difference"]["value"] for entry in row["metrics"].values()]
     assert any(values)
@@ -102,8 +102,10 @@ def test_other_folds_are_said(cache: Path) -> None:
 
 
 def test_a_run_and_a_cross_validation_are_not_compared(cache: Path) -> None:
-    with pytest.raises(LusError, match="was used to train some of its models"):
-        compared(cache, "whole", "jobs-r1-f1")
+    with pytest.raises(UsageError, match="compare runs with runs, or cross-validations with cross"):
+        compared(cache, "jobs-r1-f1", "whole")
+    with pytest.raises(UsageError, match="a run is given twice"):
+        compared(cache, "whole", "crossvals/whole")
 
 
 def test_recipes_are_cross_validated_on_the_same_folds_and_compared(

@@ -36,7 +36,7 @@ from lus_cli.crossval.predictions import (
     out_of_fold,
 )
 from lus_cli.crossval.repetitions import Fold
-from lus_cli.crossval.summary import method_rows
+from lus_cli.crossval.summary import best_baseline_note, method_rows
 from lus_cli.evaluation import comparison
 from lus_cli.evaluation.assessment import assess
 from lus_cli.evaluation.folder import write_evaluation
@@ -346,6 +346,19 @@ def test_one_patient_has_no_interval_and_the_page_explains_it(tmp_path: Path) ->
     assert "no interval: an interval needs at least two patients" in text
     assert "The difference has no interval" in text
     assert "of 1 patient each" in text
+
+
+def test_one_note_names_the_best_baseline_and_how_many_are_better() -> None:
+    rows = method_rows(compared := comparison.compare(CANDIDATES))
+    best = rows[1]["metrics"]["kappa_quadratic"]["value"]
+    [note] = best_baseline_note(compared)
+    assert note.startswith(f"Best of 2 baselines: signs, kappa {best:z.3f}. ")
+    better, worse = (sum(row["conclusion"] == word for row in rows) for word in ("worse", "better"))
+    assert f"{better or 'None'} " in note
+    assert note.endswith(f"shown to be better than standard, {worse or 'none'} worse.")
+    for row in compared["candidates"]:
+        row["metrics"]["kappa_quadratic"]["value"] = None
+    assert best_baseline_note(compared) == []
 
 
 def test_every_method_is_in_the_table_the_best_first(page: str) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lus_cli.evaluation.assessment import assess
+from lus_cli.evaluation.assessment import assess, warnings_of_temperature
 from lus_cli.evaluation.calibration import (
     TEMPERATURES,
     RiskCoverage,
@@ -81,6 +81,9 @@ def test_a_temperature_without_a_minimum_gives_a_warning(answers, limit):
     found = temperature_scaling(drawn(0), validation, Jackknife(9))
     assert found["value"] == pytest.approx(TEMPERATURES[limit])
     assert found["at_limit"]
+    warning = warnings_of_temperature({"temperature": found})[-1]
+    assert warning.endswith(("fitted on are all correct", "fitted on carry no information")[limit])
+    assert "or" not in warning.split("fitted on")[1].split()
 
 
 def test_a_certain_prediction_does_not_stop_the_fit():

@@ -248,3 +248,11 @@ def test_a_file_of_another_version_is_an_error(run):
     path.write_text(json.dumps(scores))
     with pytest.raises(LusError, match=r"confusion.* is missing.* run `lus evaluate` again"):
         model_card(run)
+
+
+def test_the_card_has_no_html_entities(run: Run) -> None:
+    path = run.evaluation("test") / "scores.json"
+    scores = json.loads(path.read_text())
+    path.write_text(json.dumps(scores | {"intervals": "Student's t & <jackknife>"}))
+    assert "Student's t & <jackknife>" in model_card(run)
+    assert not re.search(r"&#?\w+;", model_card(run))

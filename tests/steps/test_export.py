@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
+import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -32,6 +33,7 @@ from lus_cli.model.checkpoint import load_best, new_model, save_best
 from lus_cli.model.network import LusModel
 from lus_cli.model.onnx_files import Difference
 from lus_cli.options import build
+from lus_cli.prediction.scorer import load_model
 from lus_cli.progress import silent
 from lus_cli.recipes.recipe import Recipe
 from lus_cli.steps import export, train
@@ -146,6 +148,19 @@ def test_a_file_says_what_it_is_and_nothing_of_the_machine_or_the_patients(
             assert secret.encode() not in content
     card = (exported["folder"] / "README.md").read_text(encoding="utf-8")
     assert not any(patient in card.split() for patient in set(trained.videos.patients))
+
+
+def test_the_lines_of_the_card_read_a_video_file_as_lus_does(exported):
+    card = (exported["folder"] / "README.md").read_text(encoding="utf-8")
+    assert "The score is `probabilities.argmax()`" in card
+    [lines] = [
+        block for block in re.findall(r"```python\n(.*?)```", card, re.S) if "import av" in block
+    ]
+    path = Path(__file__).parents[1] / "real_videos" / "b_lines.mp4"
+    exec(lines.replace("recording.mp4", path.as_posix()), names := {})
+    scorer = load_model(exported["folder"], device="cpu")
+    one, other = scorer.score_frames(names["video"]), scorer.score_file(path)
+    np.testing.assert_allclose(one.probabilities, other.probabilities, atol=1e-3)
 
 
 @pytest.mark.parametrize(

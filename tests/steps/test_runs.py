@@ -142,6 +142,18 @@ def test_a_crossval_is_one_row(crossvalidated: tuple[Path, Result]) -> None:
     assert len(folds) == 7
     assert {fold["kind"] for fold in folds} == {"crossval", "fold"}
     assert row["size"] == size_of(cache / "runs") + size_of(cache / "crossvals" / "paper-cv-1")
+    assert names(cache, runs=("crossvals/paper-cv-1",)) == ["paper-cv-1"]
+
+
+def test_a_fold_is_finished_when_its_cross_validation_counts_it(
+    crossvalidated: tuple[Path, Result], tmp_path: Path
+) -> None:
+    cache = shutil.copytree(crossvalidated[0], tmp_path / "cache")
+    (cache / "crossvals" / "paper-cv-1" / "folds" / "r2-f1.json").unlink()
+    by_name = {row["name"]: row for row in rows(cache, folds=True)}
+    assert by_name["paper-cv-1"]["epochs"] == 5
+    assert by_name["paper-cv-1-r2-f1"]["state"] == "unfinished"
+    assert [row["state"] for row in by_name.values()].count("finished") == 5
 
 
 # --------------------------------------------------------------------------------------- removing

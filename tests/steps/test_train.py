@@ -341,6 +341,9 @@ def test_a_cosine_schedule_that_is_extended_says_its_learning_rates(
             assert f"{row['learning_rate']:.2g} {where}" in warning
     assert f"{rows[-1]['learning_rate']:.2g} in epoch 4" in warning
     assert rows[2]["learning_rate"] == rows[1]["learning_rate"]  # (1 + cos) / 2 at half the way
+    train.run(going_on(cache, epochs=5), silent)
+    warning = [message for message in caplog.messages if "schedule now ends" in message][-1]
+    assert warning.count("in epoch 5") == 1, "one epoch is added"
 
 
 def test_what_a_run_does_with_other_epochs(cache: Path) -> None:
