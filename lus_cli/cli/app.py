@@ -122,8 +122,8 @@ def top(
 def main() -> None:
     """Entry point of the `lus` program."""
     terminal.settle_matplotlib()
-    streams.settle_streams()
     try:
+        streams.settle_streams()
         app()
     except KeyboardInterrupt:  # before a command starts or after it ends
         raise SystemExit(130) from None

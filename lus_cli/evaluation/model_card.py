@@ -94,6 +94,8 @@ def model_card(
             f"a file in {run.root} was written by another version of lus: {error} is missing",
             "run `lus evaluate` again for every part in its evaluation/, or train a new run",
         ) from error
+    for entity, quote in (("&#39;", "'"), ("&#34;", '"')):  # in Markdown, only < and & are escaped
+        text = text.replace(entity, quote)
     return text.rstrip() + "\n"
 
 

@@ -1,6 +1,6 @@
 """The base of the HTML pages: templates, number formats, and one file that needs nothing else.
 
-An HTML page escapes everything except the SVG figures, which Matplotlib has already escaped. Its content
+A page escapes everything except the SVG figures, which Matplotlib has already escaped. Its content
 security policy forbids loading anything and running any script except its own, so an id in the data
 can do no harm.
 """
@@ -50,7 +50,7 @@ def environment() -> jinja2.Environment:
     """The Jinja environment of all templates, with the filters and constants that they share."""
     pages = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=lambda name: not (name or "").endswith(".md"),  # Markdown has no HTML entities
+        autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -100,7 +100,7 @@ def test_the_check_refuses_what_was_not_exported_together(handed: Path, tmp_path
 
 
 def test_the_lines_of_its_readme_run_without_lus_and_torch(handed: Path) -> None:
-    [lines] = re.findall(r"```python\n(.*?)```", (handed / "README.md").read_text(), re.DOTALL)
+    lines, _ = re.findall(r"```python\n(.*?)```", (handed / "README.md").read_text(), re.DOTALL)
     script = (
         f"{lines}\nimport sys\nassert not {{'torch', 'lus_cli'}} & set(sys.modules)\n"
         "print(json.dumps(probabilities.tolist()))"
