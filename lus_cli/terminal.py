@@ -11,7 +11,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from threading import current_thread, main_thread
+from threading import Timer, current_thread, main_thread
 from types import FrameType
 from typing import Any
 
@@ -40,6 +40,7 @@ from lus_cli.words import formatted, is_words
 INTERRUPTED = (
     "interrupted: no incomplete output remains; run the command again (train: with --resume)"
 )
+AGAIN_S = 0.05  # seconds until an interrupt is tried again
 SHORT = 12  # characters of a cell that is not folded
 NO_LIMIT = 1_000_000  # columns of an output that is not a terminal
 
@@ -48,14 +49,18 @@ NO_LIMIT = 1_000_000  # columns of an output that is not a terminal
 def true_interrupts() -> Iterator[None]:
     """Raises KeyboardInterrupt for Ctrl-C even if a library turned it into another exception.
 
-    C code can do that: safetensors, interrupted while it reads a file, reports a damaged file.
+    C code can do that: safetensors, interrupted while it reads a file, reports a damaged file. While
+    a library is imported, Ctrl-C waits: interrupted there, the C code of PyTorch ends the process.
     """
-    pressed = False
+    pressed, before = False, imports(sys._getframe())
 
     def press(number: int, frame: FrameType | None) -> None:
         nonlocal pressed
         pressed = True
-        signal.default_int_handler(number, frame)
+        if imports(frame) > before:
+            Timer(AGAIN_S, os.kill, (os.getpid(), signal.SIGINT)).start()
+        else:
+            signal.default_int_handler(number, frame)
 
     usual = signal.default_int_handler
     if signal.getsignal(signal.SIGINT) is not usual or current_thread() is not main_thread():
@@ -72,6 +77,15 @@ def true_interrupts() -> Iterator[None]:
         raise
     finally:
         signal.signal(signal.SIGINT, usual)
+
+
+def imports(frame: FrameType | None) -> int:
+    """The number of frames that belong to an import in progress: of this frame and its callers."""
+    count = 0
+    while frame is not None:
+        count += frame.f_code.co_filename == "<frozen importlib._bootstrap>"
+        frame = frame.f_back
+    return count
 
 
 def settle_matplotlib() -> None:

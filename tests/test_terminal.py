@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import json
 import logging
@@ -11,6 +12,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,6 +21,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
+from lus_cli import terminal
 from lus_cli.errors import LusError
 from lus_cli.progress import PlainProgress, Result, Table
 from lus_cli.terminal import BarProgress, Screen
@@ -279,3 +282,17 @@ def test_errors_without_ctrl_c_stay_what_they_are(pressing: Callable[[], None]) 
     assert ended.value.exit_code == 1
     with pytest.raises(TypeError), screen.catching_errors():
         raise TypeError
+
+
+def test_ctrl_c_waits_for_an_import(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Interrupted there, the C code of a library can end the process."""
+    usual = signal.signal(signal.SIGINT, signal.default_int_handler)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "slow_library.py").write_text(
+        "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(0.2)\nwhole = True\n"
+    )
+    with pytest.raises(KeyboardInterrupt), terminal.true_interrupts():
+        assert importlib.import_module("slow_library").whole
+        time.sleep(60)
+    assert sys.modules.pop("slow_library").whole
+    signal.signal(signal.SIGINT, usual)
