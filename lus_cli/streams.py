@@ -41,11 +41,16 @@ class Pipe(io.FileIO):
         try:
             return super().write(data)
         except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())
+            discard(self.fileno())
             raise SystemExit(PIPE_CLOSED) from None
 
 
 def discard_output() -> None:
     """Discards the buffer of stdout, which Python would otherwise try to write at exit."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard(sys.stdout.fileno())
+
+
+def discard(stream: int) -> None:
+    """Discards what is written to an open file from now on."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream)

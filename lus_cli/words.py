@@ -36,7 +36,18 @@ def nearest(word: str, words: Iterable[str]) -> str:
     return f"did you mean {near[0]!r}? " if near else ""
 
 
-def continued(sentence: str) -> str:
+def sentence(words: str) -> str:
+    """Words as a sentence: with a capital first letter and a full stop.
+
+    Example:
+        >>> sentence("no video has score 3")
+        'No video has score 3.'
+
+    """
+    return f"{words[0].upper()}{words[1:]}."
+
+
+def continued(whole: str) -> str:
     """A sentence after a colon: with a small first letter, unless it begins with an abbreviation.
 
     Example:
@@ -44,8 +55,8 @@ def continued(sentence: str) -> str:
         ('no video has score 3.', 'AUROC is undefined.')
 
     """
-    rest = sentence.split(" ", 1)[0][1:]
-    return sentence if rest and not rest.islower() else sentence[0].lower() + sentence[1:]
+    rest = whole.split(" ", 1)[0][1:]
+    return whole if rest and not rest.islower() else whole[0].lower() + whole[1:]
 
 
 def duration(seconds: float) -> str:

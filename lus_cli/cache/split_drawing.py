@@ -95,9 +95,7 @@ class People:
 
     def __init__(self, patients: Sequence[str]) -> None:
         names = sorted(set(patients), key=natural_key)
-        self.place = {
-            name: place for place, name in enumerate(names)
-        }  # its position in natural order
+        self.place = {name: place for place, name in enumerate(names)}  # in natural order
         self.ids = alike_names(names)
         self.first_of = {name: first for first, ids in self.ids.items() for name in ids}
 

@@ -99,9 +99,10 @@ def clips_of_worst(
     clips = Clips(videos, study.config, len(worst))
     folds = [fold for fold in study.folds if fold.repeat == 1 and study.run(fold).best.is_file()]
     for fold in group.share(folds):
-        trained = open_run(study.run(fold).cache, study.run(fold).name, device)
         tested = [index for index in worst if videos.ids[index].patient in fold.split.test]
         if tested:
+            run = study.run(fold)
+            trained = open_run(run.cache, run.name, device)
             trained.probabilities(tested, "frames for the page", progress, clips)
     clips.collect(group)
     return clips.by_name

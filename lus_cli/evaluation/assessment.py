@@ -20,7 +20,7 @@ from lus_cli.evaluation.references import chance, majority, prior
 from lus_cli.evaluation.resampling import PatientSums, permutation_test
 from lus_cli.evaluation.strata import group_rows
 from lus_cli.evaluation.totals import UNITS, areas, few_patients, sums
-from lus_cli.words import counted, joined
+from lus_cli.words import counted, joined, sentence
 
 REFERENCES = ("majority", "prior", "chance")
 SIGNIFICANT = 0.05
@@ -81,7 +81,7 @@ def assess(
         "areas": areas(predictions, jackknife),
         "groups": group_rows(predictions, groups),
     }
-    return results | {"warnings": [f"{w[0].upper()}{w[1:]}." for w in warnings(results)]}
+    return results | {"warnings": [sentence(words) for words in warnings(results)]}
 
 
 def temperature(

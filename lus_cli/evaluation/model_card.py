@@ -28,7 +28,7 @@ from lus_cli.model.checkpoint import Card, require_weights, weights_digest
 from lus_cli.pages.base import environment
 from lus_cli.recipes.recipe import Recipe
 from lus_cli.recipes.shipped import base_of, changes_in_words
-from lus_cli.words import counted, joined
+from lus_cli.words import counted, joined, sentence
 
 FOLD = ("fold", "of", "repeat")  # keys of a split's drawn_by that the folds add
 DISCLAIMER = "Not a medical device: do not use its predictions in the care of a patient."
@@ -301,7 +301,7 @@ def limits_of_training(parts: Mapping[str, Any] | None, run: Run, leaves_out: bo
         sentences.append(
             f"{counted(steps, 'training step')} had a non-finite gradient and {were} skipped"
         )
-    return [f"{line[0].upper()}{line[1:]}." for line in sentences]
+    return [sentence(line) for line in sentences]
 
 
 def limits_of_evaluations(evaluations: Sequence[Mapping[str, Any]]) -> Iterator[str]:

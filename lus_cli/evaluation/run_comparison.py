@@ -19,7 +19,7 @@ from lus_cli.evaluation.terminal_tables import format_interval
 from lus_cli.evaluation.totals import few_patients
 from lus_cli.files import csv_text, write_json, write_text
 from lus_cli.progress import Result, Table
-from lus_cli.words import counted
+from lus_cli.words import counted, sentence
 
 MAJORITY = "majority"
 
@@ -49,7 +49,7 @@ def compare_runs(
     title = f"{len(common)} runs on {part}"
     patients = len(set(next(iter(common.values())).patients))
     sentences = [*warnings_of_runs(common), *few_patients(patients)]
-    warnings = [*about["warnings"], *(f"{w[0].upper()}{w[1:]}." for w in sentences)]
+    warnings = [*about["warnings"], *map(sentence, sentences)]
     compared = compare_candidates(folder, candidates, title, {**about, "warnings": warnings})
     videos = compared.numbers["videos"]
     if videos < max(len(one.videos) for one in predictions.values()):

@@ -123,9 +123,8 @@ def draw_new(config: AttentionConfig, cache: Cache, progress: Progress) -> Resul
             "--frame, --video, --split, --check and --exams apply to the run's study",
             "omit them, or the paths of new videos",
         )
-    run = (
-        config.run if config.model else str(cache.run(config.run).root)
-    )  # never a cross-validation
+    # By its path, since `cache.run` refuses a cross-validation and `chosen_model` takes it.
+    run = config.run if config.model else str(cache.run(config.run).root)
     trained = chosen_model(cache, run, config.model)
     if trained.folds:
         raise LusError(f"{config.model} is a cross-validation", "give the run of one fold")

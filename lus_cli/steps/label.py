@@ -133,11 +133,12 @@ class Sitting:
     @property
     def unknown_patients(self) -> list[str]:
         """A note on the videos without id; none if there are none."""
-        number = self.found.without_id
+        if not self.found.without_id:
+            return []
         return [
-            f"the patients of {counted(number, 'video')} are unknown: fill in patient, exam and area in "
-            "the table, or score with --labels TABLE, before `lus prepare`"
-        ][: min(number, 1)]
+            f"the patients of {counted(self.found.without_id, 'video')} are unknown: fill in patient, "
+            "exam and area in the table, or score with --labels TABLE, before `lus prepare`"
+        ]
 
     def score(self) -> Result:
         """Scores all videos."""

@@ -23,6 +23,7 @@ from lus_cli.torchrun.group import ALONE, Group, in_order
 CHECKPOINT_FRAMES = 32  # whose activations are in memory at the same time with --checkpointing
 # Receives each batch and the model's output for it, to keep more than the logits.
 Keep = Callable[[Batch, Output], None]
+WARM_S = 4.0  # if the first call takes longer, it is not repeated: its own time counts
 VARIANCE_VIDEOS = 64  # enough for a mean variance
 Votes = Mapping[int, Sequence[int]]
 
@@ -64,9 +65,6 @@ def score_videos(
             progress(task, sum(map(len, share)), len(indices))
     none = np.zeros((0, CLASSES), np.float32)
     return np.concatenate([none, *in_order(ranks.gathered(share))])
-
-
-WARM_S = 4.0  # if the first call takes longer, it is not repeated: its own time counts
 
 
 def seconds_per_picture(

@@ -22,6 +22,7 @@ from lus_cli.torchrun.group import Group
 from lus_cli.training.scoring import Keep
 from lus_cli.training.trained_run import TrainedModel, TrainedRun, open_elsewhere, open_run
 from lus_cli.training.training_videos import trained_on
+from lus_cli.words import sentence
 
 SEEN_IN_TRAINING = {
     "train": "the model was trained on these patients",
@@ -83,14 +84,14 @@ class Subject:
                 "on the old scores and is evaluated on the new ones."
             )
         if self.blind:
-            sentences.append(f"{self.blind[0].upper()}{self.blind[1:]}.")
-        sentences += [f"{words[0].upper()}{words[1:]}." for words in self.alike]
+            sentences.append(sentence(self.blind))
+        sentences += map(sentence, self.alike)
         if self.part in SEEN_IN_TRAINING:
             leaves_out = self.trained.card.recipe.leave_out  # trained on both parts
             part = "train" if leaves_out and self.part == "validation" else self.part
-            sentences.append(f"{SEEN_IN_TRAINING[part].capitalize()}.")
+            sentences.append(sentence(SEEN_IN_TRAINING[part]))
         if isinstance(self.trained.videos, OtherStudy) and (words := self.trained.videos.changed):
-            sentences.append(f"{words[0].upper()}{words[1:]}.")
+            sentences.append(sentence(words))
         return sentences
 
 
@@ -119,11 +120,9 @@ def elsewhere(
     trained, home = open_elsewhere(model, device, study)
     known = trained_on(model, home)
     blind = why_not_compared(trained.videos, known)
-    compared = not blind
-    recorded = bool(trained.split.train)
     overlap = {
-        "trained_patients": trained_patients if recorded else "unknown",
-        "pixels_compared": compared,
+        "trained_patients": trained_patients if trained.split.train else "unknown",
+        "pixels_compared": not blind,
     }
     if not known.patients:
         may_be = "they may be among these patients"
