@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from scipy.stats import rankdata  # type: ignore[import-untyped]
+import scipy  # type: ignore[import-untyped]
 
 from lus_cli.evaluation.intervals import CORRELATION, Jackknife
 from lus_cli.evaluation.metrics import Predictions
@@ -38,7 +38,8 @@ def confounding(
     rows = []
     for name, values in measured.items():
         columns = [
-            rankdata(column) for column in (values, predictions.scores, predictions.expected)
+            scipy.stats.rankdata(column)
+            for column in (values, predictions.scores, predictions.expected)
         ]
         entry: dict[str, Any] = {"name": name, "title": name.replace("_", " ")}
         entry |= with_intervals(columns, patient, jackknife)

@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage, signal  # type: ignore[import-untyped]
+import scipy  # type: ignore[import-untyped]  # loads its parts when they are used
 
 from lus_cli.cache.sector import DEPTHS, LINES, Sector, find_sector
 
@@ -122,8 +122,8 @@ def scan(frames: np.ndarray) -> Scan:
     inside = sector.inside
     lines *= inside
     mean = lines.mean(axis=0)
-    smooth = ndimage.gaussian_filter(mean, (1.0, 2.0))
-    ridge = smooth - ndimage.gaussian_filter(mean, (7.0, 2.0))
+    smooth = scipy.ndimage.gaussian_filter(mean, (1.0, 2.0))
+    ridge = smooth - scipy.ndimage.gaussian_filter(mean, (7.0, 2.0))
     pleura = path_across(np.where(inside, ridge, 0.0) * layered_above(mean) ** 3)
     above = inside & (np.arange(DEPTHS)[:, None] < pleura - 4)
     wall = float(mean[above].mean()) if above.any() else 1.0
@@ -137,8 +137,8 @@ def layered_above(mean: np.ndarray) -> np.ndarray:
     separates the pleura from the skin, the layers of the wall and A-lines. The measure compares
     WALL_ROWS above the point with LUNG_ROWS below it.
     """
-    change = np.abs(np.gradient(ndimage.gaussian_filter(mean, (0.7, 1.0)), axis=0))
-    change = ndimage.uniform_filter1d(change, 9, axis=1)
+    change = np.abs(np.gradient(scipy.ndimage.gaussian_filter(mean, (0.7, 1.0)), axis=0))
+    change = scipy.ndimage.uniform_filter1d(change, 9, axis=1)
     total = np.vstack([np.zeros((1, LINES)), change.cumsum(axis=0)])
     row = np.arange(DEPTHS)
     above = (total[row] - total[np.maximum(row - WALL_ROWS, 0)]) / WALL_ROWS
@@ -202,9 +202,9 @@ def lung(video: Scan) -> dict[str, float]:
     kept = real[:, seen]
     levels, kept = levels[:, kept.any(axis=1)][:, :, seen], kept[kept.any(axis=1)]
     persistent = np.nanmedian(np.where(kept, levels, np.nan), axis=1)  # (frame, line)
-    persistent = ndimage.gaussian_filter1d(persistent, 1.0, axis=1)
+    persistent = scipy.ndimage.gaussian_filter1d(persistent, 1.0, axis=1)
     high, low = np.percentile(persistent, (95, 20), axis=1)
-    peaks = [len(signal.find_peaks(row, prominence=0.15)[0]) for row in persistent]
+    peaks = [len(scipy.signal.find_peaks(row, prominence=0.15)[0]) for row in persistent]
     mean = levels.mean(axis=0)
     columns, rows = average(mean, kept, 0), average(mean, kept, 1)
     third = len(mean) // 3
@@ -240,8 +240,8 @@ def a_lines(video: Scan) -> dict[str, float]:
     clearer half of the blocks counts.
     """
     mean, depth = video.frames.mean(axis=0), video.depth
-    levels = ndimage.gaussian_filter1d(mean, 1.0, axis=0)
-    sharp = (levels - ndimage.gaussian_filter1d(mean, 5.0, axis=0)) / video.wall
+    levels = scipy.ndimage.gaussian_filter1d(mean, 1.0, axis=0)
+    sharp = (levels - scipy.ndimage.gaussian_filter1d(mean, 5.0, axis=0)) / video.wall
     contrast, periodicity = [0.0], [0.0]
     for lines in np.array_split(np.arange(LINES), 12):
         top = int(np.median(video.pleura[lines]))
@@ -288,7 +288,7 @@ def motion(video: Scan) -> dict[str, float]:
 def confounders(video: Scan) -> dict[str, float]:
     """Properties that depend on the scanner, its settings and the body size, not on the lung."""
     levels = video.frames[:, video.inside]
-    first = video.frames[0] - ndimage.uniform_filter(video.frames[0], 9)
+    first = video.frames[0] - scipy.ndimage.uniform_filter(video.frames[0], 9)
     power = float((first**2).mean())
     grain = float((first[:, 1:] * first[:, :-1]).mean()) / power if power > 1e-6 else 0.0
     return {

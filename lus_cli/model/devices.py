@@ -16,6 +16,7 @@ from lus_cli.torchrun.group import ALONE, Group
 PREFERENCE = ("cuda", "mps", "cpu")
 MAX_ACTIVATION_BYTES = 2**30  # in training: MPS fails near 4 GiB (pytorch/pytorch #149325)
 SCORING_BYTES = 2**28  # activations of one layer in scoring; more is hardly faster
+CPU_BYTES = 2**25  # the same on a CPU: more than its cache holds takes up to twice as long
 # None: the precision of the weights, float32.
 PRECISIONS = {"float32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 OUT_OF_MEMORY = re.compile("out of memory|can't allocate memory|not enough memory", re.IGNORECASE)
@@ -98,6 +99,12 @@ def explaining_out_of_memory(remedy: str) -> Iterator[None]:
         ):
             raise
         raise LusError("out of memory", remedy) from error
+
+
+def scored_at_once(backbone: nn.Module, frame_shape: tuple[int, ...]) -> int:
+    """The number of frames that go through a backbone at once when no gradients are needed."""
+    on_cpu = next(backbone.parameters()).device.type == "cpu"
+    return frames_at_once(backbone, frame_shape, CPU_BYTES if on_cpu else SCORING_BYTES)
 
 
 def frames_at_once(backbone: nn.Module, frame_shape: tuple[int, ...], most: int) -> int:

@@ -10,7 +10,9 @@ from __future__ import annotations
 import re
 from collections import OrderedDict
 from pathlib import Path
+from typing import cast
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -52,25 +54,55 @@ class SameConv(nn.Conv2d):
     """A convolution with TensorFlow's SAME padding, which for stride 2 is larger at the end."""
 
     def forward(self, images: Tensor) -> Tensor:
-        padding: list[int] = []
-        for size, kernel, stride in zip(
-            images.shape[:1:-1], self.kernel_size[::-1], self.stride[::-1], strict=True
-        ):
-            total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
-            padding += [total // 2, total - total // 2]
-        return super().forward(F.pad(images, padding) if any(padding) else images)
+        return self.convolved(images, self.weight, self.bias)
+
+    def convolved(self, images: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """The convolution with other weights of the same shape."""
+        sizes = zip(images.shape[2:], self.kernel_size, self.stride, strict=True)
+        top_bottom, left_right = (same_padding(*size) for size in sizes)
+        padding = top_bottom[0], left_right[0]
+        if padding != (top_bottom[1], left_right[1]):
+            images, padding = F.pad(images, left_right + top_bottom), (0, 0)
+        return F.conv2d(images, weight, bias, self.stride, padding, groups=self.groups)
 
 
-def convolution(
-    inner: int, outer: int, kernel: int, *, stride: int = 1, groups: int = 1, active: bool = True
-) -> nn.Sequential:
-    """Convolution, batch norm (TensorFlow's epsilon and momentum) and, if `active`, ReLU6."""
-    layers = [
-        SameConv(inner, outer, kernel, stride, groups=groups, bias=False),
-        nn.BatchNorm2d(outer, eps=1e-3, momentum=0.01),
-        nn.ReLU6(),
-    ]
-    return nn.Sequential(*layers[: 3 if active else 2])
+def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
+    """TensorFlow's SAME padding of one axis, before and after."""
+    total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+    return total // 2, total - total // 2
+
+
+class Convolution(nn.Sequential):
+    """Convolution, batch norm (TensorFlow's epsilon and momentum) and, if `active`, ReLU6.
+
+    Outside of training the batch norm is a scale and an offset, which become part of the weights:
+    without it, and with the ReLU6 in place, the network takes half the time on a CPU.
+    """
+
+    def __init__(
+        self,
+        inner: int,
+        outer: int,
+        kernel: int,
+        *,
+        stride: int = 1,
+        groups: int = 1,
+        active: bool = True,
+    ) -> None:
+        conv = SameConv(inner, outer, kernel, stride, groups=groups, bias=False)
+        layers = [conv, nn.BatchNorm2d(outer, eps=1e-3, momentum=0.01), nn.ReLU6(inplace=True)]
+        super().__init__(*layers[: 3 if active else 2])
+
+    def forward(self, images: Tensor) -> Tensor:
+        conv, norm, *_ = cast(tuple[SameConv, nn.BatchNorm2d], tuple(self))
+        mean, variance = norm.running_mean, norm.running_var
+        if norm.training or mean is None or variance is None:
+            wide: Tensor = super().forward(images)
+            return wide
+        scale = norm.weight * torch.rsqrt(variance + norm.eps)
+        offset = norm.bias - mean * scale
+        wide = conv.convolved(images, conv.weight * scale[:, None, None, None], offset)
+        return F.relu6(wide, inplace=True) if len(self) > 2 else wide
 
 
 class Block(nn.Module):
@@ -79,9 +111,9 @@ class Block(nn.Module):
     def __init__(self, inner: int, outer: int, kernel: int, stride: int, expansion: int) -> None:
         super().__init__()
         wide = inner * expansion
-        self.expand = convolution(inner, wide, 1) if expansion > 1 else None
-        self.depthwise = convolution(wide, wide, kernel, stride=stride, groups=wide)
-        self.project = convolution(wide, outer, 1, active=False)
+        self.expand = Convolution(inner, wide, 1) if expansion > 1 else None
+        self.depthwise = Convolution(wide, wide, kernel, stride=stride, groups=wide)
+        self.project = Convolution(wide, outer, 1, active=False)
         self.residual = stride == 1 and inner == outer
 
     def forward(self, images: Tensor) -> Tensor:
@@ -100,7 +132,7 @@ class EfficientNetLite0(nn.Module):
     def __init__(self, classes: int = 1000) -> None:
         super().__init__()
         layers = OrderedDict[str, nn.Module](rescale=Rescale())
-        layers["stem"] = convolution(3, STEM, 3, stride=2)
+        layers["stem"] = Convolution(3, STEM, 3, stride=2)
         channels, number = STEM, 0
         for blocks, kernel, stride, expansion, outer in STAGES:
             for place in range(blocks):
@@ -108,7 +140,7 @@ class EfficientNetLite0(nn.Module):
                 layers[f"block{number}"] = block
                 channels, number = outer, number + 1
         self.features = nn.Sequential(layers)
-        self.head = convolution(channels, CHANNELS, 1)
+        self.head = Convolution(channels, CHANNELS, 1)
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.classifier = nn.Linear(CHANNELS, classes)
 

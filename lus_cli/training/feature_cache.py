@@ -38,7 +38,8 @@ from lus_cli.words import duration
 log = logging.getLogger("lus.features")
 
 TIMED = 5  # videos, from whose time that of all is estimated
-FRAMES_AT_ONCE = 32  # constant, so that maps do not depend on the size of a request
+# Constant on a device, so that maps do not depend on the size of a request.
+FRAMES_AT_ONCE, ON_CPU = 32, 8
 
 
 class FeatureLoader(BatchLoader):
@@ -162,7 +163,8 @@ class FeatureLoader(BatchLoader):
     def compute(self, pictures: Tensor) -> Tensor:
         """The feature maps of pictures, on the CPU and in the data type in which they are stored."""
         with torch.no_grad():
-            pieces = [self.model.cnn(f.to(self.device)) for f in pictures.split(FRAMES_AT_ONCE)]
+            at_once = ON_CPU if self.device.type == "cpu" else FRAMES_AT_ONCE
+            pieces = [self.model.cnn(f.to(self.device)) for f in pictures.split(at_once)]
             maps = torch.cat([piece.to(self.dtype).cpu() for piece in pieces])
             return maps.contiguous()  # the same memory layout as maps read from a file
 

@@ -13,7 +13,7 @@ from lus_cli.cache.batches import Batch, BatchLoader, in_batches
 from lus_cli.cache.pictures import Pictures
 from lus_cli.evaluation.metrics import label_metrics
 from lus_cli.model.decision import expected_scores
-from lus_cli.model.devices import SCORING_BYTES, frames_at_once
+from lus_cli.model.devices import scored_at_once
 from lus_cli.model.head import CLASSES, Output, elected
 from lus_cli.model.losses import entropy_floor, ordinal_loss
 from lus_cli.model.network import LusModel
@@ -91,7 +91,7 @@ def evaluating(model: LusModel, loader: BatchLoader) -> Iterator[None]:
     model.eval()
     try:
         with torch.inference_mode():
-            model.frames_at_once = scored_at_once(model, loader)
+            model.frames_at_once = at_once_of(model, loader)
             yield
     finally:
         model.train(was_training)
@@ -102,10 +102,10 @@ def device_of(model: LusModel) -> torch.device:
     return next(model.parameters()).device
 
 
-def scored_at_once(model: LusModel, loader: BatchLoader) -> int:
+def at_once_of(model: LusModel, loader: BatchLoader) -> int:
     """The number of frames in the CNN at once without gradients, with --checkpointing at most
     CHECKPOINT_FRAMES."""
-    most = frames_at_once(model.backbone, loader.shape, SCORING_BYTES)
+    most = scored_at_once(model.backbone, loader.shape)
     return min(most, CHECKPOINT_FRAMES) if loader.recipe.checkpointing else most
 
 

@@ -18,7 +18,7 @@ from lus_cli.cache.split import Split, load_split, read_split
 from lus_cli.cache.video_cache import VideoCache
 from lus_cli.errors import LusError
 from lus_cli.model.checkpoint import Card, digest_of, load_best
-from lus_cli.model.devices import SCORING_BYTES, frames_at_once
+from lus_cli.model.devices import scored_at_once
 from lus_cli.model.network import LusModel
 from lus_cli.progress import Progress
 from lus_cli.study.ids import VideoId
@@ -208,5 +208,6 @@ def open_elsewhere(
 def on_device(model: LusModel, device: torch.device, card: Card) -> LusModel:
     """Moves a model to `device` and bounds the memory of its CNN."""
     shape = pictures_of(card.recipe).shape(card.frame_format.shape)
-    model.frames_at_once = frames_at_once(model.backbone, shape, SCORING_BYTES)
-    return model.to(device)
+    model.to(device)
+    model.frames_at_once = scored_at_once(model.backbone, shape)
+    return model

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import pickle
 from pathlib import Path
@@ -239,6 +240,31 @@ def test_same_padding_puts_more_at_the_end() -> None:
     odd = convolve(torch.ones(1, 1, 5, 5))[0, 0]
     assert even.tolist() == [[9, 6], [6, 4]]  # nothing before, one after
     assert odd.tolist() == [[4, 6, 4], [6, 9, 6], [4, 6, 4]]  # one on each side
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize(
+    ("kernel", "stride", "active"), [(1, 1, False), (3, 2, True), (5, 1, True)]
+)
+def test_lite0s_batch_norm_within_the_weights_is_the_batch_norm(
+    kernel: int, stride: int, active: bool, training: bool
+) -> None:
+    """Values and gradients, with statistics as different as those of a trained network."""
+    layers = efficientnet_lite.Convolution(6, 6, kernel, stride=stride, groups=6, active=active)
+    with torch.no_grad():
+        for tensor in (*layers[1].parameters(), *layers[1].buffers()):
+            if tensor.is_floating_point():
+                tensor.uniform_(0.2, 3.0)
+    layers.train(training)
+    one_by_one = copy.deepcopy(layers)
+    images = torch.randn(4, 6, 9, 14)
+    outputs = layers(images), nn.Sequential.forward(one_by_one, images)
+    for output in outputs:
+        output.square().sum().backward()
+    torch.testing.assert_close(*outputs, atol=1e-5, rtol=1e-5)
+    gradients = ([p.grad for p in model.parameters()] for model in (layers, one_by_one))
+    torch.testing.assert_close(*map(list, gradients), atol=1e-3, rtol=1e-4)
+    torch.testing.assert_close(layers[1].running_mean, one_by_one[1].running_mean)
 
 
 def test_lite0s_own_preparation_is_that_of_tensorflow() -> None:

@@ -138,7 +138,7 @@ def test_every_video_is_scored_once_and_in_order(
     batches = [np.repeat(np.arange(videos)[at : at + 2, None], 4, axis=1) for at in (0, 2, 4)]
     parts = [[batch for batch in batches[rank::2] if len(batch)] for rank in (0, 1)]
     monkeypatch.setattr(Ranks, "gathered", lambda _self, _own: parts)
-    monkeypatch.setattr("lus_cli.training.scoring.scored_at_once", lambda _model, _loader: 1)
+    monkeypatch.setattr("lus_cli.training.scoring.at_once_of", lambda _model, _loader: 1)
 
     class Loader:
         recipe = type("R", (), {"batch_size": 2})

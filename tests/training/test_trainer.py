@@ -393,7 +393,7 @@ def test_validation_bounds_the_frames_that_are_in_the_cnn_at_once(
         monkeypatch.setattr("lus_cli.training.scoring.CHECKPOINT_FRAMES", 5)
     else:
         conv = 64 * 15 * 15 * 4  # bytes of AlexNet's first map of a frame of 64 pixels
-        monkeypatch.setattr("lus_cli.training.scoring.SCORING_BYTES", 5 * conv + 1)
+        monkeypatch.setattr("lus_cli.model.devices.CPU_BYTES", 5 * conv + 1)
     at_once: list[int] = []
     trainer.model.backbone.register_forward_hook(
         lambda _m, inputs, _o: at_once.append(len(inputs[0]))
