@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from lus_cli.cache.sector import Sector, find_sector
 
-PICTURES_VERSION = 1  # of the pictures that stored feature maps are computed from
+PICTURES_VERSION = 2  # of the pictures that stored feature maps are computed from
 SIDE = 224  # rows and columns of a picture along the scan lines: ImageNet's CNNs were trained at this size
 GRID = 56  # rows and columns of a map that is resampled from the scan lines to the frame
 BRIGHT = 0.99  # the quantile of the non-zero levels that becomes white
@@ -105,7 +105,9 @@ class Pictures:
         pictures = []
         for start, end in self.spans(len(gray)):
             part = gray[start:end]
-            planes = torch.stack([part.amax(0), part.mean(0), part.std(0, correction=0)])
+            mean = part.mean(0)
+            spread = (part - mean).square_().mean(0).sqrt_()  # Tensor.std takes 20 times as long
+            planes = torch.stack([part.amax(0), mean, spread])
             if sector is not None:
                 planes = along_lines(planes, sector)
             pictures.append(torch.stack([stretched(plane) for plane in planes], dim=2))
