@@ -88,12 +88,14 @@ def imports(frame: FrameType | None) -> int:
     return count
 
 
-def settle_matplotlib() -> None:
-    """Makes matplotlib ignore the user's settings.
+def settle_libraries() -> None:
+    """Sets what libraries read from the environment when they are loaded.
 
-    Figures must not depend on them, and the backend that a notebook sets for its subprocesses may
-    not be installed here.
+    Figures must not depend on the user's settings of matplotlib, and the backend that a notebook
+    sets for its subprocesses may not be installed here. The threads of PyTorch sleep while they have
+    nothing to do, instead of keeping cores from the threads that read and encode videos.
     """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ["MPLBACKEND"] = "agg"
     os.environ["MATPLOTLIBRC"] = os.devnull
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # no warnings about fonts or settings

@@ -238,8 +238,8 @@ a line without a meaning
 DRAW = """
 import sys
 from pathlib import Path
-from lus_cli.terminal import settle_matplotlib
-settle_matplotlib()
+from lus_cli.terminal import settle_libraries
+settle_libraries()
 from lus_cli import figures
 from tests.test_figures import COLUMN_FIGURES
 for name in ("confusion", "curves"):

@@ -121,7 +121,7 @@ def top(
 
 def main() -> None:
     """Entry point of the `lus` program."""
-    terminal.settle_matplotlib()
+    terminal.settle_libraries()
     try:
         streams.settle_streams()
         app()

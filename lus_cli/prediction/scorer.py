@@ -72,9 +72,12 @@ class Scorer:
 
     def score(self, video: NewVideo) -> tuple[Prediction, StoredVideo]:
         """The prediction for one video, and its frames. Raises LusError if it cannot be scored."""
-        source = open_video(video, self.mask_text)
-        stored = decode(source, self.card.frame_format)
+        stored = self.read(video)
         return self.score_stored(stored, video.name, printable(str(video.path))), stored
+
+    def read(self, video: NewVideo) -> StoredVideo:
+        """The frames of a video in the format of the study. Raises LusError if it cannot be read."""
+        return decode(open_video(video, self.mask_text), self.card.frame_format)
 
     def score_file(self, path: str | Path) -> Prediction:
         """Scores one video file, DICOM file, .mat file or folder of frames, as `lus predict` does.

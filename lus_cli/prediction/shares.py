@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ from lus_cli.prediction.new_videos import NewVideo, Search, frames_at
 from lus_cli.prediction.page import BUDGET, MOST_PAGE_BYTES, Page
 from lus_cli.prediction.prediction import Prediction
 from lus_cli.prediction.scorer import Scorer
+from lus_cli.processes import read_ahead
 from lus_cli.progress import Progress
 from lus_cli.study.sources import recorded_rate
 from lus_cli.torchrun.group import Group, in_order
@@ -60,21 +62,67 @@ def score_share(
     group: Group,
     progress: Progress,
 ) -> list[Outcome]:
-    """Scores the share of this process. Its clips alone may already fill the page."""
+    """Scores the share of this process. Its clips alone may already fill the page.
+
+    While the model scores a video, one thread reads the next and another encodes the last one's clip.
+    """
+    share = group.share(videos)
     outcomes: list[Outcome] = []
-    size = 0
-    for done, video in enumerate(group.share(videos)):
-        progress("predict", done, len(videos), video=video.name)
-        try:
-            prediction, stored = scorer.score(video)
-            has_clip = with_clips and size <= MOST_PAGE_BYTES
-            clip = clip_of(scorer, video, prediction, stored) if has_clip else None
-            outcomes.append(Outcome(prediction, clip))
-        except LusError as error:
-            outcomes.append(Outcome(None, problem=failure(video, error)))
-        size += outcomes[-1].clip_bytes
+
+    def scored() -> Iterator[Shown | Outcome]:
+        coming = read_ahead(partial(read, scorer), share)
+        for done, video in enumerate(share):
+            progress("predict", done, len(videos), video=video.name)
+            has_clip = with_clips and sum(one.clip_bytes for one in outcomes) <= MOST_PAGE_BYTES
+            try:
+                yield score(scorer, video, next(coming), has_clip)
+            except LusError as error:
+                yield Outcome(None, problem=failure(video, error))
+
+    for outcome in read_ahead(finished, scored()):
+        outcomes.append(outcome)
     progress("predict", len(outcomes), len(videos))
     return outcomes
+
+
+class Shown(NamedTuple):
+    """A prediction, and what its clip is made of."""
+
+    video: NewVideo
+    prediction: Prediction
+    frames: np.ndarray
+    masks: np.ndarray | None
+    numbers: np.ndarray
+    scored: Scored
+
+
+def read(scorer: Scorer, video: NewVideo) -> StoredVideo | LusError:
+    """The frames of a video, or why they cannot be read."""
+    try:
+        return scorer.read(video)
+    except LusError as error:
+        return error
+
+
+def score(
+    scorer: Scorer, video: NewVideo, stored: StoredVideo | LusError, has_clip: bool
+) -> Shown | Outcome:
+    """Scores a video that has been read. Raises LusError."""
+    if isinstance(stored, LusError):
+        raise stored
+    prediction = scorer.score_stored(stored, video.name, printable(str(video.path)))
+    return shown(scorer, video, prediction, stored) if has_clip else Outcome(prediction)
+
+
+def finished(outcome: Shown | Outcome) -> Outcome:
+    """Adds its clip to a prediction that is to be shown."""
+    if isinstance(outcome, Outcome):
+        return outcome
+    try:
+        clip = make_clip(outcome.frames, outcome.masks, outcome.numbers, outcome.scored, BUDGET)
+    except LusError as error:
+        return Outcome(None, problem=failure(outcome.video, error))
+    return Outcome(outcome.prediction, clip)
 
 
 def clip_bytes_before(sizes: Sequence[int]) -> list[int]:
@@ -95,10 +143,10 @@ def failure(video: NewVideo, error: LusError) -> str:
     return reason if path in reason else f"{path}: {reason}"
 
 
-def clip_of(scorer: Scorer, video: NewVideo, prediction: Prediction, stored: StoredVideo) -> Clip:
+def shown(scorer: Scorer, video: NewVideo, prediction: Prediction, stored: StoredVideo) -> Shown:
     """The video for the page, in the frames that the model takes, evenly spaced in long videos."""
-    shown = select_frames(stored.length, 1, BUDGET.frames)
-    frames = frames_at(stored, shown, scorer.card.frame_format)
+    chosen = select_frames(stored.length, 1, BUDGET.frames)
+    frames = frames_at(stored, chosen, scorer.card.frame_format)
     weights = prediction.frame_weights
     rows, columns = stored.source_shape
     scored = Scored(
@@ -109,4 +157,5 @@ def clip_of(scorer: Scorer, video: NewVideo, prediction: Prediction, stored: Sto
         1.0 if scorer.card.frame_format.letterbox else columns / rows,
         recorded_rate(video.kind, video.path),
     )
-    return make_clip(frames, scorer.masks(frames), stored.frame_numbers[shown], scored, BUDGET)
+    masks = scorer.masks(frames)
+    return Shown(video, prediction, frames, masks, stored.frame_numbers[chosen], scored)
