@@ -94,7 +94,7 @@ class Convolution(nn.Sequential):
         super().__init__(*layers[: 3 if active else 2])
 
     def forward(self, images: Tensor) -> Tensor:
-        conv, norm, *_ = cast(tuple[SameConv, nn.BatchNorm2d], tuple(self))
+        conv, norm = cast(tuple[SameConv, nn.BatchNorm2d], tuple(self)[:2])
         mean, variance = norm.running_mean, norm.running_var
         if norm.training or mean is None or variance is None:
             wide: Tensor = super().forward(images)
@@ -102,7 +102,7 @@ class Convolution(nn.Sequential):
         scale = norm.weight * torch.rsqrt(variance + norm.eps)
         offset = norm.bias - mean * scale
         wide = conv.convolved(images, conv.weight * scale[:, None, None, None], offset)
-        return F.relu6(wide, inplace=True) if len(self) > 2 else wide
+        return self[2](wide) if len(self) > 2 else wide  # a module, so that it can be replaced
 
 
 class Block(nn.Module):
