@@ -105,13 +105,19 @@ Key = TypeVar("Key")
 Value = TypeVar("Value")
 
 
-def read_ahead(read: Callable[[Key], Value], keys: Iterable[Key]) -> Iterator[Value]:
-    """Yields `read(key)` in order; a thread reads the next one while the current one is used."""
-    with ThreadPoolExecutor(1) as reader:
-        coming = None
+def read_ahead(read: Callable[[Key], Value], keys: Iterable[Key]) -> Generator[Value, None, None]:
+    """Yields `read(key)` in order; a thread reads the next one while the current one is used.
+
+    If the caller stops early, the thread finishes what it reads, but no one waits for it until the
+    program ends.
+    """
+    reader, coming = ThreadPoolExecutor(1), None
+    try:
         for key in keys:
             ready, coming = coming, reader.submit(read, key)
             if ready is not None:
                 yield ready.result()
         if coming is not None:
             yield coming.result()
+    finally:
+        reader.shutdown(wait=False, cancel_futures=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -169,16 +170,21 @@ def id_from_path(path: Path) -> VideoId:
     return VideoId(*(part if is_name(part) else f"_{part}" for part in names[-3:]))
 
 
-def decode(source: Source, frame_format: FrameFormat) -> StoredVideo:
+def decode(
+    source: Source, frame_format: FrameFormat, ended: threading.Event | None = None
+) -> StoredVideo:
     """The frames exactly as `lus prepare` stores them.
 
-    Raises LusError if one cannot be decoded, or if there are more than MOST_FRAMES or MOST_BYTES.
+    Raises LusError if one cannot be decoded, if there are more than MOST_FRAMES or MOST_BYTES, or
+    when `ended` is set.
     """
     notes: list[str] = []
     most = min(MOST_FRAMES, MOST_BYTES // math.prod(frame_format.shape))
 
     def frames() -> Iterator[tuple[int, np.ndarray, tuple[int, int]]]:
         for count, frame in enumerate(fitted_frames(source, frame_format, notes.append)):
+            if ended is not None and ended.is_set():
+                raise LusError(f"{source.location} is not read further")
             if count == most or (source.length or 0) > most:
                 raise LusError(
                     f"{source.location} has more than {most} frames",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -75,9 +76,12 @@ class Scorer:
         stored = self.read(video)
         return self.score_stored(stored, video.name, printable(str(video.path))), stored
 
-    def read(self, video: NewVideo) -> StoredVideo:
-        """The frames of a video in the format of the study. Raises LusError if it cannot be read."""
-        return decode(open_video(video, self.mask_text), self.card.frame_format)
+    def read(self, video: NewVideo, ended: threading.Event | None = None) -> StoredVideo:
+        """The frames of a video in the format of the study.
+
+        Raises LusError if it cannot be read, or when `ended` is set by another thread.
+        """
+        return decode(open_video(video, self.mask_text), self.card.frame_format, ended)
 
     def score_file(self, path: str | Path) -> Prediction:
         """Scores one video file, DICOM file, .mat file or folder of frames, as `lus predict` does.

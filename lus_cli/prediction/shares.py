@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import operator
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from functools import partial
 from typing import NamedTuple
 
@@ -66,63 +69,45 @@ def score_share(
 
     While the model scores a video, one thread reads the next and another encodes the last one's clip.
     """
-    share = group.share(videos)
+    share, ended = group.share(videos), threading.Event()
     outcomes: list[Outcome] = []
 
-    def scored() -> Iterator[Shown | Outcome]:
-        coming = read_ahead(partial(read, scorer), share)
-        for done, video in enumerate(share):
-            progress("predict", done, len(videos), video=video.name)
-            has_clip = with_clips and sum(one.clip_bytes for one in outcomes) <= MOST_PAGE_BYTES
-            try:
+    def scored() -> Iterator[Callable[[], Outcome]]:
+        with closing(read_ahead(partial(read, scorer, ended), share)) as coming:
+            for done, video in enumerate(share):
+                progress("predict", done, len(videos), video=video.name)
+                has_clip = with_clips and sum(one.clip_bytes for one in outcomes) <= MOST_PAGE_BYTES
                 yield score(scorer, video, next(coming), has_clip)
-            except LusError as error:
-                yield Outcome(None, problem=failure(video, error))
 
-    for outcome in read_ahead(finished, scored()):
-        outcomes.append(outcome)
+    try:
+        for outcome in read_ahead(operator.call, scored()):
+            outcomes.append(outcome)
+    finally:
+        ended.set()  # after an error or Ctrl-C, the program cannot end while a video is read
     progress("predict", len(outcomes), len(videos))
     return outcomes
 
 
-class Shown(NamedTuple):
-    """A prediction, and what its clip is made of."""
-
-    video: NewVideo
-    prediction: Prediction
-    frames: np.ndarray
-    masks: np.ndarray | None
-    numbers: np.ndarray
-    scored: Scored
-
-
-def read(scorer: Scorer, video: NewVideo) -> StoredVideo | LusError:
+def read(scorer: Scorer, ended: threading.Event, video: NewVideo) -> StoredVideo | LusError:
     """The frames of a video, or why they cannot be read."""
     try:
-        return scorer.read(video)
+        return scorer.read(video, ended)
     except LusError as error:
         return error
 
 
 def score(
     scorer: Scorer, video: NewVideo, stored: StoredVideo | LusError, has_clip: bool
-) -> Shown | Outcome:
-    """Scores a video that has been read. Raises LusError."""
-    if isinstance(stored, LusError):
-        raise stored
-    prediction = scorer.score_stored(stored, video.name, printable(str(video.path)))
-    return shown(scorer, video, prediction, stored) if has_clip else Outcome(prediction)
-
-
-def finished(outcome: Shown | Outcome) -> Outcome:
-    """Adds its clip to a prediction that is to be shown."""
-    if isinstance(outcome, Outcome):
-        return outcome
+) -> Callable[[], Outcome]:
+    """Scores a video that has been read. Returns a function that encodes its clip, if it has one."""
     try:
-        clip = make_clip(outcome.frames, outcome.masks, outcome.numbers, outcome.scored, BUDGET)
+        if isinstance(stored, LusError):
+            raise stored
+        prediction = scorer.score_stored(stored, video.name, printable(str(video.path)))
+        clip = clip_of(scorer, video, prediction, stored) if has_clip else lambda: None
     except LusError as error:
-        return Outcome(None, problem=failure(outcome.video, error))
-    return Outcome(outcome.prediction, clip)
+        return partial(Outcome, None, problem=failure(video, error))
+    return lambda: Outcome(prediction, clip())
 
 
 def clip_bytes_before(sizes: Sequence[int]) -> list[int]:
@@ -143,10 +128,13 @@ def failure(video: NewVideo, error: LusError) -> str:
     return reason if path in reason else f"{path}: {reason}"
 
 
-def shown(scorer: Scorer, video: NewVideo, prediction: Prediction, stored: StoredVideo) -> Shown:
-    """The video for the page, in the frames that the model takes, evenly spaced in long videos."""
-    chosen = select_frames(stored.length, 1, BUDGET.frames)
-    frames = frames_at(stored, chosen, scorer.card.frame_format)
+def clip_of(
+    scorer: Scorer, video: NewVideo, prediction: Prediction, stored: StoredVideo
+) -> Callable[[], Clip]:
+    """A function that encodes the video for the page, in the frames that the model takes, evenly
+    spaced in long videos."""
+    shown = select_frames(stored.length, 1, BUDGET.frames)
+    frames = frames_at(stored, shown, scorer.card.frame_format)
     weights = prediction.frame_weights
     rows, columns = stored.source_shape
     scored = Scored(
@@ -158,4 +146,4 @@ def shown(scorer: Scorer, video: NewVideo, prediction: Prediction, stored: Store
         recorded_rate(video.kind, video.path),
     )
     masks = scorer.masks(frames)
-    return Shown(video, prediction, frames, masks, stored.frame_numbers[chosen], scored)
+    return partial(make_clip, frames, masks, stored.frame_numbers[shown], scored, BUDGET)
