@@ -76,7 +76,8 @@ class Convolution(nn.Sequential):
     """Convolution, batch norm (TensorFlow's epsilon and momentum) and, if `active`, ReLU6.
 
     Outside of training the batch norm is a scale and an offset, which become part of the weights:
-    without it, and with the ReLU6 in place, the network takes half the time on a CPU.
+    without it, and with the ReLU6 in place, the network takes half the time on a CPU. Not in half
+    precision, where weights and offsets would be rounded together, which adds half to the error.
     """
 
     def __init__(
@@ -96,7 +97,8 @@ class Convolution(nn.Sequential):
     def forward(self, images: Tensor) -> Tensor:
         conv, norm = cast(tuple[SameConv, nn.BatchNorm2d], tuple(self)[:2])
         mean, variance = norm.running_mean, norm.running_var
-        if norm.training or mean is None or variance is None:
+        half = torch.is_autocast_enabled(images.device.type)
+        if norm.training or half or mean is None or variance is None:
             wide: Tensor = super().forward(images)
             return wide
         scale = norm.weight * torch.rsqrt(variance + norm.eps)

@@ -267,6 +267,18 @@ def test_lite0s_batch_norm_within_the_weights_is_the_batch_norm(
     torch.testing.assert_close(layers[1].running_mean, one_by_one[1].running_mean)
 
 
+def test_lite0s_batch_norm_keeps_its_precision_in_half_precision() -> None:
+    """The batch norm is not rounded together with the weights."""
+    layers = efficientnet_lite.Convolution(3, 8, 3, active=False).eval()
+    with torch.no_grad():
+        layers[1].running_mean.uniform_(-3.0, 3.0)
+        layers[1].running_var.uniform_(0.2, 3.0)
+    images = torch.randn(1, 3, 5, 5)
+    with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+        folded, one_by_one = layers(images), nn.Sequential.forward(layers, images)
+    assert torch.equal(folded, one_by_one)
+
+
 def test_lite0s_own_preparation_is_that_of_tensorflow() -> None:
     levels = torch.arange(256, dtype=torch.uint8).reshape(1, 16, 16)
     rescaled = efficientnet_lite.Rescale()(normalised(levels))
