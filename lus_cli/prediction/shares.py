@@ -68,12 +68,13 @@ def score_share(
     """
     share = group.share(videos)
     outcomes: list[Outcome] = []
+    size = 0  # of the clips
 
     def scored() -> Iterator[Shown | Outcome]:
         coming = read_ahead(partial(read, scorer), share)
         for done, video in enumerate(share):
             progress("predict", done, len(videos), video=video.name)
-            has_clip = with_clips and sum(one.clip_bytes for one in outcomes) <= MOST_PAGE_BYTES
+            has_clip = with_clips and size <= MOST_PAGE_BYTES
             try:
                 yield score(scorer, video, next(coming), has_clip)
             except LusError as error:
@@ -81,6 +82,7 @@ def score_share(
 
     for outcome in read_ahead(finished, scored()):
         outcomes.append(outcome)
+        size += outcome.clip_bytes
     progress("predict", len(outcomes), len(videos))
     return outcomes
 
