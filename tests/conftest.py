@@ -20,12 +20,18 @@ from lus_cli.config import CrossvalConfig, PhantomConfig, PrepareConfig, TrainCo
 from lus_cli.files import part_of
 from lus_cli.model.checkpoint import load_last
 from lus_cli.options import build, read_toml
+from lus_cli.processes import cores
 from lus_cli.progress import Result, silent
 from lus_cli.recipes.recipe import Recipe
 from lus_cli.recipes.shipped import recipe_path
 from lus_cli.steps import crossval, phantom, prepare
 
 COVID_BLUES = Path(__file__).parents[2] / "shared" / "covid-blues"
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One worker more than there are cores: a third of the time, tests wait for what they started."""
+    return cores() + 1
 
 
 @pytest.fixture(autouse=True)

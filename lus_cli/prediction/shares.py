@@ -71,17 +71,19 @@ def score_share(
     """
     share, ended = group.share(videos), threading.Event()
     outcomes: list[Outcome] = []
+    size = 0  # of the clips
 
     def scored() -> Iterator[Callable[[], Outcome]]:
         with closing(read_ahead(partial(read, scorer, ended), share)) as coming:
             for done, video in enumerate(share):
                 progress("predict", done, len(videos), video=video.name)
-                has_clip = with_clips and sum(one.clip_bytes for one in outcomes) <= MOST_PAGE_BYTES
+                has_clip = with_clips and size <= MOST_PAGE_BYTES
                 yield score(scorer, video, next(coming), has_clip)
 
     try:
         for outcome in read_ahead(operator.call, scored()):
             outcomes.append(outcome)
+            size += outcome.clip_bytes
     finally:
         ended.set()  # after an error or Ctrl-C, the program cannot end while a video is read
     progress("predict", len(outcomes), len(videos))

@@ -36,7 +36,7 @@ MODULES = {
     "cache/split_drawing": "cache/test_split",
     "files": "cache/test_layout",
     "folders": "cache/test_layout test_folders",
-    "disk_errors": "cache/test_layout",
+    "disk_errors": "cache/test_layout test_disk_errors",
     "cache/layout": "cache/test_layout",
     "cache/video_cache": "cache/test_video_cache",
     "cache/video_writer": "cache/test_video_cache",
