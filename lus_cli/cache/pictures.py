@@ -105,9 +105,7 @@ class Pictures:
         pictures = []
         for start, end in self.spans(len(gray)):
             part = gray[start:end]
-            mean = part.mean(0)
-            spread = (part - mean).square_().mean(0).sqrt_()  # Tensor.std takes 20 times as long
-            planes = torch.stack([part.amax(0), mean, spread])
+            planes = torch.stack([part.amax(0), part.mean(0), spread_of(part)])
             if sector is not None:
                 planes = along_lines(planes, sector)
             pictures.append(torch.stack([stretched(plane) for plane in planes], dim=2))
@@ -142,6 +140,16 @@ class Pictures:
 def as_gray(frames: Tensor) -> Tensor:
     """uint8 (frame, row, column[, channel]) -> float32 (frame, row, column) in 0..255."""
     return frames.float() if frames.ndim == 3 else frames.float().mean(dim=3)
+
+
+def spread_of(gray: Tensor) -> Tensor:
+    """The standard deviation of each pixel over time: (frame, row, column) -> (row, column).
+
+    Exactly 0 where nothing changes. Tensor.std takes 20 times as long.
+    """
+    changes = gray - gray[0]
+    changes -= changes.mean(0)
+    return changes.square_().mean(0).sqrt_()
 
 
 def sector_of(gray: Tensor) -> Sector:

@@ -46,7 +46,7 @@ def pictures(frames: np.ndarray, settings: Mapping[str, Any], exactly: int = 0) 
     windows = []
     for start, end in spans(len(gray), settings):
         part = gray[start:end]
-        planes = np.stack([part.max(axis=0), part.mean(axis=0), part.std(axis=0)])
+        planes = np.stack([part.max(axis=0), part.mean(axis=0), (part - part[0]).std(axis=0)])
         if sector is not None:
             planes = along_lines(planes, sector)
         windows.append(np.stack([stretched(plane) for plane in planes], axis=2))

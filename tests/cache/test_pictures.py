@@ -8,7 +8,15 @@ import torch
 from torch import Tensor
 
 from lus_cli.cache import pictures
-from lus_cli.cache.pictures import GRID, SIDE, Pictures, as_gray, sector_of, stretched
+from lus_cli.cache.pictures import (
+    GRID,
+    SIDE,
+    Pictures,
+    as_gray,
+    sector_of,
+    spread_of,
+    stretched,
+)
 from lus_cli.cache.sector import DEPTHS, LINES, Sector
 
 HEIGHT, WIDTH = 200, 240
@@ -154,6 +162,16 @@ def test_a_still_video_has_no_deviation_and_a_black_one_is_black() -> None:
     assert made[..., 2].max() == 0
     black = torch.zeros(3, 40, 40, dtype=torch.uint8)
     assert Pictures(2, scan_lines=True).of(black).max() == 0
+
+
+def test_the_spread_over_time_is_the_standard_deviation_and_0_where_nothing_moves() -> None:
+    """Gray levels of colour are thirds, whose mean over time is rounded."""
+    gray = as_gray(noise(40, 16, 16, 3))
+    gray[:, :8] = gray[0, :8]
+    spread = spread_of(gray)
+    expected = gray.double().std(0, correction=0)
+    assert (spread[:8] == 0).all()
+    torch.testing.assert_close(spread[8:].double(), expected[8:], atol=1e-4, rtol=0)
 
 
 def test_a_video_shorter_than_its_windows_repeats_frames() -> None:
