@@ -607,3 +607,42 @@ def test_unlabelled_videos_are_in_no_part() -> None:
     split = draw_split(patients, scores, SETTINGS, ())
     indices = split.indices("all", patients, scores)
     assert sorted(indices) == list(range(1, len(patients), 2))
+
+
+def test_patients_are_in_the_order_of_their_numbers() -> None:
+    patients, scores = study([f"p{number}" for number in range(1, 13)], videos=2)
+    drawn = draw_split(patients, scores, SETTINGS, ())
+    for names in (drawn.train, drawn.validation, drawn.test, *drawn.folds):
+        assert list(names) == sorted(names, key=lambda name: int(name[1:]))
+    of_all = [*drawn.train, *drawn.validation, *drawn.test]
+    assert sorted(of_all, key=lambda name: int(name[1:])) == [f"p{n}" for n in range(1, 13)]
+
+
+@pytest.mark.parametrize(
+    ("count", "fixed", "message", "remedy"),
+    [
+        (
+            1,
+            0,
+            "1 patient leaves none",
+            "lower --test-share or --validation-share, or add patients",
+        ),
+        (
+            1,
+            1,
+            "1 patient leaves none",
+            "lower --test-share or --validation-share, or add patients",
+        ),
+        (2, 2, "2 patients leave none", "name fewer test patients or test groups"),
+    ],
+)
+def test_a_split_without_training_patients_says_why(
+    count: int, fixed: int, message: str, remedy: str
+) -> None:
+    names = [f"p{number}" for number in range(count)]
+    patients, scores = study(names, videos=2)
+    shares = SETTINGS | {"test_share": 0.9, "folds": 0}
+    with pytest.raises(LusError) as caught:
+        draw_split(patients, scores, shares, names[:fixed])
+    assert caught.value.message == f"{message} for training"
+    assert caught.value.remedy == remedy

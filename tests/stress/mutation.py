@@ -33,7 +33,7 @@ MODULES = {
     "model/losses": "model/test_losses",
     "evaluation/metrics": "evaluation/test_metrics",
     "cache/split": "cache/test_split",
-    "cache/split_drawing": "cache/test_split",
+    "cache/split_drawing": "cache/test_split cache/test_groups",
     "files": "cache/test_layout",
     "folders": "cache/test_layout test_folders",
     "disk_errors": "cache/test_layout test_disk_errors",
