@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from PIL import Image
 
-from lus_cli.attention.cells import cell_centres, even_centres, upsample_maps
 from lus_cli.attention.saliency import predict_with_grad_cam, scale_to_one
 from lus_cli.cache.batches import pictures_of, select_frames
 from lus_cli.cache.chunks import FrameFormat
 from lus_cli.config import figure_look
 from lus_cli.errors import LusError
 from lus_cli.files import replacing
+from lus_cli.model.cells import cell_centres, even_centres, over_frames, upsample_maps
 from lus_cli.pages.overlay import Caption, draw_card
 from lus_cli.study.annotations import UNKNOWN
 from lus_cli.study.frames import letterbox_box
@@ -105,8 +105,8 @@ def explain_frames(
         int(videos.scores[index]),
         tuple(softmax(output.logits.float().cpu().numpy())[0].tolist()),
         positions,
-        makes.frame_maps(output.masks.float().cpu().numpy(), frames),
-        makes.frame_maps(maps.float().cpu().numpy(), frames),
+        over_frames(model.backbone, makes, output.masks.float().cpu().numpy(), frames),
+        over_frames(model.backbone, makes, maps.float().cpu().numpy(), frames),
     )
 
 

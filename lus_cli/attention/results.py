@@ -10,13 +10,13 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from lus_cli.attention import localisation
-from lus_cli.attention.cells import upsample_maps
 from lus_cli.attention.explained import centres_of, over_frame, without_bars
 from lus_cli.attention.file_names import MaskFolder
 from lus_cli.attention.localisation import CENTRE, SECTOR, VideoMetrics
 from lus_cli.attention.maps import ScoredMaps, read_scored_maps
 from lus_cli.attention.saliency import scale_to_one
 from lus_cli.cache.sector import find_sector
+from lus_cli.model.cells import upsample_maps
 from lus_cli.pages.overlay import resize_mask
 from lus_cli.phantom.true_masks import artefacts, masks_folder
 from lus_cli.progress import Progress

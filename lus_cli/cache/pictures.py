@@ -13,6 +13,7 @@ All later steps see pictures and do not need to know how they were made. `frame_
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -111,15 +112,19 @@ class Pictures:
             pictures.append(torch.stack([stretched(plane) for plane in planes], dim=2))
         return (torch.stack(pictures) * 255).round().to(torch.uint8)
 
-    def frame_maps(self, maps: np.ndarray, frames: Tensor) -> np.ndarray:
+    def frame_maps(
+        self, maps: np.ndarray, frames: Tensor, centres: Sequence[float] = ()
+    ) -> np.ndarray:
         """Maps of the pictures as maps of the frames: (step, row, column) -> (frame, row, column).
 
+        centres: the rows, and columns, of a picture along the scan lines on which the cells of a map
+            are centred; () if they divide it evenly.
         frames: the frames that the pictures were made of. Each frame of a window has the map of the
         window. Maps along the scan lines become maps of GRID x GRID cells over the frame, which are 0
         outside the sector.
         """
         if self.scan_lines:
-            maps = over_the_frame(maps, sector_of(as_gray(frames)))
+            maps = over_the_frame(maps, sector_of(as_gray(frames)), centres)
         return maps[self.step_of_frame(len(frames))]
 
     def frame_weights(self, weights: np.ndarray, length: int) -> np.ndarray:
@@ -175,19 +180,24 @@ def stretched(plane: Tensor) -> Tensor:
     return (plane / top).clamp(0, 1)
 
 
-def over_the_frame(maps: np.ndarray, sector: Sector) -> np.ndarray:
+def over_the_frame(maps: np.ndarray, sector: Sector, centres: Sequence[float] = ()) -> np.ndarray:
     """Maps along the scan lines, (map, depth, line), as maps over the frame, (map, GRID, GRID).
 
-    Bilinear between the cells of the maps; 0 where the frame shows no scan line.
+    Bilinear between the centres of the cells; 0 where the frame shows no scan line. For `centres` see
+    Pictures.frame_maps.
     """
+    count = maps.shape[1]
+    step = centres[1] - centres[0] if count > 1 and centres else (SIDE - 1) / count
+    first = centres[0] if centres else step / 2
     rows, columns = (
         ((np.arange(GRID) + 0.5) / GRID * size - 0.5).reshape(shape)
         for size, shape in zip(sector.shape, ((-1, 1), (1, -1)), strict=True)
     )
     depth, line = sector.positions(*np.broadcast_arrays(rows, columns))
     inside = (depth >= 0) & (depth <= 1) & (line >= 0) & (line <= 1)
+    cells = (np.stack([line, depth], axis=2) * (SIDE - 1) - first) / step
     # Coordinates of grid_sample: -1 and 1 are the edges of the first and the last cell.
-    places = torch.from_numpy(np.stack([line, depth], axis=2).astype(np.float32)) * 2 - 1
+    places = torch.from_numpy(((cells + 0.5) / count * 2 - 1).astype(np.float32))
     sampled = F.grid_sample(
         torch.from_numpy(np.ascontiguousarray(maps, np.float32))[None],
         places[None],

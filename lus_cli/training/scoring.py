@@ -12,6 +12,7 @@ import torch
 from lus_cli.cache.batches import Batch, BatchLoader, in_batches
 from lus_cli.cache.pictures import Pictures
 from lus_cli.evaluation.metrics import label_metrics
+from lus_cli.model.cells import over_frames
 from lus_cli.model.decision import expected_scores
 from lus_cli.model.devices import scored_at_once
 from lus_cli.model.head import CLASSES, Output, elected
@@ -175,7 +176,7 @@ def masks_of(model: LusModel, makes: Pictures, frames: torch.Tensor) -> np.ndarr
     with torch.inference_mode():
         pictures = makes.of(frames).to(device)
         masks = model(pictures, torch.tensor([len(pictures)])).masks
-        return makes.frame_maps(masks.float().cpu().numpy(), frames)
+        return over_frames(model.backbone, makes, masks.float().cpu().numpy(), frames)
 
 
 def features_of(model: LusModel, batch: Batch, parts: Sequence[int] = ()) -> torch.Tensor:

@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from lus_cli.attention.cells import cell_centres, upsample_maps
+from lus_cli.cache.pictures import GRID, Pictures
 from lus_cli.model.backbones import build_backbone
+from lus_cli.model.cells import cell_centres, over_frames, upsample_maps
 
 
 def test_centres_of_simple_layers_equal_counting() -> None:
@@ -57,3 +58,21 @@ def test_an_upsampled_map_has_each_cell_on_its_centre() -> None:
     assert frame[0, 8, 12] == pytest.approx(0.5)
     assert frame[0, 8, 23] == 1  # constant beyond the outermost centre
     np.testing.assert_allclose(frame[1], 0.4, atol=1e-6)
+
+
+@pytest.mark.parametrize("cell", [(3, 3), (4, 2)])
+def test_a_map_along_the_scan_lines_lies_where_the_cnn_looked(cell: tuple[int, int]) -> None:
+    """Where a bright patch changes a cell of Lite0 the most, the cell's map is drawn: not half a cell
+    above and to the left, as if cells divided the picture evenly."""
+    frames = torch.full((1, 224, 224), 60, dtype=torch.uint8)  # a linear probe fills the frame
+    makes = Pictures(0, scan_lines=True)
+    backbone, _ = build_backbone("efficientnet_lite0", "none")
+    maps = np.zeros((1, 7, 7), np.float32)
+    maps[0][cell] = 1
+    with torch.inference_mode():
+        over = over_frames(backbone, makes, maps, frames)[0]
+    brightest = (np.array(np.unravel_index(over.argmax(), over.shape)) + 0.5) / GRID * 224
+    assert brightest == pytest.approx([31 + 32 * place for place in cell], abs=3)
+    evenly = makes.frame_maps(maps, frames)[0]
+    centre = (np.array(np.unravel_index(evenly.argmax(), over.shape)) + 0.5) / GRID * 224
+    assert centre == pytest.approx([16 + 32 * place for place in cell], abs=3)

@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from lus_cli.cache.pictures import SIDE, Pictures
+
 PROBE = 384, 128  # rows and columns of a test frame whose middle cells do not see the border
 
 
@@ -27,11 +29,21 @@ def cell_centres(backbone: nn.Module, cells: int, size: int) -> tuple[float, ...
     The patch that a cell sees is the gradient of the cell with respect to the frame. In some
     networks, such as transformers, a cell does not see a patch. Their cells divide the frame evenly.
     """
-    step, first = step_and_first(averaging_copy(backbone))
+    with torch.inference_mode(mode=False):  # in which there are no gradients
+        step, first = step_and_first(averaging_copy(backbone))
     inside = first > -1 and first + step * (cells - 1) < size + 1  # False for NaN
     if not inside:
         return even_centres(cells, size)
     return tuple(float(first + step * cell) for cell in range(cells))
+
+
+def over_frames(
+    backbone: nn.Module, makes: Pictures, maps: np.ndarray, frames: torch.Tensor
+) -> np.ndarray:
+    """Maps of pictures, (step, row, column), as maps of the frames that they were made of: see
+    Pictures.frame_maps. Along the scan lines, each cell lies where the backbone centres it."""
+    centres = cell_centres(backbone, maps.shape[1], SIDE) if makes.scan_lines else ()
+    return makes.frame_maps(maps, frames, centres)
 
 
 def even_centres(cells: int, size: int) -> tuple[float, ...]:
