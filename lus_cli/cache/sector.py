@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import scipy  # type: ignore[import-untyped]  # loads its parts when they are used
 
 DEPTHS, LINES = 160, 96  # the size of the (depth, line) image
 LIT = 0.05  # threshold, as a fraction of the 99th percentile, which makes it independent of gain
@@ -104,9 +103,11 @@ def find_sector(brightest: np.ndarray) -> Sector:
     ignored. Without edges that diverge, the result is the bounding rectangle of the region, or the
     whole frame if less than 2 % of it is bright.
     """
+    from scipy import ndimage  # type: ignore[import-untyped]  # the import takes most of a second
+
     height, width = brightest.shape
     threshold = max(LIT * float(np.percentile(brightest, 99)), LEAST)
-    lit = largest_part(scipy.ndimage.gaussian_filter(brightest.astype(np.float32), 1.0) > threshold)
+    lit = largest_part(ndimage.gaussian_filter(brightest.astype(np.float32), 1.0) > threshold)
     if lit.mean() < 0.02 or min(height, width) < 8:
         return rectangle(lit.shape, 0, height - 1, 0, width - 1)
     rows, columns = np.nonzero(lit)
@@ -143,7 +144,9 @@ def rectangle(shape: tuple[int, ...], top: int, bottom: int, left: int, right: i
 
 def largest_part(lit: np.ndarray) -> np.ndarray:
     """The largest connected region: (row, column) bool."""
-    parts, count = scipy.ndimage.label(lit)
+    from scipy import ndimage
+
+    parts, count = ndimage.label(lit)
     if not count:
         return lit
     sizes = np.bincount(parts.ravel())

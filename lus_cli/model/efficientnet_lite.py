@@ -97,7 +97,8 @@ class Convolution(nn.Sequential):
     def forward(self, images: Tensor) -> Tensor:
         conv, norm = cast(tuple[SameConv, nn.BatchNorm2d], tuple(self)[:2])
         mean, variance = norm.running_mean, norm.running_var
-        half = torch.is_autocast_enabled(images.device.type)
+        kind = images.device.type
+        half = kind != "meta" and torch.is_autocast_enabled(kind)  # which does not know "meta"
         if norm.training or half or mean is None or variance is None:
             wide: Tensor = super().forward(images)
             return wide

@@ -279,6 +279,14 @@ def test_lite0s_batch_norm_keeps_its_precision_in_half_precision() -> None:
     assert torch.equal(folded, one_by_one)
 
 
+def test_lite0_cut_at_a_stride_can_be_built_without_memory() -> None:
+    """As when a checkpoint is read: its channels are counted on the meta device."""
+    with torch.device("meta"):
+        body, channels = build_backbone("efficientnet_lite0", "none", stride=16)
+    assert channels == build_backbone("efficientnet_lite0", "none", stride=16)[1]
+    assert all(parameter.is_meta for parameter in body.parameters())
+
+
 def test_lite0s_own_preparation_is_that_of_tensorflow() -> None:
     levels = torch.arange(256, dtype=torch.uint8).reshape(1, 16, 16)
     rescaled = efficientnet_lite.Rescale()(normalised(levels))
