@@ -11,9 +11,8 @@ import torch
 from lus_cli.cache.batches import Batch, pictures_of, select_frames
 from lus_cli.cache.video_cache import VideoCache
 from lus_cli.evaluation.clip_encoding import Budget, Clip, Scored, make_clip
-from lus_cli.model.backbones import build_backbone
 from lus_cli.model.cells import over_frames
-from lus_cli.model.network import Output
+from lus_cli.model.network import LusModel, Output
 from lus_cli.recipes.recipe import Recipe
 from lus_cli.torchrun.group import Group
 
@@ -40,13 +39,11 @@ class Clips:
     def __init__(self, videos: VideoCache, recipe: Recipe, count: int) -> None:
         """`count`: the number of videos that will be scored."""
         self.videos, self.recipe = videos, recipe
-        # Untrained: where its cells lie does not depend on the weights.
-        self.backbone, _ = build_backbone(recipe.backbone, "none", recipe.feature_stride)
         self.budget = budget_of(count)
         self.of: dict[int, Clip] = {}  # by the index of the video in the cache
         self.chances: list[tuple[float, int]] = []  # a heap of (-chance, index)
 
-    def __call__(self, batch: Batch, output: Output) -> None:
+    def __call__(self, model: LusModel, batch: Batch, output: Output) -> None:
         videos, recipe = self.videos, self.recipe
         sizes = batch.lengths.tolist()
         chances = output.logits.float().softmax(dim=1).cpu()
@@ -66,7 +63,7 @@ class Clips:
             shown = None
             if recipe.attention:
                 maps = masks.float().cpu().numpy()
-                shown = over_frames(self.backbone, makes, maps, frames.cpu())
+                shown = over_frames(model.backbone, makes, maps, frames.cpu())
             scored = Scored(
                 length,
                 numbers,

@@ -22,8 +22,8 @@ from lus_cli.progress import Progress
 from lus_cli.torchrun.group import ALONE, Group, in_order
 
 CHECKPOINT_FRAMES = 32  # whose activations are in memory at the same time with --checkpointing
-# Receives each batch and the model's output for it, to keep more than the logits.
-Keep = Callable[[Batch, Output], None]
+# Receives the model, each batch and the output for it, to keep more than the logits.
+Keep = Callable[[LusModel, Batch, Output], None]
 WARM_S = 4.0  # if the first call takes longer, it is not repeated: its own time counts
 VARIANCE_VIDEOS = 64  # enough for a mean variance
 Votes = Mapping[int, Sequence[int]]
@@ -47,8 +47,8 @@ def score_videos(
     Runs on the device of the model, in evaluation mode, one batch at a time, with a bounded number
     of frames in the CNN at once. Each of several processes scores its share and returns all logits.
     It scores whole batches, as a single process makes them, because sums of floating-point numbers may
-    depend on the size of a batch. `keep` is called with each batch of this process and the output of the
-    model.
+    depend on the size of a batch. `keep` is called with the model, each batch of this process and the
+    output for it.
 
     votes: the members whose predictions count for each video, by its index; None for all.
     decide: whether the logits are those of the model's decision.
@@ -62,7 +62,7 @@ def score_videos(
             output = predict(model, batch.to(device), pad_to, votes, decide)
             share.append(output.logits.float().cpu().numpy())
             if keep is not None:
-                keep(batch, output)
+                keep(model, batch, output)
             progress(task, sum(map(len, share)), len(indices))
     none = np.zeros((0, CLASSES), np.float32)
     return np.concatenate([none, *in_order(ranks.gathered(share))])
