@@ -84,7 +84,7 @@ class Bench:
         name = f"{slug(row)}-cv"
         folder = self.cache.crossvals / name
         if not (folder / "comparison.json").is_file():
-            new = ("--repeats", 3) if row == STANDARD else ("--repeats", 1, "--no-baselines")
+            new = ("--repeats", 3, *(() if row == STANDARD else ("--no-baselines",)))
             start = ("--resume",) if folder.is_dir() else (*new, *ROWS[row])
             lus("crossval", "--run", name, *start, *self.options)
         place = {video: index for index, video in enumerate(self.videos.ids)}
