@@ -17,7 +17,7 @@ from lus_cli.cache.chunks import FrameFormat
 from lus_cli.config import figure_look
 from lus_cli.errors import LusError
 from lus_cli.files import replacing
-from lus_cli.model.cells import cell_centres, even_centres, over_frames, upsample_maps
+from lus_cli.model.cells import cell_centres, even_centres, over_frames, resample_maps
 from lus_cli.pages.overlay import Caption, draw_card
 from lus_cli.study.annotations import UNKNOWN
 from lus_cli.study.frames import letterbox_box
@@ -170,7 +170,7 @@ def over_frame(trained: TrainedRun, cells: np.ndarray, shape: tuple[int, ...]) -
     """
     frame_format = trained.videos.frame_format
     centres = centres_of(trained, len(cells), frame_format.size)
-    stored: np.ndarray = upsample_maps(cells[None], centres, frame_format.size)[0]
+    stored: np.ndarray = resample_maps(cells[None], centres, range(frame_format.size))[0]
     return without_bars(stored, frame_format, shape)
 
 

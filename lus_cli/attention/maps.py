@@ -32,6 +32,7 @@ from lus_cli.study.ids import VideoId
 from lus_cli.torchrun.group import ALONE, Group
 from lus_cli.training.trained_run import TrainedRun
 
+PLACES_VERSION = 2  # of where the cells of a map lie on the frame
 FRAMES_PER_S = 25  # of a written video; exam trees do not record a frame rate
 # Writes a video file: the masks of all frames, (frame, row, column), over the frames.
 WriteFilm = Callable[[Explanation, np.ndarray, Path], None]
@@ -153,11 +154,16 @@ def remove_other_look(folder: MaskFolder) -> None:
 
 
 def remove_outdated(trained: TrainedRun, folder: MaskFolder) -> list[str]:
-    """Removes the outputs of other weights or videos, and returns a note if there were any.
+    """Removes the outputs of other weights or videos, or with cells at other places, and returns a
+    note if there were any.
 
     A resumed run may have other weights than before.
     """
-    current = {"weights": trained.weights, "videos": trained.videos.fingerprint}
+    current = {
+        "weights": trained.weights,
+        "videos": trained.videos.fingerprint,
+        "places": PLACES_VERSION,
+    }
     stored = read_json(folder.made_by, "delete it") if folder.made_by.is_file() else None
     if stored == current:
         return []
@@ -173,8 +179,8 @@ def remove_outdated(trained: TrainedRun, folder: MaskFolder) -> list[str]:
         return []
     name = f"{folder.root.name}/{folder.masks.name}"
     return [
-        f"The weights or the videos of the run have changed: {name} is started again, and the old "
-        "pictures in its folder are removed."
+        f"{name} was made with other weights, other videos or an earlier version of lus: it is started "
+        "again, and the old pictures in its folder are removed."
     ]
 
 

@@ -16,7 +16,7 @@ from lus_cli.attention.localisation import CENTRE, SECTOR, VideoMetrics
 from lus_cli.attention.maps import ScoredMaps, read_scored_maps
 from lus_cli.attention.saliency import scale_to_one
 from lus_cli.cache.sector import find_sector
-from lus_cli.model.cells import upsample_maps
+from lus_cli.model.cells import resample_maps
 from lus_cli.pages.overlay import resize_mask
 from lus_cli.phantom.true_masks import artefacts, masks_folder
 from lus_cli.progress import Progress
@@ -176,7 +176,7 @@ def measure_separation(
         frames = trained.videos.read(maps.index)
         sector = sector_mask(frames)
         centres = centres_of(trained, maps.masks.shape[1], len(sector))
-        masks = upsample_maps(maps.masks, centres, len(sector))
+        masks = resample_maps(maps.masks, centres, range(len(sector)))
         height = np.arange(len(sector))[:, None]
         lower = sector & (height >= np.median(np.nonzero(sector)[0]))
         share.append(

@@ -11,7 +11,7 @@ import torch
 from lus_cli.cache.batches import Batch, pictures_of, select_frames
 from lus_cli.cache.video_cache import VideoCache
 from lus_cli.evaluation.clip_encoding import Budget, Clip, Scored, make_clip
-from lus_cli.model.cells import over_frames
+from lus_cli.model.cells import evenly_over_frames
 from lus_cli.model.network import LusModel, Output
 from lus_cli.recipes.recipe import Recipe
 from lus_cli.torchrun.group import Group
@@ -63,7 +63,7 @@ class Clips:
             shown = None
             if recipe.attention:
                 maps = masks.float().cpu().numpy()
-                shown = over_frames(model.backbone, makes, maps, frames.cpu())
+                shown = evenly_over_frames(model.backbone, makes, maps, frames.cpu())
             scored = Scored(
                 length,
                 numbers,

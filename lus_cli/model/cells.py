@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import functools
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -44,6 +45,23 @@ def over_frames(
     Pictures.frame_maps. Along the scan lines, each cell lies where the backbone centres it."""
     centres = cell_centres(backbone, maps.shape[1], SIDE) if makes.scan_lines else ()
     return makes.frame_maps(maps, frames, centres)
+
+
+def evenly_over_frames(
+    backbone: nn.Module, makes: Pictures, maps: np.ndarray, frames: torch.Tensor
+) -> np.ndarray:
+    """The maps of `over_frames` with cells that divide the frame evenly, as a page draws them.
+
+    Maps of cells with other centres get twice as many rows and columns.
+    """
+    over = over_frames(backbone, makes, maps, frames)
+    cells, size = over.shape[1], frames.shape[1]
+    if makes.scan_lines:
+        return over
+    centres = cell_centres(backbone, cells, size)
+    if np.allclose(centres, even_centres(cells, size), atol=0.5):
+        return over
+    return resample_maps(over, centres, even_centres(2 * cells, size))
 
 
 def even_centres(cells: int, size: int) -> tuple[float, ...]:
@@ -95,13 +113,14 @@ def centre_of_patch(sensitivity: np.ndarray) -> float:
     return float((np.arange(len(weights)) * weights).sum() / total) if total > 0 else float("nan")
 
 
-def upsample_maps(maps: np.ndarray, centres: tuple[float, ...], size: int) -> np.ndarray:
-    """Maps at the size of the frame, with each cell at its centre: (map, row, column) float32.
+def resample_maps(
+    maps: np.ndarray, centres: Sequence[float], places: Sequence[float]
+) -> np.ndarray:
+    """Maps at other places of the frame, with each cell at its centre: (map, place, place) float32.
 
     Values are linear between the centres of cells and constant beyond the outermost ones.
 
-    maps: (map, row', column').
+    maps: (map, row', column'). places: pixels of the rows, and columns, of the result.
     """
-    pixels, cells = np.arange(size), len(centres)
-    weights = np.stack([np.interp(pixels, centres, unit) for unit in np.eye(cells)], axis=1)
+    weights = np.stack([np.interp(places, centres, unit) for unit in np.eye(len(centres))], axis=1)
     return np.einsum("rc,mcd,sd->mrs", weights, maps, weights, optimize=True).astype(np.float32)

@@ -18,7 +18,7 @@ from lus_cli.cache.video_cache import VideoCache
 from lus_cli.errors import LusError, printable
 from lus_cli.evaluation.calibration import scaled
 from lus_cli.files import read_json
-from lus_cli.model.cells import over_frames
+from lus_cli.model.cells import evenly_over_frames
 from lus_cli.model.checkpoint import Card
 from lus_cli.model.devices import choose_device, explaining_out_of_memory
 from lus_cli.model.network import LusModel
@@ -141,7 +141,9 @@ class Scorer:
             logits, weights = output.logits.float().cpu(), output.weights.float().cpu()
             if self.model.has_masks and self.card.recipe.padding == "packed":
                 masks = output.masks.float().cpu().numpy()
-                maps = over_frames(self.model.backbone, makes, masks, torch.from_numpy(frames))
+                maps = evenly_over_frames(
+                    self.model.backbone, makes, masks, torch.from_numpy(frames)
+                )
                 self.scored[:] = [(frames, maps)]
         if not torch.isfinite(logits).all():
             raise LusError(

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from lus_cli.cache.batches import BatchLoader
+from lus_cli.cache.batches import BatchLoader, pictures_of
 from lus_cli.cache.layout import Cache
 from lus_cli.evaluation import clips
+from lus_cli.model.cells import evenly_over_frames
 from lus_cli.progress import silent
 from lus_cli.steps import train
 from lus_cli.training.trained_run import open_run
@@ -34,8 +35,11 @@ def test_what_is_kept_while_scoring_is_what_the_model_said(prepared: Path, tmp_p
         batch = BatchLoader(trained.videos, trained.card.recipe).load([index])
         with torch.inference_mode():
             output = trained.model.eval()(batch.pictures, batch.lengths)
-        clip = kept.of[index]
-        assert np.allclose(clip.masks / 255, output.masks.numpy(), atol=0.003)
+        clip, makes = kept.of[index], pictures_of(trained.card.recipe)
+        masks = evenly_over_frames(
+            trained.model.backbone, makes, output.masks.numpy(), batch.pictures
+        )
+        assert np.allclose(clip.masks / 255, masks, atol=0.003)
         assert clip.scored.length == trained.videos.lengths[index]
         numbers = trained.videos.frame_numbers(index)
         assert (clip.numbers[0], clip.numbers[-1]) == (numbers[0], numbers[-1])

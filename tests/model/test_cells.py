@@ -9,7 +9,7 @@ from torch import nn
 
 from lus_cli.cache.pictures import GRID, Pictures
 from lus_cli.model.backbones import build_backbone
-from lus_cli.model.cells import cell_centres, over_frames, upsample_maps
+from lus_cli.model.cells import cell_centres, evenly_over_frames, over_frames, resample_maps
 
 
 def test_centres_of_simple_layers_equal_counting() -> None:
@@ -52,7 +52,7 @@ def test_an_upsampled_map_has_each_cell_on_its_centre() -> None:
     maps = np.zeros((2, 3, 3), np.float32)
     maps[0, 1, 2] = 1
     maps[1] = 0.4
-    frame = upsample_maps(maps, (0.0, 8.0, 16.0), 24)
+    frame = resample_maps(maps, (0.0, 8.0, 16.0), range(24))
     assert frame.shape == (2, 24, 24)
     assert np.unravel_index(frame[0].argmax(), (24, 24)) == (8, 16)
     assert frame[0, 8, 12] == pytest.approx(0.5)
@@ -76,3 +76,21 @@ def test_a_map_along_the_scan_lines_lies_where_the_cnn_looked(cell: tuple[int, i
     evenly = makes.frame_maps(maps, frames)[0]
     centre = (np.array(np.unravel_index(evenly.argmax(), over.shape)) + 0.5) / GRID * 224
     assert centre == pytest.approx([16 + 32 * place for place in cell], abs=3)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "alexnet", "vgg11"])
+def test_a_page_draws_each_cell_of_a_frame_on_its_centre(name: str) -> None:
+    """The cells of a ResNet are centred on 0, 16, 32, ...: half a cell above an even division."""
+    backbone, _ = build_backbone(name, "none", 16)
+    frames = torch.zeros((3, 128, 128), dtype=torch.uint8)
+    with torch.inference_mode():
+        cells = backbone(torch.zeros(1, 3, 128, 128)).shape[2]
+        centres = cell_centres(backbone, cells, 128)
+        maps = np.zeros((3, cells, cells), np.float32)
+        maps[1, 3, 4] = 1
+        drawn = evenly_over_frames(backbone, Pictures(0, scan_lines=False), maps, frames)
+    side = drawn.shape[1]
+    brightest = np.array(np.nonzero(drawn[1] == drawn[1].max())).mean(axis=1)
+    place = (brightest + 0.5) / side * 128 - 0.5
+    assert place == pytest.approx([centres[3], centres[4]], abs=128 / side / 2)
+    assert not drawn[0].any()

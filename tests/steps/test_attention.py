@@ -145,11 +145,14 @@ def test_two_commands_at_once_would_lose_masks_so_the_second_is_refused(cache: P
     assert not list(folder.glob(".lock*"))
 
 
-def test_maps_of_other_weights_are_not_kept(cache: Path, result: Result) -> None:
+@pytest.mark.parametrize("changed", [{"weights": "0"}, {"places": 1}])
+def test_maps_of_other_weights_or_places_are_not_kept(
+    cache: Path, result: Result, changed: dict[str, object]
+) -> None:
     made_by = result.files["overlays"] / "made-by.json"
-    made_by.write_text(made_by.read_text().replace('"weights": "', '"weights": "0'))
+    made_by.write_text(json.dumps(json.loads(made_by.read_text()) | changed))
     again = explain_split(cache)
-    assert any("have changed" in note for note in again.notes)
+    assert any("was made with other weights" in note for note in again.notes)
     assert not any("drawn before" in note for note in again.notes)
 
 
@@ -169,7 +172,9 @@ def test_masks_of_frames_accumulate_and_those_of_other_weights_are_removed(cache
     assert not any("started again" in note for note in add(numbers[2]).notes)
     assert read_maps(folder.masks, video)["frame_number"].tolist() == numbers
     folder.made_by.write_text(folder.made_by.read_text().replace('"weights": "', '"weights": "0'))
-    assert any("attention/masks.h5 is started again" in note for note in add(numbers[1]).notes)
+    assert any(
+        "attention/masks.h5 was made with other weights" in note for note in add(numbers[1]).notes
+    )
     assert read_maps(folder.masks, video)["frame_number"].tolist() == numbers[1:2]
 
 
