@@ -117,6 +117,13 @@ class BatchLoader:
         recipe, length = self.recipe, int(self.videos.lengths[index])
         return steps_of(self.pictures, length, recipe.stride, recipe.frames_per_video)
 
+    def total_steps(self, indices: Sequence[int]) -> int:
+        """The number of pictures of several videos."""
+        lengths = self.videos.lengths[list(indices)]
+        _, firsts, videos = np.unique(lengths, return_index=True, return_counts=True)
+        each = [self.steps(indices[first]) for first in firsts]
+        return int(np.dot(each, videos))
+
     def pictures_of(self, index: int, epoch: int | None, turn: int = 0) -> Tensor:
         """The pictures of one video that the recipe uses: uint8 (step, row, column[, channel])."""
         copy = self.copy(index, epoch, turn)

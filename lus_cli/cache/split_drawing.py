@@ -46,7 +46,7 @@ def draw_split(
     cannot be drawn, see `group_folds`, and LusError if training would be empty.
     """
     people = People(patients)
-    table = count_table(people.first(patients), scores)
+    table = people.count_table(patients, scores)
     fixed = list(dict.fromkeys(people.first(test_patients)))
     names = list(table)
     random = np.random.default_rng([settings["seed"], len(names)])
@@ -103,6 +103,10 @@ class People:
         """The first id of the group of each patient."""
         return [self.first_of[name] for name in patients]
 
+    def count_table(self, patients: Sequence[str], scores: np.ndarray) -> dict[str, np.ndarray]:
+        """Videos per score, (4,) int, of each group, by its first id."""
+        return tabulated(list(self.ids), self.first(patients), scores)
+
     def all(self, patients: Iterable[str]) -> tuple[str, ...]:
         """Every id of the groups with these first ids, in natural order."""
         names = (i for name in patients for i in self.ids[name])
@@ -111,7 +115,13 @@ class People:
 
 def count_table(patients: Sequence[str], scores: np.ndarray) -> dict[str, np.ndarray]:
     """Videos per score, (4,) int, of each patient, in natural order of their names."""
-    names = sorted(set(patients), key=natural_key)
+    return tabulated(sorted(set(patients), key=natural_key), patients, scores)
+
+
+def tabulated(
+    names: Sequence[str], patients: Sequence[str], scores: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Videos per score, (4,) int, of each of the patients `names`, in their order."""
     row_of = {name: row for row, name in enumerate(names)}
     pairs = zip(patients, np.asarray(scores).tolist(), strict=True)
     cells = [row_of[name] * len(SCORES) + score for name, score in pairs if score >= 0]

@@ -11,7 +11,6 @@ from lus_cli.cache.split import Split
 from lus_cli.cache.split_drawing import (
     PER_GROUP,
     People,
-    count_table,
     draw_folds,
     draw_part,
     share_of,
@@ -78,7 +77,7 @@ def draw_repeats(
     if repeats == 1:
         return drawn
     people, seed = People(patients), split.drawn_by.get("seed", 0)
-    table = count_table(people.first(patients), scores)
+    table = people.count_table(patients, scores)
     for repeat in range(1, repeats):
         random = np.random.default_rng([seed, len(table), repeat])
         drawn.append([people.all(fold) for fold in draw_folds(table, len(split.folds), random)])
@@ -97,7 +96,7 @@ def folds_of(
     drawn from the other patients by the validation share and the rule of the split.
     """
     people = People(patients)
-    table = count_table(people.first(patients), scores)
+    table = people.count_table(patients, scores)
     rule = split.drawn_by
     share = rule.get("validation_share", PrepareConfig.validation_share)
     folds = []

@@ -43,10 +43,10 @@ class Forecast:
         self.remaining = self.recipe.epochs - done
         scores = self.loader.videos.scores
         groups = epoch_order(trainer.indices, scores, self.recipe, done + 1)
-        first = groups[:MEASURED]
-        self.measured = sum(self.loader.steps(index) for group in first for index in group)
-        self.trained = sum(self.loader.steps(index) for group in groups for index in group)
-        self.scored = sum(map(self.loader.steps, validation))
+        first = [index for group in groups[:MEASURED] for index in group]
+        self.measured = self.loader.total_steps(first)
+        self.trained = self.loader.total_steps([index for group in groups for index in group])
+        self.scored = self.loader.total_steps(validation)
         self.per_video = self.trained / max(len(trainer.indices), 1)
         self.videos = len({*trainer.indices, *validation})
         self.videos += len(trainer.indices) * self.loader.copies
