@@ -53,12 +53,14 @@ def true_interrupts() -> Iterator[None]:
     a library is imported, Ctrl-C waits: interrupted there, the C code of PyTorch ends the process.
     """
     pressed, before = False, imports(sys._getframe())
+    again: list[Timer] = []
 
     def press(number: int, frame: FrameType | None) -> None:
         nonlocal pressed
         pressed = True
         if imports(frame) > before:
-            Timer(AGAIN_S, os.kill, (os.getpid(), signal.SIGINT)).start()
+            again.append(Timer(AGAIN_S, os.kill, (os.getpid(), signal.SIGINT)))
+            again[-1].start()
         else:
             signal.default_int_handler(number, frame)
 
@@ -76,6 +78,8 @@ def true_interrupts() -> Iterator[None]:
             raise KeyboardInterrupt from error
         raise
     finally:
+        for timer in again:  # pressed twice, Ctrl-C would interrupt what follows as well
+            timer.cancel()
         signal.signal(signal.SIGINT, usual)
 
 
