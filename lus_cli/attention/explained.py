@@ -110,10 +110,21 @@ def explain_frames(
     )
 
 
-def all_masks(trained: TrainedRun, index: int) -> np.ndarray:
-    """The mask of every frame of a video: (frame, row, column) float32 in [0, 1]."""
-    frames = torch.from_numpy(trained.videos.read(index))
-    return masks_of(trained.model, pictures_of(trained.card.recipe), frames)
+def all_masks(trained: TrainedRun, explanation: Explanation) -> np.ndarray:
+    """The mask of every frame of an explained video: (frame, row, column) float32 in [0, 1].
+
+    That of a scored frame is the one of the prediction. A frame between those of a scored window has
+    the mask of the window.
+    """
+    makes, scored = pictures_of(trained.card.recipe), explanation.positions
+    length = int(trained.videos.lengths[explanation.index])
+    if makes.are_windows or len(scored) == length:  # the CNN need not see the frames again
+        places = np.searchsorted(scored, np.arange(length)).clip(max=len(scored) - 1)
+        return explanation.masks[places]
+    frames = torch.from_numpy(trained.videos.read(explanation.index))
+    masks = masks_of(trained.model, makes, frames)
+    masks[scored] = explanation.masks
+    return masks
 
 
 def source_of(trained: TrainedRun, root: Path, index: int) -> Source:

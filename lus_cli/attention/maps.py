@@ -90,7 +90,8 @@ def draw_one(
     films: tuple[str, WriteFilm] | None,
 ) -> Explanation:
     """Draws the clearest frame of a video, and the whole video if wanted, and stores the maps."""
-    explanation, masks = explain(trained, index), all_masks(trained, index)
+    explanation = explain(trained, index)
+    masks = all_masks(trained, explanation)
     video, clearest = explanation.id, explanation.clearest
     numbers = trained.videos.frame_numbers(index)
     scored = numbers[explanation.positions]
