@@ -57,8 +57,8 @@ class Scorer:
     trained: TrainedModel
     temperature: Temperature | None  # None: the probabilities are not scaled
     mask_text: bool
-    # The video scored last, the positions of its scored frames, and their masks.
-    scored: list[tuple[StoredVideo, np.ndarray, np.ndarray | None]] = field(
+    # The video scored last, the positions of its scored frames, and their masks, if there are any.
+    scored: list[tuple[StoredVideo, np.ndarray, np.ndarray]] = field(
         default_factory=list, repr=False
     )
     study: VideoCache | None = None  # that of the model, if the cache still holds it
@@ -119,7 +119,7 @@ class Scorer:
         positions = select_frames(stored.length, recipe.stride, recipe.frames_per_video)
         frames = frames_at(stored, positions, self.card.frame_format)
         probabilities, weights, masks = self.predict(frames)
-        self.scored[:] = [(stored, positions, masks)]
+        self.scored[:] = [(stored, positions, masks)] if masks is not None else []
         return Prediction(
             name,
             path,
@@ -159,17 +159,24 @@ class Scorer:
             probabilities = scaled(probabilities, self.temperature.value)
         return probabilities[0], makes.frame_weights(weights.numpy(), len(frames)), masks
 
-    def masks(self, stored: StoredVideo, positions: np.ndarray) -> np.ndarray | None:
-        """The attention masks of frames of a video, (frame, row, column) float32 in [0, 1]; None
-        without attention. A frame between those of a scored window has the mask of the window."""
-        if not self.model.has_masks:
+    def masks(self, positions: np.ndarray) -> np.ndarray | None:
+        """The attention masks of frames of the video that was scored last, (frame, row, column) float32
+        in [0, 1]; None without attention.
+
+        A scored frame has the mask of the prediction, and a frame between those of a scored window
+        that of the window.
+        """
+        if not self.scored:
             return None
-        windows = pictures_of(self.card.recipe).are_windows
-        for video, scored, masks in self.scored:  # the CNN need not see its frames again
-            if video is stored and (windows or np.isin(positions, scored).all()):
-                assert masks is not None
-                return masks[np.searchsorted(scored, positions).clip(max=len(scored) - 1)]
-        return self.predict(frames_at(stored, positions, self.card.frame_format))[2]
+        [(stored, scored, masks)] = self.scored
+        places = np.searchsorted(scored, positions).clip(max=len(scored) - 1)
+        is_scored = scored[places] == positions
+        if is_scored.all() or pictures_of(self.card.recipe).are_windows:
+            return masks[places]  # the CNN need not see the frames again
+        shown = self.predict(frames_at(stored, positions, self.card.frame_format))[2]
+        assert shown is not None
+        shown[is_scored] = masks[places[is_scored]]
+        return shown
 
     def remarks_of_study(self, checksum: str) -> list[str]:
         """A sentence on the video with these pixels, if the model was trained or selected on it."""

@@ -59,7 +59,7 @@ def test_frames_that_were_not_scored_have_masks_as_large_as_the_others(
     scorer, frames = untrained(tmp_path, padding=padding, **changes), video()
     stored = decode_array(frames, FRAME_FORMAT)
     scorer.score_stored(stored, "")
-    masks = scorer.masks(stored, np.arange(LENGTH))
+    masks = scorer.masks(np.arange(LENGTH))
     expected = masks_of_frames(scorer, frames)
     assert expected.shape[1] == 16
     assert np.ptp(expected) > 1e-3
@@ -74,28 +74,36 @@ def test_frames_between_those_of_a_scored_window_have_its_mask(tmp_path: Path) -
     scored = select_frames(LENGTH, 2, 0)  # 0, 2 in the first window; 4, 6, 8 in the second
     of_scored = masks_of_frames(scorer, frames[scored])
     assert np.abs(of_scored[0] - of_scored[-1]).max() > 1e-4
-    masks = scorer.masks(stored, np.arange(LENGTH))
+    masks = scorer.masks(np.arange(LENGTH))
     assert masks is not None
     np.testing.assert_array_equal(masks[[0, 2, 4, 6, 8]], of_scored)
     np.testing.assert_array_equal(masks[[1, 5, 7]], of_scored[[0, 2, 2]])
 
 
+def test_scored_frames_have_the_masks_of_the_prediction(tmp_path: Path) -> None:
+    """Though the mask of a frame depends on the other frames."""
+    scorer, frames = untrained(tmp_path, stride=4, feature_norm="video"), video()
+    scorer.score_stored(decode_array(frames, FRAME_FORMAT), "")
+    scored = select_frames(LENGTH, 4, 0)
+    masks, of_scored = scorer.masks(np.arange(LENGTH)), masks_of_frames(scorer, frames[scored])
+    assert masks is not None
+    np.testing.assert_allclose(masks[scored], of_scored, atol=1e-6)
+    assert np.abs(masks_of_frames(scorer, frames)[scored] - of_scored).max() > 1e-4
+
+
 def test_the_cnn_sees_a_scored_frame_once(tmp_path: Path) -> None:
     scorer = untrained(tmp_path, frames_per_video=4)
-    stored = decode_array(video(), FRAME_FORMAT)
-    scorer.score_stored(stored, "")
+    scorer.score_stored(decode_array(video(), FRAME_FORMAT), "")
     seen: list[int] = []
     scorer.model.backbone.register_forward_hook(lambda _m, inputs, _o: seen.append(len(inputs[0])))
-    shown = select_frames(LENGTH, 1, 4)
-    assert scorer.masks(stored, shown[1:3]) is not None
+    scored = select_frames(LENGTH, 1, 4)
+    assert scorer.masks(scored[1:3]) is not None
     assert not seen
-    other = decode_array(video()[::-1].copy(), FRAME_FORMAT)
-    assert scorer.masks(other, shown[1:3]) is not None  # not those of the first video
-    assert sum(seen) == 2
+    assert scorer.masks(scored + np.array([0, 1, 0, 0])) is not None
+    assert sum(seen) == 4
 
 
 def test_without_attention_there_is_no_mask(tmp_path: Path) -> None:
     scorer = untrained(tmp_path, attention=False)
-    stored = decode_array(video(), FRAME_FORMAT)
-    scorer.score_stored(stored, "")
-    assert scorer.masks(stored, np.arange(LENGTH)) is None
+    scorer.score_stored(decode_array(video(), FRAME_FORMAT), "")
+    assert scorer.masks(np.arange(LENGTH)) is None
