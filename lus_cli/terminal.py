@@ -59,7 +59,7 @@ def true_interrupts() -> Iterator[None]:
         nonlocal pressed
         pressed = True
         if imports(frame) > before:
-            again.append(Timer(AGAIN_S, os.kill, (os.getpid(), signal.SIGINT)))
+            again.append(Timer(AGAIN_S, interrupt))
             again[-1].start()
         else:
             signal.default_int_handler(number, frame)
@@ -81,6 +81,16 @@ def true_interrupts() -> Iterator[None]:
         for timer in again:  # pressed twice, Ctrl-C would interrupt what follows as well
             timer.cancel()
         signal.signal(signal.SIGINT, usual)
+
+
+def interrupt() -> None:
+    """Presses Ctrl-C, from another thread."""
+    if hasattr(signal, "pthread_kill"):
+        ident = main_thread().ident
+        assert ident is not None
+        signal.pthread_kill(ident, signal.SIGINT)
+    else:  # Windows, where os.kill would end the process
+        signal.raise_signal(signal.SIGINT)
 
 
 def imports(frame: FrameType | None) -> int:
