@@ -111,8 +111,11 @@ def test_scored_frames_have_the_masks_of_the_prediction(
     np.testing.assert_array_equal(masks[shown.positions], shown.masks)
     assert np.ptp(masks) > 0.01
     if changes.get("windows"):
-        window = np.unique(masks.reshape(len(masks), -1), axis=0)
-        assert len(window) == 2
+        assert len(np.unique(masks.reshape(len(masks), -1), axis=0)) == 2
+        for extra in range(len(masks)):  # as lus attention --frame draws it
+            one = explain(run, index, extra)
+            np.testing.assert_array_equal(one.masks, masks[[extra]])
+            assert one.positions.tolist() == [extra]
 
 
 def test_videos_are_not_drawn_twice_and_a_missing_picture_is_drawn_again(
