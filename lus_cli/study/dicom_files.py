@@ -29,6 +29,7 @@ from lus_cli.study.dicom_layout import (
 from lus_cli.study.dicom_regions import UNMASKED_FRAME, blackened, is_unmasked, ultrasound_regions
 from lus_cli.study.dicom_streams import Pixels, encoded_frames, is_encapsulated, is_film, locate
 from lus_cli.study.exam_tree import MAX_PIXELS
+from lus_cli.study.frames import USED
 from lus_cli.study.notes import Note, ignore
 from lus_cli.study.video_files import MAX_FRAMES
 
@@ -52,7 +53,6 @@ TAGS = (
     *(f"{colour}PaletteColorLookupTableData" for colour in COLOURS),
     *(f"Segmented{colour}PaletteColorLookupTableData" for colour in COLOURS),
 )
-USED = 1 / 8  # minimum share of the range of the stored bits
 MOST_INFLATED = 1 << 30  # bytes of a decompressed deflated file, which is held in memory
 
 
