@@ -172,10 +172,10 @@ def over_black(image: Image.Image, file_format: str | None) -> Image.Image:
     """The image, with its transparent pixels over black."""
     if image.mode.startswith("I") or not image.has_transparency_data:
         return image
-    opaque = image.convert("RGBA")
-    if file_format == "BMP" and opaque.getextrema()[3] == (0, 0):
+    colours = image.convert("RGBA")
+    if file_format == "BMP" and colours.getextrema()[3] == (0, 0):
         return image.convert("RGB")  # the fourth byte is padding
-    return Image.alpha_composite(Image.new("RGBA", opaque.size, "black"), opaque)
+    return Image.alpha_composite(Image.new("RGBA", image.size, "black"), colours)
 
 
 def refuse_unused_bits(paths: Iterable[Path]) -> None:
@@ -191,7 +191,8 @@ def refuse_unused_bits(paths: Iterable[Path]) -> None:
                 return
             bits = getattr(image, "tag_v2", {}).get(BITS_PER_SAMPLE, (16,))[0]
             # Of 16 bits per colour, Pillow reads the upper 8.
-            largest = max(largest, int(np.asarray(image).max()) * (1 if is_gray else 257))
+            values = np.asarray(image if is_gray else image.convert("RGB"))
+            largest = max(largest, int(values.max()) * (1 if is_gray else 257))
     if 0 < largest <= (1 << bits) * USED:
         raise LusError(
             f"its frames have {bits} bits per pixel, but their largest value is {largest}, so they "

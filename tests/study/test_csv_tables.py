@@ -48,6 +48,10 @@ def scores(folder: Path, content: bytes, name: str = "scores.csv") -> dict[Video
         SEMICOLONS.replace("\n", ";;;\n").encode(),
         (SEMICOLONS + ";;;;\n;;;;\n\n").encode(),
         ("\n\n" + PLAIN).encode(),
+        # Spaces before quotes, by people; ="1", by programs that write for Excel.
+        PLAIN.replace(",1,L", ', "1", "L').replace(",2", '", "2"').replace(",0", '",0').encode(),
+        SEMICOLONS.replace(";1;", ';="1";').replace(";2\n", ';"=""2"""\n').encode(),
+        PLAIN.replace("patient", '="patient"').encode(),
         # Excel leaves empty cells at the end of later rows out.
         PLAIN.replace("score\n", "score,comment\n").encode(),
     ],
@@ -88,6 +92,28 @@ def test_letters_that_cannot_be_told_name_the_line_and_the_way_to_save(
 def test_a_spreadsheet_is_to_be_saved_as_csv(tmp_path: Path, name: str) -> None:
     with pytest.raises(LusError, match="is a spreadsheet, not a table of text: save it as CSV"):
         scores(tmp_path, b"anything", name)
+
+
+def test_a_score_that_is_missing_in_r_is_to_be_left_empty(tmp_path: Path) -> None:
+    with pytest.raises(LusError, match="line 4: invalid score 'NA'.*the cell .* is empty"):
+        scores(tmp_path, f"{PLAIN}Ana,1,L3,NA\n".encode())
+    assert scores(tmp_path, f"{PLAIN}Ana,1,L3,\n".encode()) == SCORES
+
+
+@pytest.mark.parametrize("number", ["1.23457E+11", "1,23457E+11", "2e+05"])
+@pytest.mark.parametrize("column", ["patient", "exam", "area"])
+def test_a_number_that_a_spreadsheet_shortened_is_no_id(
+    tmp_path: Path, column: str, number: str
+) -> None:
+    """Two patients of 12 digits can have one such number."""
+    cells = {"patient": "P1", "exam": "1", "area": "L1"} | {column: number}
+    text = "patient;exam;area;score\n" + ";".join([*cells.values(), "2"])
+    with pytest.raises(LusError) as caught:
+        scores(tmp_path, text.encode())
+    assert f"line 2: {column} {number} is a number that a spreadsheet shortened" in str(
+        caught.value
+    )
+    assert f"format the column {column} as text" in caught.value.remedy
 
 
 @pytest.mark.parametrize(
