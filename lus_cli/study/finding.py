@@ -180,7 +180,7 @@ class Tree:
         if len(clips) > 1:
             raise LusError(
                 f"video {video}: {folder} holds {len(clips)} videos, {file_names(list(clips))}",
-                "keep one video per area",
+                "keep one video per area; if each is one frame, save them as Frame_<number>.png",
             )
         if not clips and not pictures:
             raise self.no_video_error(video, folder, below)

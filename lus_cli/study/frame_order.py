@@ -8,7 +8,8 @@ names are also read in which the last number does not give the order:
 - Names end in a time: 10-15-30.950, 2024-05-01T10-15-30.950, 0.5 or 1714558530950. If the last
   number does not give the order, frames are ordered by time and numbered from 0.
 
-All other names are refused: clip1_frame0 and clip2_frame0 belong to two videos.
+All other names are refused: clip1_frame0 and clip2_frame0 belong to two videos, and the last number
+of a DICOM UID may be random.
 """
 
 from __future__ import annotations
@@ -24,11 +25,13 @@ from lus_cli.errors import LusError
 DECIMAL = r"(?<![\d.])\d+[.,]\d+\D{0,3}"  # not part of a number like 1.2.840.10008
 ENDS_IN_DECIMAL = re.compile(rf".*?{DECIMAL}", re.DOTALL)
 ENDS_IN_TIME = re.compile(
-    r".*?(?:(?:(?<!\d)\d{1,2}[-_.:h ]\d{2}[-_.:m ]\d{2}(?!\d)|\d{8}[-_T ]?\d{6})s?"
-    rf"(?:[-_.,:]\d{{1,9}})?\D{{0,3}}|{DECIMAL}|\d{{12,}})",
+    r".*?(?:(?:(?<!\d)\d{1,2}[-_.:h ]\d{2}[-_.:m ]\d{2}(?!\d)|(?<!\d)\d{8}[-_T ]?\d{6})s?"
+    # Since 1970, in ms to ns, or a date with time to microseconds; not the last number of a UID.
+    rf"(?:[-_.,:]\d{{1,9}})?\D{{0,3}}|{DECIMAL}|(?<!\d)(?<!\d\.)\d{{12,20}})",
     re.DOTALL,
 )
 FRACTION = re.compile(r"(?<=\d)[.,](\d+)\D{0,3}$")
+RENAME = "rename the files so that their last number gives the order"
 Numbers = Mapping[Path, Sequence[int]]  # in the file name
 Key = tuple[Fraction, ...]
 
@@ -49,7 +52,8 @@ def number_frames(video: object, paths: Sequence[Path], largest: int) -> dict[in
             return {numbers[path][-1]: path for path in by_last}
         if not are_times:
             raise LusError(
-                f"video {video}: frame number {numbers[by_last[-1]][-1]} is too large", "rename it"
+                f"video {video}: frame number {numbers[by_last[-1]][-1]} is too large",
+                RENAME,
             )
     elif counting := counting_numbers(numbers):
         return {counting[path]: path for path in sorted(paths, key=lambda path: counting[path])}
@@ -113,16 +117,15 @@ def are_counted(frames: Mapping[int, Path]) -> bool:
 
 def unordered(video: object, by_last: Sequence[Path], numbers: Numbers) -> LusError:
     """The error that names two files whose order is unclear."""
-    remedy = "rename the files so that their last number gives the order"
     for one, two in pairwise(by_last):
         if numbers[one][-1] == numbers[two][-1]:
             first, second = sorted([one.name, two.name])
             return LusError(
                 f"video {video}: {first} and {second} are both frame {numbers[one][-1]}",
-                f"remove one, or {remedy}",
+                f"remove one, or {RENAME}",
             )
     one, two = next(
         ((a, b) for a, b in pairwise(by_last) if list(numbers[a]) > list(numbers[b])),
         (by_last[0], by_last[-1]),
     )
-    return LusError(f"video {video}: the order of {one.name} and {two.name} is not clear", remedy)
+    return LusError(f"video {video}: the order of {one.name} and {two.name} is not clear", RENAME)

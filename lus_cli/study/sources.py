@@ -183,7 +183,7 @@ def kind_of(path: Path) -> Kind | None:
         return "dicom"
     if suffix == MAT_SUFFIX:
         return None if path.stem.endswith(MAT_SCORES) else "mat"
-    if suffix in FRAME_SUFFIXES or path.name == "DICOMDIR":
+    if suffix in FRAME_SUFFIXES or path.name.upper() == "DICOMDIR":
         return None
     if suffix in OTHER_SUFFIXES:
         raise LusError(

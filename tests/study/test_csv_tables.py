@@ -95,7 +95,7 @@ def test_a_spreadsheet_is_to_be_saved_as_csv(tmp_path: Path, name: str) -> None:
 
 
 def test_a_score_that_is_missing_in_r_is_to_be_left_empty(tmp_path: Path) -> None:
-    with pytest.raises(LusError, match="line 4: invalid score 'NA'.*the cell .* is empty"):
+    with pytest.raises(LusError, match=r"line 4: invalid score 'NA'.*the cell .* is empty"):
         scores(tmp_path, f"{PLAIN}Ana,1,L3,NA\n".encode())
     assert scores(tmp_path, f"{PLAIN}Ana,1,L3,\n".encode()) == SCORES
 
