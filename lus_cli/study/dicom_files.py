@@ -27,7 +27,15 @@ from lus_cli.study.dicom_layout import (
     read_native,
 )
 from lus_cli.study.dicom_regions import UNMASKED_FRAME, blackened, is_unmasked, ultrasound_regions
-from lus_cli.study.dicom_streams import Pixels, encoded_frames, is_encapsulated, is_film, locate
+from lus_cli.study.dicom_streams import (
+    Pixels,
+    encoded_frames,
+    has_meta,
+    is_dicom,
+    is_encapsulated,
+    is_film,
+    locate,
+)
 from lus_cli.study.exam_tree import MAX_PIXELS
 from lus_cli.study.frames import USED
 from lus_cli.study.notes import Note, ignore
@@ -76,7 +84,7 @@ def read_frames(
     try:
         with explaining_refusal(path), path.open("rb") as raw:
             file = inflated(path, raw)
-            header = read_header(path, file)
+            header = read_header(file)
             pixels = locate_pixels(path, file, header)
             layout = checked_layout(path, header)
             regions = ultrasound_regions(path, header) if mask_text else None
@@ -112,12 +120,15 @@ def read_frames(
 def inflated(path: Path, file: BinaryIO) -> BinaryIO:
     """The file, decompressed if it uses the Deflate transfer syntax.
 
-    Raises LusError if it has more than MOST_INFLATED bytes.
+    Raises LusError if it is not a DICOM, or if it then has more than MOST_INFLATED bytes.
     """
-    try:
-        meta = pydicom.filereader.read_file_meta_info(path)
-    except pydicom.errors.InvalidDicomError:
-        raise LusError(f"{path} is not a DICOM file", AGAIN) from None
+    start = file.read(132)
+    file.seek(0)
+    if not is_dicom(start):
+        raise LusError(f"{path} is not a DICOM file", AGAIN)
+    if not has_meta(start):  # so nothing says that it is deflated
+        return file
+    meta = pydicom.filereader.read_file_meta_info(path)
     if meta.get("TransferSyntaxUID") != pydicom.uid.DeflatedExplicitVRLittleEndian:
         return file
     file.seek(
@@ -127,19 +138,18 @@ def inflated(path: Path, file: BinaryIO) -> BinaryIO:
     if len(content) == MOST_INFLATED:
         raise LusError(f"{path} decompresses to more than 1 GiB", "export it without Deflate")
     meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
-    start = DicomBytesIO()
-    write_file_meta_info(start, meta, enforce_standard=False)
-    return io.BytesIO(b"\0" * 128 + b"DICM" + start.getvalue() + content)
+    head = DicomBytesIO()
+    write_file_meta_info(head, meta, enforce_standard=False)
+    return io.BytesIO(b"\0" * 128 + b"DICM" + head.getvalue() + content)
 
 
-def read_header(path: Path, file: BinaryIO) -> pydicom.Dataset:
-    """The tags about pixels; leaves `file` where its pixels begin. Raises LusError."""
+def read_header(file: BinaryIO) -> pydicom.Dataset:
+    """The tags about pixels; leaves `file`, which is a DICOM, where its pixels begin."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pydicom warns of what it corrects
-        try:
-            header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=list(TAGS))
-        except pydicom.errors.InvalidDicomError:
-            raise LusError(f"{path} is not a DICOM file", AGAIN) from None
+        header = pydicom.dcmread(
+            file, stop_before_pixels=True, specific_tags=list(TAGS), force=True
+        )
         list(header)  # makes pydicom parse the values
     return header
 

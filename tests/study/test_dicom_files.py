@@ -39,6 +39,7 @@ from lus_cli.progress import silent
 from lus_cli.steps import predict, train
 from lus_cli.study.dicom_colours import eight_bits, read_palette
 from lus_cli.study.dicom_files import read_frames
+from lus_cli.study.sources import kind_of
 from tests.conftest import tiny
 from tests.study.test_sources import (
     dicom,
@@ -164,6 +165,38 @@ def test_colour_frames_of_a_deflated_file_without_a_count_are_read(tmp_path: Pat
     header.save_as(path, implicit_vr=False, little_endian=True)
     np.testing.assert_array_equal(frames_of(path), values)
     assert re.search("not read|cannot be decoded|holds", refusal(cut(path, 0.5)))
+
+
+def without_meta(path: Path) -> Path:
+    """The data set of a file alone: no preamble and no file meta information."""
+    content = path.read_bytes()
+    path.write_bytes(content[144 + int.from_bytes(content[140:144], "little") :])
+    return path
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
+def test_a_data_set_without_file_meta_information_is_read(tmp_path: Path, syntax: str) -> None:
+    values = red_square()
+    header = dicom_header(values.shape, "RGB")
+    path = save(header, tmp_path / "L1", values.tobytes(), syntax, "OW")
+    assert pydicom.dcmread(without_meta(path), force=True)[0x00080016].tag.group == 8
+    assert kind_of(path) == "dicom"
+    np.testing.assert_array_equal(frames_of(path), values)
+    content = path.read_bytes()
+    for start in (b"\x08\0", b"\x08\0\x16\0\xff\xff\xff\xff", b"\x10\0" + content[2:]):
+        path.write_bytes(start)
+        assert kind_of(path) is None
+        assert "is not a DICOM file" in refusal(path)
+
+
+def test_jpegs_without_file_meta_information_are_read(tmp_path: Path) -> None:
+    values = red_square()
+    header = dicom_header(values.shape, "YBR_FULL_422")
+    content = encapsulate([jpeg(frame) for frame in values])
+    path = save(header, tmp_path / "a.dcm", content, JPEGBaseline8Bit)
+    whole = frames_of(path)
+    np.testing.assert_array_equal(frames_of(without_meta(path)), whole)
+    assert worst(whole, values) <= 12
 
 
 def cut(path: Path, share: float) -> Path:
