@@ -24,6 +24,7 @@ from lus_cli.study.dicom_layout import (
     Native,
     layout_of,
     native_frames,
+    pixel_sides,
     read_native,
 )
 from lus_cli.study.dicom_regions import UNMASKED_FRAME, blackened, is_unmasked, ultrasound_regions
@@ -37,9 +38,10 @@ from lus_cli.study.dicom_streams import (
     locate,
 )
 from lus_cli.study.exam_tree import MAX_PIXELS
-from lus_cli.study.frames import USED
+from lus_cli.study.frames import USED, resized
 from lus_cli.study.notes import Note, ignore
 from lus_cli.study.video_files import MAX_FRAMES
+from lus_cli.study.video_pictures import proportions
 
 try:
     import pydicom
@@ -56,7 +58,7 @@ TAGS = (
     *("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation"),
     *("PlanarConfiguration", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"),
     *("WindowCenter", "WindowWidth", "RescaleSlope", "RescaleIntercept"),
-    "SequenceOfUltrasoundRegions",
+    *("SequenceOfUltrasoundRegions", "PixelAspectRatio"),
     *(f"{colour}PaletteColorLookupTableDescriptor" for colour in COLOURS),
     *(f"{colour}PaletteColorLookupTableData" for colour in COLOURS),
     *(f"Segmented{colour}PaletteColorLookupTableData" for colour in COLOURS),
@@ -75,8 +77,9 @@ def read_frames(
 
     Gray frames are (row, column) uint8. Others are (row, column, 3) uint8 RGB or, without `color`,
     (row, column) luminance if the file stores that. Values of more than 8 bits are scaled by the
-    range of the stored bits; display windows are not applied. With `mask_text`, everything outside
-    the ultrasound regions of the file is black; `note` is called if that masks nothing.
+    range of the stored bits; display windows are not applied. Pixels become square. With `mask_text`,
+    everything outside the ultrasound regions of the file is black; `note` is called if that masks
+    nothing.
 
     Raises LusError if the file is not a DICOM, if no installed decoder supports its compression, if
     it holds fewer frames than stated or, with `mask_text`, if it states no region.
@@ -90,7 +93,7 @@ def read_frames(
             regions = ultrasound_regions(path, header) if mask_text else None
             if regions is not None and is_unmasked(header, regions):
                 note(UNMASKED_FRAME)
-            palette = None
+            palette, sides = None, pixel_sides(header)
             frames = stored_frames(path, file, header, pixels, (layout, color), only)
             used = UsedBits(path, header)
             number = -1
@@ -101,7 +104,8 @@ def read_frames(
                 frame = as_frame(values, palette, color)
                 if regions is not None:
                     frame = blackened(path, frame, regions, header)
-                yield number, frame
+                rows, columns = frame.shape[:2]
+                yield number, resized(frame, *proportions(columns, rows, sides))
             if only is None:
                 used.refuse_few()
                 stated, count = frame_count(header), number + 1

@@ -855,6 +855,41 @@ def test_films_in_dicom_are_read(
     assert "holds 12 of its 13 stated frames" in refusal(changed(path, NumberOfFrames=13))
 
 
+@pytest.mark.parametrize(
+    ("stated", "shape"),
+    [
+        ([1, 2], (48, 128)),
+        ([4, 3], (64, 64)),
+        *((no_ratio, (48, 64)) for no_ratio in ([1, 1], [0, 0], [1, 99], 2, [1, 2, 3], "")),
+    ],
+)
+def test_pixels_that_are_not_square_are_stretched(
+    tmp_path: Path, stated: list[int] | int | str, shape: tuple[int, int]
+) -> None:
+    """Height and width of a pixel."""
+    ramp = np.add.outer(2 * np.arange(48), 2 * np.arange(64)).astype(np.uint8)[None]
+    path = write_dicom(tmp_path / "a.dcm", ramp, PixelAspectRatio=stated)
+    frame = frames_of(path)[0]
+    right = np.asarray(Image.fromarray(ramp[0]).resize(shape[::-1], Image.Resampling.BILINEAR))
+    assert worst(frame, right) <= 2
+    masked = changed(path, SequenceOfUltrasoundRegions=[region(0, 24, 63, 47)])
+    (_, frame), *_ = read_frames(masked, False, True)
+    assert not frame[: shape[0] // 2 - 2].any()
+    assert worst(frame[shape[0] // 2 + 2 :], right[shape[0] // 2 + 2 :]) <= 2
+
+
+def test_a_film_that_lacks_bytes_is_refused(tmp_path: Path) -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (12, 48, 64), np.uint8)
+    content = film("libx264", "mpegts", frames)
+    middle = len(content) // 2 // 188 * 188  # a packet of the transport stream
+    for lost in (0, 188):
+        header = dicom_header((12, 48, 64, 3), "YBR_PARTIAL_420")
+        pixel_data = encapsulate([content[:middle] + content[middle + lost :]], has_bot=False)
+        path = save(header, tmp_path / f"{lost}.dcm", pixel_data, MPEG4HP41)
+    assert len(frames_of(tmp_path / "0.dcm")) == 12
+    assert "cannot be decoded (a damaged film)" in refusal(path)
+
+
 # ---------------------------------------------------------------------------------- text that stays
 
 WHOLE = [region(0, 0, 63, 47)]
