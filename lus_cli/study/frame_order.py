@@ -8,8 +8,8 @@ names are also read in which the last number does not give the order:
 - Names end in a time: 10-15-30.950, 2024-05-01T10-15-30.950, 0.5 or 1714558530950. If the last
   number does not give the order, frames are ordered by time and numbered from 0.
 
-All other names are refused: clip1_frame0 and clip2_frame0 belong to two videos, and the last number
-of a DICOM UID may be random.
+All other names are refused: clip1_frame0 and clip2_frame0 belong to two videos, as do left_0, left_1
+and right_2, right_3, and the last number of a DICOM UID may be random.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
-from itertools import pairwise
+from itertools import groupby, pairwise
 from pathlib import Path
 
 from lus_cli.errors import LusError
@@ -46,6 +46,7 @@ def number_frames(video: object, paths: Sequence[Path], largest: int) -> dict[in
     times = {path: time_key(path.stem) for path in paths if ENDS_IN_TIME.fullmatch(path.stem)}
     are_times = len(times) == len(paths) == len(set(times.values()))
     if is_order(by_last, numbers):
+        refuse_two_series(video, by_last)
         if may_be_decimals(by_last, numbers, times):
             raise unordered(video, by_last, numbers)
         if numbers[by_last[-1]][-1] <= largest:
@@ -73,6 +74,20 @@ def is_order(by_last: Sequence[Path], numbers: Numbers) -> bool:
     """Whether the last numbers increase strictly, and the numbers before them never decrease."""
     pairs = [(numbers[a], numbers[b]) for a, b in pairwise(by_last)]
     return all(a[-1] < b[-1] and list(a) <= list(b) for a, b in pairs)
+
+
+def refuse_two_series(video: object, by_last: Sequence[Path]) -> None:
+    """Raises LusError if the words in the names divide the frames into parts, one after the other."""
+    if len({path.stem.rstrip("0123456789") for path in by_last}) == 1:  # of most videos
+        return
+    words = [re.sub(r"[\W\d_]+", " ", path.stem).strip().casefold() for path in by_last]
+    parts = [len(list(part)) for _, part in groupby(words)]
+    if 1 < len(parts) == len(set(words)) and min(parts) > 1:
+        last, first = by_last[parts[0] - 1 : parts[0] + 1]
+        raise LusError(
+            f"video {video}: {last.name} and {first.name} are named as frames of two videos",
+            "move one video elsewhere, or give all frames one name and a number",
+        )
 
 
 def may_be_decimals(by_last: Sequence[Path], numbers: Numbers, times: Mapping[Path, Key]) -> bool:

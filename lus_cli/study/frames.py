@@ -173,7 +173,7 @@ def over_black(image: Image.Image, file_format: str | None) -> Image.Image:
     if image.mode.startswith("I") or not image.has_transparency_data:
         return image
     colours = image.convert("RGBA")
-    if file_format == "BMP" and colours.getextrema()[3] == (0, 0):
+    if file_format == "BMP" and colours.getchannel("A").getextrema() == (0, 0):
         return image.convert("RGB")  # the fourth byte is padding
     return Image.alpha_composite(Image.new("RGBA", image.size, "black"), colours)
 

@@ -88,6 +88,30 @@ def test_names_that_do_not_say_the_order_are_refused(stems: tuple[str, ...]) -> 
 @pytest.mark.parametrize(
     "stems",
     [
+        ("left_0", "left_1", "right_2", "right_3"),
+        ("R1 sagittal 9", "R1 sagittal 10", "R1 transverse 11", "R1 transverse 12"),
+        ("a1_x", "a2_x", "a3_y", "a4_y", "a5_z", "a6_z"),
+    ],
+)
+def test_two_series_in_one_folder_are_not_one_video(stems: tuple[str, ...]) -> None:
+    with pytest.raises(LusError, match=r"named as frames of two videos: move one"):
+        ordered(*stems)
+
+
+@pytest.mark.parametrize(
+    "stems",
+    [
+        ("Frame_0", "frame-1", "FRAME 2", "frame3"),
+        ("Frame_0", "Frame_1", "Frame_2_last"),
+    ],
+)
+def test_frames_of_several_spellings_are_one_video(stems: tuple[str, ...]) -> None:
+    assert list(ordered(*stems).values()) == list(stems)
+
+
+@pytest.mark.parametrize(
+    "stems",
+    [
         # Made by pydicom, from UUIDs, and by a scanner.
         (
             "1.2.826.0.1.3680043.8.498.81023467352417763914056219183346172551",
