@@ -144,7 +144,8 @@ def decode_frame(path: Path, mode: Mode) -> Image.Image:
     try:
         with explaining_refusal(path), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # on large files and truncated TIFF tags
-            image = Image.open(path, formats=FRAME_FORMATS)
+            # From memory: files that Pillow maps, uncompressed TIFFs, come out torn if they are rotated.
+            image = Image.open(io.BytesIO(path.read_bytes()), formats=FRAME_FORMATS)
         with explaining_refusal(path), image:
             if image.width * image.height > MAX_PIXELS:
                 raise LusError(

@@ -101,11 +101,12 @@ def test_gray_from_a_color_jpeg_is_its_luminance(tmp_path: Path) -> None:
         assert np.abs(fast.astype(int) - np.asarray(image.convert("L"))).max() <= 2
 
 
+@pytest.mark.parametrize("name", ["e.jpg", "e.png", "e.tif", "e.webp"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_turns_the_frame_upright(tmp_path: Path, orientation: int) -> None:
+def test_exif_turns_the_frame_upright(tmp_path: Path, orientation: int, name: str) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
-    path = saved(tmp_path / "e.jpg", picture(), exif=exif)
+    path = saved(tmp_path / name, picture("L" if name == "e.tif" else "RGB"), exif=exif)
     frame = decode_frame(path, "L")
     # Where EXIF 2.3, table 6, says that the first row and the first column of the file are.
     corner = ["top left", "top right", "bottom right", "bottom left"] * 2
