@@ -52,6 +52,7 @@ MOST_SHRINKING, MOST_STRETCHING = 16, 16
 # Videos of more than 8 bits that use this share of their range or less are refused: they would be black.
 USED = 1 / 8
 IMAGE_DESCRIPTION, BITS_PER_SAMPLE, SAMPLE_FORMAT, WHITE_IS = 270, 258, 339, 262  # tags of TIFF
+SIGNED = 2  # a SAMPLE_FORMAT
 OF_THREAD = threading.local()  # keeps the tables and the frame of libswscale
 
 
@@ -164,7 +165,8 @@ def decode_frame(path: Path, mode: Mode) -> Image.Image:
     except Exception as error:  # damaged EXIF alone raises TypeError and struct.error, among others
         reason = "it is empty" if path.exists() and path.stat().st_size == 0 else str(error)
         raise LusError(f"{path} cannot be decoded", reason) from error
-    if upright.mode.startswith(("I", "F")):
+    is_signed = getattr(image, "tag_v2", {}).get(SAMPLE_FORMAT, (1,))[0] == SIGNED
+    if is_signed or upright.mode.startswith(("I", "F")):
         upright = to_8_bits(path, upright, image)
     return upright if upright.mode == mode else upright.convert(mode)
 

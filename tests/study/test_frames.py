@@ -161,6 +161,12 @@ def test_pixels_without_a_range_are_refused(tmp_path: Path, dtype: type) -> None
         decode_frame(path, "L")
 
 
+def test_signed_bytes_are_refused(tmp_path: Path) -> None:
+    path = saved(tmp_path / "f.tif", Image.new("L", (8, 8), 200), tiffinfo={339: 2})
+    with pytest.raises(LusError, match="not 8-bit or 16-bit numbers"):
+        decode_frame(path, "L")
+
+
 def test_a_tiff_of_16_bits_is_scaled_by_their_range(tmp_path: Path) -> None:
     wide = np.array([[0, 257 * 100, 65535]], np.uint16).repeat(8, 0)
     path = saved(tmp_path / "w.tif", Image.fromarray(wide))
