@@ -39,8 +39,8 @@ ModelName = Annotated[
     str | None,
     typer.Option(
         "--run",
-        help="Name or folder of a trained run, or of a cross-validation, which predicts the mean of its "
-        "models. [default: the latest run]",
+        help="Name or folder of a trained run, or of a cross-validation, whose models are averaged. "
+        "[default: the latest run]",
     ),
 ]
 ModelFile = Annotated[
@@ -146,7 +146,7 @@ class LabelConfig:
         typer.Option(
             "--review",
             help="Show the videos on which raters differ, with their scores, to find a consensus; "
-            "with crossvals/NAME, those whose labels that cross-validation doubts.",
+            "with crossvals/NAME, show the videos with doubtful labels instead.",
         ),
     ] = False
     seed: Annotated[
@@ -196,7 +196,7 @@ class PrepareConfig:
         bool,
         typer.Option(
             "--mat-scores",
-            help="Score each .mat video by the highest score in its _score.mat file.",
+            help="Take the score of each .mat video from its _score.mat file: the highest of a frame.",
         ),
     ] = False
     mask_text: Annotated[
@@ -254,7 +254,7 @@ class PrepareConfig:
     ] = 5
     seed: Annotated[int, typer.Option(help="Random seed of the split.", min=0, max=MAX_SEED)] = 5
     strict: Annotated[
-        bool, typer.Option(help="Treat every problem in the exam tree as an error.")
+        bool, typer.Option(help="Treat every problem with a file of the study as an error.")
     ] = False
     dry_run: Annotated[
         bool, typer.Option(help="Report what would be done without writing anything.")
@@ -304,7 +304,7 @@ class RunsConfig:
     filter: Annotated[
         tuple[str, ...],
         typer.Option(
-            help="List only runs that fulfil all of these conditions, comma-separated: recipe=paper, "
+            help="List only runs that meet all of these conditions, comma-separated: recipe=paper, "
             "'test_kappa>0.5', 'started>2026-11-01', or a word that any column contains."
         ),
     ] = ()
@@ -472,7 +472,7 @@ class AttentionConfig:
     ] = ()
     split: Annotated[
         Part | None,
-        typer.Option(help="Part of the study whose videos are all explained and measured."),
+        typer.Option(help="Part of the study: explain and measure all of its videos."),
     ] = None
     check: Annotated[
         bool,
@@ -515,8 +515,8 @@ class PredictConfig:
     check: Annotated[
         Path | None,
         typer.Option(
-            help="Folder that `lus export` wrote: score its test video and compare with the "
-            "expected probabilities, to check this installation."
+            help="Folder that `lus export` wrote: check this installation by scoring its test video "
+            "and comparing with the expected probabilities."
         ),
     ] = None
     run: ModelName = None
@@ -588,7 +588,7 @@ class DevicesConfig:
     backbone: Annotated[
         str | None,
         typer.Option(
-            help="torchvision backbone of the model to compare. [default: that of recipe "
+            help="Backbone of the model to compare, as for `lus train`. [default: that of recipe "
             f"{DEFAULT_RECIPE}]"
         ),
     ] = None
@@ -621,7 +621,7 @@ class FigureLook:
     ] = True
     formats: Annotated[
         tuple[str, ...],
-        typer.Option(help="Formats to write besides SVG and PNG; the only one is pdf."),
+        typer.Option(help="Formats to write in addition to SVG and PNG; only pdf is available."),
     ] = ()
 
 

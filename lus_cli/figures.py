@@ -183,7 +183,7 @@ def rendered(figure: Figure, kind: str) -> bytes:
 
 
 def remove_title(figure: Figure) -> None:
-    """Removes the title of a figure. Those of several panels tell them apart and stay."""
+    """Removes the title of a figure. Titles of several panels stay, since they name the panels."""
     if figure.get_suptitle():
         figure.suptitle("")
     if len(figure.axes) == 1:

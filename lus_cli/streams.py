@@ -13,7 +13,7 @@ PIPE_CLOSED = 141  # exit code, that of a program which SIGPIPE ended in a shell
 
 def settle_streams() -> None:
     """Makes stdout write characters that its encoding lacks as escapes, as stderr does, and makes the
-    program end silently when the reader of a pipe does, such as `head`."""
+    program end silently when the reader of a pipe, such as `head`, ends."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if not isinstance(stream, io.TextIOWrapper):
@@ -35,7 +35,7 @@ def settle_streams() -> None:
 
 
 class Pipe(io.FileIO):
-    """A standard stream, which ends the program as SIGPIPE would if no one reads it any more."""
+    """A standard stream that ends the program, as SIGPIPE would, when no one reads it any more."""
 
     def write(self, data: Any, /) -> int:
         try:

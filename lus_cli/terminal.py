@@ -225,7 +225,7 @@ class Screen:
         """Asks a question that is answered with y or n. Raises UsageError if no one can answer."""
         if self.as_json or self.quiet or not can_answer():
             raise UsageError(
-                f"nothing was done: no one can answer {question!r} here", "give --yes to go on"
+                f"nothing was done: {question!r} cannot be answered here", "give --yes to go on"
             )
         return typer.confirm(question, err=True)
 

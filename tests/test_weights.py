@@ -87,12 +87,12 @@ def test_the_card_leaves_out_what_other_weights_reached(run: Run) -> None:
     assert "### Test patients" not in text
     assert "model-index" not in text
     assert "None: run `lus evaluate --run mine`" in text
-    assert "Left out, because they are of other or unrecorded weights" in text
+    assert "are left out, because they used other or unrecorded weights" in text
     assert f"`{weights_digest(run.best)}`" in text
     evaluate.run(evaluation(run.root.parents[1], run="mine"), silent)
     text = run.model_card.read_text()
     assert "### Test patients" in text
-    assert "Left out" not in text
+    assert "other or unrecorded weights" not in text
 
 
 def test_a_temperature_of_other_weights_is_refused(run: Run, exams: Path) -> None:
@@ -142,7 +142,7 @@ def test_maps_and_pictures_of_other_weights_are_removed(run: Run, exams: Path) -
     model.heads[0].last.bias.data[0] += 1
     save_best(run.best, model.state_dict(), card)
     result = attention.run(dataclasses.replace(config, video=(second,)), silent)
-    assert any("weights or the videos of the run have changed" in note for note in result.notes)
+    assert any("was made with other weights" in note for note in result.notes)
     assert [p.name for p in run.attention.glob("*.gif")] == [f"{second.replace('/', '-')}.gif"]
     assert (run.attention / "thesis.txt").is_file()
 

@@ -84,7 +84,7 @@ def decode_all(
 
 
 def decode_for_first(workers: int, group: Group) -> None:
-    """Decodes shares of the videos of the first process until it ends that with nothing_to_decode."""
+    """Decodes this process's shares of videos until the first process calls nothing_to_decode."""
     while group.agreed(True):
         decode_share([], workers, silent, group)
 
@@ -97,8 +97,8 @@ def nothing_to_decode(group: Group) -> None:
 def decode_share(
     tasks: Sequence[DecodeTask], workers: int, progress: Progress, group: Group
 ) -> list[Failed]:
-    """Decodes the share of this process. In the first process, `tasks` and the failed ones returned
-    are those of all."""
+    """Decodes the share of this process. Only in the first process, `tasks` are the videos of all
+    processes, and the result lists the failures of all."""
     lengths = [task.source.length for task in tasks]
     # Only for folders is the number of frames known before decoding.
     total = None if None in lengths else sum(length or 0 for length in lengths)
@@ -170,7 +170,7 @@ def stored_frames(
             if len(shapes) > 1:
                 sizes = " and ".join(f"{width}x{height}" for height, width in sorted(shapes))
                 raise LusError(
-                    f"frame {number} has another size ({sizes})",
+                    f"frame {number} has a different size ({sizes})",
                     "all frames of a video must have the same size",
                 )
             numbers.append(number)

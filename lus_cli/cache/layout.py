@@ -99,7 +99,7 @@ class Cache:
         return Run(self.crossvals / self.new_run(self.without_folder(name)).name)
 
     def without_folder(self, name: str) -> str:
-        """`name`, but 'NAME' for 'crossvals/NAME', unless it is a path from the working folder."""
+        """NAME for crossvals/NAME, unless that is a path from the working folder; other names as given."""
         match = re.fullmatch(rf"{self.crossvals.name}/(\w[\w.\-]*)/?", name)
         return match[1] if match and not Run(Path(name)).is_crossval else name
 
@@ -239,7 +239,7 @@ class Run:
 
     @property
     def doubtful_labels(self) -> Path:
-        """Of a cross-validation: every label with the out-of-fold prediction for its video."""
+        """Every label of a cross-validation, with the out-of-fold prediction for its video."""
         return self.root / "doubtful-labels.csv"
 
     @property

@@ -36,7 +36,7 @@ class Pictures:
 
     windows: the number of pictures per video, each of a window of frames; 0 for one per frame.
     scan_lines: whether pictures are resampled along the scan lines.
-    window_frames: the number of frames of a window, instead of their number; 0 for no such limit.
+    window_frames: the number of frames per window; 0 if `windows` sets the number of windows instead.
         The last window is up to half a window longer or shorter than the others.
     whole_video: whether the first picture is one of all frames, before those of the windows.
 

@@ -8,7 +8,8 @@ from lus_cli.files import write_text
 TEXT = """\
 # videos.h5 and its folder
 
-Written by `lus prepare`, which writes it again from the study. It may hold frames and ids of patients.
+`lus prepare` wrote `videos.h5` and can make it again from the study. This folder may hold frames and
+ids of patients.
 
 | file | content |
 |---|---|

@@ -13,7 +13,8 @@ SHOWN = 5  # groups of patients named in the notes
 
 
 def shared_video_notes(videos: VideoCache) -> list[str]:
-    """A sentence if two patients share a video: such a copy leaks between the parts."""
+    """A sentence if two patients share a video, which could be in training under one id and in test
+    under the other."""
     owners: dict[str, VideoId] = {}
     pairs = []
     for video, checksum in zip(videos.ids, videos.checksums, strict=True):

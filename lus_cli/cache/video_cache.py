@@ -72,7 +72,7 @@ class Entry:
 
 
 def table(name: str, made: Callable[[np.ndarray], Any] = np.asarray) -> cached_property[Any]:
-    """A property of VideoCache: a table, read when it is first used, as `made` makes it."""
+    """A property of VideoCache: a table, read when it is first used, and converted by `made`."""
 
     def read(videos: VideoCache) -> Any:
         with videos.explained():
@@ -196,7 +196,7 @@ class VideoCache:
         return paths
 
     def source(self, index: int) -> tuple[Any, str]:
-        """Kind and path of the original frames of one video, see `Entry`, without the others'."""
+        """Kind and path of the original frames of one video, see `Entry`; reads no other video's."""
         with self.explained():
             names = "source_kind", "source_path"
             kind, path = (read_row(self.file, name, index).decode() for name in names)
@@ -218,7 +218,7 @@ class VideoCache:
             file.close()
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without what is read again when it is needed."""
+        """The state to pickle: without tables, which are read again when they are needed."""
         read_again = {
             name for name, value in vars(VideoCache).items() if isinstance(value, cached_property)
         }

@@ -25,7 +25,7 @@ class VideoDataset(Dataset[tuple[Tensor, int]]):
     The frames are uint8 (frame, row, column[, channel]), in temporal order and without padding. The
     score is 0..3, or -1 for a video without one.
 
-    The file is opened when the first video is read, in each worker of a DataLoader for itself, because
+    The file is opened when the first video is read. Each worker of a DataLoader opens its own, because
     processes cannot share an open HDF5 file.
 
     Example:
@@ -49,10 +49,10 @@ class VideoDataset(Dataset[tuple[Tensor, int]]):
 
         Args:
             path: the file, such as cache/videos.h5.
-            patients: whose videos the dataset holds; None for all.
+            patients: the patients whose videos the dataset holds; None for all.
             unlabelled: whether it also holds videos without a score.
-            stride: every how many-th frame is used.
-            frames_per_video: at most how many frames are used, evenly spread; 0 for no limit.
+            stride: uses every `stride`-th frame.
+            frames_per_video: the maximum number of evenly spaced frames; 0 for no limit.
 
         Raises:
             LusError: the file does not exist, or is damaged.
@@ -102,8 +102,8 @@ def open_cache(
         cache: the folder that `lus prepare` wrote.
         part: train, validation, test, or all, which needs no split.
         unlabelled: whether videos without a score are included.
-        stride: every how many-th frame is used.
-        frames_per_video: at most how many frames are used, evenly spread; 0 for no limit.
+        stride: uses every `stride`-th frame.
+        frames_per_video: the maximum number of evenly spaced frames; 0 for no limit.
 
     Raises:
         LusError: there is no such cache, it is damaged, or the split has no patient in this part.

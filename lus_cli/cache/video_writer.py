@@ -38,7 +38,8 @@ def write_video_cache(
     """Writes videos.h5 atomically; keeps the chunks of two videos in memory.
 
     `video_of` returns the compressed video of an entry; `provenance` is stored as JSON. `written` is
-    called before the new file replaces the old one, to close that: Windows replaces no open file.
+    called before the new file replaces the old one, so that the caller can close the old one: Windows
+    cannot replace an open file.
     """
     shape = frame_format.shape
     with (

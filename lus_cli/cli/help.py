@@ -68,7 +68,7 @@ class PanelHelp(TyperCommand):
 
         if origin:
             formatter.write_paragraph()
-            formatter.write_text(f"Where [{origin}: ...] stands, {origin} sets the value.")
+            formatter.write_text(f"Values marked [{origin}: ...] are set by {origin}.")
         grouped = [("Arguments", arguments)] if arguments else []
         rest = [name for name in shown if name not in arguments]
         in_panels = issubclass(self.config_class, recipe.Recipe)

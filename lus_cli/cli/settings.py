@@ -80,7 +80,9 @@ def take_figures(values: dict[str, Any], file: Path | None) -> bool:
         raise UsageError(f"{file}: figures is {table!r}", "it is a table: [figures]")
     look = options.build(config.FigureLook, table or {}, f"{file} [figures]")
     if unknown := set(look.formats) - {"svg", "png", "pdf"}:
-        raise UsageError(f"{file} [figures]: formats has {unknown.pop()!r}", "it may have pdf")
+        raise UsageError(
+            f"{file} [figures]: formats has {unknown.pop()!r}", "the only other format is pdf"
+        )
     if look.font != config.FigureLook.font:
         importlib.import_module("lus_cli.figures").require_font(look.font)
     config.use_figure_look(look)

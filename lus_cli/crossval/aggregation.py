@@ -55,7 +55,7 @@ def uninorm(frames: Tensor, neutral: Tensor) -> Tensor:
 def learned_neutral(frames: Tensor, scores: Tensor) -> Tensor:
     """The neutral elements, (class,), with which the uninorm predicts these videos' scores best.
 
-    frames: (frame, video, class) in [0, 1]; scores: (video,) int64. Learned as by the authors:
+    frames: (frame, video, class) in [0, 1]; scores: (video,) int64. Learned as the authors do:
     gradient descent on the cross entropy of the values, from 0, where a single frame is sufficient.
     """
     neutral = torch.zeros(frames.shape[2], dtype=frames.dtype, requires_grad=True)

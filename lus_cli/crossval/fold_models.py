@@ -127,7 +127,7 @@ def models_of(root: Path, plan: Plan, cards: list[Card], digests: list[str]) -> 
         repeat = int(fold[1:].partition("-")[0])
         if dataclasses.replace(card.recipe, seed=card.recipe.seed - repeat + 1) != recipe:
             raise LusError(
-                f"run {run.name} has another recipe than cross-validation {root.name}",
+                f"run {run.name} does not have the recipe of cross-validation {root.name}",
                 f"remove {run.root} and {predictions_of(root, fold)}, and {again}",
             )
         weights = digest_of(model.state_dict())
@@ -142,7 +142,7 @@ def models_of(root: Path, plan: Plan, cards: list[Card], digests: list[str]) -> 
         same_study = card.fingerprint == plan.fingerprint
         if not same_study or card.frame_format != cards[0].frame_format:
             raise LusError(
-                f"run {run.name} was trained on other videos than cross-validation {root.name}",
+                f"run {run.name} was not trained on the videos of cross-validation {root.name}",
                 f"remove {run.root} and {predictions_of(root, fold)}, and {again}",
             )
         yield model

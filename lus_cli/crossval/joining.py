@@ -23,7 +23,7 @@ from lus_cli.words import counted
 def joined(config: CrossvalConfig, cache: Cache, videos: VideoCache) -> Crossval:
     """The cross-validation named by --run: a new one, or that of an earlier job with the same recipe.
 
-    Raises UsageError without --run, LusError if the existing one has another recipe or repetitions.
+    Raises UsageError without --run, LusError if the existing one has a different recipe or repetitions.
     """
     if config.run is None:
         raise UsageError(
@@ -43,7 +43,7 @@ def joined(config: CrossvalConfig, cache: Cache, videos: VideoCache) -> Crossval
     repeats = len({fold.repeat for fold in study.folds})
     if recipe_of(study.config) != recipe_of(config) or repeats != config.repeats:
         raise LusError(
-            f"cross-validation {root.name} has another recipe or number of repetitions",
+            f"cross-validation {root.name} has a different recipe or number of repetitions",
             "choose another --run, or give every job the same options",
         )
     return study
@@ -71,7 +71,7 @@ def compare_crossvals(cache: Cache, runs: Sequence[Run]) -> Result:
     """Compares cross-validations of one study by their out-of-fold predictions.
 
     Differences from the first are paired, patient by patient. Raises LusError if one is unfinished, or
-    if the cache holds other videos or scores.
+    if the cache holds different videos or scores.
     """
     videos = VideoCache(cache.videos)
     wanted = [build(CrossvalConfig, {"run": run.name, "cache": cache.root}) for run in runs]

@@ -105,10 +105,10 @@ def constant_score(repeats: Sequence[metrics.Predictions]) -> int | None:
 
 
 def methods_ahead(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-    """For each metric but kappa, the best method if it is better than the recipe: by method.
+    """The metrics, other than kappa, on which a method is best and better than the recipe, by method.
 
-    `name` and `title` of the metric, the `value` of the method, that of the `recipe`, and whether
-    the difference is `shown` by its interval.
+    Each has the `name` and `title` of the metric, its `value` for the method and for the `recipe`,
+    and whether the interval of the difference excludes 0 (`shown`).
     """
     by_method: dict[str, list[dict[str, Any]]] = {}
     for name, title in METRICS.items():

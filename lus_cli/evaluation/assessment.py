@@ -243,7 +243,7 @@ def warnings_of_predictions(results: dict[str, Any]) -> list[str]:
 
 
 def warning_of_equal_predictions(equal: int, videos: int) -> list[str]:
-    """Whether many videos have exactly the same probabilities: the network ignores its input."""
+    """A warning if many videos have exactly the same probabilities: the network ignores its input."""
     if equal < max(MANY, videos / 10):
         return []
     return [

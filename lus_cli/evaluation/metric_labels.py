@@ -1,4 +1,4 @@
-"""Which metrics there are: their labels on every page and table, their ranges, which are errors."""
+"""The metrics: their labels on pages and in tables, their ranges, and which are better if lower."""
 
 from __future__ import annotations
 

@@ -292,7 +292,7 @@ def limits_of_training(parts: Mapping[str, Any] | None, run: Run, leaves_out: bo
         if not leaves_out and parts["validation"]["patients"] < FEW_PATIENTS:
             people = counted(parts["validation"]["patients"], "patient")
             sentences.append(
-                f"the best epoch was chosen on only {people}: with other patients it may be another epoch"
+                f"the best epoch was chosen on only {people}: with other patients it may be a different one"
             )
     bad = run.root / "nonfinite.json"
     if bad.is_file():

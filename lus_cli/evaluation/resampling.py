@@ -169,7 +169,7 @@ def permutation_test(
     another. A permutation therefore gives every patient the predictions of one patient, with exams
     and videos in random order, which keeps the similarity of predictions within a patient (blocks
     are permuted, and within blocks: Winkler et al. 2015, NeuroImage 123:253). Permuting single
-    videos would call a model significant that only recognises patients. If the other patient has
+    videos would make a model that only recognises patients look significant. If the other patient has
     more videos, a random part of its predictions is used; if it has fewer, they are repeated.
     """
     names = ("accuracy", "kappa_quadratic")

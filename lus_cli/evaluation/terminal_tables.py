@@ -30,7 +30,7 @@ def metric_table(scores: dict[str, Any]) -> Table:
         if scores["metrics"][name]["p_value"] is not None
     ]
     if p_values:
-        title += f"\nas good by chance: p = {', '.join(p_values)}"
+        title += f"\npermutation test: p = {', '.join(p_values)}"
     return Table(title, ("", "value", over_patients(scores), *REFERENCES), rows)
 
 

@@ -10,7 +10,7 @@ CONSENSUS = "consensus"  # the rater of a review of the videos on which raters d
 
 @dataclass(frozen=True)
 class Folder:
-    """The ratings of a study: a file and a table per rater, and what comes of several."""
+    """The ratings of a study: a file and a table per rater, and what combines several raters."""
 
     root: Path
 

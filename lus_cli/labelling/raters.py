@@ -69,7 +69,7 @@ def read_raters(folder: Path, ids: Mapping[str, VideoId] = MappingProxyType({}))
     if len(files) < 2:
         who = f"only {files[0].rater} has" if files else "no one has"
         raise LusError(
-            f"{who} scored videos in {folder}, and agreement needs two",
+            f"{who} scored videos in {folder}, but agreement needs two raters",
             "score them as another rater: lus label VIDEOS --rater NAME",
         )
     return of_files(files, ids)

@@ -167,7 +167,7 @@ def failure(error: Exception) -> str:
 
 
 def serve(session: Session, port: int, started: Callable[[str], None]) -> None:
-    """Serves a session until Ctrl-C or SIGTERM. started: is given the address.
+    """Serves a session until Ctrl-C or SIGTERM. started: called with the address.
 
     port: 0 for any free one. Raises LusError if the port is in use.
     """

@@ -76,7 +76,7 @@ def load_into(body: nn.Module, path: Path, name: str) -> None:
     ]
     misfit = [key for key in expected if key in state and state[key].shape != expected[key].shape]
     if missing or misfit:
-        example = f"{missing[0]} is missing" if missing else f"{misfit[0]} has another shape"
+        example = f"{missing[0]} is missing" if missing else f"{misfit[0]} has a different shape"
         raise LusError(
             f"{path} does not fit {name}: {example}; {len(missing) + len(misfit)} of "
             f"{len(expected)} tensors differ",
@@ -87,7 +87,7 @@ def load_into(body: nn.Module, path: Path, name: str) -> None:
     except RuntimeError as error:  # meta tensors, or tensors of a type that cannot be copied
         reason = str(error).rpartition("exception occurred : ")[2].strip("(',).")
         raise LusError(
-            f"the weights in {path} cannot be used ({reason})", "give others with --weights"
+            f"the weights in {path} cannot be used ({reason})", "give other weights with --weights"
         ) from error
     log.info("backbone weights: %s", path)
 

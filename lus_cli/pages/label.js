@@ -450,7 +450,7 @@
       if (!response.ok) throw new Error(response.status);
       state = await response.json();
     } catch {
-      alarm("lus label does not answer: start it again in the terminal and open its new address.");
+      alarm("lus label does not respond: start it again in the terminal and open its new address.");
       return;
     }
     requestAnimationFrame((now) => { lastTick = now; tick(now); });

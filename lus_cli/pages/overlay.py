@@ -2,7 +2,7 @@
 
 The colour map is inferno (Smith and van der Walt, matplotlib 1.5) unless the table [figures] of a file
 given by --config names another. The lightness of each increases with the mask, so they also work in
-grayscale and, but for hot, for colour-blind readers.
+grayscale and, except for hot, for colour-blind readers.
 """
 
 from __future__ import annotations

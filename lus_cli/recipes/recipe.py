@@ -58,16 +58,16 @@ class Recipe:
     feature_norm: Annotated[
         Literal["none", "video"],
         typer.Option(
-            help="Normalisation of each channel of the feature maps: none, or video, by its mean and "
-            "standard deviation over the steps and cells of the video, which removes differences "
-            "between scanners."
+            help="Normalisation of each channel of the feature maps: none; or video, which uses its "
+            "mean and standard deviation over the steps and cells of the video, and so removes "
+            "differences between scanners."
         ),
     ]
     projection: Annotated[
         int,
         typer.Option(
-            help="Number of channels to which a 1x1 convolution with an offset for each depth reduces "
-            "the feature maps; 0 keeps them as they are.",
+            help="Reduce the feature maps to this number of channels, by a 1x1 convolution with an "
+            "offset for each depth; 0 keeps them as they are.",
             min=0,
             max=4096,
         ),
@@ -129,8 +129,8 @@ class Recipe:
     leave_out: Annotated[
         bool,
         typer.Option(
-            help="Leave out another part of the training and validation patients for each member, and "
-            "validate it on that part; needs a frozen CNN and at least two members."
+            help="Leave out a different part of the training and validation patients for each member, "
+            "and validate it on that part; needs a frozen CNN and at least two members."
         ),
     ]
     decision: Annotated[
@@ -184,8 +184,8 @@ class Recipe:
     average: Annotated[
         float,
         typer.Option(
-            help="Decay per step of the moving average of the weights, which is then validated and "
-            "saved; 0 disables it.",
+            help="Decay per step of the moving average of the weights; the averaged weights are "
+            "validated and saved. 0 disables it.",
             min=0.0,
             max=0.9999,
         ),
@@ -267,8 +267,8 @@ class Recipe:
     jitter: Annotated[
         bool,
         typer.Option(
-            help="Use other frames in every epoch: one at random from each of --frames-per-video equal "
-            "segments of the video."
+            help="Use different frames in every epoch: a random one from each of --frames-per-video "
+            "equal segments of the video."
         ),
     ]
     flip: Annotated[

@@ -11,8 +11,8 @@ attention      runs/<run>/, videos.h5, exams/       -> runs/<run>/attention/
 predict        runs/<run>/, any videos              -> runs/<run>/predictions/<number>/
                (a cross-validation, too: evaluate and predict then write to crossvals/<name>/)
 export         runs/<run>/                          -> runs/<run>/export/
-devices        what computes here, and whether rightly; before anything else on a Mac
+devices        lists devices, checks that they compute correctly; run it first on a Mac
 
 A step is `run(config, progress) -> Result`. Steps never import each other and print nothing: they
-call `progress` and hand back a `Result`, which the command line draws.
+call `progress` and return a `Result`, which the command line shows.
 """

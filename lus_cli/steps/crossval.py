@@ -207,7 +207,7 @@ def train_fold(
         same_recipe = interrupted.recipe == setting.recipe
         if not same_recipe or not same_patients(interrupted.split, setting.split):
             raise LusError(
-                f"run {run.name} has another recipe or other patients than {study.name} plans for it",
+                f"run {run.name} does not have the recipe or the patients that {study.name} plans for it",
                 f"remove {run.root}; --resume then trains it again",
             )
         setting = interrupted

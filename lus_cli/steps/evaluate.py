@@ -85,7 +85,7 @@ def evaluate(
     if not config.videos and any(run.is_crossval for run in runs):
         crossval = next(run.name for run in runs if run.is_crossval)
         raise UsageError(
-            f"{crossval} is a cross-validation, and not every other one is",
+            f"{crossval} is a cross-validation, but not all of the others are",
             "compare runs with runs, or cross-validations with cross-validations",
         )
     subjects = [subject_of(config, name, device) for name in names]

@@ -189,7 +189,7 @@ def unscored(done: Sequence[tuple[LabelledFile, Imported]]) -> list[str]:
     if not names:
         return []
     first = f"{names[0]} was" if len(names) == 1 else f"{names[0]} and {len(names) - 1} more were"
-    return [f"{first} imported without a score: their labels have none"]
+    return [f"{first} imported without a score: the labels give none"]
 
 
 def result(

@@ -201,7 +201,7 @@ def annotated_finding(path: Path, line: int, text: str) -> bool | None:
 def write_annotations(
     path: Path, scores: Iterable[tuple[VideoId, int]], groups: Mapping[VideoId, str] | None = None
 ) -> None:
-    """Writes `patient/exam/area;score` lines; a CSV if there are groups, for which they have no place."""
+    """Writes `patient/exam/area;score` lines; a CSV if there are groups, which lines cannot hold."""
     if groups:
         rows = [
             dict(zip((*COLUMNS, GROUP), (*video, score, groups.get(video, "")), strict=True))

@@ -136,7 +136,7 @@ def shape_of(path: Path, name: str) -> tuple[Shape, str]:
 def refuse_claims(path: Path) -> None:
     """Raises ValueError if an array of version 5 states a size of more than MAX_BYTES.
 
-    The axes may state another size, but SciPy reads this one, and allocates memory for it.
+    The axes may state a different size, but SciPy reads this one, and allocates memory for it.
     """
     with path.open("rb") as file:
         header = file.read(VERSION_5_HEADER)

@@ -81,9 +81,9 @@ OGG_VIDEO = (b"\x80theora", b"\x01video", b"OVP80", b"BBCD\0")  # starts of its 
 
 
 def container_of(path: Path) -> str:
-    """The container that a file's first bytes are those of, by its name in FFmpeg; "" for none.
+    """The FFmpeg name of the container that a file's first bytes belong to; "" if it is unknown.
 
-    For files that FFmpeg does not open.
+    Used for files that FFmpeg cannot open.
     """
     with path.open("rb") as file:
         start = file.read(16)

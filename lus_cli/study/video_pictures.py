@@ -78,7 +78,7 @@ class Pictures:
 
 
 def is_faint(frame: VideoFrame) -> bool:
-    """Whether the chroma shows without conversion that a frame is gray; False if it may be gray."""
+    """Whether a frame is gray, judged by its chroma without conversion; False if this is unclear."""
     if frame.format.name not in CHROMA_8_BITS:
         return False
     for plane in frame.planes[1:]:

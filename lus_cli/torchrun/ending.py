@@ -71,7 +71,7 @@ def stop(_number: int, frame: FrameType | None) -> None:
 
 
 def ignore_sigterm() -> None:
-    """For a process that is about to end."""
+    """Ignores SIGTERM, in a process that is about to end."""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
 

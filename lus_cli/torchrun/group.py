@@ -289,7 +289,7 @@ class Watch(threading.Thread):
 
 
 def interrupt_main_thread() -> None:
-    """As torchrun does on this machine: see ending.stop."""
+    """Interrupts the main thread as torchrun does on this machine: see ending.stop."""
     if stopped.is_set():
         return
     main = threading.main_thread().ident

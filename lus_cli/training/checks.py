@@ -32,7 +32,7 @@ def check_recipe(recipe: Recipe) -> None:
     pictures = pictures_of(recipe)
     if recipe.whole_video and not pictures.are_windows:
         raise UsageError(
-            "--whole-video adds a picture to those of the windows, and there are no windows",
+            "--whole-video adds a picture to those of the windows, but there are no windows",
             "give --windows 6, or --no-whole-video",
         )
     augmentations = augmentations_of(recipe)
@@ -60,8 +60,8 @@ def check_recipe(recipe: Recipe) -> None:
         )
     if recipe.leave_out and (recipe.members < 2 or not recipe.freeze):
         raise UsageError(
-            "--leave-out trains each member without some patients, whom a single member or a trained "
-            "CNN would see",
+            "--leave-out needs several members and a frozen CNN: a single member, or a trained CNN, "
+            "would see the left-out patients",
             "give --freeze and --members 5, or --no-leave-out",
         )
 
@@ -106,8 +106,8 @@ def check_weights(weights: str, split: Split) -> None:
 
 
 def check_map(model: LusModel, shape: tuple[int, ...], backbone: str) -> None:
-    """Raises LusError if pictures of `shape` are too small for the CNN, or leave attention a single
-    cell."""
+    """Raises LusError if pictures of `shape` are too small for the CNN, or leave a single cell for
+    attention."""
     frame = torch.zeros((1, *shape), dtype=torch.uint8)
     try:
         with torch.no_grad():

@@ -28,7 +28,7 @@ DAMAGED = (LusError, OSError, ValueError, KeyError, TypeError, AttributeError)
 
 @dataclass(frozen=True, kw_only=True)
 class Listed:
-    """A run or a cross-validation. What its files do not tell is None or empty.
+    """A run or a cross-validation. What its files do not contain is None or empty.
 
     recipe: the recipe that ships with lus from which it started. changed: the fields that differ from
         it, with their values.
@@ -89,7 +89,7 @@ def listed(cache: Cache, folds: bool) -> list[Listed]:
 
 
 def read_run(root: Path, kind: str) -> Listed:
-    """What the files of a run tell. A file that is missing or damaged tells nothing."""
+    """What the files of a run say about it. A missing or damaged file adds nothing."""
     run = Run(root)
     base = Listed(name=run.name, kind=kind, size=size_of(root))
     try:
@@ -120,7 +120,7 @@ def read_run(root: Path, kind: str) -> Listed:
 
 
 def read_crossval(root: Path, folds: list[Listed]) -> Listed:
-    """What the files of a cross-validation tell, and the runs of its folds."""
+    """What the files of a cross-validation say about it, and the runs of its folds."""
     size = size_of(root) + sum(fold.size for fold in folds)
     base = Listed(name=root.name, kind="crossval", size=size)
     try:

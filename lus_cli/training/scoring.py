@@ -136,9 +136,9 @@ def averaged_out(
     """The variance of the expected scores that averaging over all members removes, compared with the
     predictions of those that vote.
 
-    If the members' predictions for a video have variance v, the mean of n of them has v / n, as of
-    independent values. v is measured on up to VARIANCE_VIDEOS of the videos,
-    among the members that are trained on them: it is about the same for new patients.
+    If the members' predictions for a video have variance v, the mean of n of them is taken to have
+    v / n, as for independent values. v is measured on up to VARIANCE_VIDEOS of the videos, among the
+    members that are trained on them: it is about the same for new patients.
     """
     count = len(model.heads)
     step = max(-(-len(indices) // VARIANCE_VIDEOS), 1)

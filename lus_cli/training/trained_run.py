@@ -163,8 +163,8 @@ def not_finite(values: np.ndarray) -> bool:
 def open_run(cache: Cache, name: str | None, device: torch.device) -> TrainedRun:
     """The run called `name`, or the latest, with its model on `device` and its study.
 
-    Raises LusError if the cache holds other videos than the run was trained on, or if videos.h5 or
-    the split.json of the run is missing.
+    Raises LusError if the cache does not hold the videos that the run was trained on, or if
+    videos.h5 or the split.json of the run is missing.
     """
     run = cache.run(name)
     cache = run.cache  # not that of --cache if the run is given by its path
@@ -180,7 +180,7 @@ def open_run(cache: Cache, name: str | None, device: torch.device) -> TrainedRun
     videos = VideoCache(cache.videos)
     if videos.fingerprint != card.fingerprint:
         raise LusError(
-            f"{cache.videos} holds other videos than run {run.name} was trained on",
+            f"{cache.videos} does not hold the videos that run {run.name} was trained on",
             "prepare the study of that run again, or train a new run with `lus train`",
         )
     split, _ = read_split(run.split, videos.patients)

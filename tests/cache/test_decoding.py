@@ -177,7 +177,7 @@ OUTCOMES = [
     Case(text_called_jpg, "Frame_2.jpg cannot be decoded"),
     Case(bomb, "Frame_2.jpg has 10000x10000 pixels"),
     Case(greater_bomb, "decompression bomb"),
-    Case(another_size, "frame 2 has another size (60x40 and 60x41)"),
+    Case(another_size, "frame 2 has a different size (60x40 and 60x41)"),
     Case(link_to_itself, "Frame_2.jpg cannot be read"),
     Case(link_to_nothing, "Frame_2.jpg cannot be read"),
     Case(without_number, "last.jpg has no frame number"),

@@ -176,7 +176,7 @@ def test_the_page_shows_the_doubted_labels_in_order_and_warns(tmp_path: Path) ->
     assert f"it would expect {numbers['by_chance']:.0f}" in text
     assert "For inspection only, never for reporting" in text
     assert f"{numbers['metrics']['without_doubted']['accuracy']:.3f}" in text
-    assert "too large, and the weaker the model, the more so" in text
+    assert "too large, especially if the model is weak" in text
     assert "mean probabilities of all repetitions" in text
     assert "do not use this list" not in text
     assert "most doubted of" not in text

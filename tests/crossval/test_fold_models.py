@@ -180,7 +180,7 @@ def test_models_that_were_not_tested_are_refused(changed: Path, what: str) -> No
     else:
         config = root / "config.toml"
         config.write_text(config.read_text().replace("momentum = 0.7", "momentum = 0.6"))
-        message = f"run {NAME}-r1-f1 has another recipe"
+        message = f"run {NAME}-r1-f1 does not have the recipe of"
     with pytest.raises(LusError, match=message):
         load_model(root, "cpu")
     if what == "changed":

@@ -51,7 +51,7 @@ def test_a_job_that_does_not_fit_is_refused(cache: Path) -> None:
     for changes, error, said in (
         ({"fold": 1}, UsageError, "name it with --run"),
         ({"fold": 4, "run": "jobs"}, UsageError, "folds 1 to 3"),
-        ({"fold": 1, "run": "jobs", "seed": 99}, LusError, "another recipe"),
+        ({"fold": 1, "run": "jobs", "seed": 99}, LusError, "a different recipe"),
         ({"fold": 1, "run": "jobs", "repeats": 2}, LusError, "number of repetitions"),
     ):
         with pytest.raises(error, match=said):

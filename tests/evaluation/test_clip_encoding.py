@@ -175,7 +175,7 @@ def test_what_the_script_reads_is_json_that_cannot_end_its_attribute() -> None:
         ),
         (
             "attention",
-            "in the prediction, at most 50 %; the dashed line is the weight if all were equal.",
+            "in the prediction, at most 50 %; the dashed line shows equal weights.",
         ),
         ("max", "the maximum of each LSTM output"),
         ("last", "the output of the LSTM after the last frame"),

@@ -288,7 +288,7 @@ def test_a_file_too_long_for_memory_is_refused_before_it_is_all_read(tmp_path, m
 def test_frames_of_two_sizes_are_refused(tmp_path):
     path = folder(tmp_path / "11")
     Image.new("L", (41, 30)).save(path / "Frame_9.jpg")
-    with pytest.raises(LusError, match="frame 9 has another size"):
+    with pytest.raises(LusError, match="frame 9 has a different size"):
         decode(open_video(NewVideo("11", path, "frames"), False), GRAY)
 
 

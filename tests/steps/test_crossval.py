@@ -197,7 +197,7 @@ def test_a_run_that_differs_from_the_plan_is_not_resumed(
         split = json.loads(run.split.read_text())
         split["test"], split["train"] = split["train"], split["test"]
         run.split.write_text(json.dumps(split))
-    with pytest.raises(LusError, match="has another recipe or other patients"):
+    with pytest.raises(LusError, match="does not have the recipe or the patients"):
         crossval.run(config(cache, resume=True, run="paper-cv-1"), silent)
 
 

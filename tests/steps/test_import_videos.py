@@ -117,7 +117,7 @@ def test_the_tree_is_an_exam_tree(study: Path) -> None:
     }  # fmt: skip
     assert result.tables[0].rows == [("0", 1), ("1", 0), ("2", 1), ("3", 1), ("none", 1)]
     assert (result.files, result.problems, result.failed) == ({"exams": root}, [], False)
-    assert result.notes == ["four.avi was imported without a score: their labels have none"]
+    assert result.notes == ["four.avi was imported without a score: the labels give none"]
 
 
 def test_frames_are_those_of_the_video_in_its_order(study: Path) -> None:

@@ -209,7 +209,7 @@ def test_a_video_that_cannot_be_decoded_is_left_out_and_named(tree: Path, tmp_pa
 def test_frames_of_two_sizes_are_no_video(tree: Path, tmp_path: Path) -> None:
     gray(0, side=50).save(tree / "p3/1/2/Frame_5.jpg")
     result = run(tree, tmp_path)
-    assert "another size (40x40 and 50x50)" in result.problems[0]
+    assert "different size (40x40 and 50x50)" in result.problems[0]
 
 
 def test_annotations_and_folders_that_do_not_meet_are_listed(tree: Path, tmp_path: Path) -> None:
