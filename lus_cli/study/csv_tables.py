@@ -125,15 +125,20 @@ def csv_rows(
     """Yields the line number and the cells of each row, by column keys (see `column_key`).
 
     Cells are in canonical spelling. Raises LusError if one of `columns` is missing, if two columns
-    have the same name, or if the number of cells in a row does not match the header.
+    have the same name, if a quote is not closed, or if the number of cells in a row does not match
+    the header.
     """
     table, stated = without_separator_line(text)
     line = 0
     try:
         header = find_header(text, list(map(column_key, columns)))
         refuse_columns(path, header, columns)
+        # Strict: a quote that is not closed would take the next rows into its cell.
         reader = csv.reader(
-            io.StringIO(table, newline=""), delimiter=header.delimiter, skipinitialspace=True
+            io.StringIO(table, newline=""),
+            delimiter=header.delimiter,
+            skipinitialspace=True,
+            strict=True,
         )
         is_header = True
         for row in reader:
@@ -145,7 +150,10 @@ def csv_rows(
                 continue
             yield line, cells_of(path, line, header, row, columns)
     except csv.Error as error:
-        raise LusError(f"{path}, line {line + 1}: {error}", "correct the line") from error
+        raise LusError(
+            f"{path}, line {line + 1}: {error}",
+            "correct the line; a cell that begins with a double quote ends with one",
+        ) from error
 
 
 def refuse_columns(path: Path, header: Header, columns: Collection[str]) -> None:

@@ -143,6 +143,16 @@ def test_lines_are_counted_from_the_top_of_the_file(tmp_path: Path) -> None:
     assert rows == [(4, {"a": "1\n2", "b": "3"}), (5, {"a": "4", "b": "5"})]
 
 
+@pytest.mark.parametrize("comment", ['"unsure', '"unsure" ?'])
+@pytest.mark.parametrize("later", ["", '"good"'])
+def test_a_quote_that_is_not_closed_takes_no_rows(tmp_path: Path, comment: str, later: str) -> None:
+    table = f"patient,exam,area,score,comment\n1,1,1,1,\n2,1,1,2,{comment}\n3,1,1,3,{later}\n"
+    with pytest.raises(LusError, match=r"line 3: .*begins with a double quote ends with one"):
+        scores(tmp_path, table.encode())
+    read = scores(tmp_path, table.replace(comment, '"un""sure, or\nnot"').encode())
+    assert list(read.values()) == [1, 2, 3]
+
+
 def test_a_cell_that_is_needed_must_be_there(tmp_path: Path) -> None:
     with pytest.raises(LusError, match="line 3: the row does not have 4 cells"):
         scores(tmp_path, b"patient,exam,area,score\n1,1,1,1\n1,1,2\n")
