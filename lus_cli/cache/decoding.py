@@ -16,12 +16,13 @@ from lus_cli.errors import LusError, printable
 from lus_cli.files import fingerprint
 from lus_cli.processes import cores, in_parallel
 from lus_cli.progress import Progress, silent
-from lus_cli.study.frames import Mode, fit_frame, has_many_bits, read_frame
+from lus_cli.study.frames import USED, Mode, fit_frame, read_frame, refuse_unused_bits
 from lus_cli.study.notes import Note, ignore
 from lus_cli.study.sources import FrameFolder, Source
 from lus_cli.torchrun.group import ALONE, Group
 
-DECODING = 4  # increase it when frames are decoded or stored differently: they are decoded again
+DECODING = 5  # increase it when frames are decoded or stored differently: they are decoded again
+DARK = int(256 * USED)  # gray level; all frames below it may lack their upper bits
 FEW_FRAMES = 200  # are decoded sooner than processes start
 
 
@@ -189,21 +190,30 @@ def fitted_frames(
 ) -> Iterator[tuple[int, np.ndarray, tuple[int, int]]]:
     """Yields the number of each frame, its pixels as stored, and its rows and columns in the source.
 
-    Raises LusError for a frame that cannot be decoded.
+    Raises LusError for a frame that cannot be decoded, and for a video that is black.
     """
+    brightest = -1
+    for number, frame, shape in resized_frames(source, frame_format, note):
+        if brightest < DARK:
+            brightest = max(brightest, int(frame.max()))
+        yield number, frame, shape
+    if isinstance(source, FrameFolder) and brightest < DARK:
+        refuse_unused_bits(source.files)
+    if brightest == 0:
+        raise LusError(
+            "all its frames are black", "if a player shows more, export it in another format"
+        )
+
+
+def resized_frames(
+    source: Source, frame_format: FrameFormat, note: Note
+) -> Iterator[tuple[int, np.ndarray, tuple[int, int]]]:
+    """What `fitted_frames` yields."""
     mode: Mode = "RGB" if frame_format.color else "L"
     size, letterbox = frame_format.size, frame_format.letterbox
     if isinstance(source, FrameFolder):
-        is_black = True
         for number, path in source.frame_files:
-            frame, shape = read_frame(path, mode, size, letterbox)
-            is_black = is_black and not frame.any()
-            yield number, frame, shape
-        if is_black and has_many_bits(source.frame_files[0].path):
-            raise LusError(
-                "all its frames have 16 bits per pixel and use only the lower 8, so they would be black",
-                "save them with 8 bits",
-            )
+            yield number, *read_frame(path, mode, size, letterbox)
     else:
         for number, image in source.frames(mode, note=note):
             frame = fit_frame(np.asarray(image), size, letterbox)

@@ -12,7 +12,7 @@ from lus_cli.errors import LusError, UsageError
 from lus_cli.files import csv_text
 from lus_cli.study.csv_tables import csv_rows, find_header, read_text, without_separator_line
 from lus_cli.study.ids import VideoId, is_name
-from lus_cli.study.spellings import canonical
+from lus_cli.study.spellings import canonical, is_shortened
 
 COLUMNS = ("patient", "exam", "area", "score")
 GROUP = "group"  # an optional column
@@ -130,12 +130,17 @@ def row_id(path: Path, line: int, row: dict[str, str]) -> VideoId:
     """The video named by the cells of a CSV row. Raises LusError for an invalid id."""
     video = VideoId.of(row["patient"], row["exam"], row["area"])
     for column, part in video._asdict().items():
+        if is_shortened(part):
+            raise LusError(
+                f"{path}, line {line}: {column} {part} is a number that a spreadsheet shortened",
+                f"format the column {column} as text, and enter the numbers again",
+            )
         if not is_name(part):
             raise LusError(
                 f"{path}, line {line}: {part!r} is not a valid {column}",
                 "ids must not contain / \\ ; , or control characters, nor begin with a dot"
                 if part
-                else "the cell is empty: fill it in",
+                else "the cell is empty: fill it in, or remove the row",
             )
     return video
 
@@ -145,7 +150,8 @@ def annotated_score(path: Path, line: int, text: str) -> int:
     match = re.fullmatch(r"\s*(\d)(?:[.,]0*)?\s*", text)  # \d includes digits of other scripts
     if not match or int(match[1]) not in SCORES:
         raise LusError(
-            f"{path}, line {line}: invalid score {text.strip()!r}", "scores are 0, 1, 2 or 3"
+            f"{path}, line {line}: invalid score {text.strip()!r}",
+            "scores are 0, 1, 2 or 3; in a CSV, the cell of a video without one is empty",
         )
     return int(match[1])
 

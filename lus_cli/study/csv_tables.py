@@ -30,6 +30,8 @@ MARKS = (
     (b"\xff\xfe", "utf-16"),
     (b"\xfe\xff", "utf-16"),
 )
+# A text that a program wrote for Excel, which drops the zeros of 007 without the equals sign.
+FORMULA = re.compile(r'="(.*)"')
 AS_CSV = "save it as CSV: in Excel, Save As, `CSV UTF-8 (Comma delimited)`"
 
 
@@ -97,15 +99,24 @@ def find_header(text: str, columns: Sequence[str]) -> Header:
     table, stated = without_separator_line(text)
     headers = []
     for delimiter in stated or DELIMITERS:
-        rows = csv.reader(io.StringIO(table, newline=""), delimiter=delimiter)
-        written = next(([canonical(c.strip()) for c in row] for row in rows if has_cells(row)), [])
+        rows = csv.reader(
+            io.StringIO(table, newline=""), delimiter=delimiter, skipinitialspace=True
+        )
+        written = next(([cell_text(cell) for cell in row] for row in rows if has_cells(row)), [])
         headers.append(Header([column_key(name) for name in written], written, delimiter))
     return max(headers, key=lambda header: len(set(columns) & set(header.columns)))
 
 
+def cell_text(cell: str) -> str:
+    """The content of a cell in canonical spelling; that of ="007" is 007."""
+    text = cell.strip()
+    formula = FORMULA.fullmatch(text)
+    return canonical(formula[1].strip() if formula else text)
+
+
 def has_cells(row: Sequence[str]) -> bool:
     """Whether a row has a cell that is not empty."""
-    return any(canonical(cell.strip()) for cell in row)
+    return any(map(cell_text, row))
 
 
 def csv_rows(
@@ -114,14 +125,21 @@ def csv_rows(
     """Yields the line number and the cells of each row, by column keys (see `column_key`).
 
     Cells are in canonical spelling. Raises LusError if one of `columns` is missing, if two columns
-    have the same name, or if the number of cells in a row does not match the header.
+    have the same name, if a quote is not closed, or if the number of cells in a row does not match
+    the header.
     """
     table, stated = without_separator_line(text)
     line = 0
     try:
         header = find_header(text, list(map(column_key, columns)))
         refuse_columns(path, header, columns)
-        reader = csv.reader(io.StringIO(table, newline=""), delimiter=header.delimiter)
+        # Strict: a quote that is not closed would take the next rows into its cell.
+        reader = csv.reader(
+            io.StringIO(table, newline=""),
+            delimiter=header.delimiter,
+            skipinitialspace=True,
+            strict=True,
+        )
         is_header = True
         for row in reader:
             line = reader.line_num + bool(stated)
@@ -132,7 +150,10 @@ def csv_rows(
                 continue
             yield line, cells_of(path, line, header, row, columns)
     except csv.Error as error:
-        raise LusError(f"{path}, line {line + 1}: {error}", "correct the line") from error
+        raise LusError(
+            f"{path}, line {line + 1}: {error}",
+            "correct the line; a cell that begins with a double quote ends with one",
+        ) from error
 
 
 def refuse_columns(path: Path, header: Header, columns: Collection[str]) -> None:
@@ -174,4 +195,4 @@ def cells_of(
         )
     filled = [*row[:count], *[""] * (count - len(row))]
     pairs = zip(header.columns, filled, strict=True)
-    return {key: canonical(cell.strip()) for key, cell in pairs if key}
+    return {key: cell_text(cell) for key, cell in pairs if key}

@@ -24,13 +24,24 @@ from lus_cli.study.dicom_layout import (
     Native,
     layout_of,
     native_frames,
+    pixel_sides,
     read_native,
 )
 from lus_cli.study.dicom_regions import UNMASKED_FRAME, blackened, is_unmasked, ultrasound_regions
-from lus_cli.study.dicom_streams import Pixels, encoded_frames, is_encapsulated, is_film, locate
+from lus_cli.study.dicom_streams import (
+    Pixels,
+    encoded_frames,
+    has_meta,
+    is_dicom,
+    is_encapsulated,
+    is_film,
+    locate,
+)
 from lus_cli.study.exam_tree import MAX_PIXELS
+from lus_cli.study.frames import USED, resized
 from lus_cli.study.notes import Note, ignore
 from lus_cli.study.video_files import MAX_FRAMES
+from lus_cli.study.video_pictures import proportions
 
 try:
     import pydicom
@@ -47,12 +58,11 @@ TAGS = (
     *("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation"),
     *("PlanarConfiguration", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"),
     *("WindowCenter", "WindowWidth", "RescaleSlope", "RescaleIntercept"),
-    "SequenceOfUltrasoundRegions",
+    *("SequenceOfUltrasoundRegions", "PixelAspectRatio"),
     *(f"{colour}PaletteColorLookupTableDescriptor" for colour in COLOURS),
     *(f"{colour}PaletteColorLookupTableData" for colour in COLOURS),
     *(f"Segmented{colour}PaletteColorLookupTableData" for colour in COLOURS),
 )
-USED = 1 / 8  # minimum share of the range of the stored bits
 MOST_INFLATED = 1 << 30  # bytes of a decompressed deflated file, which is held in memory
 
 
@@ -67,8 +77,9 @@ def read_frames(
 
     Gray frames are (row, column) uint8. Others are (row, column, 3) uint8 RGB or, without `color`,
     (row, column) luminance if the file stores that. Values of more than 8 bits are scaled by the
-    range of the stored bits; display windows are not applied. With `mask_text`, everything outside
-    the ultrasound regions of the file is black; `note` is called if that masks nothing.
+    range of the stored bits; display windows are not applied. Pixels become square. With `mask_text`,
+    everything outside the ultrasound regions of the file is black; `note` is called if that masks
+    nothing.
 
     Raises LusError if the file is not a DICOM, if no installed decoder supports its compression, if
     it holds fewer frames than stated or, with `mask_text`, if it states no region.
@@ -76,13 +87,13 @@ def read_frames(
     try:
         with explaining_refusal(path), path.open("rb") as raw:
             file = inflated(path, raw)
-            header = read_header(path, file)
+            header = read_header(file)
             pixels = locate_pixels(path, file, header)
             layout = checked_layout(path, header)
             regions = ultrasound_regions(path, header) if mask_text else None
             if regions is not None and is_unmasked(header, regions):
                 note(UNMASKED_FRAME)
-            palette = None
+            palette, sides = None, pixel_sides(header)
             frames = stored_frames(path, file, header, pixels, (layout, color), only)
             used = UsedBits(path, header)
             number = -1
@@ -93,7 +104,8 @@ def read_frames(
                 frame = as_frame(values, palette, color)
                 if regions is not None:
                     frame = blackened(path, frame, regions, header)
-                yield number, frame
+                rows, columns = frame.shape[:2]
+                yield number, resized(frame, *proportions(columns, rows, sides))
             if only is None:
                 used.refuse_few()
                 stated, count = frame_count(header), number + 1
@@ -112,12 +124,15 @@ def read_frames(
 def inflated(path: Path, file: BinaryIO) -> BinaryIO:
     """The file, decompressed if it uses the Deflate transfer syntax.
 
-    Raises LusError if it has more than MOST_INFLATED bytes.
+    Raises LusError if it is not a DICOM, or if it then has more than MOST_INFLATED bytes.
     """
-    try:
-        meta = pydicom.filereader.read_file_meta_info(path)
-    except pydicom.errors.InvalidDicomError:
-        raise LusError(f"{path} is not a DICOM file", AGAIN) from None
+    start = file.read(132)
+    file.seek(0)
+    if not is_dicom(start):
+        raise LusError(f"{path} is not a DICOM file", AGAIN)
+    if not has_meta(start):  # so nothing says that it is deflated
+        return file
+    meta = pydicom.filereader.read_file_meta_info(path)
     if meta.get("TransferSyntaxUID") != pydicom.uid.DeflatedExplicitVRLittleEndian:
         return file
     file.seek(
@@ -127,19 +142,18 @@ def inflated(path: Path, file: BinaryIO) -> BinaryIO:
     if len(content) == MOST_INFLATED:
         raise LusError(f"{path} decompresses to more than 1 GiB", "export it without Deflate")
     meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
-    start = DicomBytesIO()
-    write_file_meta_info(start, meta, enforce_standard=False)
-    return io.BytesIO(b"\0" * 128 + b"DICM" + start.getvalue() + content)
+    head = DicomBytesIO()
+    write_file_meta_info(head, meta, enforce_standard=False)
+    return io.BytesIO(b"\0" * 128 + b"DICM" + head.getvalue() + content)
 
 
-def read_header(path: Path, file: BinaryIO) -> pydicom.Dataset:
-    """The tags about pixels; leaves `file` where its pixels begin. Raises LusError."""
+def read_header(file: BinaryIO) -> pydicom.Dataset:
+    """The tags about pixels; leaves `file`, which is a DICOM, where its pixels begin."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pydicom warns of what it corrects
-        try:
-            header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=list(TAGS))
-        except pydicom.errors.InvalidDicomError:
-            raise LusError(f"{path} is not a DICOM file", AGAIN) from None
+        header = pydicom.dcmread(
+            file, stop_before_pixels=True, specific_tags=list(TAGS), force=True
+        )
         list(header)  # makes pydicom parse the values
     return header
 

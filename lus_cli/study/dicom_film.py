@@ -7,7 +7,6 @@ from collections.abc import Iterator
 
 import av
 import numpy as np
-from av.video.frame import VideoFrame
 
 from lus_cli.study.exam_tree import MAX_PIXELS
 from lus_cli.study.video_pictures import Pictures
@@ -25,13 +24,17 @@ def film_frames(content: bytes) -> Iterator[np.ndarray]:
     pictures = Pictures(None, False)
     options = {"format_whitelist": CONTAINERS, **limit}
     with av.open(io.BytesIO(content), "r", options=options) as film:
-        stream = film.streams.best("video")
+        stream = next(iter(film.streams.video), None)
         if stream is None:
             raise ValueError("a film without a video stream")
         context = stream.codec_context
         # Without `explode`, FFmpeg conceals errors in damaged frames.
         context.options = {"err_detect": "explode", **limit}
         context.thread_count = 1
-        for frame in film.decode(stream):
-            assert isinstance(frame, VideoFrame)
-            yield pictures.read(frame)
+        for packet in film.demux(stream):
+            if packet.is_corrupt:
+                raise ValueError("a damaged film")
+            for frame in context.decode(packet):
+                if frame.is_corrupt:  # the decoder concealed missing data
+                    raise ValueError("a damaged film")
+                yield pictures.read(frame)

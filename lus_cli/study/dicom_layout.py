@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -69,6 +71,15 @@ def layout_of(header: Any) -> Layout:
         samples > 1 and bool(header.get("PlanarConfiguration") or 0),
         meaning or ("MONOCHROME2" if samples == 1 else "RGB"),
     )
+
+
+def pixel_sides(header: Any) -> Fraction:
+    """Width over height of a pixel; 1 if the file does not state height and width (PS3.3, C.7.6.3.1.7)."""
+    stated = header.get("PixelAspectRatio")
+    sides = list(stated) if isinstance(stated, Sequence) else []
+    if len(sides) != 2 or not all(isinstance(s, int | float) and s > 0 for s in sides):
+        return Fraction(1)
+    return Fraction(sides[1]) / Fraction(sides[0])
 
 
 def native_frames(

@@ -12,6 +12,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
+MAGIC = slice(128, 132), b"DICM"  # place and bytes (PS3.10, section 7.1)
+# The first element of a data set without file meta information, as some archives store them: of
+# group 0008, then its value representation, or a length below 65536.
+FIRST_ELEMENT = re.compile(rb"\x08\0[\0-\x20]\0(?:[A-Z]{2}|..\0\0)", re.DOTALL)
 PIXEL_DATA = (0x7FE0, 0x0010)
 ITEM, END_OF_ITEMS = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0"  # always little-endian
 REPRESENTATIONS = (b"OB", b"OW", b"UN")
@@ -36,6 +40,17 @@ class Pixels:
     there: int  # bytes in the file, up to `length`
     undefined: bool  # no stated length, as the standard requires for compressed pixels
     words: bool  # 16-bit words, which are swapped in a big-endian file
+
+
+def has_meta(start: bytes) -> bool:
+    """Whether a file that begins with these 132 bytes is a DICOM with file meta information."""
+    place, magic = MAGIC
+    return start[place] == magic
+
+
+def is_dicom(start: bytes) -> bool:
+    """Whether a file that begins with these 132 bytes is a DICOM."""
+    return has_meta(start) or FIRST_ELEMENT.match(start) is not None
 
 
 def locate(file: BinaryIO, little: bool) -> Pixels | None:

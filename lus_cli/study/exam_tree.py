@@ -45,6 +45,7 @@ OTHER_PICTURES = {
     ".ppm",
     ".tga",
 }
+ARCHIVES = {".zip", ".7z", ".rar", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".iso"}
 FRAME_KINDS = ".jpg, .png, .tif, .bmp or .webp"
 # A larger frame is a decompression bomb or a mistake, not an ultrasound frame.
 MAX_PIXELS = 64_000_000

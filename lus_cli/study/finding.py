@@ -15,6 +15,7 @@ from pathlib import Path
 from lus_cli.errors import LusError
 from lus_cli.study.annotations import ANNOTATIONS
 from lus_cli.study.exam_tree import (
+    ARCHIVES,
     FRAME_KINDS,
     FRAME_SUFFIXES,
     files_under,
@@ -37,7 +38,6 @@ LAYOUT = "a video is patient/exam/area: a folder of frames, or one file"
 PREVIEWS = {"thumb", "thumbs", "thumbnail", "thumbnails", "preview", "previews"}
 SHOWN = 3  # names listed in a line about many
 DEEPEST = 12  # levels of folders below an area that are searched
-
 
 # ------------------------------------------------------------------------------------- exam trees
 
@@ -180,7 +180,7 @@ class Tree:
         if len(clips) > 1:
             raise LusError(
                 f"video {video}: {folder} holds {len(clips)} videos, {file_names(list(clips))}",
-                "keep one video per area",
+                "keep one video per area; if each is one frame, save them as Frame_<number>.png",
             )
         if not clips and not pictures:
             raise self.no_video_error(video, folder, below)
@@ -314,21 +314,25 @@ def find_files(root: Path, problems: list[str], remarks: list[str]) -> dict[Path
     """Every video under a folder, at any depth: video files, and folders of frames.
 
     `problems` gets a line for each file that cannot be read or has an unsupported format. `remarks`
-    gets a line for pictures next to a video, which are taken for previews.
+    gets a line for pictures next to a video, which are taken for previews, and one for archives.
     """
+    archives = []
     videos: dict[Path, Kind] = {}
     pictures: dict[Path, list[Path]] = {}
     for path in files_under(root, problems):
         try:
-            if path.suffix.lower() in FRAME_SUFFIXES or is_other_frame(path):
+            if is_picture(path):
                 pictures.setdefault(path.parent, []).append(path)
+            elif path.suffix.lower() in ARCHIVES:
+                archives.append(path)
             elif kind := kind_of(path):
                 videos[path] = kind
         except LusError as error:
             problems.append(str(error))
-    clips: dict[Path, Path] = {}
-    for path in videos:
-        clips.setdefault(path.parent, path)
+    if archives:
+        names = f"{file_names(archives)} {verb(len(archives))}"
+        remarks.append(f"{root}: {names} not opened: unpack what holds videos")
+    clips = {path.parent: path for path in reversed(videos)}  # the first one in each folder
     for folder, frames in pictures.items():
         if folder in clips:
             remarks.append(next_to(folder, frames, clips[folder]))

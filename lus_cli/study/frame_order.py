@@ -8,7 +8,8 @@ names are also read in which the last number does not give the order:
 - Names end in a time: 10-15-30.950, 2024-05-01T10-15-30.950, 0.5 or 1714558530950. If the last
   number does not give the order, frames are ordered by time and numbered from 0.
 
-All other names are refused: clip1_frame0 and clip2_frame0 belong to two videos.
+All other names are refused: clip1_frame0 and clip2_frame0 belong to two videos, as do left_0, left_1
+and right_2, right_3, and the last number of a DICOM UID may be random.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
-from itertools import pairwise
+from itertools import groupby, pairwise
 from pathlib import Path
 
 from lus_cli.errors import LusError
@@ -24,11 +25,13 @@ from lus_cli.errors import LusError
 DECIMAL = r"(?<![\d.])\d+[.,]\d+\D{0,3}"  # not part of a number like 1.2.840.10008
 ENDS_IN_DECIMAL = re.compile(rf".*?{DECIMAL}", re.DOTALL)
 ENDS_IN_TIME = re.compile(
-    r".*?(?:(?:(?<!\d)\d{1,2}[-_.:h ]\d{2}[-_.:m ]\d{2}(?!\d)|\d{8}[-_T ]?\d{6})s?"
-    rf"(?:[-_.,:]\d{{1,9}})?\D{{0,3}}|{DECIMAL}|\d{{12,}})",
+    r".*?(?:(?:(?<!\d)\d{1,2}[-_.:h ]\d{2}[-_.:m ]\d{2}(?!\d)|(?<!\d)\d{8}[-_T ]?\d{6})s?"
+    # Since 1970, in ms to ns, or a date with time to microseconds; not the last number of a UID.
+    rf"(?:[-_.,:]\d{{1,9}})?\D{{0,3}}|{DECIMAL}|(?<!\d)(?<!\d\.)\d{{12,20}})",
     re.DOTALL,
 )
 FRACTION = re.compile(r"(?<=\d)[.,](\d+)\D{0,3}$")
+RENAME = "rename the files so that their last number gives the order"
 Numbers = Mapping[Path, Sequence[int]]  # in the file name
 Key = tuple[Fraction, ...]
 
@@ -43,13 +46,15 @@ def number_frames(video: object, paths: Sequence[Path], largest: int) -> dict[in
     times = {path: time_key(path.stem) for path in paths if ENDS_IN_TIME.fullmatch(path.stem)}
     are_times = len(times) == len(paths) == len(set(times.values()))
     if is_order(by_last, numbers):
+        refuse_two_series(video, by_last)
         if may_be_decimals(by_last, numbers, times):
             raise unordered(video, by_last, numbers)
         if numbers[by_last[-1]][-1] <= largest:
             return {numbers[path][-1]: path for path in by_last}
         if not are_times:
             raise LusError(
-                f"video {video}: frame number {numbers[by_last[-1]][-1]} is too large", "rename it"
+                f"video {video}: frame number {numbers[by_last[-1]][-1]} is too large",
+                RENAME,
             )
     elif counting := counting_numbers(numbers):
         return {counting[path]: path for path in sorted(paths, key=lambda path: counting[path])}
@@ -69,6 +74,20 @@ def is_order(by_last: Sequence[Path], numbers: Numbers) -> bool:
     """Whether the last numbers increase strictly, and the numbers before them never decrease."""
     pairs = [(numbers[a], numbers[b]) for a, b in pairwise(by_last)]
     return all(a[-1] < b[-1] and list(a) <= list(b) for a, b in pairs)
+
+
+def refuse_two_series(video: object, by_last: Sequence[Path]) -> None:
+    """Raises LusError if the words in the names divide the frames into parts, one after the other."""
+    if len({path.stem.rstrip("0123456789") for path in by_last}) == 1:  # of most videos
+        return
+    words = [re.sub(r"[\W\d_]+", " ", path.stem).strip().casefold() for path in by_last]
+    parts = [len(list(part)) for _, part in groupby(words)]
+    if 1 < len(parts) == len(set(words)) and min(parts) > 1:
+        last, first = by_last[parts[0] - 1 : parts[0] + 1]
+        raise LusError(
+            f"video {video}: {last.name} and {first.name} are named as frames of two videos",
+            "move one video elsewhere, or give all frames one name and a number",
+        )
 
 
 def may_be_decimals(by_last: Sequence[Path], numbers: Numbers, times: Mapping[Path, Key]) -> bool:
@@ -113,16 +132,15 @@ def are_counted(frames: Mapping[int, Path]) -> bool:
 
 def unordered(video: object, by_last: Sequence[Path], numbers: Numbers) -> LusError:
     """The error that names two files whose order is unclear."""
-    remedy = "rename the files so that their last number gives the order"
     for one, two in pairwise(by_last):
         if numbers[one][-1] == numbers[two][-1]:
             first, second = sorted([one.name, two.name])
             return LusError(
                 f"video {video}: {first} and {second} are both frame {numbers[one][-1]}",
-                f"remove one, or {remedy}",
+                f"remove one, or {RENAME}",
             )
     one, two = next(
         ((a, b) for a, b in pairwise(by_last) if list(numbers[a]) > list(numbers[b])),
         (by_last[0], by_last[-1]),
     )
-    return LusError(f"video {video}: the order of {one.name} and {two.name} is not clear", remedy)
+    return LusError(f"video {video}: the order of {one.name} and {two.name} is not clear", RENAME)

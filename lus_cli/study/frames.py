@@ -10,6 +10,7 @@ import io
 import re
 import threading
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -48,7 +49,10 @@ TURNING = (b"Exif\0\0", b"Orientation")
 SCALING = 0x2 | 0x40000 | 0x80000
 # Beyond these factors, the 14 bits of its weights are too few, and Pillow resizes.
 MOST_SHRINKING, MOST_STRETCHING = 16, 16
+# Videos of more than 8 bits that use this share of their range or less are refused: they would be black.
+USED = 1 / 8
 IMAGE_DESCRIPTION, BITS_PER_SAMPLE, SAMPLE_FORMAT, WHITE_IS = 270, 258, 339, 262  # tags of TIFF
+SIGNED = 2  # a SAMPLE_FORMAT
 OF_THREAD = threading.local()  # keeps the tables and the frame of libswscale
 
 
@@ -133,7 +137,7 @@ def jpeg_header(content: bytes) -> JpegHeader:
 
 
 def decode_frame(path: Path, mode: Mode) -> Image.Image:
-    """One frame as a Pillow image, upright, in `mode`.
+    """One frame as a Pillow image, upright and over black, in `mode`.
 
     16-bit frames are scaled to 8 bits by the full range of 16 bits. Raises LusError if the file is not
     exactly one complete image, is larger than MAX_PIXELS, or has pixels without a fixed range.
@@ -141,7 +145,8 @@ def decode_frame(path: Path, mode: Mode) -> Image.Image:
     try:
         with explaining_refusal(path), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # on large files and truncated TIFF tags
-            image = Image.open(path, formats=FRAME_FORMATS)
+            # From memory: files that Pillow maps, uncompressed TIFFs, come out torn if they are rotated.
+            image = Image.open(io.BytesIO(path.read_bytes()), formats=FRAME_FORMATS)
         with explaining_refusal(path), image:
             if image.width * image.height > MAX_PIXELS:
                 raise LusError(
@@ -154,21 +159,49 @@ def decode_frame(path: Path, mode: Mode) -> Image.Image:
             if mode == "L" and image.format == "JPEG":
                 image.draft("L", image.size)  # decodes only the luminance: same pixels, faster
             image.load()
-            upright = ImageOps.exif_transpose(image)
+            upright = over_black(ImageOps.exif_transpose(image), image.format)
     except LusError:
         raise
     except Exception as error:  # damaged EXIF alone raises TypeError and struct.error, among others
         reason = "it is empty" if path.exists() and path.stat().st_size == 0 else str(error)
         raise LusError(f"{path} cannot be decoded", reason) from error
-    if upright.mode.startswith(("I", "F")):
+    is_signed = getattr(image, "tag_v2", {}).get(SAMPLE_FORMAT, (1,))[0] == SIGNED
+    if is_signed or upright.mode.startswith(("I", "F")):
         upright = to_8_bits(path, upright, image)
     return upright if upright.mode == mode else upright.convert(mode)
 
 
-def has_many_bits(path: Path) -> bool:
-    """Whether a valid frame has more than 8 bits per pixel and is not entirely 0."""
-    with Image.open(path, formats=FRAME_FORMATS) as image:
-        return image.mode.startswith("I") and bool(np.asarray(image).any())
+def over_black(image: Image.Image, file_format: str | None) -> Image.Image:
+    """The image, with its transparent pixels over black."""
+    if image.mode.startswith("I") or not image.has_transparency_data:
+        return image
+    colours = image.convert("RGBA")
+    if file_format == "BMP" and colours.getchannel("A").getextrema() == (0, 0):
+        return image.convert("RGB")  # the fourth byte is padding
+    return Image.alpha_composite(Image.new("RGBA", image.size, "black"), colours)
+
+
+def refuse_unused_bits(paths: Iterable[Path]) -> None:
+    """Raises LusError if all frames of a video have more than 8 bits, of which they use few.
+
+    Programs often store 10 or 12 bits in a PNG of 16, which are almost black if scaled by 16 bits.
+    """
+    largest, bits = 0, 16
+    for path in paths:
+        with Image.open(path, formats=FRAME_FORMATS) as image:
+            is_gray = image.mode.startswith("I")
+            if not is_gray and ";16" not in str(image.tile):
+                return
+            bits = getattr(image, "tag_v2", {}).get(BITS_PER_SAMPLE, (16,))[0]
+            # Of 16 bits per colour, Pillow reads the upper 8.
+            values = np.asarray(image if is_gray else image.convert("RGB"))
+            largest = max(largest, int(values.max()) * (1 if is_gray else 257))
+    if 0 < largest <= (1 << bits) * USED:
+        raise LusError(
+            f"its frames have {bits} bits per pixel, but their largest value is {largest}, so they "
+            "would be almost black",
+            "save them with 8 bits, or scaled to all bits",
+        )
 
 
 def refuse_several(path: Path, image: Image.Image) -> None:

@@ -11,7 +11,12 @@ import numpy as np
 from lus_cli.errors import UsageError
 from lus_cli.study.spellings import canonical
 
-CLUTTER = {"thumbs.db", "desktop.ini", "__macosx"}
+# Made by Windows, macOS, Linux, and the file servers of Synology and QNAP, in lower case: thumbnails,
+# settings, and what was deleted.
+CLUTTER = {
+    *("thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "system volume information"),
+    *("__macosx", "lost+found", "@eadir", "#recycle", "@recycle"),
+}
 DIGITS = re.compile(r"(\d+)")
 LARGEST_FRAME = np.iinfo(np.int32).max  # frame numbers are int32 in the cache
 # Separators of lus, control characters, Unicode line ends and byte order marks, and surrogates, as

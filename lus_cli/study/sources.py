@@ -18,6 +18,7 @@ from PIL import Image
 
 from lus_cli.errors import LusError
 from lus_cli.files import is_text
+from lus_cli.study.dicom_streams import is_dicom
 from lus_cli.study.exam_tree import FRAME_SUFFIXES, FrameFile, read_folder
 from lus_cli.study.frames import Mode, decode_frame
 from lus_cli.study.ids import VideoId, is_name
@@ -29,7 +30,6 @@ Frames = Iterator[tuple[int, Image.Image]]
 Item = TypeVar("Item")
 
 DICOM_SUFFIXES = (".dcm", ".dicom")
-DICOM_MAGIC = (128, b"DICM")  # offset and bytes (DICOM PS3.10, section 7.1)
 MAT_SUFFIX = ".mat"
 MAT_SCORES = "_score"  # suffix of the stem of the file with the scores of a .mat file's frames
 
@@ -177,28 +177,26 @@ def kind_of(path: Path) -> Kind | None:
 
     suffix = path.suffix.lower()
     # 1.2.840.264 is a complete DICOM file name: .264 is not its suffix.
-    if suffix in VIDEO_SUFFIXES and not (suffix[1:].isdecimal() and is_dicom(path)):
+    if suffix in VIDEO_SUFFIXES and not (suffix[1:].isdecimal() and holds_dicom(path)):
         return "video"
     if suffix in DICOM_SUFFIXES:
         return "dicom"
     if suffix == MAT_SUFFIX:
         return None if path.stem.endswith(MAT_SCORES) else "mat"
-    if suffix in FRAME_SUFFIXES or path.name == "DICOMDIR":
+    if suffix in FRAME_SUFFIXES or path.name.upper() == "DICOMDIR":
         return None
     if suffix in OTHER_SUFFIXES:
         raise LusError(
             f"{path} is a video in a format that lus does not read", "convert it to .mp4"
         )
-    return "dicom" if is_dicom(path) else None
+    return "dicom" if holds_dicom(path) else None
 
 
-def is_dicom(path: Path) -> bool:
+def holds_dicom(path: Path) -> bool:
     """Whether a file has DICOM content. Raises LusError if it cannot be read."""
-    offset, magic = DICOM_MAGIC
     try:
         with path.open("rb") as file:
-            file.seek(offset)
-            return file.read(len(magic)) == magic
+            return is_dicom(file.read(132))
     except OSError as error:
         raise LusError(f"{path} cannot be read", error.strerror or str(error)) from error
 

@@ -59,6 +59,11 @@ def alike(text: str) -> str:
     return LEADING_ZEROS.sub("", folded) or text
 
 
+def is_shortened(name: str) -> bool:
+    """Whether a spreadsheet shortened a number, such as 1.23457E+11, which may stand for several ids."""
+    return bool(SCIENTIFIC.fullmatch(name.casefold()))
+
+
 def groups(names: Iterable[str]) -> dict[str, list[str]]:
     """Groups of alike names, by the first name of each group, in the order given."""
     by_key: dict[str, list[str]] = {}

@@ -90,7 +90,7 @@ def sixteen_bits(path: Path) -> None:
 def with_transparency(path: Path) -> None:
     path.unlink()
     image = picture().convert("RGBA")
-    image.putalpha(128)
+    image.putalpha(255)
     image.save(path.with_suffix(".png"))
 
 

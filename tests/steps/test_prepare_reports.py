@@ -192,9 +192,28 @@ def test_frames_named_by_times_are_stored_in_their_order_and_said(tmp_path: Path
     assert "ordered by the times" in result.notes[0]
 
 
-def test_a_video_of_16_bits_that_hold_8_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("largest", [200, 1023, 4095])
+def test_a_video_of_16_bits_that_hold_fewer_is_refused(tmp_path: Path, largest: int) -> None:
     root = make_study(tmp_path / "exams", ["a", "b", "c", "d", "e"], [0, 1, 2, 3, 0])
     for path in (root / "a/1/L1").iterdir():
-        Image.fromarray(np.full((16, 16), 200, np.uint16)).save(path)
+        Image.fromarray(np.full((16, 16), largest, np.uint16)).save(path)
+    # Their whole range is used, but in one small place.
+    for path in (root / "b/1/L1").iterdir():
+        values = np.full((512, 512), 200, np.uint16)
+        values[:8, :8] = 65535
+        Image.fromarray(values).save(path, format="PNG")
     result = prepare.run(config(root, tmp_path), silent)
-    assert "16 bits per pixel and use only the lower 8" in result.problems[0]
+    assert len(result.problems) == 1
+    assert "video a/1/L1" in result.problems[0]
+    assert f"16 bits per pixel, but their largest value is {largest}" in result.problems[0]
+
+
+def test_a_black_video_is_left_out(tmp_path: Path) -> None:
+    root = make_study(tmp_path / "exams", ["a", "b", "c", "d", "e"], [0, 1, 2, 3, 0])
+    for path in (root / "a/1/L1").iterdir():
+        Image.new("L", (16, 16)).save(path)
+    first, *_ = (root / "b/1/L1").iterdir()
+    Image.new("L", (16, 16)).save(first)  # one black frame is a frame
+    result = prepare.run(config(root, tmp_path), silent)
+    assert len(result.problems) == 1
+    assert "video a/1/L1: all its frames are black" in result.problems[0]

@@ -48,6 +48,10 @@ def scores(folder: Path, content: bytes, name: str = "scores.csv") -> dict[Video
         SEMICOLONS.replace("\n", ";;;\n").encode(),
         (SEMICOLONS + ";;;;\n;;;;\n\n").encode(),
         ("\n\n" + PLAIN).encode(),
+        # Spaces before quotes, by people; ="1", by programs that write for Excel.
+        PLAIN.replace(",1,L", ', "1", "L').replace(",2", '", "2"').replace(",0", '",0').encode(),
+        SEMICOLONS.replace(";1;", ';="1";').replace(";2\n", ';"=""2"""\n').encode(),
+        PLAIN.replace("patient", '="patient"').encode(),
         # Excel leaves empty cells at the end of later rows out.
         PLAIN.replace("score\n", "score,comment\n").encode(),
     ],
@@ -90,6 +94,28 @@ def test_a_spreadsheet_is_to_be_saved_as_csv(tmp_path: Path, name: str) -> None:
         scores(tmp_path, b"anything", name)
 
 
+def test_a_score_that_is_missing_in_r_is_to_be_left_empty(tmp_path: Path) -> None:
+    with pytest.raises(LusError, match=r"line 4: invalid score 'NA'.*the cell .* is empty"):
+        scores(tmp_path, f"{PLAIN}Ana,1,L3,NA\n".encode())
+    assert scores(tmp_path, f"{PLAIN}Ana,1,L3,\n".encode()) == SCORES
+
+
+@pytest.mark.parametrize("number", ["1.23457E+11", "1,23457E+11", "2e+05"])
+@pytest.mark.parametrize("column", ["patient", "exam", "area"])
+def test_a_number_that_a_spreadsheet_shortened_is_no_id(
+    tmp_path: Path, column: str, number: str
+) -> None:
+    """Two patients of 12 digits can have one such number."""
+    cells = {"patient": "P1", "exam": "1", "area": "L1"} | {column: number}
+    text = "patient;exam;area;score\n" + ";".join([*cells.values(), "2"])
+    with pytest.raises(LusError) as caught:
+        scores(tmp_path, text.encode())
+    assert f"line 2: {column} {number} is a number that a spreadsheet shortened" in str(
+        caught.value
+    )
+    assert f"format the column {column} as text" in caught.value.remedy
+
+
 @pytest.mark.parametrize(
     ("header", "message"),
     [
@@ -115,6 +141,16 @@ def test_lines_are_counted_from_the_top_of_the_file(tmp_path: Path) -> None:
     path.write_text('sep=;\na;b\n"1\n2";3\n4;5\n')
     rows = list(csv_rows(path, read_text(path, ""), ("a", "b")))
     assert rows == [(4, {"a": "1\n2", "b": "3"}), (5, {"a": "4", "b": "5"})]
+
+
+@pytest.mark.parametrize("comment", ['"unsure', '"unsure" ?'])
+@pytest.mark.parametrize("later", ["", '"good"'])
+def test_a_quote_that_is_not_closed_takes_no_rows(tmp_path: Path, comment: str, later: str) -> None:
+    table = f"patient,exam,area,score,comment\n1,1,1,1,\n2,1,1,2,{comment}\n3,1,1,3,{later}\n"
+    with pytest.raises(LusError, match=r"line 3: .*begins with a double quote ends with one"):
+        scores(tmp_path, table.encode())
+    read = scores(tmp_path, table.replace(comment, '"un""sure, or\nnot"').encode())
+    assert list(read.values()) == [1, 2, 3]
 
 
 def test_a_cell_that_is_needed_must_be_there(tmp_path: Path) -> None:

@@ -39,6 +39,7 @@ from lus_cli.progress import silent
 from lus_cli.steps import predict, train
 from lus_cli.study.dicom_colours import eight_bits, read_palette
 from lus_cli.study.dicom_files import read_frames
+from lus_cli.study.sources import kind_of
 from tests.conftest import tiny
 from tests.study.test_sources import (
     dicom,
@@ -164,6 +165,38 @@ def test_colour_frames_of_a_deflated_file_without_a_count_are_read(tmp_path: Pat
     header.save_as(path, implicit_vr=False, little_endian=True)
     np.testing.assert_array_equal(frames_of(path), values)
     assert re.search("not read|cannot be decoded|holds", refusal(cut(path, 0.5)))
+
+
+def without_meta(path: Path) -> Path:
+    """The data set of a file alone: no preamble and no file meta information."""
+    content = path.read_bytes()
+    path.write_bytes(content[144 + int.from_bytes(content[140:144], "little") :])
+    return path
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
+def test_a_data_set_without_file_meta_information_is_read(tmp_path: Path, syntax: str) -> None:
+    values = red_square()
+    header = dicom_header(values.shape, "RGB")
+    path = save(header, tmp_path / "L1", values.tobytes(), syntax, "OW")
+    assert pydicom.dcmread(without_meta(path), force=True)[0x00080016].tag.group == 8
+    assert kind_of(path) == "dicom"
+    np.testing.assert_array_equal(frames_of(path), values)
+    content = path.read_bytes()
+    for start in (b"\x08\0", b"\x08\0\x16\0\xff\xff\xff\xff", b"\x10\0" + content[2:]):
+        path.write_bytes(start)
+        assert kind_of(path) is None
+        assert "is not a DICOM file" in refusal(path)
+
+
+def test_jpegs_without_file_meta_information_are_read(tmp_path: Path) -> None:
+    values = red_square()
+    header = dicom_header(values.shape, "YBR_FULL_422")
+    content = encapsulate([jpeg(frame) for frame in values])
+    path = save(header, tmp_path / "a.dcm", content, JPEGBaseline8Bit)
+    whole = frames_of(path)
+    np.testing.assert_array_equal(frames_of(without_meta(path)), whole)
+    assert worst(whole, values) <= 12
 
 
 def cut(path: Path, share: float) -> Path:
@@ -820,6 +853,41 @@ def test_films_in_dicom_are_read(
     some = dict(read_frames(path, True, False, {7}))
     np.testing.assert_array_equal(some[7], found[7])
     assert "holds 12 of its 13 stated frames" in refusal(changed(path, NumberOfFrames=13))
+
+
+@pytest.mark.parametrize(
+    ("stated", "shape"),
+    [
+        ([1, 2], (48, 128)),
+        ([4, 3], (64, 64)),
+        *((no_ratio, (48, 64)) for no_ratio in ([1, 1], [0, 0], [1, 99], 2, [1, 2, 3], "")),
+    ],
+)
+def test_pixels_that_are_not_square_are_stretched(
+    tmp_path: Path, stated: list[int] | int | str, shape: tuple[int, int]
+) -> None:
+    """Height and width of a pixel."""
+    ramp = np.add.outer(2 * np.arange(48), 2 * np.arange(64)).astype(np.uint8)[None]
+    path = write_dicom(tmp_path / "a.dcm", ramp, PixelAspectRatio=stated)
+    frame = frames_of(path)[0]
+    right = np.asarray(Image.fromarray(ramp[0]).resize(shape[::-1], Image.Resampling.BILINEAR))
+    assert worst(frame, right) <= 2
+    masked = changed(path, SequenceOfUltrasoundRegions=[region(0, 24, 63, 47)])
+    (_, frame), *_ = read_frames(masked, False, True)
+    assert not frame[: shape[0] // 2 - 2].any()
+    assert worst(frame[shape[0] // 2 + 2 :], right[shape[0] // 2 + 2 :]) <= 2
+
+
+def test_a_film_that_lacks_bytes_is_refused(tmp_path: Path) -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (12, 48, 64), np.uint8)
+    content = film("libx264", "mpegts", frames)
+    middle = len(content) // 2 // 188 * 188  # a packet of the transport stream
+    for lost in (0, 188):
+        header = dicom_header((12, 48, 64, 3), "YBR_PARTIAL_420")
+        pixel_data = encapsulate([content[:middle] + content[middle + lost :]], has_bot=False)
+        path = save(header, tmp_path / f"{lost}.dcm", pixel_data, MPEG4HP41)
+    assert len(frames_of(tmp_path / "0.dcm")) == 12
+    assert "cannot be decoded (a damaged film)" in refusal(path)
 
 
 # ---------------------------------------------------------------------------------- text that stays

@@ -10,7 +10,7 @@ import pytest
 from lus_cli.errors import LusError, UsageError
 from lus_cli.study.annotations import Findings, read_annotations, read_findings, write_annotations
 from lus_cli.study.exam_tree import read_folder
-from lus_cli.study.finding import find_sources
+from lus_cli.study.finding import find_files, find_sources
 from lus_cli.study.ids import VideoId, is_name, natural_key, parse_frame_id
 
 VIDEO = VideoId("1017", "1048", "11")
@@ -155,12 +155,18 @@ def test_clutter_is_not_seen(tmp_path: Path) -> None:
     touch(tmp_path / ".Trash/1/1", "Frame_0.jpg")
     touch(tmp_path / "1017/.git/1", "Frame_0.jpg")
     touch(tmp_path / "__MACOSX/1017/1048", "._Frame_0.jpg")
+    touch(area / "@eaDir/Frame_0.jpg", "SYNOPHOTO_THUMB_M.jpg")  # of the servers of Synology
+    touch(tmp_path / "1017/1048/@eaDir/11.mp4", "SYNOVIDEO_VIDEO_SCREENSHOT.jpg")
+    for place in ("#recycle", "@Recycle", "$RECYCLE.BIN", "System Volume Information"):
+        touch(tmp_path / place / "1/1", "Frame_0.jpg")
     touch(tmp_path, "Annotations.txt", ".DS_Store")
     touch(tmp_path / "1017", "Thumbs.db")
     videos, problems = find_sources(tmp_path, mask_text=False)
     assert problems == []
     assert [str(video.id) for video in videos] == ["1017/1048/11"]
     assert videos[0].files == [area / "Frame_0.jpg"]
+    assert find_files(tmp_path, problems, problems) == {area: "frames"}
+    assert problems == []
 
 
 def test_videos_come_in_natural_order_and_problems_are_listed(tmp_path: Path) -> None:

@@ -107,6 +107,17 @@ def test_predict_scores_the_clip_and_says_what_it_left_out(tmp_path: Path) -> No
     assert "thumb_1.jpg is not read, but clip.mp4" in search.remarks[0]
 
 
+def test_archives_next_to_videos_are_not_left_out_in_silence(tmp_path: Path) -> None:
+    clip(tmp_path / "a/clip.mp4")
+    (tmp_path / "a/P2.ZIP").write_bytes(b"PK\x03\x04")
+    search = find_videos([tmp_path])
+    assert [video.name for video in search.videos] == ["a/clip.mp4"]
+    assert search.problems == []
+    assert search.remarks == [f"{tmp_path}: P2.ZIP is not opened: unpack what holds videos"]
+    (tmp_path / "b.dcm.gz").write_bytes(b"\x1f\x8b")
+    assert "2 files (b.dcm.gz, P2.ZIP) are not opened" in find_videos([tmp_path]).remarks[0]
+
+
 def test_import_says_that_pictures_are_not_imported(tmp_path: Path) -> None:
     clip(tmp_path / "a.mp4")
     picture(tmp_path / "a.jpg")

@@ -75,6 +75,7 @@ def test_times_order_frames_where_their_last_number_does_not(stems: tuple[str, .
         ("0.1", "0.15", "0.2"),
         ("2024-05-01_1", "2024-05-02_1", "2024-05-01_2"),
         ("a_5", "b_5"),
+        ("1.2.840.113619.2.20240501.9.350", "1.2.840.113619.2.20240501.10.12"),
     ],
 )
 def test_names_that_do_not_say_the_order_are_refused(stems: tuple[str, ...]) -> None:
@@ -82,6 +83,54 @@ def test_names_that_do_not_say_the_order_are_refused(stems: tuple[str, ...]) -> 
         ordered(*stems)
     assert sum(f"{stem}.jpg" in caught.value.message for stem in stems) >= 2
     assert str(VIDEO) in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "stems",
+    [
+        ("left_0", "left_1", "right_2", "right_3"),
+        ("R1 sagittal 9", "R1 sagittal 10", "R1 transverse 11", "R1 transverse 12"),
+        ("a1_x", "a2_x", "a3_y", "a4_y", "a5_z", "a6_z"),
+    ],
+)
+def test_two_series_in_one_folder_are_not_one_video(stems: tuple[str, ...]) -> None:
+    with pytest.raises(LusError, match=r"named as frames of two videos: move one"):
+        ordered(*stems)
+
+
+@pytest.mark.parametrize(
+    "stems",
+    [
+        ("Frame_0", "frame-1", "FRAME 2", "frame3"),
+        ("Frame_0", "Frame_1", "Frame_2_last"),
+    ],
+)
+def test_frames_of_several_spellings_are_one_video(stems: tuple[str, ...]) -> None:
+    assert list(ordered(*stems).values()) == list(stems)
+
+
+@pytest.mark.parametrize(
+    "stems",
+    [
+        # Made by pydicom, from UUIDs, and by a scanner.
+        (
+            "1.2.826.0.1.3680043.8.498.81023467352417763914056219183346172551",
+            "1.2.826.0.1.3680043.8.498.12779843210059127735401120345781230098",
+        ),
+        (
+            "2.25.329800735698586629295641978511506172918",
+            "2.25.15984123401280147980124912749812735",
+        ),
+        (
+            "1.3.12.2.1107.5.5.4.4711.300000240501101530",
+            "1.3.12.2.1107.5.5.4.4711.300000240501091122",
+        ),
+    ],
+)
+def test_random_numbers_at_the_end_of_uids_are_no_times(stems: tuple[str, str]) -> None:
+    with pytest.raises(LusError, match="is too large: rename the files") as caught:
+        ordered(*stems)
+    assert max(stem.rpartition(".")[2] for stem in stems) in caught.value.message
 
 
 def test_frames_of_a_kind_not_read_are_not_left_out_in_silence(tmp_path: Path) -> None:

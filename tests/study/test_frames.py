@@ -24,6 +24,7 @@ from lus_cli.study.frames import (
     jpeg_header,
     letterbox_box,
     read_frame,
+    refuse_unused_bits,
 )
 
 # --------------------------------------------------------------------------------------- decoding
@@ -100,11 +101,12 @@ def test_gray_from_a_color_jpeg_is_its_luminance(tmp_path: Path) -> None:
         assert np.abs(fast.astype(int) - np.asarray(image.convert("L"))).max() <= 2
 
 
+@pytest.mark.parametrize("name", ["e.jpg", "e.png", "e.tif", "e.webp"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_turns_the_frame_upright(tmp_path: Path, orientation: int) -> None:
+def test_exif_turns_the_frame_upright(tmp_path: Path, orientation: int, name: str) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
-    path = saved(tmp_path / "e.jpg", picture(), exif=exif)
+    path = saved(tmp_path / name, picture("L" if name == "e.tif" else "RGB"), exif=exif)
     frame = decode_frame(path, "L")
     # Where EXIF 2.3, table 6, says that the first row and the first column of the file are.
     corner = ["top left", "top right", "bottom right", "bottom left"] * 2
@@ -159,10 +161,72 @@ def test_pixels_without_a_range_are_refused(tmp_path: Path, dtype: type) -> None
         decode_frame(path, "L")
 
 
+def test_signed_bytes_are_refused(tmp_path: Path) -> None:
+    path = saved(tmp_path / "f.tif", Image.new("L", (8, 8), 200), tiffinfo={339: 2})
+    with pytest.raises(LusError, match="not 8-bit or 16-bit numbers"):
+        decode_frame(path, "L")
+
+
 def test_a_tiff_of_16_bits_is_scaled_by_their_range(tmp_path: Path) -> None:
     wide = np.array([[0, 257 * 100, 65535]], np.uint16).repeat(8, 0)
     path = saved(tmp_path / "w.tif", Image.fromarray(wide))
     assert np.asarray(decode_frame(path, "L"))[0].tolist() == [0, 100, 255]
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("f.png", {}), ("f.tif", {}), ("f.webp", {"lossless": True, "exact": True})],
+)
+def test_transparent_pixels_are_black(
+    tmp_path: Path, name: str, options: dict[str, object]
+) -> None:
+    pixels = np.full((8, 8, 4), 200, np.uint8)
+    pixels[..., 3] = np.array([0, 0, 51, 51, 255, 255, 255, 255], np.uint8)[:, None]
+    path = saved(tmp_path / name, Image.fromarray(pixels), **options)
+    for mode in ("L", "RGB"):
+        frame = np.asarray(decode_frame(path, mode))  # type: ignore[arg-type]
+        assert frame.reshape(8, 8, -1)[:, 0, 0].tolist() == [0, 0, 40, 40, 200, 200, 200, 200]
+
+
+def test_a_transparent_gray_level_is_black(tmp_path: Path) -> None:
+    gray = Image.fromarray(np.array([[255, 100, 30]], np.uint8))
+    path = saved(tmp_path / "f.png", gray, transparency=255)
+    assert np.asarray(decode_frame(path, "L")).tolist() == [[0, 100, 30]]
+
+
+def test_the_fourth_byte_of_a_bmp_is_padding(tmp_path: Path) -> None:
+    path = tmp_path / "f.bmp"
+    masks = 0xFF0000, 0xFF00, 0xFF, 0xFF000000  # red, green, blue, alpha
+    header = struct.pack("<IiiHHIIiiII4I", 108, 2, 2, 1, 32, 3, 16, 0, 0, 0, 0, *masks).ljust(108)
+    pixels = bytes((200, 200, 200, 0)) * 4
+    path.write_bytes(struct.pack("<2sIHHI", b"BM", 138, 0, 0, 122) + header + pixels)
+    with Image.open(path) as image:
+        assert image.mode == "RGBA"
+    assert np.asarray(decode_frame(path, "L")).min() == 200
+
+
+def rgb_of_16_bits(path: Path, value: int) -> Path:
+    """A PNG of one pixel, which Pillow cannot write."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        checked = struct.pack(">I", zlib.crc32(kind + body))
+        return struct.pack(">I", len(body)) + kind + body + checked
+
+    header = struct.pack(">IIBBBBB", 1, 1, 16, 2, 0, 0, 0)
+    row = b"\0" + 3 * struct.pack(">H", value)
+    parts = (b"IHDR", header), (b"IDAT", zlib.compress(row)), (b"IEND", b"")
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts))
+    return path
+
+
+def test_bits_that_leave_frames_almost_black_are_refused(tmp_path: Path) -> None:
+    bright = rgb_of_16_bits(tmp_path / "1.png", 0x8000)
+    assert np.asarray(decode_frame(bright, "RGB")).tolist() == [[[128] * 3]]
+    dark = rgb_of_16_bits(tmp_path / "2.png", 4095)
+    with pytest.raises(LusError, match="have 16 bits per pixel, but their largest value is 3855"):
+        refuse_unused_bits([dark, dark])
+    refuse_unused_bits([dark, bright])
+    refuse_unused_bits([saved(tmp_path / "3.png", Image.new("L", (2, 2), 3))])
 
 
 def test_16_bits_are_scaled_by_their_range(tmp_path: Path) -> None:

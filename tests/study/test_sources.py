@@ -705,7 +705,7 @@ def test_what_cannot_be_one_video_is_listed(tmp_path: Path) -> None:
     for complaint in (
         "LUS_p9_1_4.mat: its name does not end in _p0_1_<area>.mat",
         "video p0/1/twice exists 2 times: keep one of p0/1/twice.dcm, p0/1/twice/x.dcm",
-        "many holds 2 videos",
+        "many holds 2 videos, 2 files (x.dcm, y.dcm): keep one video per area; if each is one frame, save",
         "a;b.dcm: ids must not contain",
         "empty contains no frame",
         "gone.mp4 cannot be read",
@@ -761,6 +761,7 @@ def test_a_file_without_suffix_is_known_by_its_content(tmp_path: Path) -> None:
     exam = tmp_path / "p0" / "1"
     write_dicom(exam / "1.2.840.113619", pixels())
     write_dicom(exam / "DICOMDIR", pixels())
+    write_dicom(tmp_path / "p0" / "2" / "dicomdir", pixels())
     (exam / "README").write_text("About DICM. " * 100)
     found, problems = find_sources(tmp_path, mask_text=False)
     assert [str(source.id) for source in found] == ["p0/1/1.2.840.113619"]
