@@ -53,12 +53,14 @@ def true_interrupts() -> Iterator[None]:
     a library is imported, Ctrl-C waits: interrupted there, the C code of PyTorch ends the process.
     """
     pressed, before = False, imports(sys._getframe())
+    again: list[Timer] = []
 
     def press(number: int, frame: FrameType | None) -> None:
         nonlocal pressed
         pressed = True
         if imports(frame) > before:
-            Timer(AGAIN_S, os.kill, (os.getpid(), signal.SIGINT)).start()
+            again.append(Timer(AGAIN_S, interrupt))
+            again[-1].start()
         else:
             signal.default_int_handler(number, frame)
 
@@ -76,7 +78,19 @@ def true_interrupts() -> Iterator[None]:
             raise KeyboardInterrupt from error
         raise
     finally:
+        for timer in again:  # pressed twice, Ctrl-C would interrupt what follows as well
+            timer.cancel()
         signal.signal(signal.SIGINT, usual)
+
+
+def interrupt() -> None:
+    """Presses Ctrl-C, from another thread."""
+    if hasattr(signal, "pthread_kill"):
+        ident = main_thread().ident
+        assert ident is not None
+        signal.pthread_kill(ident, signal.SIGINT)
+    else:  # Windows, where os.kill would end the process
+        signal.raise_signal(signal.SIGINT)
 
 
 def imports(frame: FrameType | None) -> int:

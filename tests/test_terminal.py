@@ -284,15 +284,27 @@ def test_errors_without_ctrl_c_stay_what_they_are(pressing: Callable[[], None]) 
         raise TypeError
 
 
-def test_ctrl_c_waits_for_an_import(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Interrupted there, the C code of a library can end the process."""
+@pytest.mark.parametrize("windows", [False, True])
+@pytest.mark.parametrize("presses", [1, 2])
+def test_ctrl_c_waits_for_an_import(
+    presses: int, windows: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Interrupted there, the C code of a library can end the process. What follows the command, such as
+    the message, is not interrupted."""
     usual = signal.signal(signal.SIGINT, signal.default_int_handler)
     monkeypatch.syspath_prepend(str(tmp_path))
     (tmp_path / "slow_library.py").write_text(
-        "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(0.2)\nwhole = True\n"
+        "import os, signal, time\n"
+        + "signal.raise_signal(signal.SIGINT)\n" * presses
+        + "time.sleep(0.2)\nwhole = True\n"
     )
+    if windows:  # where os.kill ends the process
+        monkeypatch.delattr(signal, "pthread_kill", raising=False)
+        monkeypatch.delattr(os, "kill")
     with pytest.raises(KeyboardInterrupt), terminal.true_interrupts():
         assert importlib.import_module("slow_library").whole
-        time.sleep(60)
+        for _ in range(6000):
+            time.sleep(0.01)
+    time.sleep(0.2)
     assert sys.modules.pop("slow_library").whole
     signal.signal(signal.SIGINT, usual)

@@ -65,8 +65,8 @@ def explain(trained: TrainedRun, index: int, extra: int | None = None) -> Explan
 
     The recipe selects the frames. `extra` is the position of one frame to explain instead. If the
     recipe does not select it, the prediction remains that of the selected frames; the maps of the
-    extra frame come from a second pass, which includes it at its place in time. Only the maps of
-    this frame are returned.
+    extra frame are those of its window, or come from a second pass, which includes it at its place in
+    time. Only the maps of this frame are returned.
     """
     recipe, videos = trained.card.recipe, trained.videos
     length = int(videos.lengths[index])
@@ -75,18 +75,22 @@ def explain(trained: TrainedRun, index: int, extra: int | None = None) -> Explan
     if extra is None:
         return explanation
     with_extra = explanation
-    if extra not in positions:
+    if extra not in positions and not pictures_of(recipe).are_windows:
         positions = np.sort(np.append(positions, extra))
         predicted = int(np.argmax(explanation.probabilities))
         with_extra = explain_frames(trained, index, positions, predicted)
-    [place] = np.flatnonzero(positions == extra)
-    only = slice(place, place + 1)
+    [place] = places_of(np.array([extra]), positions)
     return replace(
         explanation,
-        positions=positions[only],
-        masks=with_extra.masks[only],
-        grad_cam=with_extra.grad_cam[only],
+        positions=np.array([extra]),
+        masks=with_extra.masks[[place]],
+        grad_cam=with_extra.grad_cam[[place]],
     )
+
+
+def places_of(positions: np.ndarray, scored: np.ndarray) -> np.ndarray:
+    """For each position, the place of it or of the next one among the scored positions."""
+    return np.searchsorted(scored, positions).clip(max=len(scored) - 1)
 
 
 def explain_frames(
@@ -110,10 +114,20 @@ def explain_frames(
     )
 
 
-def all_masks(trained: TrainedRun, index: int) -> np.ndarray:
-    """The mask of every frame of a video: (frame, row, column) float32 in [0, 1]."""
-    frames = torch.from_numpy(trained.videos.read(index))
-    return masks_of(trained.model, pictures_of(trained.card.recipe), frames)
+def all_masks(trained: TrainedRun, explanation: Explanation) -> np.ndarray:
+    """The mask of every frame of an explained video: (frame, row, column) float32 in [0, 1].
+
+    That of a scored frame is the one of the prediction. A frame between those of a scored window has
+    the mask of the window.
+    """
+    makes, scored = pictures_of(trained.card.recipe), explanation.positions
+    length = int(trained.videos.lengths[explanation.index])
+    if makes.are_windows or len(scored) == length:  # the CNN need not see the frames again
+        return explanation.masks[places_of(np.arange(length), scored)]
+    frames = torch.from_numpy(trained.videos.read(explanation.index))
+    masks = masks_of(trained.model, makes, frames)
+    masks[scored] = explanation.masks
+    return masks
 
 
 def source_of(trained: TrainedRun, root: Path, index: int) -> Source:

@@ -32,7 +32,7 @@ from lus_cli.study.ids import VideoId
 from lus_cli.torchrun.group import ALONE, Group
 from lus_cli.training.trained_run import TrainedRun
 
-PLACES_VERSION = 2  # of where the cells of a map lie on the frame
+PLACES_VERSION = 3  # of where the cells of a map lie on the frame
 FRAMES_PER_S = 25  # of a written video; exam trees do not record a frame rate
 # Writes a video file: the masks of all frames, (frame, row, column), over the frames.
 WriteFilm = Callable[[Explanation, np.ndarray, Path], None]
@@ -90,7 +90,8 @@ def draw_one(
     films: tuple[str, WriteFilm] | None,
 ) -> Explanation:
     """Draws the clearest frame of a video, and the whole video if wanted, and stores the maps."""
-    explanation, masks = explain(trained, index), all_masks(trained, index)
+    explanation = explain(trained, index)
+    masks = all_masks(trained, explanation)
     video, clearest = explanation.id, explanation.clearest
     numbers = trained.videos.frame_numbers(index)
     scored = numbers[explanation.positions]

@@ -18,7 +18,8 @@ from torch import nn
 
 from lus_cli.cache.pictures import SIDE, Pictures
 
-PROBE = 384, 128  # rows and columns of a test frame whose middle cells do not see the border
+PROBE = 256, 128  # rows and columns of a test frame, at least
+STRIDE = 32  # pixels: the largest total stride of the backbones
 
 
 @functools.lru_cache(maxsize=4)
@@ -31,8 +32,10 @@ def cell_centres(backbone: nn.Module, cells: int, size: int) -> tuple[float, ...
     networks, such as transformers, a cell does not see a patch. Their cells divide the frame evenly.
     """
     with torch.inference_mode(mode=False):  # in which there are no gradients
-        step, first = step_and_first(averaging_copy(backbone))
-    inside = first > -1 and first + step * (cells - 1) < size + 1  # False for NaN
+        # EfficientNet-Lite0 pads layer by layer, depending on the remainder of the size.
+        step, first = step_and_first(centred_copy(backbone), PROBE[0] + size % STRIDE)
+    # False for NaN.
+    inside = step > 0.5 and first > -1 and first + step * (cells - 1) < size + 1
     if not inside:
         return even_centres(cells, size)
     return tuple(float(first + step * cell) for cell in range(cells))
@@ -70,12 +73,19 @@ def even_centres(cells: int, size: int) -> tuple[float, ...]:
     return tuple((step - 1) / 2 + step * cell for cell in range(cells))
 
 
-def averaging_copy(backbone: nn.Module) -> nn.Module:
-    """A copy whose layers only average, so that the gradient of a cell has the shape of its patch."""
-    smooth = copy.deepcopy(backbone).float().cpu().eval().requires_grad_(False)
-    for module in list(smooth.modules()):
+def centred_copy(backbone: nn.Module) -> nn.Module:
+    """A copy whose kernels keep only their central values, which are equal.
+
+    The gradient of a cell is then positive, and a few pixels wide around the centre of its patch. The
+    whole patch may be larger than the test frame, whose border would shift its centre.
+    """
+    copied = copy.deepcopy(backbone).float().cpu().eval().requires_grad_(False)
+    for module in list(copied.modules()):
         if isinstance(module, nn.Conv2d):
-            nn.init.constant_(module.weight, 1 / module.weight[0].numel())
+            rows, columns = (slice((size - 1) // 2, size // 2 + 1) for size in module.kernel_size)
+            central = torch.zeros_like(module.weight)
+            central[:, :, rows, columns] = 1
+            module.weight.copy_(central / central[0].sum())
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
         elif isinstance(module, nn.BatchNorm2d):
@@ -83,22 +93,25 @@ def averaging_copy(backbone: nn.Module) -> nn.Module:
         for name, child in module.named_children():
             if isinstance(child, nn.ReLU6):  # its gradient is 0 where it saturates
                 setattr(module, name, nn.ReLU())
-            elif isinstance(child, nn.MaxPool2d):  # passes the gradient to one of many equal pixels
-                settings = child.kernel_size, child.stride, child.padding, child.ceil_mode
-                setattr(module, name, nn.AvgPool2d(*settings))
-    return smooth
+    return copied
 
 
-def step_and_first(smooth: nn.Module) -> tuple[float, float]:
-    """The distance between the centres of two cells, and the centre of the first cell, in pixels."""
-    frame = torch.ones(1, 3, *PROBE, requires_grad=True)
+def step_and_first(centred: nn.Module, rows: int) -> tuple[float, float]:
+    """The distance between the centres of two cells, and the centre of the first cell, in pixels.
+
+    rows: of the test frame. It gets brighter downwards, and a second one upwards: a maximum passes the
+    gradient to the brightest row of its window, so that only the mean of both is its centre.
+    """
+    level = torch.linspace(1, 1.1, rows).view(1, 1, -1, 1).expand(1, 3, rows, PROBE[1])
+    frames = torch.cat([level, level.flip(2)]).requires_grad_()
     with torch.enable_grad():
-        cells = smooth(frame).sum(dim=1)[0]
+        cells = centred(frames).sum(dim=(0, 1))
         middle, column = cells.shape[0] // 2, cells.shape[1] // 2
         centres = []
         for cell in (middle, middle + 1):
-            [patch] = torch.autograd.grad(cells[cell, column], frame, retain_graph=True)
-            centres.append(centre_of_patch(patch[0].sum(dim=(0, 2)).double().numpy()))
+            [patches] = torch.autograd.grad(cells[cell, column], frames, retain_graph=True)
+            both = map(centre_of_patch, patches.sum(dim=(1, 3)).double().numpy())
+            centres.append(sum(both) / 2)
     step = centres[1] - centres[0]
     return step, centres[0] - step * middle
 

@@ -32,7 +32,7 @@ from lus_cli.prediction.new_videos import (
     open_video,
 )
 from lus_cli.prediction.prediction import Prediction
-from lus_cli.training.scoring import masks_of, predict, softmax
+from lus_cli.training.scoring import predict, softmax
 from lus_cli.training.trained_run import TrainedModel, on_device, use_in_words
 from lus_cli.training.training_videos import read_used_videos
 
@@ -57,8 +57,10 @@ class Scorer:
     trained: TrainedModel
     temperature: Temperature | None  # None: the probabilities are not scaled
     mask_text: bool
-    # The frames scored last, and their masks: the CNN need not see them again.
-    scored: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list, repr=False)
+    # The video scored last, the positions of its scored frames, and their masks, if there are any.
+    scored: list[tuple[StoredVideo, np.ndarray, np.ndarray]] = field(
+        default_factory=list, repr=False
+    )
     study: VideoCache | None = None  # that of the model, if the cache still holds it
     exported: dict[str, str] = field(default_factory=dict)  # without it: remarks by checksum
 
@@ -116,7 +118,8 @@ class Scorer:
         recipe = self.card.recipe
         positions = select_frames(stored.length, recipe.stride, recipe.frames_per_video)
         frames = frames_at(stored, positions, self.card.frame_format)
-        probabilities, weights = self.predict(frames)
+        probabilities, weights, masks = self.predict(frames)
+        self.scored[:] = [(stored, positions, masks)] if masks is not None else []
         return Prediction(
             name,
             path,
@@ -127,24 +130,25 @@ class Scorer:
             tuple(self.remarks(stored, frames)),
         )
 
-    def predict(self, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The probabilities of the scores, (class,), and the weight of each frame, (frame,).
+    def predict(self, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """The probabilities of the scores, (class,), the weight of each frame, (frame,), and its mask,
+        (frame, row, column) float32 in [0, 1]; None without attention.
 
         frames: (frame, row, column[, channel]) uint8.
         """
         makes = pictures_of(self.card.recipe)
         pictures = makes.of(torch.from_numpy(frames))
         batch = Batch([0], pictures, torch.tensor([len(pictures)]), torch.tensor([-1]))
-        device = next(self.model.parameters()).device
+        device, masks = next(self.model.parameters()).device, None
         with torch.inference_mode(), explaining_out_of_memory("shorten the video"):
             output = predict(self.model, batch.to(device), self.card.longest)
-            logits, weights = output.logits.float().cpu(), output.weights.float().cpu()
-            if self.model.has_masks and self.card.recipe.padding == "packed":
-                masks = output.masks.float().cpu().numpy()
-                maps = evenly_over_frames(
-                    self.model.backbone, makes, masks, torch.from_numpy(frames)
+            logits, weights, maps = (
+                part.float().cpu() for part in (output.logits, output.weights, output.masks)
+            )
+            if self.model.has_masks:
+                masks = evenly_over_frames(
+                    self.model.backbone, makes, maps.numpy(), torch.from_numpy(frames)
                 )
-                self.scored[:] = [(frames, maps)]
         if not torch.isfinite(logits).all():
             raise LusError(
                 f"the prediction on {device} is not a finite number",
@@ -153,16 +157,26 @@ class Scorer:
         probabilities = softmax(logits.numpy())
         if self.temperature is not None:
             probabilities = scaled(probabilities, self.temperature.value)
-        return probabilities[0], makes.frame_weights(weights.numpy(), len(frames))
+        return probabilities[0], makes.frame_weights(weights.numpy(), len(frames)), masks
 
-    def masks(self, frames: np.ndarray) -> np.ndarray | None:
-        """The attention mask of each frame, (frame, row, column) float32 in [0, 1], or None."""
-        if not self.model.has_masks:
+    def masks(self, positions: np.ndarray) -> np.ndarray | None:
+        """The attention masks of frames of the video that was scored last, (frame, row, column) float32
+        in [0, 1]; None without attention.
+
+        A scored frame has the mask of the prediction, and a frame between those of a scored window
+        that of the window.
+        """
+        if not self.scored:
             return None
-        for scored, maps in self.scored:  # the page shows the frames that have just been scored
-            if np.array_equal(scored, frames):
-                return maps
-        return masks_of(self.model, pictures_of(self.card.recipe), torch.from_numpy(frames))
+        [(stored, scored, masks)] = self.scored
+        places = np.searchsorted(scored, positions).clip(max=len(scored) - 1)
+        is_scored = scored[places] == positions
+        if is_scored.all() or pictures_of(self.card.recipe).are_windows:
+            return masks[places]  # the CNN need not see the frames again
+        shown = self.predict(frames_at(stored, positions, self.card.frame_format))[2]
+        assert shown is not None
+        shown[is_scored] = masks[places[is_scored]]
+        return shown
 
     def remarks_of_study(self, checksum: str) -> list[str]:
         """A sentence on the video with these pixels, if the model was trained or selected on it."""

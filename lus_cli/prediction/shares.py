@@ -147,5 +147,5 @@ def clip_of(
         1.0 if scorer.card.frame_format.letterbox else columns / rows,
         recorded_rate(video.kind, video.path),
     )
-    masks = scorer.masks(frames)
+    masks = scorer.masks(shown)
     return partial(make_clip, frames, masks, stored.frame_numbers[shown], scored, BUDGET)

@@ -194,7 +194,8 @@ def draw_video(output: Output, video: VideoId) -> None:
     """Draws every frame of a video into a video file, and adds all masks to masks.h5."""
     trained = output.trained
     index = trained.videos.index(video)
-    explanation, masks = explain(trained, index), all_masks(trained, index)
+    explanation = explain(trained, index)
+    masks = all_masks(trained, explanation)
     numbers = trained.videos.frame_numbers(index)
     maps = {"frame_number": numbers, "mask": masks}
     write_masks(output.folder.masks, {video: maps}, trained.weights)

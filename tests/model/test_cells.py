@@ -10,6 +10,7 @@ from torch import nn
 from lus_cli.cache.pictures import GRID, Pictures
 from lus_cli.model.backbones import build_backbone
 from lus_cli.model.cells import cell_centres, evenly_over_frames, over_frames, resample_maps
+from lus_cli.model.efficientnet_lite import same_padding
 
 
 def test_centres_of_simple_layers_equal_counting() -> None:
@@ -29,23 +30,44 @@ def test_centres_of_simple_layers_equal_counting() -> None:
         ("resnet18", 16, 0, 16),
         ("vgg11", 8, 3.5, 8),
         ("efficientnet_lite0", 0, 31, 32),
+        ("densenet121", 16, 6, 16),
+        # Its cells see more than the test frame.
+        ("efficientnet_v2_s", 0, 0, 32),
+        # Without padding, and with a maximum that is not a module.
+        ("inception_v3", 0, 37, 32),
     ],
 )
 def test_centres_of_backbones(name: str, stride: int, first: float, step: float) -> None:
     backbone, _ = build_backbone(name, "none", stride)
     before = {key: value.clone() for key, value in backbone.state_dict().items()}
     centres = cell_centres(backbone, 3, 128)
-    assert centres == pytest.approx([first + step * cell for cell in range(3)], abs=0.3)
+    assert centres == pytest.approx([first + step * cell for cell in range(3)], abs=0.1)
     assert all(torch.equal(value, before[key]) for key, value in backbone.state_dict().items())
 
 
-def test_cells_that_see_the_whole_frame_divide_it_evenly() -> None:
+@pytest.mark.parametrize("size", [250, 100, 75])
+def test_centres_of_lite0_depend_on_the_remainder_of_the_size(size: int) -> None:
+    """TensorFlow's padding at the start of each layer with stride 2, counted."""
+    backbone, _ = build_backbone("efficientnet_lite0", "none")
+    first, step, rows = 0.0, 1, size
+    for kernel in (3, 3, 5, 3, 5):  # of the stem and of the four stages with stride 2
+        first += step * ((kernel - 1) / 2 - same_padding(rows, kernel, 2)[0])
+        step, rows = 2 * step, -(-rows // 2)
+    expected = [first + step * cell for cell in range(rows)]
+    assert expected[-1] < size
+    assert cell_centres(backbone, rows, size) == pytest.approx(expected, abs=0.1)
+
+
+@pytest.mark.parametrize("size", [64, 512])
+def test_cells_that_see_the_whole_frame_divide_it_evenly(size: int) -> None:
     class Everywhere(nn.Module):
         def forward(self, frames: torch.Tensor) -> torch.Tensor:
             maps = nn.functional.avg_pool2d(frames, 16)
             return torch.zeros_like(maps) + maps.mean(dim=(2, 3), keepdim=True)
 
-    assert cell_centres(Everywhere(), 4, 64) == (7.5, 23.5, 39.5, 55.5)
+    quarter = size / 4
+    expected = [quarter * cell + (quarter - 1) / 2 for cell in range(4)]
+    assert cell_centres(Everywhere(), 4, size) == pytest.approx(expected)
 
 
 def test_an_upsampled_map_has_each_cell_on_its_centre() -> None:

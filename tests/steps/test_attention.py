@@ -17,7 +17,7 @@ from PIL import Image
 from lus_cli.attention import maps as attention_maps
 from lus_cli.attention import results as attention_results
 from lus_cli.attention.check import OTHER_VIDEO
-from lus_cli.attention.explained import explain
+from lus_cli.attention.explained import all_masks, explain
 from lus_cli.attention.file_names import MaskFolder
 from lus_cli.attention.localisation import CENTRE, FRAME, SECTOR
 from lus_cli.attention.mask_file import read_maps
@@ -84,6 +84,38 @@ def test_every_video_of_the_split_has_a_picture_and_maps(cache: Path, result: Re
             np.testing.assert_allclose(group["mask"][:][shown.positions], shown.masks, atol=1e-5)
             np.testing.assert_allclose(group["grad_cam"][:], shown.grad_cam, atol=1e-5)
             assert group["probability"][:].sum() == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"feature_norm": "video", "stride": 2, "frames_per_video": 0},
+        {"scan_lines": True},
+        {"windows": 2, "stride": 3, "frames_per_video": 0},
+    ],
+)
+def test_scored_frames_have_the_masks_of_the_prediction(
+    prepared: Path, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    """Whatever a mask depends on: the other frames of the video, the sector, or the window."""
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    for name in ("videos.h5", "split.json"):
+        (cache / name).symlink_to(prepared / name)
+    train.run(tiny(cache, epochs=1, attention_mask="softmax", **changes), silent)
+    run = trained(cache)
+    index = int(run.videos.lengths.argmax())
+    shown = explain(run, index)
+    masks = all_masks(run, shown)
+    assert len(masks) == run.videos.lengths[index] > len(shown.masks)
+    np.testing.assert_array_equal(masks[shown.positions], shown.masks)
+    assert np.ptp(masks) > 0.01
+    if changes.get("windows"):
+        assert len(np.unique(masks.reshape(len(masks), -1), axis=0)) == 2
+        for extra in range(len(masks)):  # as lus attention --frame draws it
+            one = explain(run, index, extra)
+            np.testing.assert_array_equal(one.masks, masks[[extra]])
+            assert one.positions.tolist() == [extra]
 
 
 def test_videos_are_not_drawn_twice_and_a_missing_picture_is_drawn_again(
