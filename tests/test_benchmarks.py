@@ -104,7 +104,7 @@ def test_the_calls_in_a_row_make_what_prepare_stores(
 
 
 def test_videos_of_the_benchmark_are_read_by_their_labels(tmp_path: Path) -> None:
-    Image.fromarray(np.zeros((64, 64), np.uint8)).save(tmp_path / "f.jpg")
+    Image.fromarray(np.full((64, 64), 90, np.uint8)).save(tmp_path / "f.jpg")
     paths, labels = make_videos(tmp_path / "videos", [tmp_path / "f.jpg"], 4)
     config = PrepareConfig(exams=tmp_path / "videos", labels=labels, cache=tmp_path, size=32)
     result = prepare.run(dataclasses.replace(config, workers=1), silent)
