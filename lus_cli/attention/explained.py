@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from lus_cli.attention.saliency import predict_with_grad_cam, scale_to_one
-from lus_cli.cache.batches import pictures_of, select_frames
+from lus_cli.cache.batches import pictures_of, places_of, select_frames
 from lus_cli.cache.chunks import FrameFormat
 from lus_cli.config import figure_look
 from lus_cli.errors import LusError
@@ -86,11 +86,6 @@ def explain(trained: TrainedRun, index: int, extra: int | None = None) -> Explan
         masks=with_extra.masks[[place]],
         grad_cam=with_extra.grad_cam[[place]],
     )
-
-
-def places_of(positions: np.ndarray, scored: np.ndarray) -> np.ndarray:
-    """For each position, the place of it or of the next one among the scored positions."""
-    return np.searchsorted(scored, positions).clip(max=len(scored) - 1)
 
 
 def explain_frames(

@@ -66,6 +66,11 @@ def select_frames(
     return positions[np.floor(random.uniform(edges[:-1], edges[1:])).astype(int)]
 
 
+def places_of(positions: np.ndarray, scored: np.ndarray) -> np.ndarray:
+    """For each position, the place of it or of the next one among the scored positions, ascending."""
+    return np.searchsorted(scored, positions).clip(max=len(scored) - 1)
+
+
 class BatchLoader:
     """Reads batches of videos from the cache, one batch ahead.
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from lus_cli.cache.batches import Batch, pictures_of, select_frames
+from lus_cli.cache.batches import Batch, pictures_of, places_of, select_frames
 from lus_cli.cache.chunks import StoredVideo
 from lus_cli.cache.layout import Run
 from lus_cli.cache.video_cache import VideoCache
@@ -169,7 +169,7 @@ class Scorer:
         if not self.scored:
             return None
         [(stored, scored, masks)] = self.scored
-        places = np.searchsorted(scored, positions).clip(max=len(scored) - 1)
+        places = places_of(positions, scored)
         is_scored = scored[places] == positions
         if is_scored.all() or pictures_of(self.card.recipe).are_windows:
             return masks[places]  # the CNN need not see the frames again
