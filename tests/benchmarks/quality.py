@@ -42,6 +42,7 @@ ROWS = {
     "gamma 0.5": ("--gamma", "0.5", *COPIES),
     "depth 0.3": ("--depth", "0.3", *COPIES),
     "crop 0.3": ("--crop", "0.3", *COPIES),
+    "speckle 0.1": ("--speckle", "0.1", *COPIES),
     "speckle 0.3": ("--speckle", "0.3", *COPIES),
     "windows of 16 frames": ("--window-frames", "16", *MEMBERS),
     "the whole video and six windows": ("--whole-video", *MEMBERS),
