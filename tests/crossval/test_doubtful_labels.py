@@ -117,6 +117,16 @@ def test_predictions_by_chance_are_not_informative() -> None:
     assert doubt_note(random).endswith("do not use that list.")
 
 
+def test_a_constant_model_is_not_informative() -> None:
+    """It doubts every label but the most frequent one, as predictions by chance do."""
+    shares = np.tile(np.bincount(GIVEN) / len(GIVEN), (len(GIVEN), 1))
+    constant = doubted_labels([Predictions(VIDEOS, GIVEN, shares)])
+    assert constant["doubted"] == len(GIVEN) - np.bincount(GIVEN).max()
+    assert constant["below_chance"]["value"] == 0
+    assert constant["by_chance"] == pytest.approx(constant["expected_wrong"]["value"])
+    assert not is_informative(constant)
+
+
 def test_a_score_that_no_video_has_is_never_suggested() -> None:
     given = np.minimum(GIVEN, 2)
     repeats = repetitions(0.9, given=given)
