@@ -38,7 +38,7 @@ AXES = {"kappa_quadratic": (-0.25, 1.0), "mean_absolute_error": (0.0, 3.0), "bri
 PLOT_WIDTH = 150.0
 # The style sheets and scripts of the page, and the values that the macros of its template need.
 STYLES, SCRIPTS = "report.css player.css", "player.js report.js"
-CONSTANTS = {"few_patients": FEW_PATIENTS, "which": ""}
+CONSTANTS = {"few_patients": FEW_PATIENTS, "which": "", "vs_constant": totals.VS_CONSTANT}
 
 
 def write_report(

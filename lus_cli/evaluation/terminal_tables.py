@@ -6,7 +6,7 @@ from typing import Any
 
 from lus_cli.evaluation.assessment import REFERENCES
 from lus_cli.evaluation.metric_labels import METRICS
-from lus_cli.evaluation.totals import MEASURES, UNITS
+from lus_cli.evaluation.totals import MEASURES, UNITS, VS_CONSTANT
 from lus_cli.progress import Table
 from lus_cli.words import counted
 
@@ -48,7 +48,8 @@ def total_table(scores: dict[str, Any]) -> Table:
             rows.append((name, icc["value"], format_interval(icc), error["value"], less))
     exams, patients = (scores["sums"][unit]["units"] for unit in UNITS)
     title = f"totals: {counted(exams, 'exam')} of n = {counted(patients, 'patient')}"
-    columns = ("", "ICC", over_patients(scores), "error", "minus a constant's")
+    title += f"\n{VS_CONSTANT}: 95 % of the difference in error; below 0 is better"
+    columns = ("", "ICC", over_patients(scores), "error", VS_CONSTANT)
     return Table(title, columns, rows)
 
 

@@ -24,6 +24,7 @@ from lus_cli.evaluation import (
 from lus_cli.evaluation import (
     page as report,
 )
+from lus_cli.evaluation.totals import VS_CONSTANT
 from lus_cli.pages import base, overlay
 from lus_cli.pages import figures as page_figures
 from tests import browser
@@ -159,6 +160,7 @@ def test_totals_stand_next_to_those_of_constant_scores(page):
     text = section(page, "totals")
     for part in ("exam total predicted scores", "most frequent score for all", "same videos"):
         assert part in text
+    assert f"{VS_CONSTANT} 95 % interval" in text
 
 
 def test_a_temperature_is_shown_with_what_it_was_fitted_on(tmp_path, page):
