@@ -148,9 +148,9 @@ def localisation_conclusion(attention: dict[str, Any]) -> str:
         return "too few patients to conclude whether the attention finds them"
     if low > 1:
         return "the attention finds them"
-    return (
-        "the attention finds the sector, but not them" if high > 1 else "the attention is elsewhere"
-    )
+    if high < 1:
+        return "the attention is elsewhere"
+    return "the attention is not shown to find them any better than the sector"
 
 
 # -------------------------------------------------------------------------------- between findings

@@ -17,7 +17,7 @@ from lus_cli.evaluation.comparison import ENSEMBLE, compare, conclusion, ensembl
 from lus_cli.evaluation.metrics import SCORES, Predictions, equal_predictions
 from lus_cli.evaluation.terminal_tables import format_interval
 from lus_cli.evaluation.totals import few_patients
-from lus_cli.files import csv_text, write_json, write_text
+from lus_cli.files import csv_text, fingerprint, write_json, write_text
 from lus_cli.progress import Result, Table
 from lus_cli.words import counted, sentence
 
@@ -92,7 +92,8 @@ def warnings_of_runs(predictions: Mapping[str, Predictions]) -> Iterator[str]:
 def on_common_videos(predictions: Mapping[str, Predictions], part: str) -> dict[str, Predictions]:
     """The predictions for the videos that all runs have scored, in the order of the first run.
 
-    Raises LusError if there are none, as for two folds of a cross-validation.
+    Raises LusError if there are none, as for two folds of a cross-validation, or if two runs, of
+    different caches, have different scores of a video.
     """
     shared = set.intersection(*(set(one.videos) for one in predictions.values()))
     if not shared:
@@ -106,6 +107,15 @@ def on_common_videos(predictions: Mapping[str, Predictions], part: str) -> dict[
         row_of = {video: index for index, video in enumerate(one.videos)}
         rows = [row_of[video] for video in order]
         common[name] = Predictions(order, one.scores[rows], one.probabilities[rows])
+    first, *others = common
+    for name in others:
+        if (differ := np.flatnonzero(common[name].scores != common[first].scores)).size:
+            raise LusError(
+                f"runs {first} and {name} have different scores of {counted(len(differ), 'video')}, "
+                f"such as {'/'.join(order[differ[0]])}",
+                "give both studies the same scores with `lus prepare`, or score a third one with "
+                "--videos",
+            )
     return common
 
 
@@ -118,8 +128,13 @@ def most_frequent(predictions: Predictions) -> Predictions:
 
 
 def folder_name(names: Sequence[str], part: str) -> str:
-    runs = "-".join(names) if len(names) < 4 else f"{names[0]}-and-{len(names) - 1}-more"
-    return f"{runs[:120]}-on-{part}"
+    """The folder of a comparison. If it does not have all names, a hash of them keeps comparisons
+    apart."""
+    runs = "-".join(names)
+    if len(names) > 3 or len(runs) > 120:
+        more = f"-and-{len(names) - 1}-more"
+        runs = f"{names[0][:100]}{more}-{fingerprint(list(names))[:6]}"
+    return f"{runs}-on-{part}"
 
 
 def write_comparison(
