@@ -137,7 +137,11 @@ def test_a_crossval_is_one_row(crossvalidated: tuple[Path, Result]) -> None:
     [row] = rows(cache)
     assert (row["name"], row["kind"], row["state"]) == ("paper-cv-1", "crossval", "finished")
     assert (row["epochs"], row["planned"], row["patients"]) == (6, 6, 6)
-    assert row["test_kappa"] == result.numbers["metrics"]["kappa_quadratic"]["value"]
+    means = result.numbers["comparison"]["candidates"][0]["metrics"]
+    assert row["test_kappa"] == means["kappa_quadratic"]["value"]
+    assert row["test_accuracy"] == means["accuracy"]["value"]
+    # Not those of the first of the two repetitions, which differ.
+    assert row["test_accuracy"] != result.numbers["metrics"]["accuracy"]["value"]
     folds = rows(cache, folds=True)
     assert len(folds) == 7
     assert {fold["kind"] for fold in folds} == {"crossval", "fold"}
