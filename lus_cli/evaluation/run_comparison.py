@@ -66,9 +66,12 @@ def compare_candidates(
     about: Mapping[str, Any],
 ) -> Result:
     """Compares candidates with the first of them, as `compare` does, and writes the result to
-    `folder`. Predicting the most frequent score for every video is added as a candidate."""
+    `folder`. Predicting the most frequent score for every video is added as a candidate, unless
+    there is one called MAJORITY, as in a cross-validation, whose baseline learns that score from the
+    training patients of each fold."""
     first = next(iter(candidates.values()))[0]
-    with_majority = {**candidates, MAJORITY: [most_frequent(first)]}
+    with_majority = dict(candidates)
+    with_majority.setdefault(MAJORITY, [most_frequent(first)])
     compared = compare(with_majority) | {"warnings": []} | dict(about)
     write_comparison(folder, compared, with_majority)
     return Result(

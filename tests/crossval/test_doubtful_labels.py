@@ -182,7 +182,9 @@ def test_the_page_shows_the_doubted_labels_in_order_and_warns(tmp_path: Path) ->
     places = [text.index(f" {video} ") for video in videos]
     assert places == sorted(places)
     assert f"doubt the given score of {numbers['doubted']} of 120 videos" in text
-    assert f"expects {numbers['expected_wrong']['value']:.0f} of the given scores to be wrong" in text
+    assert (
+        f"expects {numbers['expected_wrong']['value']:.0f} of the given scores to be wrong" in text
+    )
     assert f"it would expect {numbers['by_chance']:.0f}" in text
     assert "For inspection only, never for reporting" in text
     assert f"{numbers['metrics']['without_doubted']['accuracy']:.3f}" in text
