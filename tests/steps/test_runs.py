@@ -113,6 +113,7 @@ def test_sorting_and_filtering(made: Path) -> None:
     assert names(made, filter=("test_f1_macro<2",)) == ["paper-1"], (
         "a missing value fulfils nothing"
     )
+    assert names(made, filter=("changed>a",)) == ["paper-2", "paper-1"], "compared as text"
     assert names(made, runs=("*-2",)) == ["paper-2"]
     with pytest.raises(UsageError, match="no column 'test_kapa': did you mean 'test_kappa'"):
         rows(made, sort="test_kapa")
