@@ -28,7 +28,7 @@ AT_ONCE = 2_000_000  # numbers per array of resamples in memory: tens of megabyt
 METHOD = "{} with Student's t, on the logit of the range"
 ONE_PATIENT = "an interval needs at least two patients"
 RESTS_ON_ONE = "the value is undefined if one of the patients is left out"
-NO_WIDTH = "the value is the same whichever patient is left out, so the interval has no width"
+NO_WIDTH = "the value is the same whichever patient is left out: an interval would have no width"
 FEW_PATIENTS = 5  # no comparison is decided over fewer
 LEAST_ERROR = 1e-9  # share of the range; a smaller standard error is rounding
 

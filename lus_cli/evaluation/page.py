@@ -17,7 +17,7 @@ from lus_cli import files as part_files
 from lus_cli.evaluation import metric_labels, metrics, totals
 from lus_cli.evaluation.clip_encoding import Clip
 from lus_cli.evaluation.intervals import FEW_PATIENTS
-from lus_cli.pages.base import flat, percent, rendered, three
+from lus_cli.pages.base import flat, percent, reason, rendered, three
 from lus_cli.pages.figures import PageFigure, page_figure
 from lus_cli.words import counted
 
@@ -118,8 +118,8 @@ def summary(scores: Mapping[str, Any]) -> dict[str, str]:
     matrix = scores["confusion"]
     correct = sum(matrix[score][score] for score in metrics.SCORES)
     most = max(metrics.SCORES, key=lambda score: scores["scores"][score])
-    if accuracy["low"] is None:
-        interval = f"no interval: {accuracy['why']}"
+    if words := reason(accuracy):
+        interval = f"no interval: {words}"
     else:
         low, high = percent(accuracy["low"]), percent(accuracy["high"])
         interval = f"95 % interval over patients: {low} to {high}"

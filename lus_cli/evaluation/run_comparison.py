@@ -205,8 +205,11 @@ def significant_differences(compared: Mapping[str, Any]) -> list[str]:
         word = conclusion(kappa, "kappa_quadratic")
         if word in ("better", "worse"):
             difference = kappa["difference"]
+            # As of a perfect and a constant run: without width there is no interval to show.
+            wide = difference["low"] < difference["high"]
+            interval = f" ({format_interval(difference)})" if wide else ""
             sentences.append(
                 f"{row['name']} is {word} than {compared['reference']}: kappa "
-                f"{difference['value']:+z.3f} ({format_interval(difference)})."
+                f"{difference['value']:+z.3f}{interval}."
             )
     return sentences

@@ -75,7 +75,8 @@ def over_patients(scores: dict[str, Any]) -> str:
 
 
 def format_interval(estimate: dict[str, Any], decimals: int = 3) -> str:
-    """The interval of an estimate as plain text; a dash where it has none."""
-    if estimate["low"] is None:
+    """The interval of an estimate as plain text; a dash where it has none, or none with a width, which
+    would look like certainty."""
+    if estimate["low"] in (None, estimate["high"]):
         return "–"
     return f"{estimate['low']:z.{decimals}f} to {estimate['high']:z.{decimals}f}"

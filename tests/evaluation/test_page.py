@@ -24,6 +24,7 @@ from lus_cli.evaluation import (
 from lus_cli.evaluation import (
     page as report,
 )
+from lus_cli.evaluation.terminal_tables import metric_table
 from lus_cli.evaluation.totals import VS_CONSTANT
 from lus_cli.pages import base, overlay
 from lus_cli.pages import figures as page_figures
@@ -327,6 +328,20 @@ def test_undefined_metrics_are_a_dash_with_a_reason(tmp_path):
     assert "Kappa is undefined" in text
     assert 'title="an interval needs at least two patients"' in text
     assert "no interval: an interval needs at least two patients" in text
+
+
+def test_an_interval_without_width_is_not_shown_as_certainty(tmp_path):
+    perfect = predictions_of(SCORES, SCORES)
+    text = page_of(tmp_path, perfect)
+    for name in ("metrics", "by-score", "confidence", "areas"):
+        assert "1.000 to 1.000" not in section(text, name)
+        assert "0.000 to 0.000" not in section(text, name)
+    reason = "the value is the same whichever patient is left out: an interval would have no width"
+    assert f"This is an accuracy of 100\u00a0% (no interval: {reason})" in text
+    by_score = text.split('<section id="by-score">')[1].split("</section>")[0]
+    assert by_score.count(f'title="{reason}"') == 3 * 4  # a single patient has score 3
+    table = metric_table(assessment.assess(perfect, 0, 0) | {"run": "perfect", "split": "test"})
+    assert table.rows[0][:3] == ("Accuracy", 1.0, "–")
 
 
 # ----------------------------------------------------------------------------------------- browser
