@@ -19,7 +19,7 @@ from lus_cli.evaluation.clip_encoding import Clip
 from lus_cli.evaluation.intervals import FEW_PATIENTS
 from lus_cli.pages.base import flat, percent, reason, rendered, three
 from lus_cli.pages.figures import PageFigure, page_figure
-from lus_cli.words import counted
+from lus_cli.words import counted, p_value
 
 MOST_VIDEOS = 1000  # in the table of videos
 LEFT_OUT = {"confusion"}  # the page has a confusion matrix that reacts to clicks
@@ -123,12 +123,13 @@ def summary(scores: Mapping[str, Any]) -> dict[str, str]:
     else:
         low, high = percent(accuracy["low"]), percent(accuracy["high"])
         interval = f"95 % interval over patients: {low} to {high}"
-    p_value = f", p = {three(accuracy['p_value'])}" if accuracy.get("p_value") is not None else ""
+    chance = accuracy.get("p_value")
+    by_chance = "" if chance is None else f", p {p_value(chance)}"
     texts = {
         "headline": headline(scores["predicted"], correct, videos),
         "references": f"This is an accuracy of {percent(accuracy['value'])} ({interval}). Predicting "
         f"score {most} for every video would reach {percent(accuracy['majority'])}; random "
-        f"permutations of the predictions would reach {percent(accuracy['chance'])}{p_value}.",
+        f"permutations of the predictions would reach {percent(accuracy['chance'])}{by_chance}.",
     }
     agreement = (
         "Kappa is undefined here."

@@ -8,7 +8,7 @@ from lus_cli.evaluation.assessment import REFERENCES
 from lus_cli.evaluation.metric_labels import METRICS
 from lus_cli.evaluation.totals import MEASURES, UNITS, VS_CONSTANT
 from lus_cli.progress import Table
-from lus_cli.words import counted
+from lus_cli.words import counted, p_value
 
 
 def metric_table(scores: dict[str, Any]) -> Table:
@@ -25,12 +25,12 @@ def metric_table(scores: dict[str, Any]) -> Table:
         f"{counted(scores['videos'], 'video')} of n = {counted(scores['patients'], 'patient')}"
     )
     p_values = [
-        f"{scores['metrics'][name]['p_value']:.3f} ({word})"
+        f"p {p_value(scores['metrics'][name]['p_value'])} ({word})"
         for name, word in (("accuracy", "accuracy"), ("kappa_quadratic", "kappa"))
         if scores["metrics"][name]["p_value"] is not None
     ]
     if p_values:
-        title += f"\npermutation test: p = {', '.join(p_values)}"
+        title += f"\npermutation test: {', '.join(p_values)}"
     return Table(title, ("", "value", over_patients(scores), *REFERENCES), rows)
 
 

@@ -17,7 +17,7 @@ import jinja2
 from markupsafe import Markup
 
 from lus_cli.pages.overlay import CONTOUR, STRONGEST, colour_names
-from lus_cli.words import counted
+from lus_cli.words import counted, p_value
 
 ASSUMED_RATE = 25.0  # frames/s, where the source does not state its rate
 
@@ -61,6 +61,7 @@ def environment() -> jinja2.Environment:
         "reason": reason,
         "percent": percent,
         "counted": counted,
+        "p_value": p_value,
         "thousands": "{:,}".format,
     }
     pages.globals |= {

@@ -330,6 +330,22 @@ def test_undefined_metrics_are_a_dash_with_a_reason(tmp_path):
     assert "no interval: an interval needs at least two patients" in text
 
 
+def test_a_p_value_is_never_shown_as_0(tmp_path):
+    truth = np.arange(80) % 4
+    ids = [(f"p{place // 4}", "1", str(place)) for place in range(80)]
+    for permutations, shown in ((2000, "< 0.001"), (100, "0.005")):  # 0.5 of 101
+        assessed = assessment.assess(predictions_of(truth, truth, ids), permutations, 0)
+        report.write_report(
+            tmp_path / "page.html", assessed, predictions_of(truth, truth, ids), RUN, {}
+        )
+        text = words((tmp_path / "page.html").read_text(encoding="utf-8"))
+        assert f", p {shown if '<' in shown else '= ' + shown}." in text
+        assert f" {shown} F1, micro" in text
+        title = metric_table(assessed | {"run": "perfect", "split": "test"}).title
+        sign = "" if "<" in shown else "= "
+        assert title.endswith(f"p {sign}{shown} (accuracy), p {sign}{shown} (kappa)")
+
+
 def test_an_interval_without_width_is_not_shown_as_certainty(tmp_path):
     perfect = predictions_of(SCORES, SCORES)
     text = page_of(tmp_path, perfect)
