@@ -372,13 +372,14 @@ class CrossvalConfig(Recipe):
         bool, typer.Option(help="Evaluate simple baseline methods on the same folds.")
     ] = True
     fold: Annotated[
-        int,
+        int | None,
         typer.Option(
             help="Train only this fold, counted from 1 over all repetitions. This is for job arrays: give "
             "all jobs the same --run, then pool the folds with --resume. [default: all]",
+            min=1,
             max=100_000,
         ),
-    ] = 0
+    ] = None
     permutations: Annotated[
         int,
         typer.Option(

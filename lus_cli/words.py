@@ -13,6 +13,11 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
+def p_value(value: float) -> str:
+    """A p-value with its sign: '= 0.012', or '< 0.001' for one that would be rounded to 0."""
+    return "< 0.001" if value < 0.0005 else f"= {value:.3f}"
+
+
 def verb(number: int) -> str:
     """The verb of a number of things: 'is' or 'are'."""
     return "is" if number == 1 else "are"

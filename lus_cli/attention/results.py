@@ -128,7 +128,7 @@ def format_estimate(estimate: dict[str, Any]) -> str:
     if estimate["value"] is None:
         return "undefined"
     text = f"{estimate['value']:.2f}"
-    if estimate["low"] is None:
+    if estimate["low"] in (None, estimate["high"]):
         return text
     return f"{text} ({estimate['low']:.2f} to {estimate['high']:.2f})"
 
@@ -136,7 +136,7 @@ def format_estimate(estimate: dict[str, Any]) -> str:
 def format_ratio(estimate: dict[str, Any]) -> str:
     """'2.1 times (1.5 to 2.9)', or '2.1 times' without an interval."""
     text = f"{estimate['value']:.1f} times"
-    if estimate["low"] is None:
+    if estimate["low"] in (None, estimate["high"]):
         return text
     return f"{text} ({estimate['low']:.1f} to {estimate['high']:.1f})"
 
@@ -148,9 +148,9 @@ def localisation_conclusion(attention: dict[str, Any]) -> str:
         return "too few patients to conclude whether the attention finds them"
     if low > 1:
         return "the attention finds them"
-    return (
-        "the attention finds the sector, but not them" if high > 1 else "the attention is elsewhere"
-    )
+    if high < 1:
+        return "the attention is elsewhere"
+    return "the attention is not shown to find them any better than the sector"
 
 
 # -------------------------------------------------------------------------------- between findings

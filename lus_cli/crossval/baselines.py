@@ -275,7 +275,7 @@ def fit_predict(
 
 
 BASELINES = (
-    Baseline("majority", "always the most frequent score", majority),
+    Baseline("majority", "always the most frequent score of the training videos", majority),
     Baseline("prior", "scores drawn with their frequencies; expected values", prior, drawn=True),
     Baseline(
         "confounders", "only gain, depth and sector; logistic regression", logistic("confounders")

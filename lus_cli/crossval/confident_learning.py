@@ -100,7 +100,9 @@ def chance_share(given: np.ndarray, probabilities: np.ndarray) -> float:
     """`wrong_share`, in 0..1, as it would be if predictions and labels were independent.
 
     Then the mean probability of a class is the same whatever the label, and so are the shares of the
-    videos that are confidently counted as each class: the expectation of equations 1 to 3.
+    videos that are confidently counted as each class: the expectation of equations 1 to 3. Its
+    diagonal is at least 1, as in `confident_joint`, so that predictions that are all equal give
+    `wrong_share` itself.
 
     Example:
         >>> given = np.array([0, 0, 0, 1, 1])
@@ -110,13 +112,12 @@ def chance_share(given: np.ndarray, probabilities: np.ndarray) -> float:
 
     """
     classes = probabilities.shape[1]
-    labels = np.bincount(given, minlength=classes) / len(given)
+    labels = np.bincount(given, minlength=classes)
     least = np.where(labels > 0, probabilities.mean(axis=0), np.inf)
     confident = confident_classes(probabilities, least)
-    confident = confident[confident != NOT_CONFIDENT]
-    if not len(confident):
-        return 0.0
-    return float(1 - labels @ (np.bincount(confident, minlength=classes) / len(confident)))
+    shares = np.bincount(confident[confident != NOT_CONFIDENT], minlength=classes) / len(given)
+    counts = np.maximum(np.outer(labels, shares), np.eye(classes))
+    return float(1 - np.trace(joint_distribution(counts, given)))
 
 
 def self_confidence(given: np.ndarray, probabilities: np.ndarray) -> np.ndarray:

@@ -18,6 +18,12 @@ from lus_cli.evaluation.metrics import Predictions
 from lus_cli.evaluation.strata import stratum
 
 STRATA = 3
+CONSTANT = "one of the two is constant"
+UNDEFINED = {
+    "with_score": CONSTANT,
+    "with_prediction": CONSTANT,
+    "beyond_score": "one of the three is constant, or the true score determines another",
+}
 
 
 def confounding(
@@ -55,9 +61,10 @@ def with_intervals(
     left_out = jackknife.left_out(
         lambda draws: correlations(columns, draws[:, patient]), len(patient)
     )
-    why = "one of the two is constant"
     return {
-        key: jackknife.estimate(value[0], left_out[key], jackknife.patients, CORRELATION, why)
+        key: jackknife.estimate(
+            value[0], left_out[key], jackknife.patients, CORRELATION, UNDEFINED[key]
+        )
         for key, value in whole.items()
     }
 

@@ -84,7 +84,7 @@ def notes_on(scores: Mapping[str, Any]) -> list[str]:
 
 def best_baseline_note(compared: Mapping[str, Any]) -> list[str]:
     """A sentence on the best baseline, and how many are shown to be better or worse than the recipe by
-    paired differences in kappa. None if kappa is undefined for every baseline."""
+    paired differences in kappa. Nothing if kappa is undefined for every baseline."""
     _, *others = method_rows(compared)
     baselines = [row for row in others if row["metrics"][KAPPA]["value"] is not None]
     if not baselines:

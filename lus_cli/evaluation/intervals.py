@@ -28,7 +28,7 @@ AT_ONCE = 2_000_000  # numbers per array of resamples in memory: tens of megabyt
 METHOD = "{} with Student's t, on the logit of the range"
 ONE_PATIENT = "an interval needs at least two patients"
 RESTS_ON_ONE = "the value is undefined if one of the patients is left out"
-NO_WIDTH = "the value is the same whichever patient is left out, so the interval has no width"
+NO_WIDTH = "the value is the same whichever patient is left out: an interval would have no width"
 FEW_PATIENTS = 5  # no comparison is decided over fewer
 LEAST_ERROR = 1e-9  # share of the range; a smaller standard error is rounding
 
@@ -133,13 +133,14 @@ class Jackknife:
             return entry | {"why": why}
         if patients < 2:
             return entry | {"why": ONE_PATIENT}
-        undefined = np.isnan(left_out)
-        if undefined.all() or (np.ptp(left_out[~undefined]) > LEAST_ERROR and undefined.any()):
-            return entry | {"why": RESTS_ON_ONE}
-        left_out = left_out[~undefined]  # all of them, or equal ones, as for a perfect model
-        low, high = confidence_interval(
-            value if centre is None else centre, left_out, min(patients, MOST_GROUPS), limits
-        )
+        centre = value if centre is None else centre
+        defined = left_out[~np.isnan(left_out)]
+        if len(defined) < len(left_out):
+            # At a limit, as for a perfect model, the videos of one patient do not matter.
+            at_limit = not limits[0] < centre < limits[1]
+            if not (at_limit and len(defined) and (defined == centre).all()):
+                return entry | {"why": RESTS_ON_ONE}
+        low, high = confidence_interval(centre, defined, min(patients, MOST_GROUPS), limits)
         entry |= {"low": min(low, float(value)), "high": max(high, float(value))}
         if low == high == value:
             entry["note"] = NO_WIDTH

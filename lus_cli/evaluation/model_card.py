@@ -261,7 +261,7 @@ def hub_result(scores: Mapping[str, Any]) -> dict[str, Any]:
         if entry["value"] is None:
             continue
         interval = "no interval"
-        if entry["low"] is not None:
+        if entry["low"] not in (None, entry["high"]):
             interval = f"95 % interval {format_interval(entry)}"
         label = f"{name} ({interval}, {people})"
         metrics.append({"type": kind, "name": label, "value": round(entry["value"], 4)})

@@ -17,9 +17,9 @@ from lus_cli import files as part_files
 from lus_cli.evaluation import metric_labels, metrics, totals
 from lus_cli.evaluation.clip_encoding import Clip
 from lus_cli.evaluation.intervals import FEW_PATIENTS
-from lus_cli.pages.base import flat, percent, rendered, three
+from lus_cli.pages.base import flat, percent, reason, rendered, three
 from lus_cli.pages.figures import PageFigure, page_figure
-from lus_cli.words import counted
+from lus_cli.words import counted, p_value
 
 MOST_VIDEOS = 1000  # in the table of videos
 LEFT_OUT = {"confusion"}  # the page has a confusion matrix that reacts to clicks
@@ -38,7 +38,7 @@ AXES = {"kappa_quadratic": (-0.25, 1.0), "mean_absolute_error": (0.0, 3.0), "bri
 PLOT_WIDTH = 150.0
 # The style sheets and scripts of the page, and the values that the macros of its template need.
 STYLES, SCRIPTS = "report.css player.css", "player.js report.js"
-CONSTANTS = {"few_patients": FEW_PATIENTS, "which": ""}
+CONSTANTS = {"few_patients": FEW_PATIENTS, "which": "", "vs_constant": totals.VS_CONSTANT}
 
 
 def write_report(
@@ -118,17 +118,18 @@ def summary(scores: Mapping[str, Any]) -> dict[str, str]:
     matrix = scores["confusion"]
     correct = sum(matrix[score][score] for score in metrics.SCORES)
     most = max(metrics.SCORES, key=lambda score: scores["scores"][score])
-    if accuracy["low"] is None:
-        interval = f"no interval: {accuracy['why']}"
+    if words := reason(accuracy):
+        interval = f"no interval: {words}"
     else:
         low, high = percent(accuracy["low"]), percent(accuracy["high"])
         interval = f"95 % interval over patients: {low} to {high}"
-    p_value = f", p = {three(accuracy['p_value'])}" if accuracy.get("p_value") is not None else ""
+    chance = accuracy.get("p_value")
+    by_chance = "" if chance is None else f", p {p_value(chance)}"
     texts = {
         "headline": headline(scores["predicted"], correct, videos),
         "references": f"This is an accuracy of {percent(accuracy['value'])} ({interval}). Predicting "
         f"score {most} for every video would reach {percent(accuracy['majority'])}; random "
-        f"permutations of the predictions would reach {percent(accuracy['chance'])}{p_value}.",
+        f"permutations of the predictions would reach {percent(accuracy['chance'])}{by_chance}.",
     }
     agreement = (
         "Kappa is undefined here."

@@ -1,8 +1,8 @@
 """Reference predictions, which do not look at a video, to compare a model's metrics with.
 
-majority  The best constant prediction: the most frequent score of the evaluated videos for metrics
-          of the predicted score; the best constant distribution for loss, Brier score and
-          calibration.
+majority  The most frequent score of the evaluated videos, predicted for each of them; for loss, Brier
+          score and calibration, the best constant distribution. No constant prediction has a higher
+          accuracy; another one may have a lower mean absolute error.
 prior     The score frequencies of the training videos: a score drawn by them, and the frequencies
           themselves as probabilities.
 chance    The model's own predictions, permuted at random over the videos. Unlike `prior`, this keeps
@@ -19,7 +19,7 @@ from lus_cli.evaluation.resampling import CALIBRATION_BINS, LEAST_PROBABILITY, P
 
 
 def majority(sums: PatientSums) -> dict[str, float]:
-    """Each metric of the best constant prediction; the lowest of several most frequent scores."""
+    """Each metric of `majority`; the lowest of several most frequent scores."""
     counts = sums.confusion.sum(axis=(0, 2))
     confusion = np.zeros((len(SCORES), len(SCORES)))
     confusion[:, counts.argmax()] = counts

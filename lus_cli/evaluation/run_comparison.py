@@ -17,7 +17,7 @@ from lus_cli.evaluation.comparison import ENSEMBLE, compare, conclusion, ensembl
 from lus_cli.evaluation.metrics import SCORES, Predictions, equal_predictions
 from lus_cli.evaluation.terminal_tables import format_interval
 from lus_cli.evaluation.totals import few_patients
-from lus_cli.files import csv_text, write_json, write_text
+from lus_cli.files import csv_text, fingerprint, write_json, write_text
 from lus_cli.progress import Result, Table
 from lus_cli.words import counted, sentence
 
@@ -66,9 +66,12 @@ def compare_candidates(
     about: Mapping[str, Any],
 ) -> Result:
     """Compares candidates with the first of them, as `compare` does, and writes the result to
-    `folder`. Predicting the most frequent score for every video is added as a candidate."""
+    `folder`. Predicting the most frequent score for every video is added as a candidate, unless
+    there is one called MAJORITY, as in a cross-validation, whose baseline learns that score from the
+    training patients of each fold."""
     first = next(iter(candidates.values()))[0]
-    with_majority = {**candidates, MAJORITY: [most_frequent(first)]}
+    with_majority = dict(candidates)
+    with_majority.setdefault(MAJORITY, [most_frequent(first)])
     compared = compare(with_majority) | {"warnings": []} | dict(about)
     write_comparison(folder, compared, with_majority)
     return Result(
@@ -92,7 +95,8 @@ def warnings_of_runs(predictions: Mapping[str, Predictions]) -> Iterator[str]:
 def on_common_videos(predictions: Mapping[str, Predictions], part: str) -> dict[str, Predictions]:
     """The predictions for the videos that all runs have scored, in the order of the first run.
 
-    Raises LusError if there are none, as for two folds of a cross-validation.
+    Raises LusError if there are none, as for two folds of a cross-validation, or if two runs, of
+    different caches, have different scores of a video.
     """
     shared = set.intersection(*(set(one.videos) for one in predictions.values()))
     if not shared:
@@ -106,6 +110,15 @@ def on_common_videos(predictions: Mapping[str, Predictions], part: str) -> dict[
         row_of = {video: index for index, video in enumerate(one.videos)}
         rows = [row_of[video] for video in order]
         common[name] = Predictions(order, one.scores[rows], one.probabilities[rows])
+    first, *others = common
+    for name in others:
+        if (differ := np.flatnonzero(common[name].scores != common[first].scores)).size:
+            raise LusError(
+                f"runs {first} and {name} have different scores of {counted(len(differ), 'video')}, "
+                f"such as {'/'.join(order[differ[0]])}",
+                "give both studies the same scores with `lus prepare`, or score a third one with "
+                "--videos",
+            )
     return common
 
 
@@ -118,8 +131,13 @@ def most_frequent(predictions: Predictions) -> Predictions:
 
 
 def folder_name(names: Sequence[str], part: str) -> str:
-    runs = "-".join(names) if len(names) < 4 else f"{names[0]}-and-{len(names) - 1}-more"
-    return f"{runs[:120]}-on-{part}"
+    """The folder of a comparison. If it does not have all names, a hash of them keeps comparisons
+    apart."""
+    runs = "-".join(names)
+    if len(names) > 3 or len(runs) > 120:
+        more = f"-and-{len(names) - 1}-more"
+        runs = f"{names[0][:100]}{more}-{fingerprint(list(names))[:6]}"
+    return f"{runs}-on-{part}"
 
 
 def write_comparison(
@@ -187,8 +205,11 @@ def significant_differences(compared: Mapping[str, Any]) -> list[str]:
         word = conclusion(kappa, "kappa_quadratic")
         if word in ("better", "worse"):
             difference = kappa["difference"]
+            # As of a perfect and a constant run: without width there is no interval to show.
+            wide = difference["low"] < difference["high"]
+            interval = f" ({format_interval(difference)})" if wide else ""
             sentences.append(
                 f"{row['name']} is {word} than {compared['reference']}: kappa "
-                f"{difference['value']:+z.3f} ({format_interval(difference)})."
+                f"{difference['value']:+z.3f}{interval}."
             )
     return sentences

@@ -6,9 +6,9 @@ from typing import Any
 
 from lus_cli.evaluation.assessment import REFERENCES
 from lus_cli.evaluation.metric_labels import METRICS
-from lus_cli.evaluation.totals import MEASURES, UNITS
+from lus_cli.evaluation.totals import MEASURES, UNITS, VS_CONSTANT
 from lus_cli.progress import Table
-from lus_cli.words import counted
+from lus_cli.words import counted, p_value
 
 
 def metric_table(scores: dict[str, Any]) -> Table:
@@ -25,12 +25,12 @@ def metric_table(scores: dict[str, Any]) -> Table:
         f"{counted(scores['videos'], 'video')} of n = {counted(scores['patients'], 'patient')}"
     )
     p_values = [
-        f"{scores['metrics'][name]['p_value']:.3f} ({word})"
+        f"p {p_value(scores['metrics'][name]['p_value'])} ({word})"
         for name, word in (("accuracy", "accuracy"), ("kappa_quadratic", "kappa"))
         if scores["metrics"][name]["p_value"] is not None
     ]
     if p_values:
-        title += f"\npermutation test: p = {', '.join(p_values)}"
+        title += f"\npermutation test: {', '.join(p_values)}"
     return Table(title, ("", "value", over_patients(scores), *REFERENCES), rows)
 
 
@@ -48,7 +48,8 @@ def total_table(scores: dict[str, Any]) -> Table:
             rows.append((name, icc["value"], format_interval(icc), error["value"], less))
     exams, patients = (scores["sums"][unit]["units"] for unit in UNITS)
     title = f"totals: {counted(exams, 'exam')} of n = {counted(patients, 'patient')}"
-    columns = ("", "ICC", over_patients(scores), "error", "minus a constant's")
+    title += f"\n{VS_CONSTANT}: 95 % of the difference in error; below 0 is better"
+    columns = ("", "ICC", over_patients(scores), "error", VS_CONSTANT)
     return Table(title, columns, rows)
 
 
@@ -74,7 +75,8 @@ def over_patients(scores: dict[str, Any]) -> str:
 
 
 def format_interval(estimate: dict[str, Any], decimals: int = 3) -> str:
-    """The interval of an estimate as plain text; a dash where it has none."""
-    if estimate["low"] is None:
+    """The interval of an estimate as plain text; a dash where it has none, or none with a width, which
+    would look like certainty."""
+    if estimate["low"] in (None, estimate["high"]):
         return "–"
     return f"{estimate['low']:z.{decimals}f} to {estimate['high']:z.{decimals}f}"

@@ -31,6 +31,7 @@ from lus_cli.words import counted
 UNITS = {"exam": 2, "patient": 1}  # -> number of parts of a video's id that identify the unit
 MEASURES = ("total", "mean")
 DRAWN = "predicted"  # the estimate in the figures: the sum of the predicted scores
+VS_CONSTANT = "vs one score for all"  # the title of the column with `less`, see `sums`
 AGREEMENT = 1.96  # standard deviations: 95 % of normal differences lie within
 RANGES: dict[str, Limits] = {
     "icc": CORRELATION,

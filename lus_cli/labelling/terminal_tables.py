@@ -55,9 +55,9 @@ def agreement_table(numbers: dict[str, Any]) -> Table:
             row["patients"],
             row["agreement"]["value"],
             row[KAPPA]["value"],
-            interval(row[KAPPA]),
+            format_interval(row[KAPPA], 2),
             row[ICC]["value"],
-            interval(row[ICC]),
+            format_interval(row[ICC], 2),
         )
         for row in shown_rows(numbers)
     ]
@@ -79,11 +79,6 @@ def shown_rows(numbers: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def interval(estimate: dict[str, Any]) -> str:
-    """An interval; a dash also for one without width, which would look like certainty."""
-    return "–" if "note" in estimate else format_interval(estimate, 2)
-
-
 def pair_tables(numbers: dict[str, Any]) -> list[Table]:
     """The kappa of each pair, if there are several, and the first confusion matrices."""
     pairs = numbers["pairs"]
@@ -95,7 +90,7 @@ def pair_tables(numbers: dict[str, Any]) -> list[Table]:
                 pair["videos"],
                 pair["agreement"]["value"],
                 pair[KAPPA]["value"],
-                interval(pair[KAPPA]),
+                format_interval(pair[KAPPA], 2),
             )
             for pair in pairs
         ]

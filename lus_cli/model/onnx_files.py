@@ -1,7 +1,8 @@
 """Exporting a trained model to ONNX files, which run without PyTorch, and comparing the two.
 
-There are two graphs. Both take the frames of one video as bytes, as `lus prepare` stores them:
-FrameEncoder any number of frames, VideoScorer a fixed number.
+There are two graphs. Both take the pictures of one video as bytes: its frames, as `lus prepare` stores
+them, or those that the recipe makes of its frames, see cache/pictures.py. FrameEncoder takes any number
+of pictures, VideoScorer a fixed number.
 """
 
 from __future__ import annotations

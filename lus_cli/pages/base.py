@@ -17,7 +17,7 @@ import jinja2
 from markupsafe import Markup
 
 from lus_cli.pages.overlay import CONTOUR, STRONGEST, colour_names
-from lus_cli.words import counted
+from lus_cli.words import counted, p_value
 
 ASSUMED_RATE = 25.0  # frames/s, where the source does not state its rate
 
@@ -58,8 +58,10 @@ def environment() -> jinja2.Environment:
     pages.filters |= {
         "three": three,
         "interval": page_interval,
+        "reason": reason,
         "percent": percent,
         "counted": counted,
+        "p_value": p_value,
         "thousands": "{:,}".format,
     }
     pages.globals |= {
@@ -88,10 +90,17 @@ def percent(share: float) -> str:
 
 
 def page_interval(estimate: Mapping[str, Any]) -> str:
-    """The interval of an estimate with `low` and `high`; a dash where it has none."""
-    if estimate["low"] is None:
+    """The interval of an estimate with `low` and `high`; a dash where it has none, or none with a width,
+    which would look like certainty."""
+    if estimate["low"] in (None, estimate["high"]):
         return "–"
     return f"{three(estimate['low'])} to {three(estimate['high'])}"
+
+
+def reason(estimate: Mapping[str, Any]) -> str:
+    """Why an estimate has no value or no interval to show; empty if it has both."""
+    words: str = estimate.get("why") or estimate.get("note") or ""
+    return words
 
 
 # ------------------------------------------------------------------------------------------- tables

@@ -39,7 +39,7 @@ TEXTS = {
     ),
     "forest": (
         "Methods side by side",
-        "Left: the kappa of each method. Right: by how much the recipe exceeds it on the same patients. "
+        "Left: the kappa of each method. Right: the same minus that of the recipe, paired by patient. "
         "An interval that excludes 0 shows a difference, even if the intervals on the left overlap.",
     ),
     "folds": (
@@ -75,7 +75,7 @@ TEXTS = {
     "abstention": (
         "Abstention",
         "Leaving out the least confident predictions. If confidence is informative, accuracy rises from "
-        "right to left. A score of which no video is left counts as 0 in macro F1.",
+        "right to left. Macro F1 leaves out a score that no video left has, unless it is predicted.",
     ),
     "exam_totals": (
         "Totals of exams",

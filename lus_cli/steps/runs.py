@@ -74,8 +74,8 @@ def fulfils(row: Listed, condition: str) -> bool:
         return fnmatch.fnmatch(as_text(value).lower(), wanted.lower()) == (sign == "=")
     if value is None or value == "":
         return False
-    if isinstance(value, str):
-        return COMPARISONS[sign](value, wanted)
+    if isinstance(value, (str, dict)):
+        return COMPARISONS[sign](as_text(value), wanted)
     try:
         return COMPARISONS[sign](value, float(wanted))
     except (TypeError, ValueError):

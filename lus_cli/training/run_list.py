@@ -35,7 +35,7 @@ class Listed:
     study: the folder of its exams. fingerprint: of its videos. started: ISO 8601 with time zone.
     patients: with labelled videos, in all parts. epochs: trained, of `planned`; of a
         cross-validation, its folds.
-    test_...: on the test patients; of a cross-validation, out of fold.
+    test_...: on the test patients; of a cross-validation, out of fold, means over the repetitions.
     size: bytes, of a cross-validation with the runs of its folds.
     state: finished, unfinished, running or damaged; a fold is finished with its predictions.
     """
@@ -146,7 +146,8 @@ def read_crossval(root: Path, folds: list[Listed]) -> Listed:
         newest = max((path.stat().st_mtime_ns for path in done), default=0)
         if not complete or scores.stat().st_mtime_ns < newest:  # of the folds' earlier models
             return row
-        return dataclasses.replace(row, **metrics_in(read_json(scores, "")))
+        recipe = read_json(scores, "")["comparison"]["candidates"][0]  # means over repetitions
+        return dataclasses.replace(row, **metrics_in(recipe))
     except DAMAGED:
         return base
 

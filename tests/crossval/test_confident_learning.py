@@ -84,6 +84,8 @@ def test_equal_probabilities_reach_their_mean_whatever_the_rounding() -> None:
     assert (confident_classes(probabilities, thresholds(given, probabilities)) == 1).all()
     # Each is counted to class 1; the label 0 keeps the half that its diagonal of 1 gives it.
     assert wrong_share(given, probabilities) == pytest.approx(1 / 7 / 2)
+    # It says nothing about the labels, so that is also what chance gives.
+    assert chance_share(given, probabilities) == pytest.approx(1 / 7 / 2)
 
 
 # ------------------------------------------------------------------------------ second implementation

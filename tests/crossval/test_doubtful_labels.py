@@ -117,6 +117,16 @@ def test_predictions_by_chance_are_not_informative() -> None:
     assert doubt_note(random).endswith("do not use that list.")
 
 
+def test_a_constant_model_is_not_informative() -> None:
+    """It doubts every label but the most frequent one, as predictions by chance do."""
+    shares = np.tile(np.bincount(GIVEN) / len(GIVEN), (len(GIVEN), 1))
+    constant = doubted_labels([Predictions(VIDEOS, GIVEN, shares)])
+    assert constant["doubted"] == len(GIVEN) - np.bincount(GIVEN).max()
+    assert constant["below_chance"]["value"] == 0
+    assert constant["by_chance"] == pytest.approx(constant["expected_wrong"]["value"])
+    assert not is_informative(constant)
+
+
 def test_a_score_that_no_video_has_is_never_suggested() -> None:
     given = np.minimum(GIVEN, 2)
     repeats = repetitions(0.9, given=given)
@@ -172,7 +182,9 @@ def test_the_page_shows_the_doubted_labels_in_order_and_warns(tmp_path: Path) ->
     places = [text.index(f" {video} ") for video in videos]
     assert places == sorted(places)
     assert f"doubt the given score of {numbers['doubted']} of 120 videos" in text
-    assert f"expects {numbers['expected_wrong']['value']:.0f} wrong scores" in text
+    assert (
+        f"expects {numbers['expected_wrong']['value']:.0f} of the given scores to be wrong" in text
+    )
     assert f"it would expect {numbers['by_chance']:.0f}" in text
     assert "For inspection only, never for reporting" in text
     assert f"{numbers['metrics']['without_doubted']['accuracy']:.3f}" in text

@@ -77,6 +77,16 @@ def test_a_group_is_a_confounder_by_membership() -> None:
     assert group_confounding(predictions, [""] * len(OWNERS)) == []
 
 
+def test_beyond_a_score_that_the_group_determines_nothing_can_be_said() -> None:
+    truth = np.where(np.array(GROUPS) == "north", 0, 3)
+    random = np.random.default_rng(0)
+    predictions = predictions_of(truth, np.clip(truth + random.normal(size=len(truth)), 0, 3))
+    (row,) = group_confounding(predictions, GROUPS)
+    assert row["with_score"]["value"] == pytest.approx(-1)
+    assert row["beyond_score"]["value"] is None
+    assert "the true score determines another" in row["beyond_score"]["why"]
+
+
 def test_a_warning_says_if_the_group_tells_the_score() -> None:
     random = np.random.default_rng(1)
     alike = random.integers(0, 4, len(OWNERS))

@@ -58,6 +58,13 @@ def test_a_job_that_does_not_fit_is_refused(cache: Path) -> None:
             crossval.run(crossval_config(cache, **changes), silent)
 
 
+def test_job_number_0_is_refused_instead_of_training_every_fold(tmp_path: Path) -> None:
+    words = ["crossval", "--fold", "0", "--run", "jobs", "--cache", str(tmp_path)]
+    outcome = CliRunner().invoke(app, words)
+    assert outcome.exit_code == 2
+    assert "--fold" in outcome.output
+
+
 def compared(cache: Path, *names: str) -> Any:
     config = EvaluateConfig(runs=names, cache=cache, device="cpu", threads=1)
     return evaluate.run(config, silent)

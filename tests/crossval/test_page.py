@@ -23,6 +23,7 @@ from lus_cli.cache.split import Split, load_split
 from lus_cli.cache.video_cache import VideoCache
 from lus_cli.cli.settings import settings_from
 from lus_cli.config import CrossvalConfig
+from lus_cli.crossval import figures as crossval_figures
 from lus_cli.crossval.confounders import confounding
 from lus_cli.crossval.doubtful_labels import doubted_labels
 from lus_cli.crossval.folder import draw, write_crossval
@@ -43,7 +44,7 @@ from lus_cli.evaluation.folder import write_evaluation
 from lus_cli.evaluation.metrics import Predictions
 from lus_cli.evaluation.page import write_report
 from lus_cli.pages.base import three
-from lus_cli.pages.figures import PAGE_COLOURS
+from lus_cli.pages.figures import PAGE_COLOURS, TEXTS
 from lus_cli.progress import Result, silent
 from lus_cli.steps import crossval
 from lus_cli.training.trained_run import TrainedRun
@@ -376,6 +377,17 @@ def test_every_method_is_in_the_table_the_best_first(page: str) -> None:
             assert less["value"] == pytest.approx(method - recipe)  # as in the terminal
             assert less["low"] <= less["value"] <= less["high"]
             assert three(less["low"]) in text
+
+
+def test_the_forest_shows_methods_minus_the_recipe_and_says_so() -> None:
+    compared = comparison.compare(CANDIDATES)
+    rows = method_rows(compared)
+    right = crossval_figures.forest(compared, rows).axes[1]
+    dots = [line.get_xdata()[0] for line in right.lines if line.get_marker() == "o"]
+    assert dots == pytest.approx([row["difference"]["value"] for row in rows[1:]])
+    kappas = [row["metrics"]["kappa_quadratic"]["value"] for row in rows]
+    assert dots == pytest.approx([kappa - kappas[0] for kappa in kappas[1:]])
+    assert "minus that of the recipe" in TEXTS["forest"][1]
 
 
 def test_the_metrics_of_a_fold_are_those_of_its_patients() -> None:

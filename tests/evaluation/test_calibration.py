@@ -19,6 +19,7 @@ from lus_cli.evaluation.calibration import (
 )
 from lus_cli.evaluation.intervals import Jackknife
 from lus_cli.evaluation.metrics import Predictions, soft_labels
+from lus_cli.pages.figures import TEXTS
 from tests.predicted import drawn, predicting, predictions_for
 
 
@@ -182,6 +183,15 @@ def test_a_model_of_constant_confidence_gains_nothing_by_abstaining():
     assert len(found["curve"]) == 1
     assert found["aurc"]["value"] == found["aurc_random"] == pytest.approx(1 / 3)
     assert {row["coverage"] for row in found["at_coverage"]} == {1.0}
+
+
+def test_a_score_of_which_no_video_is_left_does_not_count_in_macro_f1():
+    # The videos of score 2 are the least confident; the page says that they are left out, not 0.
+    shares = [[0.9, 0.1, 0, 0], [0.1, 0.9, 0, 0], [0.1, 0.1, 0.7, 0.1], [0.6, 0.2, 0.2, 0]]
+    curve = abstention(predictions_for("abcd", [0, 1, 2, 2], shares), Jackknife(4))["curve"]
+    assert [row["videos"] for row in curve] == [2, 3, 4]
+    assert [row["f1_macro"] for row in curve] == pytest.approx([1, 1, (2 / 3 + 1 + 2 / 3) / 3])
+    assert "leaves out a score that no video left has" in TEXTS["abstention"][1]
 
 
 def test_accuracy_at_a_coverage_is_over_at_least_so_many_videos():

@@ -10,9 +10,10 @@ from scipy import stats
 from sklearn.metrics import cohen_kappa_score
 
 from lus_cli.cache.layout import Cache
+from lus_cli.errors import LusError
 from lus_cli.evaluation.comparison import compare, conclusion, ensemble
 from lus_cli.evaluation.metrics import Predictions
-from lus_cli.evaluation.run_comparison import compare_runs
+from lus_cli.evaluation.run_comparison import compare_candidates, compare_runs, folder_name
 
 PATIENTS, AREAS = 12, 5
 
@@ -159,3 +160,41 @@ def test_constant_and_blind_runs_get_warnings_and_majority_is_the_most_frequent_
     notes = " | ".join(compare_runs(Cache(tmp_path), "test", few, {"warnings": []}).notes)
     assert "Only 3 patients" in notes
     assert " than " not in notes.replace("fewer than", "")
+
+
+def test_a_baseline_called_majority_is_not_replaced_by_that_of_the_tested_videos(
+    tmp_path: Path,
+) -> None:
+    good = predictions_of(0.9, 1)
+    folds = np.eye(4)[np.arange(len(good.scores)) // AREAS % 2 * 3]  # another score in each fold
+    blind = Predictions(good.videos, good.scores, folds)
+    result = compare_candidates(tmp_path, {"good": [good], "majority": [blind]}, "", {})
+    rows = {
+        row["name"]: row["metrics"]["accuracy"]["value"] for row in result.numbers["candidates"]
+    }
+    assert list(rows) == ["good", "majority"]
+    assert rows["majority"] == pytest.approx((blind.predicted == good.scores).mean())
+    most = np.bincount(good.scores).max() / len(good.scores)
+    assert rows["majority"] < most
+    alone = compare_candidates(tmp_path, {"good": [good]}, "", {}).numbers["candidates"]
+    assert alone[1]["metrics"]["accuracy"]["value"] == pytest.approx(most)
+
+
+def test_runs_of_studies_with_other_scores_are_refused_in_one_line(tmp_path: Path) -> None:
+    one = predictions_of(0.9, 1)
+    scores = one.scores.copy()
+    scores[[7, 8]] = 3 - scores[[7, 8]]
+    runs = {"one": one, "relabelled": Predictions(one.videos, scores, one.probabilities)}
+    with pytest.raises(LusError, match="one and relabelled have different scores of 2 videos") as e:
+        compare_runs(Cache(tmp_path), "test", runs, {"warnings": []})
+    assert "p1/1/2" in str(e.value)
+
+
+def test_no_comparison_replaces_that_of_other_runs() -> None:
+    assert folder_name(["a", "b", "c"], "test") == "a-b-c-on-test"
+    four = [folder_name(names, "test") for names in (list("abcd"), list("abce"), list("abdc"))]
+    assert len(set(four)) == 3
+    assert all(name.startswith("a-and-3-more-") and name.endswith("-on-test") for name in four)
+    long = [folder_name([f"{'x' * 100}-{end}", "y" * 100 + end], "test") for end in "12"]
+    assert long[0] != long[1]
+    assert max(map(len, long)) < 255

@@ -138,7 +138,9 @@ def test_every_number_of_an_evaluation_is_in_its_file(evaluated):
                 strict=True,
             ):
                 assert cell == ("–" if value is None else f"{value:z.3f}".replace("-", "−"))
-            if entry["low"] is not None:
+            if entry["low"] in (None, entry["high"]):
+                assert shown[1] == "–"
+            else:
                 ends = [float(end.replace("−", "-")) for end in shown[1].split(" to ")]
                 assert ends == pytest.approx([entry["low"], entry["high"]], abs=5.1e-4)
         for true, line in enumerate(scores["confusion"]):

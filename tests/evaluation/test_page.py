@@ -24,6 +24,8 @@ from lus_cli.evaluation import (
 from lus_cli.evaluation import (
     page as report,
 )
+from lus_cli.evaluation.terminal_tables import metric_table
+from lus_cli.evaluation.totals import VS_CONSTANT
 from lus_cli.pages import base, overlay
 from lus_cli.pages import figures as page_figures
 from tests import browser
@@ -159,6 +161,7 @@ def test_totals_stand_next_to_those_of_constant_scores(page):
     text = section(page, "totals")
     for part in ("exam total predicted scores", "most frequent score for all", "same videos"):
         assert part in text
+    assert f"{VS_CONSTANT} 95 % interval" in text
 
 
 def test_a_temperature_is_shown_with_what_it_was_fitted_on(tmp_path, page):
@@ -325,6 +328,36 @@ def test_undefined_metrics_are_a_dash_with_a_reason(tmp_path):
     assert "Kappa is undefined" in text
     assert 'title="an interval needs at least two patients"' in text
     assert "no interval: an interval needs at least two patients" in text
+
+
+def test_a_p_value_is_never_shown_as_0(tmp_path):
+    truth = np.arange(80) % 4
+    ids = [(f"p{place // 4}", "1", str(place)) for place in range(80)]
+    for permutations, shown in ((2000, "< 0.001"), (100, "0.005")):  # 0.5 of 101
+        assessed = assessment.assess(predictions_of(truth, truth, ids), permutations, 0)
+        report.write_report(
+            tmp_path / "page.html", assessed, predictions_of(truth, truth, ids), RUN, {}
+        )
+        text = words((tmp_path / "page.html").read_text(encoding="utf-8"))
+        assert f", p {shown if '<' in shown else '= ' + shown}." in text
+        assert f" {shown} F1, micro" in text
+        title = metric_table(assessed | {"run": "perfect", "split": "test"}).title
+        sign = "" if "<" in shown else "= "
+        assert title.endswith(f"p {sign}{shown} (accuracy), p {sign}{shown} (kappa)")
+
+
+def test_an_interval_without_width_is_not_shown_as_certainty(tmp_path):
+    perfect = predictions_of(SCORES, SCORES)
+    text = page_of(tmp_path, perfect)
+    for name in ("metrics", "by-score", "confidence", "areas"):
+        assert "1.000 to 1.000" not in section(text, name)
+        assert "0.000 to 0.000" not in section(text, name)
+    reason = "the value is the same whichever patient is left out: an interval would have no width"
+    assert f"This is an accuracy of 100\u00a0% (no interval: {reason})" in text
+    by_score = text.split('<section id="by-score">')[1].split("</section>")[0]
+    assert by_score.count(f'title="{reason}"') == 3 * 4  # a single patient has score 3
+    table = metric_table(assessment.assess(perfect, 0, 0) | {"run": "perfect", "split": "test"})
+    assert table.rows[0][:3] == ("Accuracy", 1.0, "–")
 
 
 # ----------------------------------------------------------------------------------------- browser

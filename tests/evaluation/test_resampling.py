@@ -174,6 +174,33 @@ def test_an_interval_is_undefined_if_the_metric_is_undefined_without_one_patient
     assert "one of the patients is left out" in estimate["why"]
 
 
+def test_kappa_that_is_undefined_without_one_of_two_patients_has_no_interval() -> None:
+    # Without patient b, all videos have score 1 and it is predicted for each of them.
+    predictions = predictions_for(
+        "aaabbbb", [1, 1, 1, 0, 1, 2, 3], predicting([1, 1, 1, 0, 1, 3, 2])
+    )
+    kappa = assess(predictions, 0, 0)["metrics"]["kappa_quadratic"]
+    assert kappa["value"] == pytest.approx(1 - 2 / 10.857142857)
+    assert (kappa["low"], kappa["high"]) == (None, None)
+    assert "one of the patients is left out" in kappa["why"]
+
+
+def test_values_that_are_equal_but_for_an_undefined_one_have_no_interval(monkeypatch) -> None:
+    # Both patients with score 3 are in one group: without it, recall is undefined, else unchanged.
+    monkeypatch.setattr(intervals, "MOST_GROUPS", 5)
+    names = np.array([f"p{number:02}" for number in range(20)])
+    together = names[Jackknife(20).group == 0][:2]
+    scores = np.where(np.isin(names, together), 3, 0).repeat(2)
+    predicted = scores.copy()
+    predicted[np.flatnonzero(scores)[::2]] = 0  # one of the two videos of each
+    rows = assess(predictions_for(names.repeat(2), scores, predicting(predicted)), 0, 0)[
+        "per_class"
+    ]
+    recall = rows[3]["recall"]
+    assert (recall["value"], recall["low"], recall["patients"]) == (0.5, None, 2)
+    assert "one of the patients is left out" in recall["why"]
+
+
 def many(patients: int, videos: int) -> Predictions:
     """Predictions that are mostly correct, more often for some patients than for others."""
     random = np.random.default_rng(patients)

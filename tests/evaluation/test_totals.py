@@ -5,9 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from lus_cli.evaluation.assessment import assess
 from lus_cli.evaluation.intervals import POSITIVE, Jackknife
 from lus_cli.evaluation.metrics import Predictions
-from lus_cli.evaluation.totals import agreement, areas, sums
+from lus_cli.evaluation.terminal_tables import total_table
+from lus_cli.evaluation.totals import VS_CONSTANT, agreement, areas, sums
+from lus_cli.progress import GAP
 from tests.predicted import predicting
 
 TWO = Jackknife(2)
@@ -136,6 +139,24 @@ def test_the_error_is_paired_with_that_of_a_constant(predictions):
     assert totals["majority"]["mae"]["value"] == totals["predicted"]["mae"]["value"] == 1
     assert "less" in totals["expected"]["mae"]
     assert "less" not in totals["majority"]["mae"]
+
+
+def test_the_terminal_compares_with_the_best_constant_in_80_columns():
+    # Of the constants, the training mean, 9 / 7, has the lower error: 8.3 / 7 instead of 9 / 7.
+    videos = [(f"p{number}", "1", "1") for number in range(7)]
+    truth, answers = [0, 0, 0, 1, 2, 3, 3], [0, 1, 0, 1, 1, 3, 2]
+    predictions = Predictions(videos, np.array(truth), predicting(answers))
+    scores = assess(predictions, 0, 0, training=[3, 1, 1, 2])
+    errors = scores["sums"]["exam"]["total"]
+    assert errors["prior"]["mae"]["value"] < errors["majority"]["mae"]["value"]
+    less = errors["predicted"]["mae"]["less"]["prior"]
+    table = total_table(scores)
+    row = dict(zip(table.columns, table.rows[0], strict=True))
+    assert row[VS_CONSTANT] == f"{less['low']:.2f} to {less['high']:.2f}"
+    longest = ("patient, per video", "-0.123", "-0.456 to 0.789", "9.876", "-99.99 to -99.99")
+    pairs = zip(table.columns, longest, strict=True)
+    assert 1 + sum(GAP + max(map(len, pair)) for pair in pairs) <= 80
+    assert max(map(len, table.title.splitlines())) <= 80
 
 
 def test_areas_are_in_natural_order_with_their_own_numbers(predictions):

@@ -113,6 +113,7 @@ def test_sorting_and_filtering(made: Path) -> None:
     assert names(made, filter=("test_f1_macro<2",)) == ["paper-1"], (
         "a missing value fulfils nothing"
     )
+    assert names(made, filter=("changed>a",)) == ["paper-2", "paper-1"], "compared as text"
     assert names(made, runs=("*-2",)) == ["paper-2"]
     with pytest.raises(UsageError, match="no column 'test_kapa': did you mean 'test_kappa'"):
         rows(made, sort="test_kapa")
@@ -137,7 +138,11 @@ def test_a_crossval_is_one_row(crossvalidated: tuple[Path, Result]) -> None:
     [row] = rows(cache)
     assert (row["name"], row["kind"], row["state"]) == ("paper-cv-1", "crossval", "finished")
     assert (row["epochs"], row["planned"], row["patients"]) == (6, 6, 6)
-    assert row["test_kappa"] == result.numbers["metrics"]["kappa_quadratic"]["value"]
+    means = result.numbers["comparison"]["candidates"][0]["metrics"]
+    assert row["test_kappa"] == means["kappa_quadratic"]["value"]
+    assert row["test_accuracy"] == means["accuracy"]["value"]
+    # Not those of the first of the two repetitions, which differ.
+    assert row["test_accuracy"] != result.numbers["metrics"]["accuracy"]["value"]
     folds = rows(cache, folds=True)
     assert len(folds) == 7
     assert {fold["kind"] for fold in folds} == {"crossval", "fold"}
