@@ -70,6 +70,15 @@ def test_with_fewer_patients_than_members_several_leave_out_the_same(
     assert min(sizes) > 0  # every video has a prediction by a member that never saw it
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_ids_that_may_be_one_person_are_left_out_together(seed: int) -> None:
+    """Else some members would be validated on a patient they are trained on."""
+    indices, patients, scores = study(10)
+    renamed = ["P01" if name == "p1" and n % 2 else name for n, name in enumerate(patients)]
+    assert {"p1", "P01"} <= {*renamed}
+    assert deal(indices, renamed, scores, 5, seed) == deal(indices, patients, scores, 5, seed)
+
+
 def test_a_single_patient_cannot_be_left_out() -> None:
     indices, patients, scores = study(1)
     with pytest.raises(LusError, match="1 training and validation patient") as caught:
