@@ -75,7 +75,7 @@ class Trainer:
         if self.recipe.average:
             averaging = get_ema_multi_avg_fn(self.recipe.average)
             self.average = AveragedModel(model, multi_avg_fn=averaging, use_buffers=True)
-        self.pad_to = int(loader.videos.lengths.max())
+        self.pad_to = loader.steps(int(loader.videos.lengths.argmax()))
         self.left_out = left_out or {}
         self.class_weights: Tensor | None = None
         if self.recipe.class_weights:
