@@ -57,7 +57,7 @@ class FeatureLoader(BatchLoader):
         """Prepares to compute or read feature maps.
 
         model: on `device`, with the frozen CNN.
-        folder: where feature maps are stored; with None, each request computes them.
+        folder: where feature maps are stored; None: nowhere.
         writes: whether computed feature maps are stored.
         """
         super().__init__(videos, recipe, device)
