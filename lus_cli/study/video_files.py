@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import mmap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -20,7 +21,14 @@ from lus_cli.disk_errors import explaining_refusal
 from lus_cli.errors import LusError
 from lus_cli.study.exam_tree import MAX_PIXELS
 from lus_cli.study.notes import Note, ignore
-from lus_cli.study.video_containers import DEMUXERS, MP4, container_of, lacks_end, lacks_moov
+from lus_cli.study.video_containers import (
+    DEMUXERS,
+    MP4,
+    container_of,
+    lacks_end,
+    lacks_moov,
+    mp4_boxes,
+)
 from lus_cli.study.video_pictures import Pictures
 
 # One hour at 25 frames/s has 90,000 frames; no recording of one inspection area is longer.
@@ -34,6 +42,10 @@ ONE_A_PACKET = ("mpeg1video", "mpeg2video", "h264", "hevc")
 # Concatenated frames; the number of bytes of a frame header to add to the position of a packet.
 BARE = {"ivf": 12, "yuv4mpegpipe": 0, "dv": 0}
 END_OF_IMAGE = b"\xff\xd9"  # of a JPEG
+# In these formats, FFmpeg skips a second video without an error.
+READ_TO_FIRST_END = (MP4, "apng", "asf")
+# The number of bytes at the start of a file that do not occur again in it.
+ONLY_AT_START = {"apng": 16, "asf": 16, "flv": 9, "ivf": 16, "yuv4mpegpipe": 9, "mxf": 16}
 LATE = Fraction(19, 10)  # frames by which a stated duration may be longer, because of rounding
 
 
@@ -102,11 +114,15 @@ def read_frames(path: Path, note: Note = ignore) -> Iterator[np.ndarray]:
         try:
             yield from decoded(video, tally)
         except av.FFmpegError:
+            if holds_two(path):
+                raise two_videos(path) from None
             if video.lacks_end(tally.last):
                 raise cut_short(path, tally.frames) from None
             raise
         if video.lacks_end(tally.last):
             raise cut_short(path, tally.frames)
+        if video.kind in READ_TO_FIRST_END and holds_two(path):
+            raise two_videos(path)
         if tally.frames == 0:
             raise LusError(f"{path} contains no frame", COPY_AGAIN)
         for sentence in differences(video, tally):
@@ -187,7 +203,30 @@ def frame_rate(path: Path) -> float:
         return float(video.rate)
 
 
+def holds_two(path: Path) -> bool:
+    """Whether a file consists of two videos, one after the other, as `copy /b` writes them.
+
+    An MP4 then has two indices; in the formats of ONLY_AT_START, the start of the file occurs again.
+    """
+    kind = container_of(path)
+    with path.open("rb") as file:
+        if kind == MP4:
+            boxes = [box for _, box, _ in mp4_boxes(file, path.stat().st_size)]
+            return boxes.count(b"moov") > 1
+        if kind not in ONLY_AT_START:
+            return False
+        start = file.read(ONLY_AT_START[kind])
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            return content.find(start, len(start)) > 0
+
+
+def two_videos(path: Path) -> LusError:
+    return LusError(f"{path} holds two videos, one after the other", "export each to its own file")
+
+
 def cut_short(path: Path, count: int) -> LusError:
+    if holds_two(path):
+        return two_videos(path)
     return LusError(f"{path} is cut short after {count} frames", COPY_AGAIN)
 
 
@@ -242,6 +281,8 @@ def open_container(path: Path, limit: dict[str, str]) -> InputContainer:
                 f"{path} cannot be decoded: its header is missing or damaged, or it is not a video",
                 COPY_AGAIN,
             ) from None
+        if holds_two(path):
+            raise two_videos(path) from None
         if lacks_end(path, kind):
             raise cut_short(path, 0) from None
         raise

@@ -151,6 +151,23 @@ def test_a_cut_file_is_an_error_or_gives_every_frame(tmp_path: Path, name: str) 
     assert errors >= 10
 
 
+NO_START = ("a.ogv", "a.ts", "a.m2ts")  # in which a second video cannot be told from damage
+
+
+@pytest.mark.parametrize("name", [*KINDS, *ELEMENTARY])
+def test_two_videos_in_one_file_are_all_read_or_refused(tmp_path: Path, name: str) -> None:
+    kind, frames = (KINDS | ELEMENTARY)[name], gray_frames(COUNT)
+    first = make(tmp_path / name, kind, frames[:7]).read_bytes()
+    path = make(tmp_path / name, kind, frames)
+    path.write_bytes(first + path.read_bytes())
+    got, complaint = frames_or_complaint(path)
+    if complaint:
+        two = f"{path} holds two videos, one after the other: export each to its own file"
+        assert complaint == two or name in NO_START
+    else:
+        assert [bar_of(frame) for frame in got] == [*range(7), *range(COUNT)]
+
+
 def without_box(content: bytes, kind: bytes) -> bytes:
     """An MP4 without its boxes of a kind."""
     at, kept = 0, b""
