@@ -34,7 +34,7 @@ def compare_with_randomised(
     """
     chosen = np.unique(np.linspace(0, len(indices) - 1, min(len(indices), VIDEOS)).astype(int))
     videos = [scored_pictures(trained, indices[number]) for number in chosen]
-    pad_to = trained.card.longest
+    pad_to = trained.card.pad_to
     before = [both_maps(trained.model, frames, pad_to, None) for frames in videos]
     trained_maps = [maps for maps, _ in before]
     rows: dict[str, Similarity] = {}

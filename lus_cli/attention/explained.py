@@ -97,7 +97,7 @@ def explain_frames(
     frames = torch.from_numpy(videos.read(index, positions))
     makes = pictures_of(trained.card.recipe)
     pictures = makes.of(frames).to(device)
-    output, maps = predict_with_grad_cam(model, pictures, trained.card.longest, score)
+    output, maps = predict_with_grad_cam(model, pictures, trained.card.pad_to, score)
     return Explanation(
         index,
         videos.ids[index],

@@ -18,7 +18,8 @@ from lus_cli.model import efficientnet_lite
 from lus_cli.model.weights import load_into
 
 # Children of torchvision networks that follow the last feature map.
-HEADS = ("avgpool", "classifier", "fc", "head", "heads", "aux1", "aux2", "AuxLogits")
+HEADS = ("avgpool", "classifier", "fc", "head", "heads")
+AUXILIARY = ("aux1", "aux2", "AuxLogits")  # heads on inner maps, which may stand between the layers
 PROBE = 128  # pixels: large enough for a feature map of any backbone
 
 
@@ -38,7 +39,8 @@ def build_backbone(name: str, weights: str, stride: int = 0) -> tuple[nn.Module,
     for child, module in network.named_children():
         if child in HEADS:
             break
-        children[child] = module
+        if child not in AUXILIARY:
+            children[child] = module
     body = nn.Sequential(children)
     if name == efficientnet_lite.NAME and not stride:
         # Probing a network on the meta device, where checkpoints are read to, loads torch._dynamo.

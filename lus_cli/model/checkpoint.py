@@ -24,6 +24,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 import lus_cli
+from lus_cli.cache.batches import pictures_of, steps_of
 from lus_cli.cache.chunks import FrameFormat
 from lus_cli.disk_errors import explaining_refusal
 from lus_cli.errors import LusError
@@ -46,11 +47,17 @@ class Card:
 
     recipe: Recipe
     frame_format: FrameFormat
-    longest: int  # frames: the length to which the paddings of the report fill videos up
+    longest: int  # frames of the longest video of the study
     epoch: int  # 0 for the mean of several models
     validation_loss: float
     fingerprint: str  # of the training videos
     mask_text: bool | None = None  # whether DICOM frames were masked; None: not recorded
+
+    @property
+    def pad_to(self) -> int:
+        """The number of steps of the longest video, to which the paddings of the report extend all."""
+        makes, recipe = pictures_of(self.recipe), self.recipe
+        return steps_of(makes, self.longest, recipe.stride, recipe.frames_per_video)
 
     def to_json(self) -> str:
         content = asdict(self) | {"format_version": FORMAT_VERSION, "tool": lus_cli.__version__}

@@ -104,6 +104,8 @@ class GlobalBatchNorm(nn.BatchNorm2d):
         count = images.new_tensor([images.numel() / images.shape[1]])
         sums: Tensor = Total.apply(torch.cat([images.sum(axes), count]))
         count = sums[-1].detach()
+        if not images.numel() and not count:  # no process has an image: there are no statistics
+            return images.to(dtype)
         mean = sums[:-1] / count
         centred = images - mean.view(1, -1, 1, 1)
         squares: Tensor = Total.apply(centred.square().sum(axes))

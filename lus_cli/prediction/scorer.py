@@ -141,7 +141,7 @@ class Scorer:
         batch = Batch([0], pictures, torch.tensor([len(pictures)]), torch.tensor([-1]))
         device, masks = next(self.model.parameters()).device, None
         with torch.inference_mode(), explaining_out_of_memory("shorten the video"):
-            output = predict(self.model, batch.to(device), self.card.longest)
+            output = predict(self.model, batch.to(device), self.card.pad_to)
             logits, weights, maps = (
                 part.float().cpu() for part in (output.logits, output.weights, output.masks)
             )

@@ -44,7 +44,7 @@ class Recipe:
         Literal["float16", "float32", "none"],
         typer.Option(
             help="Data type of the stored feature maps of a frozen CNN; none computes them again "
-            "in every epoch."
+            "in every run, and in every epoch if they do not fit in memory."
         ),
     ]
     feature_stride: Annotated[

@@ -73,7 +73,7 @@ def run(config: ExportConfig, progress: Progress) -> Result:
     )
     videos, checked_on = videos_to_check(trained.home.cache, card.frame_format, frames, every)
     videos = [makes.of(torch.from_numpy(video)).numpy() for video in videos]
-    exactly = 0 if makes.windows else frames
+    exactly = 0 if makes.windows and not makes.window_frames else frames
     frames = makes.steps(frames)
     task = Task(run, model, card, weights, frames, videos)
     with replacing_folder(place, config.force) as folder:
@@ -137,7 +137,7 @@ def hand_over(
         frames = study.read(0, chosen)
     pictures = pictures_of(recipe).of(torch.from_numpy(frames))
     with torch.inference_mode():
-        truth = onnx_files.scorer_truth(task.model, task.card.longest)(pictures)
+        truth = onnx_files.scorer_truth(task.model, task.card.pad_to)(pictures)
     check[SCORER] = truth[1].tolist()
     return {
         "preprocessing": preprocessing(trained, exactly),
@@ -171,11 +171,11 @@ def write_graphs(task: Task, folder: Path) -> Iterator[tuple[str, list[Differenc
     truth = onnx_files.encoder_truth(model)
     differences = onnx_files.differences(folder / ENCODER, truth, [*pieces, *task.videos])
     yield ENCODER, checked(ENCODER, differences)
-    length = (task.frames, task.card.longest)
+    length = (task.frames, task.card.pad_to)
     onnx_files.write_scorer(
         folder / SCORER, model, shape, length=length, about=about(task, str(task.frames))
     )
-    truth = onnx_files.scorer_truth(model, task.card.longest)
+    truth = onnx_files.scorer_truth(model, task.card.pad_to)
     differences = onnx_files.differences(folder / SCORER, truth, task.videos)
     yield SCORER, checked(SCORER, differences)
 

@@ -14,8 +14,8 @@ from lus_cli.cache.layout import Run
 from lus_cli.cache.split import Split, load_split, patient_list
 from lus_cli.cache.video_cache import VideoCache
 from lus_cli.errors import LusError, UsageError
+from lus_cli.evaluation.model_card import read_card
 from lus_cli.model.network import LusModel
-from lus_cli.options import build, read_toml
 from lus_cli.recipes.recipe import Recipe
 from lus_cli.training.augmentation import AUGMENTATIONS, augmentations_of
 
@@ -84,14 +84,20 @@ def check_study(began: Mapping[str, Any], videos: VideoCache, what: str) -> None
         )
 
 
-def check_weights(weights: str, split: Split) -> None:
+def check_weights(weights: str, split: Split, checked: frozenset[str] = frozenset()) -> None:
     """Raises LusError if the initial weights come from a run that was trained on validation or test
-    patients of this one."""
+    patients of this one, or whose own initial weights do.
+
+    checked: the initial weights of later runs.
+    """
     file = Path(weights)
     run = Run(file.parent)
-    if weights in ("imagenet", "none") or file.name != run.best.name or not run.split.is_file():
+    if weights in {"imagenet", "none", *checked} or file.name != run.best.name:
         return
-    recipe = build(Recipe, read_toml(run.config), str(run.config))
+    if not (file.is_file() and run.split.is_file()):
+        return
+    recipe = read_card(file).recipe
+    check_weights(recipe.weights, split, checked | {weights})
     if recipe.freeze:
         return  # that run did not change its CNN
     earlier, _ = load_split(run.split)

@@ -57,7 +57,7 @@ class FeatureLoader(BatchLoader):
         """Prepares to compute or read feature maps.
 
         model: on `device`, with the frozen CNN.
-        folder: where feature maps are stored; with None, each request computes them.
+        folder: where feature maps are stored; None: nowhere.
         writes: whether computed feature maps are stored.
         """
         super().__init__(videos, recipe, device)
@@ -79,7 +79,7 @@ class FeatureLoader(BatchLoader):
             self.needed(index).tolist(),
             [self.cnn, recipe.precision, str(self.dtype), self.device.type],
             *([] if self.pictures.are_frames else [asdict(self.pictures), PICTURES_VERSION]),
-            *([[recipe.seed, copy, augmentation]] if copy else []),
+            *([[recipe.seed, index, copy, augmentation]] if copy else []),  # see `computed`
         ]
         return self.folder / f"{fingerprint(made_from)}.npz"
 

@@ -6,8 +6,9 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 
-from lus_cli.cache.batches import BatchLoader, pictures_of
+from lus_cli.cache.batches import BatchLoader
 from lus_cli.recipes.recipe import DEFAULT_RECIPE, Recipe
+from lus_cli.recipes.shipped import values_of
 from lus_cli.training.sampling import epoch_order
 from lus_cli.training.scoring import seconds_per_picture
 from lus_cli.training.tally import Tally
@@ -114,8 +115,11 @@ def faster(recipe: Recipe, steps: float) -> str:
         )
     if recipe.feature_cache == "none":
         return (
-            "--feature-cache float16 takes less: the CNN sees each video once, not in every epoch"
+            "--feature-cache float16 takes less if the feature maps do not fit in memory: the CNN sees "
+            "each video once, not in every epoch"
         )
-    if not pictures_of(recipe).are_windows and steps > 6:
-        return f"--windows 6 takes less: 6 pictures per video instead of {steps:.0f}"
+    few = int(values_of(DEFAULT_RECIPE)["windows"])
+    if steps > few + 1:  # and the whole video
+        option = f"--windows {few}{' --window-frames 0' if recipe.window_frames else ''}"
+        return f"{option} takes less: {few} pictures per video instead of {steps:.0f}"
     return "fewer --epochs or --members take less"

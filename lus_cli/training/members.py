@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from lus_cli.cache.split_drawing import People
 from lus_cli.errors import LusError
 
 LeftOut = dict[int, tuple[int, ...]]
@@ -25,11 +26,13 @@ def deal(
     indices: the videos to learn from. patients, scores: of all videos of the cache.
     Folds have similar mean scores: patients are sorted by the mean score of their videos, and each
     block of as many patients as there are folds is dealt in random order. With fewer patients than
-    members, several members leave out the same patient.
+    members, several members leave out the same patient. Ids of patients that may be one person are
+    left out together, see People.
     Raises LusError if there is only one patient, who cannot be left out.
     """
     chosen = np.asarray(indices)
-    names = np.asarray(patients)[chosen]
+    ids = [patients[index] for index in indices]
+    names = np.asarray(People(ids).first(ids))
     random = np.random.default_rng([seed, members])
     sorted_names, owner = np.unique(names, return_inverse=True)
     mean_of = np.bincount(owner, scores[chosen]) / np.bincount(owner)

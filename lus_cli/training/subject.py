@@ -67,11 +67,13 @@ class Subject:
     @property
     def training_scores(self) -> list[int] | None:
         """The number of training videos with each score; None if the study is no longer available."""
-        indices = part_indices(self.home, "train") if self.home else []
-        if self.home is None or not indices:
+        if self.home is None:
             return None
+        leaves_out = self.trained.card.recipe.leave_out  # trained on the validation patients, too
+        parts = ("train", "validation") if leaves_out else ("train",)
+        indices = [index for part in parts for index in part_indices(self.home, part)]
         counts: list[int] = np.bincount(self.home.videos.scores[indices], minlength=4).tolist()
-        return counts
+        return counts if indices else None
 
     @property
     def warnings(self) -> list[str]:

@@ -128,7 +128,7 @@ class TrainedRun:
             self.model,
             loader,
             indices,
-            pad_to=self.card.longest,
+            pad_to=self.card.pad_to,
             task=task,
             progress=progress,
             ranks=group,
@@ -150,7 +150,7 @@ class TrainedRun:
         first = sum(map(loader.steps, indices[: self.card.recipe.batch_size]))
         if first < MANY_PICTURES:
             return
-        each = seconds_per_picture(self.model, loader, indices, self.card.longest)
+        each = seconds_per_picture(self.model, loader, indices, self.card.pad_to)
         if first * each > SOON_S:
             whole = each * sum(map(loader.steps, indices)) / processes
             log.info("%s: roughly %s, judging by one video", task, duration(whole))

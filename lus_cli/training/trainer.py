@@ -75,7 +75,7 @@ class Trainer:
         if self.recipe.average:
             averaging = get_ema_multi_avg_fn(self.recipe.average)
             self.average = AveragedModel(model, multi_avg_fn=averaging, use_buffers=True)
-        self.pad_to = int(loader.videos.lengths.max())
+        self.pad_to = loader.steps(int(loader.videos.lengths.argmax()))
         self.left_out = left_out or {}
         self.class_weights: Tensor | None = None
         if self.recipe.class_weights:
@@ -190,6 +190,7 @@ class Trainer:
         self.scaler.scale(objective).backward()
         trained = [p for p in self.model.parameters() if p.requires_grad]
         self.ranks.sum_gradients(trained)
+        self.leave_alone(group)
         self.scaler.unscale_(self.optimizer)
         norm = nn.utils.clip_grad_norm_(trained, self.recipe.clip_norm or math.inf)
         with torch.no_grad():
@@ -232,6 +233,14 @@ class Trainer:
         if not self.left_out:
             return None
         return ~membership(self.left_out, indices, len(self.model.heads))
+
+    def leave_alone(self, group: Sequence[int]) -> None:
+        """Removes the gradients of members that are trained on no video of `group`. With several
+        processes they are 0, and the optimizer would still move these members."""
+        pupils = self.pupils(group)
+        for head, seen in zip(self.model.heads, [] if pupils is None else pupils, strict=False):
+            if not seen.any():
+                head.zero_grad(set_to_none=True)
 
     def parts(self, batch: Batch) -> list[int]:
         """The numbers of frames of a batch that go through the CNN in turn; () for all at once.

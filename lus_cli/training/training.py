@@ -202,19 +202,19 @@ def fit(setting: Setting, trainer: Trainer, progress: Progress) -> Fitted:
 def keep(setting: Setting, trainer: Trainer, epochs: list[dict[str, float]]) -> None:
     """Saves the state after the latest epoch, and its model if it is the best so far."""
     if best_epoch(epochs) is epochs[-1]:
-        card = card_of(setting, trainer.pad_to, epochs[-1])
+        card = card_of(setting, epochs[-1])
         save_best(setting.run.best, trainer.scored_model.state_dict(), card)
         for path in (setting.run.model_card, setting.run.result):
             path.unlink(missing_ok=True)  # of other weights; written at the end
     save_last(setting.run.last, trainer.state() | {"epochs": epochs})
 
 
-def card_of(setting: Setting, longest: int, metrics: dict[str, float]) -> Card:
+def card_of(setting: Setting, metrics: dict[str, float]) -> Card:
     """The card of a model with the metrics of its epoch."""
     return Card(
         setting.recipe,
         setting.videos.frame_format,
-        longest,
+        int(setting.videos.lengths.max()),
         int(metrics["epoch"]),
         metrics["validation_loss"],
         setting.videos.fingerprint,
@@ -274,7 +274,7 @@ def score_part(
         model.to(setting.device),
         BatchLoader(setting.videos, card.recipe, setting.device, keep=False),
         indices,
-        pad_to=card.longest,
+        pad_to=card.pad_to,
         task=f"score {part}",
         progress=progress,
         ranks=setting.ranks,

@@ -24,6 +24,7 @@ from lus_cli.evaluation.model_card import (
     recipe_rows,
     write_model_card,
 )
+from lus_cli.model.checkpoint import load_best, save_best
 from lus_cli.options import build
 from lus_cli.progress import silent
 from lus_cli.recipes.recipe import Recipe
@@ -232,6 +233,33 @@ def test_gaps_of_the_training_are_among_the_limits(run):
     events = [{"epoch": 1}, {"epoch": 2}]
     (run.root / "nonfinite.json").write_text(json.dumps({"events": events}))
     assert "2 training steps had a non-finite gradient" in limits(5, [1, 1, 1, 1])
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({}, ""),
+        (
+            {"windows": 6},
+            "as 6 pictures, each the maximum, mean and standard deviation of a window",
+        ),
+        (
+            {"windows": 6, "window_frames": 16, "whole_video": True, "scan_lines": True},
+            "as pictures, each the maximum, mean and standard deviation of 16 frames, along the scan "
+            "lines, after one of all frames.",
+        ),
+    ],
+)
+def test_the_card_says_what_the_model_sees(
+    run: Run, changes: dict[str, Any], sentence: str
+) -> None:
+    model, card = load_best(run.best)
+    recipe = dataclasses.replace(card.recipe, **changes)
+    save_best(run.best, model.state_dict(), dataclasses.replace(card, recipe=recipe))
+    text = model_card(run)
+    assert f"processes each {'picture' if changes else 'frame'}, attention" in text
+    assert sentence in text
+    assert ("A video is seen as" in text) == bool(changes)
 
 
 def test_what_no_file_contains_is_called_unknown(run):

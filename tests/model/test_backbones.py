@@ -17,7 +17,7 @@ from torch import nn
 from torchvision import models
 
 from lus_cli.errors import LusError, UsageError
-from lus_cli.model import efficientnet_lite
+from lus_cli.model import backbones, efficientnet_lite
 from lus_cli.model.backbones import build_backbone, pretrained, untrained
 from lus_cli.model.network import normalised
 from lus_cli.model.weights import read_state_dict
@@ -97,6 +97,20 @@ def test_imagenet_weights_come_from_torchvisions_cache(
     network = fake_download(tmp_path, "alexnet")
     body, _ = build_backbone("alexnet", "imagenet")
     torch.testing.assert_close(body.features[0].weight, network.features[0].weight)
+
+
+def test_inception_with_imagenet_weights_has_the_layers_of_the_one_without(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """torchvision gives it an auxiliary head in the middle, and a run is read into one without."""
+    downloaded = models.get_model("inception_v3", weights=None, init_weights=False)
+    monkeypatch.setattr(backbones, "pretrained", lambda _name: downloaded)
+    body, channels = build_backbone("inception_v3", "imagenet")
+    with torch.device("meta"):
+        alone, _ = build_backbone("inception_v3", "none")
+    assert channels == 2048
+    assert body.state_dict().keys() == alone.state_dict().keys()
+    assert body.Mixed_7c is downloaded.Mixed_7c
 
 
 def test_no_network_names_the_other_two_ways(

@@ -220,5 +220,13 @@ def test_cuts_are_closer_for_a_model_whose_predictions_vary_less() -> None:
     often = np.bincount(np.searchsorted(cuts, narrow), minlength=4)
     assert np.abs(often - np.bincount(scores)).max() <= 2
     assert np.bincount(np.searchsorted(cuts, expected))[3] > 1.3 * np.bincount(scores)[3]
-    unknown = calibrated("frequencies", logits, scores, averaged_out=9.0)[0]
-    assert np.ptp(unknown) < 1e-6  # no variance is left
+
+
+def test_every_score_is_predicted_even_if_averaging_seems_to_remove_all_variance() -> None:
+    """As of a model that learned nothing: its cuts would lie on each other, between scores 0 and 3."""
+    logits, scores = study(4000)
+    expected = expected_of(logits)
+    cuts, _ = calibrated("frequencies", logits, scores, averaged_out=1.2 * expected.var())
+    narrow = expected.mean() + np.sqrt(0.1) * (expected - expected.mean())
+    often = np.bincount(np.searchsorted(cuts, narrow), minlength=4)
+    assert np.abs(often - np.bincount(scores)).max() <= 2

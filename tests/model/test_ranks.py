@@ -189,3 +189,17 @@ def test_a_global_batch_norm_alone_is_a_batch_norm(
     for name, value in plain.state_dict().items():
         torch.testing.assert_close(other.state_dict()[name], value, msg=name)
     torch.testing.assert_close(other.eval()(images), plain.eval()(images))
+
+
+def test_a_global_batch_norm_of_no_image_keeps_its_statistics(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As of a member that leaves out all videos of a step, in each of several processes."""
+    monkeypatch.setattr("torch.distributed.all_reduce", lambda _values: None)
+    norm = GlobalBatchNorm(3)
+    norm(torch.randn(2, 3, 4, 4))
+    before = [norm.running_mean.clone(), norm.running_var.clone()]
+    none = torch.zeros(0, 3, 4, 4, requires_grad=True)
+    norm(none).sum().backward()
+    assert none.grad is not None
+    torch.testing.assert_close([norm.running_mean, norm.running_var], before, atol=0, rtol=0)

@@ -12,15 +12,18 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file
 
-from lus_cli.cache.layout import Cache
-from lus_cli.cache.split import Split, load_split, read_split
+from lus_cli.cache.chunks import FrameFormat
+from lus_cli.cache.layout import Cache, Run
+from lus_cli.cache.split import Split, load_split, read_split, write_split
 from lus_cli.cache.video_cache import VideoCache
 from lus_cli.config import EvaluateConfig, PrepareConfig
 from lus_cli.crossval.plan import next_name
 from lus_cli.crossval.repetitions import draw_repeats, folds_of
 from lus_cli.errors import LusError
-from lus_cli.model.checkpoint import weights_digest
+from lus_cli.model.checkpoint import Card, save_best, weights_digest
+from lus_cli.options import build
 from lus_cli.progress import Result, silent
+from lus_cli.recipes.recipe import Recipe
 from lus_cli.steps import crossval, evaluate, prepare, train
 from lus_cli.training.checks import check_weights
 from tests.conftest import crossval_config as config
@@ -258,6 +261,27 @@ def test_weights_trained_on_the_patients_of_a_fold_are_refused(done, tmp_path: P
     check_weights(
         str(best), load_split(split)[0]
     )  # with the same split, further training is allowed
+
+
+def test_the_weights_that_the_run_of_the_weights_started_from_are_checked(tmp_path: Path) -> None:
+    """Its CNN has seen the test patient, although that run did not train on the patient."""
+    first, second = (Run(tmp_path / name) for name in ("first", "second"))
+    for run, patient, changes in (
+        (first, "p1", {"freeze": False, "members": 1, "leave_out": False}),
+        (second, "p2", {"weights": str(first.best)}),
+    ):
+        run.root.mkdir()
+        write_split(run.split, Split((patient,), (), ()))
+        card = Card(build(Recipe, changes), FrameFormat(64, False, False), 9, 1, 1.0, "")
+        save_best(run.best, {}, card)
+    check_weights(str(second.best), Split(("p2",), ("p3",), ("p4",)))
+    with pytest.raises(LusError, match=r"best\.safetensors was trained on patient p1"):
+        check_weights(str(second.best), Split(("p2",), ("p3",), ("p1",)))
+    edited = build(
+        Recipe, {"weights": str(second.best)}
+    )  # it started from itself: nothing to check
+    save_best(second.best, {}, dataclasses.replace(card, recipe=edited))
+    check_weights(str(second.best), Split(("p2",), ("p3",), ("p1",)))
 
 
 def test_a_recipe_cannot_have_the_name_of_a_baseline(prepared: Path) -> None:

@@ -255,10 +255,19 @@ def test_what_the_encoder_should_give_is_what_the_model_goes_on_with(tmp_path, c
 
 
 @pytest.mark.parametrize(
-    ("stride", "most", "expected"), [(1, 0, 20), (5, 0, 4), (5, 3, 3), (1, 6, 6), (3, 50, 7)]
+    ("changes", "frames", "exactly"),
+    [
+        ({}, 20, 20),
+        ({"stride": 5}, 4, 4),
+        ({"stride": 5, "frames_per_video": 3}, 3, 3),
+        ({"frames_per_video": 6}, 6, 6),
+        ({"stride": 3, "frames_per_video": 50}, 7, 7),
+        ({"windows": 6}, 6, 0),  # of any number of frames
+        ({"windows": 6, "window_frames": 4}, 5, 20),  # which a shorter video would make fewer
+    ],
 )
 def test_a_graph_takes_as_many_frames_as_the_recipe_looks_at(
-    cache, tmp_path, monkeypatch, stride, most, expected
+    cache, tmp_path, monkeypatch, changes, frames, exactly
 ):
     def ready(task: export.Task, folder: Path) -> Iterator[tuple[str, list[Difference]]]:
         assert [len(video) for video in task.videos] == [task.frames] * 4
@@ -269,12 +278,13 @@ def test_a_graph_takes_as_many_frames_as_the_recipe_looks_at(
     copy_ = shutil.copytree(cache, tmp_path / "cache")
     run = Cache(copy_).run(None)
     model, card = load_best(run.best)
-    recipe = dataclasses.replace(card.recipe, stride=stride, frames_per_video=most)
+    recipe = dataclasses.replace(card.recipe, **({"frames_per_video": 0} | changes))
     save_best(run.best, model.state_dict(), dataclasses.replace(card, recipe=recipe, longest=20))
     monkeypatch.setattr(export, "write_graphs", ready)
     numbers = export.run(ExportConfig(cache=copy_, threads=1), silent).numbers
-    assert numbers["frames"] == expected
-    text = (run.export / "README.md").read_text()
+    assert numbers["frames"] == frames
+    assert numbers["preprocessing"]["exactly"] == exactly
+    text, stride = (run.export / "README.md").read_text(), recipe.stride
     assert (f"over one in {stride} frames of the video" in text) == (stride > 1)
 
 

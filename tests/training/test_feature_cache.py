@@ -164,6 +164,17 @@ def test_copies_of_another_augmentation_are_other_files(cache: Path) -> None:
     assert one.path(0) == other.path(0) == loader_of(cache, cache).path(0)
 
 
+def test_copies_of_the_same_frames_at_another_place_in_the_study_are_other_files(
+    cache: Path,
+) -> None:
+    """What augments them depends on the place, which changes when a patient joins the study."""
+    loader = loader_of(cache, cache, **COPIES)
+    loader.videos.checksums[1] = loader.videos.checksums[0]
+    loader.videos.lengths[1] = loader.videos.lengths[0]
+    assert loader.path(0) == loader.path(1)
+    assert loader.path(0, 1) != loader.path(1, 1)
+
+
 def test_zero_padding_gets_the_map_of_a_black_frame(cache: Path) -> None:
     loader = loader_of(cache, None, padding="zeros")
     batch = loader.load([1])

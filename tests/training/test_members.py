@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from lus_cli.cache.batches import BatchLoader
 from lus_cli.cache.video_cache import VideoCache
@@ -15,9 +17,11 @@ from lus_cli.errors import LusError
 from lus_cli.model.checkpoint import new_model
 from lus_cli.model.decision import expected_scores
 from lus_cli.model.losses import ordinal_loss
+from lus_cli.model.ranks import ALONE, Ranks
 from lus_cli.progress import silent
 from lus_cli.training.members import LeftOut, deal
 from lus_cli.training.scoring import averaged_out, score_videos
+from lus_cli.training.tally import Tally
 from lus_cli.training.trainer import Trainer
 from tests.conftest import tiny
 
@@ -64,6 +68,15 @@ def test_with_fewer_patients_than_members_several_leave_out_the_same(
     sizes = [len(those) for those in dealt.values()]
     assert max(sizes) - min(sizes) <= 1
     assert min(sizes) > 0  # every video has a prediction by a member that never saw it
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_ids_that_may_be_one_person_are_left_out_together(seed: int) -> None:
+    """Else some members would be validated on a patient they are trained on."""
+    indices, patients, scores = study(10)
+    renamed = ["P01" if name == "p1" and n % 2 else name for n, name in enumerate(patients)]
+    assert {"p1", "P01"} <= {*renamed}
+    assert deal(indices, renamed, scores, 5, seed) == deal(indices, patients, scores, 5, seed)
 
 
 def test_a_single_patient_cannot_be_left_out() -> None:
@@ -123,6 +136,28 @@ def test_members_are_trained_on_the_videos_they_do_not_leave_out(prepared: Path)
     torch.testing.assert_close(objective, sum(member.mean() for member in by_hand))
     expected = [(each[1, 0] + each[2, 0]) / 2, each[1, 1], *((each[0] + each[2]) / 2)[2:]]
     torch.testing.assert_close(losses, torch.stack(expected))
+
+
+class Several(Ranks):
+    """As one of several processes: a gradient that is missing here counts as 0 in their sum."""
+
+    def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        for parameter in parameters:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+
+
+@pytest.mark.parametrize("ranks", [ALONE, Several()])
+def test_a_member_without_a_video_in_a_step_stays_as_it_is(prepared: Path, ranks: Ranks) -> None:
+    """Its momentum and weight decay would move it."""
+    trainer = trainer_of(prepared)
+    trainer.ranks = ranks
+    steps = []
+    for group in (list(LEFT_OUT), [2, 3]):  # member 1 leaves out 2 and 3
+        trainer.step(trainer.loader.load(group), group, 1, Tally())
+        steps.append([head.last.weight.detach().clone() for head in trainer.model.heads])
+    moved = [not torch.equal(*pair) for pair in zip(*steps, strict=True)]
+    assert moved == [True, False, True]
 
 
 def test_videos_are_validated_by_the_members_that_leave_them_out(prepared: Path) -> None:

@@ -19,7 +19,7 @@ from lus_cli.cache.batches import BatchLoader
 from lus_cli.cache.video_cache import VideoCache
 from lus_cli.config import TrainConfig
 from lus_cli.errors import LusError
-from lus_cli.model.checkpoint import new_model
+from lus_cli.model.checkpoint import Card, new_model
 from lus_cli.model.losses import ordinal_loss
 from lus_cli.model.network import normalised
 from lus_cli.options import build
@@ -66,6 +66,21 @@ def test_summary_by_hand() -> None:
     assert figures["excess"] == pytest.approx(figures["loss"])  # one-hot labels have no entropy
     assert figures["accuracy"] == 0.5
     assert figures["kappa"] == pytest.approx(1 - 1 / 7)  # sum w O = 1, sum w E = (0+4+9+1)/2
+
+
+@pytest.mark.parametrize(
+    ("changes", "steps"),
+    [({}, 20), ({"stride": 4}, 5), ({"stride": 3, "frames_per_video": 4}, 4)],
+)
+def test_the_reports_paddings_extend_videos_to_the_steps_of_the_longest(
+    prepared: Path, changes: dict[str, int], steps: int
+) -> None:
+    """Not to its frames: the longest video itself has no padding."""
+    trainer = trainer_of(tiny(prepared, padding="zeros", **({"frames_per_video": 0} | changes)))
+    videos = trainer.loader.videos
+    assert videos.lengths.max() == 20
+    card = Card(trainer.recipe, videos.frame_format, 20, 1, 1.0, videos.fingerprint)
+    assert trainer.pad_to == card.pad_to == steps
 
 
 def test_two_learning_rates_reach_every_parameter_once(prepared: Path) -> None:

@@ -221,7 +221,7 @@ def save(trainer: Trainer, run: Run, epochs: list[dict[str, float]]) -> None:
 
 def card_of(recipe: Recipe, trainer: Trainer) -> Card:
     videos = trainer.loader.videos
-    return Card(recipe, videos.frame_format, trainer.pad_to, 1, 1.0, videos.fingerprint)
+    return Card(recipe, videos.frame_format, int(videos.lengths.max()), 1, 1.0, videos.fingerprint)
 
 
 # ------------------------------------------------------------------------------ part f: predicting
@@ -240,7 +240,7 @@ def predicting(backbone: str, machine: Machine) -> dict[str, Any]:
     arrays = [videos.read(index) for index in indices]
 
     def in_cache() -> None:
-        score_videos(model, trainer.loader, indices, pad_to=card.longest, task="", progress=silent)
+        score_videos(model, trainer.loader, indices, pad_to=card.pad_to, task="", progress=silent)
 
     def bare() -> None:
         with torch.inference_mode():
