@@ -545,6 +545,14 @@ class PredictConfig:
             "[default: as in the study that the run was trained on]",
         ),
     ] = None
+    trained_patients: Annotated[
+        Literal["refuse", "keep"] | None,
+        typer.Option(
+            help="How to treat videos of patients that the model was trained on, recognised by equal "
+            "ids or frames: refuse to score them, or keep them with a note. "
+            "[default: refuse for a cross-validation, keep for a run]"
+        ),
+    ] = None
     device: Device = "auto"
     threads: Threads = 0
     force: Force = False

@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.error import URLError
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from lus_cli.errors import LusError, UsageError
 from lus_cli.model import efficientnet_lite
@@ -20,6 +20,8 @@ from lus_cli.model.weights import load_into
 # Children of torchvision networks that follow the last feature map.
 HEADS = ("avgpool", "classifier", "fc", "head", "heads")
 AUXILIARY = ("aux1", "aux2", "AuxLogits")  # heads on inner maps, which may stand between the layers
+# Networks with ImageNet weights from TensorFlow, for inputs in [-1, 1].
+SIGNED = ("googlenet", "inception_v3")
 PROBE = 128  # pixels: large enough for a feature map of any backbone
 
 
@@ -36,6 +38,8 @@ def build_backbone(name: str, weights: str, stride: int = 0) -> tuple[nn.Module,
     """
     network = pretrained(name) if weights == "imagenet" else untrained(name)
     children = OrderedDict[str, nn.Module]()
+    if name in SIGNED:
+        children["transform_input"] = ToSigned()
     for child, module in network.named_children():
         if child in HEADS:
             break
@@ -55,6 +59,17 @@ def build_backbone(name: str, weights: str, stride: int = 0) -> tuple[nn.Module,
     return body, channels
 
 
+class ToSigned(nn.Module):
+    """Images that were normalised by ImageNet's mean and deviation, in [-1, 1] instead, as by torchvision's
+    `transform_input`."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """images: (image, channel, row, column) float."""
+        mean = images.new_tensor(efficientnet_lite.MEAN).view(3, 1, 1)
+        deviation = images.new_tensor(efficientnet_lite.STD).view(3, 1, 1)
+        return (images * deviation + mean) * 2 - 1
+
+
 def untrained(name: str) -> nn.Module:
     if name == efficientnet_lite.NAME:
         return efficientnet_lite.EfficientNetLite0()
@@ -69,7 +84,7 @@ def untrained(name: str) -> nn.Module:
             f"did you mean {', '.join(near)}?" if near else "use for example alexnet or resnet18",
         )
     # These two train auxiliary heads, which are not used here.
-    extra = {"aux_logits": False} if name in ("googlenet", "inception_v3") else {}
+    extra = {"aux_logits": False} if name in SIGNED else {}
     if extra:
         extra["init_weights"] = True
     network: nn.Module = models.get_model(name, weights=None, **extra)

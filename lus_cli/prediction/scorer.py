@@ -38,6 +38,7 @@ from lus_cli.training.training_videos import read_used_videos
 
 BLANK = 16  # gray levels between a frame's darkest and brightest pixel
 EXPORTED = "export.json"  # of `lus export`, which copies the temperature of the run
+KEEP = "score it all the same with --trained-patients keep"
 EVALUATED = ("validation", "test", "all", "train")  # evaluations that may hold a temperature
 
 
@@ -57,6 +58,7 @@ class Scorer:
     trained: TrainedModel
     temperature: Temperature | None  # None: the probabilities are not scaled
     mask_text: bool
+    keeps_trained: bool = True  # whether videos of the model's own study are scored
     # The video scored last, the positions of its scored frames, and their masks, if there are any.
     scored: list[tuple[StoredVideo, np.ndarray, np.ndarray]] = field(
         default_factory=list, repr=False
@@ -114,7 +116,13 @@ class Scorer:
         return self.score_stored(decode_array(frames, self.card.frame_format), name)
 
     def score_stored(self, stored: StoredVideo, name: str, path: str = "") -> Prediction:
-        """The prediction for frames in the format of the study."""
+        """The prediction for frames in the format of the study.
+
+        Raises LusError if there is none, or for a video that the model was trained on, unless
+        `keeps_trained`.
+        """
+        if not self.keeps_trained and (own := self.remarks_of_study(stored.checksum)):
+            raise LusError(own[0], KEEP)
         recipe = self.card.recipe
         positions = select_frames(stored.length, recipe.stride, recipe.frames_per_video)
         frames = frames_at(stored, positions, self.card.frame_format)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from lus_cli.cache.same_patient import alike_trained_notes
 from lus_cli.cache.split import patient_list
 from lus_cli.config import PredictConfig
 from lus_cli.disk_errors import explaining_disk_errors, placed_by
-from lus_cli.errors import LusError, UsageError
+from lus_cli.errors import LusError, UsageError, printable
 from lus_cli.files import check_writable, csv_text, replacing, write_json, write_text
 from lus_cli.folders import hidden, locked
 from lus_cli.model.devices import choose_device, set_threads
@@ -99,6 +100,12 @@ def predict(
         refuse_replacing(config)
         check_writable(config.output or trained.run.predictions)
     search = group.agreed(find_videos(config.paths) if group.first else Search())
+    keeps_trained = (
+        config.trained_patients or ("keep" if not trained.folds else "refuse")
+    ) == "keep"
+    scorer = replace(scorer, keeps_trained=keeps_trained)
+    if not keeps_trained:
+        refuse_trained(search, trained)
     search.remarks += trained_patient_notes(search, trained)
     page, problems = score_all(scorer, search, config.page, group, progress)
     if not group.first:
@@ -135,25 +142,50 @@ def about_model(trained: TrainedModel) -> dict[str, Any]:
     return about | ({"runs": list(trained.folds)} if trained.folds else {})
 
 
+def refuse_trained(search: Search, trained: TrainedModel) -> None:
+    """Moves the videos of an exam tree whose patients have ids of training patients to the problems."""
+    used = trained_on(trained)
+    kept = []
+    for video in search.videos:
+        same = [patient for patient in patients_of([video]) if patient in used]
+        if not same:
+            kept.append(video)
+            continue
+        search.problems.append(
+            f"{printable(str(video.path))}: {who(trained)} trained on a patient with this id: "
+            f"{same[0]}; if it is another patient, use --trained-patients keep"
+        )
+    search.videos = kept
+
+
 def trained_patient_notes(search: Search, trained: TrainedModel) -> list[str]:
     """Sentences on patients of an exam tree with ids of training patients, or ids like these."""
-    try:
-        split = trained.split
-    except LusError:
-        return []  # of a copy of the weights; scoring does not need it
-    used = {*split.train, *split.validation}
+    used = trained_on(trained)
     patients = patients_of(search.videos)
     same = [patient for patient in patients if patient in used]
     notes = alike_trained_notes(patients, used)
     if same:
-        one = "model" if trained.source else "run"
-        who = "some of the models were" if trained.folds else f"the {one} was"
         notes.insert(
             0,
-            f"{who} trained on patients with these ids: {patient_list(same)}; if they are the "
+            f"{who(trained)} trained on patients with these ids: {patient_list(same)}; if they are the "
             "same patients, their predictions are better than those for new patients",
         )
     return notes
+
+
+def trained_on(trained: TrainedModel) -> set[str]:
+    """The ids of the patients that a model was trained or selected on; empty if they are unknown."""
+    try:
+        split = trained.split
+    except LusError:
+        return set()  # of a copy of the weights; scoring does not need it
+    return {*split.train, *split.validation}
+
+
+def who(trained: TrainedModel) -> str:
+    if trained.folds:
+        return "some of the models were"
+    return f"the {'model' if trained.source else 'run'} was"
 
 
 def nothing_scored(problems: Sequence[str]) -> LusError:

@@ -75,7 +75,7 @@ def evaluated(cache: Path, **changes) -> Result:
 
 def test_predictions_are_the_mean_over_all_folds_and_repetitions(cache: Path, exams: Path) -> None:
     video = next(iter(sorted(exams.glob("*/*/*/Frame_0.jpg")))).parent
-    result = predicted(cache, video)
+    result = predicted(cache, video, trained_patients="keep")
     singles = [
         predicted(cache, video, run=f"{NAME}-{fold}", page=False).numbers["videos"][0]
         for fold in FOLDS
@@ -95,8 +95,8 @@ def test_predictions_are_the_mean_over_all_folds_and_repetitions(cache: Path, ex
     assert list(of_array.probabilities) == pytest.approx(expected.tolist(), abs=1e-6)
 
 
-def test_a_video_of_its_own_study_is_pointed_out_with_its_prediction_out_of_fold(
-    cache: Path, exams: Path
+def test_a_video_of_its_own_study_is_refused_or_has_its_prediction_out_of_fold(
+    cache: Path, exams: Path, tmp_path: Path
 ) -> None:
     videos = VideoCache(cache / "videos.h5")
     index = int(np.flatnonzero(videos.scores >= 0)[0])
@@ -108,12 +108,40 @@ def test_a_video_of_its_own_study_is_pointed_out_with_its_prediction_out_of_fold
             rows.append(content["probabilities"][content["videos"].index(list(video))])
     assert len(rows) == 2
     mean = np.mean(rows, axis=0)
-    result = predicted(cache, exams / str(video), page=False)
-    assert result.numbers["videos"][0]["remarks"] == [
+    own = (
         f"this is video {video} of the model's own study: 4 of the 6 models were trained or validated "
         f"on its patient; its out-of-fold prediction is score {mean.argmax()} with probability "
         f"{mean.max():.2f}, the mean of 2 repetitions"
-    ]
+    )
+    result = predicted(cache, exams / str(video), page=False, trained_patients="keep")
+    assert result.numbers["videos"][0]["remarks"] == [own]
+    copy = shutil.copytree(exams / str(video), tmp_path / "elsewhere")
+    with pytest.raises(LusError) as refused:
+        predicted(cache, copy, page=False)
+    assert str(refused.value) == (
+        f"{copy}: {own}: score it all the same with --trained-patients keep"
+    )
+
+
+def test_new_patients_are_scored_and_those_of_the_study_refused(
+    cache: Path, exams: Path, tmp_path: Path
+) -> None:
+    video = VideoCache(cache / "videos.h5").ids[0]
+    for patient in (video.patient, "new"):
+        folder = shutil.copytree(exams / str(video), tmp_path / patient / "1" / "a")
+        for number, frame in enumerate(sorted(folder.iterdir())):  # other pixels
+            if number:
+                frame.unlink()
+    result = predicted(cache, tmp_path, page=False)
+    assert [row["video"] for row in result.numbers["videos"]] == ["new/1/a"]
+    assert result.failed
+    [problem] = result.problems
+    assert problem == (
+        f"{tmp_path / video.patient / '1' / 'a'}: some of the models were trained on a patient with "
+        f"this id: {video.patient}; if it is another patient, use --trained-patients keep"
+    )
+    kept = predicted(cache, tmp_path, page=False, trained_patients="keep")
+    assert len(kept.numbers["videos"]) == 2
 
 
 def test_every_patient_that_a_fold_was_trained_on_counts(cache: Path) -> None:

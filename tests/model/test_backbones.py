@@ -113,6 +113,14 @@ def test_inception_with_imagenet_weights_has_the_layers_of_the_one_without(
     assert body.Mixed_7c is downloaded.Mixed_7c
 
 
+@pytest.mark.parametrize("name", ["googlenet", "inception_v3"])
+def test_networks_from_tensorflow_get_the_inputs_that_torchvision_gives_them(name: str) -> None:
+    network = models.get_model(name, weights=None, init_weights=False, transform_input=True)
+    images = torch.randn(2, 3, 8, 8)
+    body, _ = build_backbone(name, "none")
+    torch.testing.assert_close(body.transform_input(images), network._transform_input(images))
+
+
 def test_no_network_names_the_other_two_ways(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -263,7 +263,9 @@ def test_a_cross_validation_is_not_exported(crossvalidated: Any) -> None:
         with pytest.raises(LusError, match=r"cross-validation.*paper-cv-1-r1-f1"):
             export.run(wrong, silent)
     by_path = PredictConfig(
-        paths=(cache / "exams" / "1017",), run=str(cache / "crossvals" / "paper-cv-1")
+        paths=(cache / "exams" / "1017",),
+        run=str(cache / "crossvals" / "paper-cv-1"),
+        trained_patients="keep",
     )
     by_name = dataclasses.replace(by_path, run="paper-cv-1", cache=cache)
     output = {"output": Path("one"), "force": True}
