@@ -181,7 +181,7 @@ def cells_of(row: dict[str, Any]) -> list[str]:
     difference = kappa.get("difference")
     return [
         f"{kappa['value']:.3f}{deviation}",
-        f"{kappa['low']:.2f} to {kappa['high']:.2f}",
+        f"{kappa['low']:.2f} to {kappa['high']:.2f}" if kappa["low"] != kappa["high"] else "–",
         f"{metrics['f1_macro']['value']:.3f}",
         f"{difference['low']:+.2f} to {difference['high']:+.2f}" if difference else "",
     ]
