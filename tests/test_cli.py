@@ -34,7 +34,7 @@ def test_defaults_of_the_default_recipe_are_shown() -> None:
     assert "--attention-channels <list[int]>" in text
     assert 'such as 64,32; "" for none. [default: ""]' in text
     text = " ".join(lus("crossval", "--help").output.split())
-    assert "with --resume. [default: all] [x<=100000]" in text
+    assert "with --resume. [default: all] [1<=x<=100000]" in text
 
 
 @pytest.mark.parametrize("order", [("--recipe", "demo", "--help"), ("-h", "--recipe=demo")])
