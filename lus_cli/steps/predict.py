@@ -100,9 +100,8 @@ def predict(
         refuse_replacing(config)
         check_writable(config.output or trained.run.predictions)
     search = group.agreed(find_videos(config.paths) if group.first else Search())
-    keeps_trained = (
-        config.trained_patients or ("keep" if not trained.folds else "refuse")
-    ) == "keep"
+    default = "refuse" if trained.folds else "keep"
+    keeps_trained = (config.trained_patients or default) == "keep"
     scorer = replace(scorer, keeps_trained=keeps_trained)
     if not keeps_trained:
         refuse_trained(search, trained)

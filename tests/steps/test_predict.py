@@ -241,6 +241,10 @@ def test_patients_with_ids_of_training_patients_are_pointed_out(cache, exams, tm
     assert f"the run was trained on patients with these ids: {patient};" in notes
     assert f"patient 0{patient} may be patient {patient}, whom the run was trained on" in notes
     assert test not in notes
+    result = predicted(cache, tmp_path, page=False, trained_patients="refuse")
+    [problem] = result.problems
+    assert f"the run was trained on a patient with this id: {patient};" in problem
+    assert len(result.numbers["videos"]) == 2
 
 
 def test_nothing_is_overwritten(alone, exams, tmp_path):
