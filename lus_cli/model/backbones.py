@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.error import URLError
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from lus_cli.errors import LusError, UsageError
 from lus_cli.model import efficientnet_lite
@@ -20,7 +20,7 @@ from lus_cli.model.weights import load_into
 # Children of torchvision networks that follow the last feature map.
 HEADS = ("avgpool", "classifier", "fc", "head", "heads")
 AUXILIARY = ("aux1", "aux2", "AuxLogits")  # heads on inner maps, which may stand between the layers
-# Networks with ImageNet weights from TensorFlow, for inputs in [-1, 1].
+# Networks with ImageNet weights from TensorFlow, for inputs in [-1, 1]: torchvision's `transform_input`.
 SIGNED = ("googlenet", "inception_v3")
 PROBE = 128  # pixels: large enough for a feature map of any backbone
 
@@ -39,7 +39,7 @@ def build_backbone(name: str, weights: str, stride: int = 0) -> tuple[nn.Module,
     network = pretrained(name) if weights == "imagenet" else untrained(name)
     children = OrderedDict[str, nn.Module]()
     if name in SIGNED:
-        children["transform_input"] = ToSigned()
+        children["transform_input"] = efficientnet_lite.Rescale(mean=0.5, std=0.5)
     for child, module in network.named_children():
         if child in HEADS:
             break
@@ -57,17 +57,6 @@ def build_backbone(name: str, weights: str, stride: int = 0) -> tuple[nn.Module,
     if weights not in ("imagenet", "none"):
         load_into(body, Path(weights), name)
     return body, channels
-
-
-class ToSigned(nn.Module):
-    """Images that were normalised by ImageNet's mean and deviation, in [-1, 1] instead, as by torchvision's
-    `transform_input`."""
-
-    def forward(self, images: Tensor) -> Tensor:
-        """images: (image, channel, row, column) float."""
-        mean = images.new_tensor(efficientnet_lite.MEAN).view(3, 1, 1)
-        deviation = images.new_tensor(efficientnet_lite.STD).view(3, 1, 1)
-        return (images * deviation + mean) * 2 - 1
 
 
 def untrained(name: str) -> nn.Module:

@@ -38,16 +38,21 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class Rescale(nn.Module):
-    """Converts images from the normalisation of torchvision to that of these weights.
+    """Converts images from the normalisation of torchvision to another one, by default that of these
+    weights.
 
     The model therefore prepares frames in the same way for every backbone. Has no weights.
     """
+
+    def __init__(self, mean: float = LITE_MEAN, std: float = LITE_STD) -> None:
+        super().__init__()
+        self.mean, self.std = mean, std
 
     def forward(self, images: Tensor) -> Tensor:
         """(frame, 3, row, column) -> the same shape."""
         mean = images.new_tensor(MEAN).view(1, 3, 1, 1)
         std = images.new_tensor(STD).view(1, 3, 1, 1)
-        return (images * std + (mean - LITE_MEAN)) / LITE_STD
+        return (images * std + (mean - self.mean)) / self.std
 
 
 class SameConv(nn.Conv2d):
