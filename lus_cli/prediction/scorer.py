@@ -121,7 +121,8 @@ class Scorer:
         Raises LusError if there is none, or for a video that the model was trained on, unless
         `keeps_trained`.
         """
-        if not self.keeps_trained and (own := self.remarks_of_study(stored.checksum)):
+        own = self.remarks_of_study(stored.checksum)
+        if own and not self.keeps_trained:
             raise LusError(own[0], KEEP)
         recipe = self.card.recipe
         positions = select_frames(stored.length, recipe.stride, recipe.frames_per_video)
@@ -135,7 +136,7 @@ class Scorer:
             stored.length,
             tuple(stored.frame_numbers[positions].tolist()),
             tuple(weights.tolist()) if recipe.pool == "attention" else None,
-            tuple(self.remarks(stored, frames)),
+            tuple(self.remarks(stored, frames, own)),
         )
 
     def predict(self, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
@@ -200,10 +201,12 @@ class Scorer:
             pass  # scoring a video does not need the tables of the study, nor the run's split
         return []
 
-    def remarks(self, stored: StoredVideo, frames: np.ndarray) -> list[str]:
-        """Sentences on how the video was read, and on what makes its prediction unreliable."""
-        sentences = list(stored.notes)
-        sentences += self.remarks_of_study(stored.checksum)
+    def remarks(self, stored: StoredVideo, frames: np.ndarray, own: list[str]) -> list[str]:
+        """Sentences on how the video was read, and on what makes its prediction unreliable.
+
+        own: those of `remarks_of_study`.
+        """
+        sentences = [*stored.notes, *own]
         if stored.length > self.card.longest:
             sentences.append(
                 f"{stored.length} frames: longer than any video in the study of the model, where "
