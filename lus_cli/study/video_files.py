@@ -114,8 +114,6 @@ def read_frames(path: Path, note: Note = ignore) -> Iterator[np.ndarray]:
         try:
             yield from decoded(video, tally)
         except av.FFmpegError:
-            if holds_two(path):
-                raise two_videos(path) from None
             if video.lacks_end(tally.last):
                 raise cut_short(path, tally.frames) from None
             raise
@@ -255,6 +253,8 @@ def opened(path: Path) -> Iterator[Video]:
             decoder.thread_count = 1
             yield Video(path, container, stream, decoder)
     except (av.FFmpegError, OSError, ValueError) as error:
+        if isinstance(error, av.FFmpegError) and holds_two(path):
+            raise two_videos(path) from error
         reason = getattr(error, "strerror", None) or str(error)
         raise LusError(f"{path} cannot be decoded ({reason})", COPY_AGAIN) from error
 
@@ -281,8 +281,6 @@ def open_container(path: Path, limit: dict[str, str]) -> InputContainer:
                 f"{path} cannot be decoded: its header is missing or damaged, or it is not a video",
                 COPY_AGAIN,
             ) from None
-        if holds_two(path):
-            raise two_videos(path) from None
         if lacks_end(path, kind):
             raise cut_short(path, 0) from None
         raise
