@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 
 def counted(number: int, noun: str) -> str:
     """A number with its noun: '1 video', '2 videos'."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def has_interval(estimate: Mapping[str, Any]) -> bool:
+    """Whether an estimate has an interval to show: one without width would look like certainty."""
+    return estimate["low"] not in (None, estimate["high"])
 
 
 def p_value(value: float) -> str:

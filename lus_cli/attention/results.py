@@ -23,6 +23,7 @@ from lus_cli.progress import Progress
 from lus_cli.study.annotations import UNKNOWN
 from lus_cli.torchrun.group import ALONE, Group, in_order
 from lus_cli.training.trained_run import TrainedRun
+from lus_cli.words import has_interval
 
 ATTENTION, GRAD_CAM = "attention", "Grad-CAM"
 
@@ -128,7 +129,7 @@ def format_estimate(estimate: dict[str, Any]) -> str:
     if estimate["value"] is None:
         return "undefined"
     text = f"{estimate['value']:.2f}"
-    if estimate["low"] in (None, estimate["high"]):
+    if not has_interval(estimate):
         return text
     return f"{text} ({estimate['low']:.2f} to {estimate['high']:.2f})"
 
@@ -136,7 +137,7 @@ def format_estimate(estimate: dict[str, Any]) -> str:
 def format_ratio(estimate: dict[str, Any]) -> str:
     """'2.1 times (1.5 to 2.9)', or '2.1 times' without an interval."""
     text = f"{estimate['value']:.1f} times"
-    if estimate["low"] in (None, estimate["high"]):
+    if not has_interval(estimate):
         return text
     return f"{text} ({estimate['low']:.1f} to {estimate['high']:.1f})"
 

@@ -28,7 +28,7 @@ from lus_cli.model.checkpoint import Card, require_weights, weights_digest
 from lus_cli.pages.base import environment
 from lus_cli.recipes.recipe import Recipe
 from lus_cli.recipes.shipped import base_of, changes_in_words
-from lus_cli.words import counted, joined, sentence
+from lus_cli.words import counted, has_interval, joined, sentence
 
 FOLD = ("fold", "of", "repeat")  # keys of a split's drawn_by that the folds add
 DISCLAIMER = "Not a medical device: do not use its predictions in the care of a patient."
@@ -261,7 +261,7 @@ def hub_result(scores: Mapping[str, Any]) -> dict[str, Any]:
         if entry["value"] is None:
             continue
         interval = "no interval"
-        if entry["low"] not in (None, entry["high"]):
+        if has_interval(entry):
             interval = f"95 % interval {format_interval(entry)}"
         label = f"{name} ({interval}, {people})"
         metrics.append({"type": kind, "name": label, "value": round(entry["value"], 4)})

@@ -19,7 +19,7 @@ from lus_cli.evaluation.terminal_tables import format_interval
 from lus_cli.evaluation.totals import few_patients
 from lus_cli.files import csv_text, fingerprint, write_json, write_text
 from lus_cli.progress import Result, Table
-from lus_cli.words import counted, sentence
+from lus_cli.words import counted, has_interval, sentence
 
 MAJORITY = "majority"
 
@@ -205,9 +205,7 @@ def significant_differences(compared: Mapping[str, Any]) -> list[str]:
         word = conclusion(kappa, "kappa_quadratic")
         if word in ("better", "worse"):
             difference = kappa["difference"]
-            # As of a perfect and a constant run: without width there is no interval to show.
-            wide = difference["low"] < difference["high"]
-            interval = f" ({format_interval(difference)})" if wide else ""
+            interval = f" ({format_interval(difference)})" if has_interval(difference) else ""
             sentences.append(
                 f"{row['name']} is {word} than {compared['reference']}: kappa "
                 f"{difference['value']:+z.3f}{interval}."

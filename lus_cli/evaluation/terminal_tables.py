@@ -8,7 +8,7 @@ from lus_cli.evaluation.assessment import REFERENCES
 from lus_cli.evaluation.metric_labels import METRICS
 from lus_cli.evaluation.totals import MEASURES, UNITS, VS_CONSTANT
 from lus_cli.progress import Table
-from lus_cli.words import counted, p_value
+from lus_cli.words import counted, has_interval, p_value
 
 
 def metric_table(scores: dict[str, Any]) -> Table:
@@ -75,8 +75,7 @@ def over_patients(scores: dict[str, Any]) -> str:
 
 
 def format_interval(estimate: dict[str, Any], decimals: int = 3) -> str:
-    """The interval of an estimate as plain text; a dash where it has none, or none with a width, which
-    would look like certainty."""
-    if estimate["low"] in (None, estimate["high"]):
+    """The interval of an estimate as plain text; a dash where it has none to show."""
+    if not has_interval(estimate):
         return "–"
     return f"{estimate['low']:z.{decimals}f} to {estimate['high']:z.{decimals}f}"

@@ -17,7 +17,7 @@ import jinja2
 from markupsafe import Markup
 
 from lus_cli.pages.overlay import CONTOUR, STRONGEST, colour_names
-from lus_cli.words import counted, p_value
+from lus_cli.words import counted, has_interval, p_value
 
 ASSUMED_RATE = 25.0  # frames/s, where the source does not state its rate
 
@@ -90,9 +90,8 @@ def percent(share: float) -> str:
 
 
 def page_interval(estimate: Mapping[str, Any]) -> str:
-    """The interval of an estimate with `low` and `high`; a dash where it has none, or none with a width,
-    which would look like certainty."""
-    if estimate["low"] in (None, estimate["high"]):
+    """The interval of an estimate with `low` and `high`; a dash where it has none to show."""
+    if not has_interval(estimate):
         return "–"
     return f"{three(estimate['low'])} to {three(estimate['high'])}"
 

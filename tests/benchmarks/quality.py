@@ -26,6 +26,7 @@ from lus_cli.evaluation.comparison import compare
 from lus_cli.evaluation.metrics import Predictions
 from lus_cli.files import write_text
 from lus_cli.study.ids import VideoId
+from lus_cli.words import has_interval
 
 SHARED = Path(__file__).parents[3] / "shared"
 COVID_BLUES, POCUS = SHARED / "covid-blues", SHARED / "pocus-cc-by"
@@ -181,7 +182,7 @@ def cells_of(row: dict[str, Any]) -> list[str]:
     difference = kappa.get("difference")
     return [
         f"{kappa['value']:.3f}{deviation}",
-        f"{kappa['low']:.2f} to {kappa['high']:.2f}" if kappa["low"] != kappa["high"] else "–",
+        f"{kappa['low']:.2f} to {kappa['high']:.2f}" if has_interval(kappa) else "–",
         f"{metrics['f1_macro']['value']:.3f}",
         f"{difference['low']:+.2f} to {difference['high']:+.2f}" if difference else "",
     ]
