@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import pickle
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import h5py
-import hdf5plugin  # noqa: F401 - so that plain h5py can read the file
+import hdf5plugin
 import numpy as np
 import pytest
 import zstandard
@@ -102,9 +101,60 @@ def test_tables_have_the_types_that_are_documented(tmp_path: Path) -> None:
     }
 
 
+def write_format_4(path: Path) -> None:
+    """A file as an earlier version of lus wrote it: its tables have no blocks. The frames of each video
+    count up from 0; the checksums are those that the earlier version stored."""
+    numbers = {
+        "a_lines": np.zeros(3, np.int8),
+        "b_lines": np.ones(3, np.int8),
+        "score": np.arange(3, dtype=np.int8),
+        "length": np.array([2, 3, 4], np.int32),
+        "source_shape": np.array([[90, 120]] * 3, np.int32),
+        "frame_number": np.array([[5, 9, -1, -1], [6, 9, 10, -1], [7, 9, 10, 11]], np.int32),
+    }
+    texts = {
+        "patient": ["1017"] * 3,
+        "exam": ["1048"] * 3,
+        "area": ["0", "1", "2"],
+        "group": ["ward"] * 3,
+        "notes": ["[]", '["one remark"]', "[]"],
+        "source_key": ["key0", "key1", "key2"],
+        "source_kind": ["frames"] * 3,
+        "source_path": ["1017/1048/0", "1017/1048/1", "1017/1048/2"],
+        "checksum": [
+            "14792fc3af88dc6c05321a0b64d67b41",
+            "10c987dc285c756b050f429c4f52b688",
+            "f1f8a93f50849ac39408a4433b952d71",
+        ],
+    }
+    frames = np.zeros((3, 4, 8, 8), np.uint8)
+    for video, length in enumerate(numbers["length"]):
+        frames[video, :length] = np.arange(length * 64).reshape(length, 8, 8)
+    with h5py.File(path, "w", libver=("v110", "v110")) as file:
+        for name, values in {**numbers, **texts}.items():
+            file[name] = values
+        file.create_dataset(
+            "frames",
+            data=frames,
+            chunks=(1, 16, 8, 8),
+            maxshape=(3, None, 8, 8),
+            compression=hdf5plugin.Zstd(1),
+        )
+        for axis, label in enumerate(("video", "frame", "row", "column")):
+            file["frames"].dims[axis].label = label
+        file.attrs.update(
+            format_version=4,
+            tool_version="0.1.0",
+            fingerprint="333f998702fb7892",
+            frame_format='{"size": 8, "letterbox": false, "color": false}',
+            provenance='{"exams": "there"}',
+            tables_checksum="3b0babaf0407ed2d3c1ba39ba4ab8b54",
+        )
+
+
 def test_a_file_of_format_4_is_read_and_copied(tmp_path: Path) -> None:
-    """The version of lus that wrote it had tables without blocks. Its pixels are synthetic."""
-    old = VideoCache(Path(__file__).with_name("format4.h5"))
+    write_format_4(tmp_path / "format4.h5")
+    old = VideoCache(tmp_path / "format4.h5")
     assert [str(video) for video in old.ids] == ["1017/1048/0", "1017/1048/1", "1017/1048/2"]
     assert old.lengths.tolist() == [2, 3, 4]
     assert old.frame_numbers(1).tolist() == [6, 9, 10]
@@ -125,7 +175,7 @@ def test_a_file_of_format_4_is_read_and_copied(tmp_path: Path) -> None:
 
 def test_a_changed_table_of_format_4_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / "videos.h5"
-    shutil.copy(Path(__file__).with_name("format4.h5"), path)
+    write_format_4(path)
     with h5py.File(path, "r+") as file:
         file["frame_number"][0, 0] += 1
     with pytest.raises(LusError, match="does not match its checksum"):
